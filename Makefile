@@ -1,0 +1,85 @@
+# Everything a user does with a clone. `make help` lists it.
+
+# Variables, to be given after the target: make setup PYTHON=python3.12 VENV=/elsewhere/venv
+VENV ?= .venv
+# The first of these that runs and is a Python that the package supports.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(shell \
+	$(p) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) and print("$(p)")' 2>/dev/null)))
+# Where pip looks for torch besides PyPI, whose Linux builds are for CUDA and large. Without a GPU:
+# make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+SEEDS ?= 1
+
+# No account and no display is needed; set either to have it otherwise.
+WANDB_MODE ?= offline
+MPLBACKEND ?= Agg
+export WANDB_MODE MPLBACKEND
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+PY := $(VENV)/bin/python
+# Touched when setup has finished; a venv of ours that holds PARTIAL was interrupted half-way.
+STAMP := $(VENV)/.diffhash-setup
+PARTIAL := $(VENV)/.diffhash-setup-unfinished
+
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help setup test test-slow lint reproduce-tables tables figures clean distclean
+
+help: ## list the targets
+	@echo "Targets (each sets up what it needs):"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "Variables: PYTHON, VENV ($(VENV)), TORCH_INDEX, SEEDS ($(SEEDS)), WANDB_MODE ($(WANDB_MODE))"
+
+setup: $(STAMP) ## create the virtual environment with the pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	@if [ -e "$(PARTIAL)" ]; then \
+		echo "setup: the last setup was interrupted, starting over"; \
+		rm -rf "$(VENV)"; \
+	fi
+	@if [ ! -x "$(PY)" ]; then \
+		"$(or $(PYTHON),false)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+			echo "setup: needs Python 3.11, 3.12 or 3.13; name one with PYTHON=..." \
+				"(now: '$(PYTHON)')" >&2; exit 1; }; \
+		echo "setup: creating $(VENV) with $(PYTHON)"; \
+		mkdir -p "$(VENV)" && touch "$(PARTIAL)" && "$(PYTHON)" -m venv "$(VENV)"; \
+	elif [ -e "$(STAMP)" ]; then \
+		echo "setup: pyproject.toml or constraints.txt changed, updating $(VENV)"; \
+		touch "$(PARTIAL)"; \
+	fi
+	@echo "setup: installing torch (the largest download)"
+	@"$(PY)" -m pip install --progress-bar off -c constraints.txt \
+		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch
+	@echo "setup: installing diffhash with its extras experiments and dev"
+	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[experiments,dev]'
+	@rm -f "$(PARTIAL)" && touch "$(STAMP)"
+	@echo "setup: done"
+
+test: $(STAMP) ## run the tests (those that need a GPU or long are skipped, and listed at the end)
+	"$(PY)" -m pytest
+
+test-slow: $(STAMP) ## run the tests that take long
+	"$(PY)" -m pytest --slow -m slow
+
+lint: $(STAMP) ## ruff, pyright and the import layers
+	"$(PY)" -m ruff check .
+	"$(PY)" -m pyright --pythonpath "$(PY)"
+	"$(VENV)/bin/lint-imports"
+
+reproduce-tables: $(STAMP) ## run every row of Tables I and II that is missing, then tables and figures
+	"$(PY)" scripts/reproduce_tables.py --seeds $(SEEDS)
+
+tables: $(STAMP) ## write results/tables from the finished runs
+	"$(PY)" scripts/make_tables.py
+
+figures: $(STAMP) ## write results/figures from the finished runs
+	"$(PY)" scripts/make_figures.py
+
+clean: ## remove caches and build leftovers (runs, tables and figures stay)
+	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## also remove the virtual environment that setup created
+	@if [ -e "$(STAMP)" ] || [ -e "$(PARTIAL)" ]; then echo "rm -rf $(VENV)"; rm -rf "$(VENV)"; fi

@@ -1,0 +1,33 @@
+"""Write the paper's tables and claims, ours beside the paper's, from the records of runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from diffhash.results.claims import count_verdicts, write_claims
+from diffhash.results.record import RecordError
+from diffhash.results.tables import write_tables
+
+
+def main() -> int:
+    """Parse the command line, write the files, print where they are; 1 on an error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
+    parser.add_argument("--output", default="results/tables", help="default: %(default)s")
+    parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
+    options = parser.parse_args()
+    try:
+        paths, total = write_tables(options.runs, options.output, options.paper)
+        path, claims = write_claims(options.runs, options.output, options.paper)
+    except (RecordError, OSError) as error:
+        print(f"make_tables: {error}", file=sys.stderr)
+        return 1
+    print(*paths, path, sep="\n")
+    print(total)
+    print(f"Claims of the paper: {count_verdicts(claims)}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

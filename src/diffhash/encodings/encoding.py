@@ -1,0 +1,74 @@
+"""What every encoding offers: values, jets, and jets at fixed points."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from diffhash.ops.jet import Jet, jet_orders
+
+
+class Plan(Protocol):
+    """Everything about fixed points that training does not change, computed once."""
+
+    def jet(self) -> Jet:
+        """The encoding's jet at the points, with its present parameters."""
+        ...
+
+
+class Encoding(nn.Module, ABC):
+    """A map ``[N, n_input_dims] → [N, n_output_dims]`` of coordinates in [0, 1]."""
+
+    n_input_dims: int
+    n_output_dims: int
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Features ``[N, n_output_dims]``; differentiable by autograd in x and the parameters."""
+
+    def jet(self, x: Tensor, order: int | tuple[int, ...] = 2) -> Jet:
+        """Features and their derivatives along each axis at ``x [N, d]``, in one pass.
+
+        Args:
+            order: highest order along every axis, or one per axis; at most 2.
+
+        Raises:
+            ValueError: an order that jets do not carry, or a wrong shape of ``x``.
+        """
+        return self._jet(x, jet_orders(order, self.n_input_dims))
+
+    def plan(self, x: Tensor, order: int | tuple[int, ...] = 2) -> Plan:
+        """Prepare `jet` at fixed points. Coordinates may be float64 whatever the parameters are.
+
+        Raises:
+            ValueError: as `jet`.
+        """
+        return self._plan(x, jet_orders(order, self.n_input_dims))
+
+    @abstractmethod
+    def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet: ...
+
+    @abstractmethod
+    def _plan(self, x: Tensor, orders: tuple[int, ...]) -> Plan: ...
+
+
+class ConstantPlan:
+    """The plan of an encoding without parameters: its jet."""
+
+    def __init__(self, jet: Jet) -> None:
+        self._jet = jet
+
+    def jet(self) -> Jet:
+        """The jet, computed when the plan was made."""
+        return self._jet
+
+
+def check_points(x: Tensor, n_input_dims: int) -> None:
+    """Raise `ValueError` unless ``x`` is a floating-point ``[N, n_input_dims]``."""
+    if x.ndim != 2 or x.shape[1] != n_input_dims or not x.is_floating_point():
+        raise ValueError(
+            f"points must be a floating-point tensor of shape [N, {n_input_dims}], "
+            f"got {x.dtype} of shape {list(x.shape)}"
+        )

@@ -1,0 +1,68 @@
+"""Fourier features (Tancik et al., NeurIPS 2020; the paper's FF)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from diffhash.encodings.encoding import ConstantPlan, Encoding, check_points
+from diffhash.ops.jet import Jet, jet_indices
+
+
+class FourierFeatures(Encoding):
+    """y(x) = [cos 2πBx, sin 2πBx] with fixed frequencies B ~ N(0, σ²).
+
+    Args:
+        n_input_dims: axes of x.
+        n_frequencies: rows of B; ``n_output_dims = 2 n_frequencies``.
+        sigma: standard deviation of the frequencies, in cycles over [0, 1].
+        dtype: of the output.
+        seed: of B; None takes torch's global generator.
+
+    Raises:
+        ValueError: a size or σ that is not positive.
+    """
+
+    frequencies: Tensor
+
+    def __init__(
+        self,
+        n_input_dims: int,
+        n_frequencies: int = 32,
+        sigma: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        if n_frequencies < 1:
+            raise ValueError(f"n_frequencies={n_frequencies}: give at least 1")
+        if not (sigma > 0 and math.isfinite(sigma)):
+            raise ValueError(f"sigma={sigma}: give a positive number")
+        self.n_input_dims = n_input_dims
+        self.n_output_dims = 2 * n_frequencies
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        b = torch.randn(n_frequencies, n_input_dims, dtype=torch.float64, generator=generator)
+        self.register_buffer("frequencies", (2 * math.pi * sigma * b).to(dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_points(x, self.n_input_dims)
+        phase = x.to(self.frequencies.dtype) @ self.frequencies.T
+        return torch.cat([phase.cos(), phase.sin()], dim=1)
+
+    def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
+        value = self(x)
+        cos, sin = value.chunk(2, dim=1)
+        rows = [value]
+        for alpha in jet_indices(orders)[1:]:
+            axis, order = next((j, m) for j, m in enumerate(alpha) if m)
+            k = self.frequencies[:, axis]
+            if order == 1:
+                rows.append(torch.cat([-k * sin, k * cos], dim=1))
+            else:
+                rows.append(torch.cat([k, k]) ** 2 * -value)
+        return Jet(torch.stack(rows), orders)
+
+    def _plan(self, x: Tensor, orders: tuple[int, ...]) -> ConstantPlan:
+        return ConstantPlan(self._jet(x, orders))

@@ -1,0 +1,35 @@
+"""No encoding: the coordinates themselves (the paper's plain MLP and SIREN)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffhash.encodings.encoding import ConstantPlan, Encoding, check_points
+from diffhash.ops.jet import Jet, jet_indices
+
+
+class Identity(Encoding):
+    """y(x) = x. ``n_output_dims = n_input_dims``."""
+
+    def __init__(self, n_input_dims: int, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.n_input_dims = self.n_output_dims = n_input_dims
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_points(x, self.n_input_dims)
+        return x.to(self.dtype)
+
+    def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
+        value = self(x)
+        rows = [value]
+        for alpha in jet_indices(orders)[1:]:
+            row = torch.zeros_like(value)
+            if sum(alpha) == 1:
+                row[:, alpha.index(1)] = 1
+            rows.append(row)
+        return Jet(torch.stack(rows), orders)
+
+    def _plan(self, x: Tensor, orders: tuple[int, ...]) -> ConstantPlan:
+        return ConstantPlan(self._jet(x, orders))

@@ -1,0 +1,69 @@
+"""The machine and the versions that a result was measured with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+import diffhash
+
+
+def describe_environment(device: str) -> dict[str, Any]:
+    """Versions, machine and git state, for a record.
+
+    Args:
+        device: Lightning accelerator that the run uses, ``cpu`` or ``gpu``.
+    """
+    commit, dirty = _git_state(Path(__file__).parent)
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "diffhash": diffhash.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device == "gpu" else "cpu",
+        "git_commit": commit,
+        "git_dirty": dirty,
+    }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB (10⁶ bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_state(directory: Path) -> tuple[str | None, bool | None]:
+    """Commit, and whether tracked source differs from it; None outside a git checkout."""
+    try:
+        commit = _git(directory, "rev-parse", "HEAD")
+        # Tables and figures are rewritten while runs go on; they do not change what a run computes.
+        changes = _git(directory, "status", "--porcelain", "--untracked-files=no", "--", ":/src", ":/configs")
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return commit, bool(changes)
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(directory), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,196 @@
+"""Names and types of every setting, registered with Hydra; the values live in configs/.
+
+A misspelt key or a value of the wrong type is refused while the config is composed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+class Precision(Enum):
+    """Floating-point type of parameters and arithmetic."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
+class Derivatives(Enum):
+    """How derivatives in x are taken: jets in one pass, or nested reverse mode."""
+
+    taylor = "taylor"
+    autograd = "autograd"
+
+
+class Accelerator(Enum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+@dataclass
+class GridEncodingConfig:
+    """`diffhash.GridEncoding`."""
+
+    _target_: str = "diffhash.encodings.GridEncoding"
+    n_levels: int = MISSING
+    n_features_per_level: int = MISSING
+    log2_hashmap_size: int = MISSING
+    base_resolution: int = MISSING
+    per_level_scale: float = MISSING
+    interpolation: str = MISSING
+    level_offset: bool = False
+    init_scale: float = MISSING
+
+
+@dataclass
+class FourierFeaturesConfig:
+    """`diffhash.FourierFeatures`."""
+
+    _target_: str = "diffhash.encodings.FourierFeatures"
+    n_frequencies: int = MISSING
+    sigma: float = MISSING
+
+
+@dataclass
+class IdentityConfig:
+    """`diffhash.Identity`."""
+
+    _target_: str = "diffhash.encodings.Identity"
+
+
+@dataclass
+class MLPConfig:
+    """`diffhash.MLP`."""
+
+    _target_: str = "diffhash.networks.MLP"
+    width: int = MISSING
+    depth: int = MISSING
+    init: str = MISSING
+
+
+@dataclass
+class SIRENConfig:
+    """`diffhash.SIREN`."""
+
+    _target_: str = "diffhash.networks.SIREN"
+    width: int = MISSING
+    depth: int = MISSING
+    omega_0: float = MISSING
+
+
+@dataclass
+class DataTaskConfig:
+    """`diffhash.tasks.data_task`."""
+
+    _target_: str = "diffhash.tasks.data_task"
+    name: str = "data"
+    n_labels: int = MISSING
+
+
+@dataclass
+class PinnTaskConfig:
+    """`diffhash.tasks.pinn_task`."""
+
+    _target_: str = "diffhash.tasks.pinn_task"
+    name: str = "pinn"
+    n_labels: int = MISSING
+    n_residual: int = MISSING
+    data_weight: float = MISSING
+    residual_weight: float = MISSING
+
+
+@dataclass
+class Poisson1DConfig:
+    """`diffhash.problems.Poisson1D`."""
+
+    _target_: str = "diffhash.problems.Poisson1D"
+    name: str = "poisson1d"
+    k: float = MISSING
+    label_region: list[float] = MISSING
+
+
+@dataclass
+class EncoderConfig:
+    """An encoding and the network on top of it.
+
+    ``encoding`` and ``network`` are anything Hydra can instantiate; the built-in ones are typed.
+    """
+
+    name: str = MISSING
+    preset: str | None = None
+    encoding: Any = MISSING
+    network: Any = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    """Budget and machinery of training."""
+
+    epochs: int = MISSING
+    learning_rate: float = MISSING
+    batch_size: int | None = None
+    chunk: int = MISSING
+    evaluation_points: int = MISSING
+    accelerator: Accelerator = MISSING
+    num_threads: int | None = None
+    precision: Precision = MISSING
+    derivatives: Derivatives = MISSING
+
+
+@dataclass
+class WandbConfig:
+    """Where W&B files a run; see `diffhash.experiment.wandb_logger`."""
+
+    project: str = MISSING
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class LoggerConfig:
+    """Loggers besides the record's history.csv, which is always written."""
+
+    wandb: WandbConfig | None = None
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    task: Any = MISSING
+    problem: Any = MISSING
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    seed: int = MISSING
+    name: str | None = None
+    runs_dir: str = MISSING
+    run_dir: str | None = None
+    ckpt_path: str | None = None
+
+
+def register() -> None:
+    """Make the schema known to Hydra's config search."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for name, node in {
+        "encoding/grid": GridEncodingConfig,
+        "encoding/fourier": FourierFeaturesConfig,
+        "encoding/identity": IdentityConfig,
+        "network/mlp": MLPConfig,
+        "network/siren": SIRENConfig,
+        "task/data": DataTaskConfig,
+        "task/pinn": PinnTaskConfig,
+        "problem/poisson1d": Poisson1DConfig,
+    }.items():
+        group, _, option = name.rpartition("/")
+        store.store(group=f"schema/{group}", name=option, node=node)

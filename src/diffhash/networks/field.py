@@ -1,0 +1,74 @@
+"""The trainable solution: coordinates of a domain → encoding → network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diffhash.encodings import Encoding, Plan
+from diffhash.networks.network import Network
+from diffhash.ops.jet import Jet, jet_indices, jet_orders
+
+
+class Field(nn.Module):
+    """u(x) = network(encoding((x - low) / (high - low))) on the box [low, high].
+
+    Args:
+        encoding: of coordinates in [0, 1].
+        network: of the encoding's features.
+        domain: (low, high) of each axis.
+    """
+
+    def __init__(
+        self, encoding: Encoding, network: Network, domain: Sequence[tuple[float, float]]
+    ) -> None:
+        super().__init__()
+        self.encoding = encoding
+        self.network = network
+        self._low = [low for low, _ in domain]
+        self._width = [high - low for low, high in domain]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """u at ``x [N, d]``: ``[N, n_outputs]``; differentiable by autograd to any order."""
+        return self.network(self.encoding(self._normalise(x)))
+
+    def jet(self, x: Tensor, order: int | tuple[int, ...] = 2) -> Jet:
+        """u and its derivatives in x, in one forward pass.
+
+        Raises:
+            ValueError: an order above 2, or a wrong shape of ``x``.
+        """
+        orders = jet_orders(order, len(self._width))
+        return self._finish(self.encoding.jet(self._normalise(x), orders))
+
+    def plan(self, x: Tensor, order: int | tuple[int, ...] = 2) -> FieldPlan:
+        """Prepare `jet` at fixed points: what training does not change is computed once."""
+        orders = jet_orders(order, len(self._width))
+        return FieldPlan(self, self.encoding.plan(self._normalise(x), orders))
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return (x - x.new_tensor(self._low)) / x.new_tensor(self._width)
+
+    def _finish(self, features: Jet) -> Jet:
+        jet = self.network.jet(features)
+        if all(width == 1 for width in self._width):
+            return jet
+        # Chain rule of the normalisation: a factor 1/width per derivative.
+        factors = [
+            torch.tensor(self._width, dtype=torch.float64).pow(-torch.tensor(alpha)).prod().item()
+            for alpha in jet_indices(jet.orders)
+        ]
+        return Jet(jet.data * jet.data.new_tensor(factors)[:, None, None], jet.orders)
+
+
+class FieldPlan:
+    """A field at fixed points."""
+
+    def __init__(self, field: Field, plan: Plan) -> None:
+        self._field, self._plan = field, plan
+
+    def jet(self) -> Jet:
+        """u and its derivatives with the present parameters."""
+        return self._field._finish(self._plan.jet())

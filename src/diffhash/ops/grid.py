@@ -1,0 +1,184 @@
+"""The grid operator: two linear primitives in the table, closed under differentiation.
+
+For a multi-index α (a derivative order per axis), table θ and points x:
+
+    gather   G_α(x)·θ = s_l^|α| Σ_k Π_j B_{k_j}^(α_j)(t_j) · θ[row_l(cell + k)]
+    scatter  S_α(x)·g = G_α(x)ᵀ g
+
+    ∂/∂x_j G_α = G_{α+e_j}    ∂/∂θ G_α = S_α    ∂/∂x_j S_α = S_{α+e_j}    ∂/∂g S_α = G_α
+
+so each backward pass is written in the same two primitives, and autograd gives every order in
+x, in the table, and in both. Both take several α at once and touch the table once for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from diffhash.ops.layout import GridLayout, locate
+
+MultiIndex = tuple[int, ...]
+
+
+def gather(
+    x: Tensor, params: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+) -> Tensor:
+    """G_α(x)·θ for every α: ``x [N, d]``, flat ``params [n_rows·F]`` → ``[A, N, L·F]``."""
+    return _Gather.apply(x, params, layout, alphas)  # type: ignore[no-any-return]
+
+
+def _stencil(
+    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+) -> tuple[Tensor, Tensor]:
+    """Rows ``[N, L, K]`` and weights ``[A, N, L, K]`` of the K = taps^d vertices of each point."""
+    table = layout.interpolation
+    d = layout.n_input_dims
+    taps = torch.tensor(list(product(range(table.taps), repeat=d)), device=x.device)  # [K, d]
+    rows, weights = [], []
+    for level in layout.levels:
+        cell, t = locate(level, x)
+        rows.append(layout.rows(level, cell[:, None] + taps + table.first_tap))
+        # B^(m) of every axis for each order m in use: a product over axes then serves every α.
+        axis = {m: table.weights(t, m) for m in {m for alpha in alphas for m in alpha}}
+        per_alpha = []
+        for alpha in alphas:
+            weight = axis[alpha[0]][:, 0, taps[:, 0]]
+            for j in range(1, d):
+                weight = weight * axis[alpha[j]][:, j, taps[:, j]]
+            per_alpha.append(weight * level.scale ** sum(alpha))
+        weights.append(torch.stack(per_alpha))
+    return torch.stack(rows, dim=1), torch.stack(weights, dim=2)
+
+
+def _raise(alphas: tuple[MultiIndex, ...], axis: int) -> tuple[MultiIndex, ...]:
+    """α + e_axis for every α."""
+    return tuple(tuple(m + (j == axis) for j, m in enumerate(alpha)) for alpha in alphas)
+
+
+class _Gather(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, params: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+    ) -> Tensor:
+        ctx.save_for_backward(x, params)
+        ctx.layout, ctx.alphas = layout, alphas
+        rows, weights = _stencil(x, layout, alphas)
+        table = params.view(layout.n_rows, -1)
+        vertices = table[rows]  # [N, L, K, F]
+        return torch.einsum("anlk,nlkf->anlf", weights, vertices).flatten(2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (g,) = grads
+        x, params = ctx.saved_tensors
+        layout, alphas = ctx.layout, ctx.alphas
+        grad_x = grad_params = None
+        if ctx.needs_input_grad[0]:
+            columns = [
+                (g * _Gather.apply(x, params, layout, _raise(alphas, j))).sum(dim=(0, 2))
+                for j in range(layout.n_input_dims)
+            ]
+            grad_x = torch.stack(columns, dim=1)
+        if ctx.needs_input_grad[1]:
+            grad_params = _Scatter.apply(x, g, layout, alphas)
+        return grad_x, grad_params, None, None
+
+
+class _Scatter(Function):
+    """S: ``x [N, d]``, ``g [A, N, L·F]`` → ``[n_rows·F]``, summed over points and α."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+    ) -> Tensor:
+        ctx.save_for_backward(x, g)
+        ctx.layout, ctx.alphas = layout, alphas
+        rows, weights = _stencil(x, layout, alphas)
+        features = g.shape[2] // len(layout.levels)
+        g = g.view(len(alphas), len(x), len(layout.levels), features)
+        contributions = torch.einsum("anlk,anlf->nlkf", weights, g).reshape(-1, features)
+        table = g.new_zeros(layout.n_rows, features)
+        return table.index_add_(0, rows.flatten(), contributions).flatten()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (h,) = grads
+        x, g = ctx.saved_tensors
+        layout, alphas = ctx.layout, ctx.alphas
+        grad_x = grad_g = None
+        if ctx.needs_input_grad[0]:
+            columns = [
+                (g * _Gather.apply(x, h, layout, _raise(alphas, j))).sum(dim=(0, 2))
+                for j in range(layout.n_input_dims)
+            ]
+            grad_x = torch.stack(columns, dim=1)
+        if ctx.needs_input_grad[1]:
+            grad_g = _Gather.apply(x, h, layout, alphas)
+        return grad_x, grad_g, None, None
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """G_α at fixed points, as one sparse matrix: rows and weights are computed once.
+
+    Attributes:
+        matrix: CSR ``[A·N·L, n_rows]``.
+        transpose: CSR of its transpose, so that the backward pass is a product as well.
+    """
+
+    matrix: Tensor
+    transpose: Tensor
+    shape: tuple[int, int, int]  # A, N, L
+
+    def gather(self, params: Tensor) -> Tensor:
+        """The same as `gather` at the plan's points; differentiable in ``params`` alone."""
+        n_alphas, n_points, _ = self.shape
+        table = params.view(self.matrix.shape[1], -1)
+        return _Planned.apply(table, self.matrix, self.transpose).view(n_alphas, n_points, -1)  # type: ignore[no-any-return]
+
+
+def grid_plan(
+    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
+) -> GridPlan:
+    """Build a `GridPlan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``."""
+    rows, weights = _stencil(x, layout, alphas)
+    n_alphas, n_points, n_levels, n_taps = weights.shape
+    n_rows = n_alphas * n_points * n_levels
+    size = (n_rows, layout.n_rows)
+    # 32-bit indices: on a CPU they reach the vendor's sparse kernels, 64-bit ones do not.
+    columns = rows.expand(n_alphas, -1, -1, -1).reshape(-1)
+    starts = torch.arange(0, columns.numel() + 1, n_taps, device=x.device)
+    values = weights.reshape(-1).to(dtype)
+    # Sorted by column (stable), the same entries are the transpose in CSR form.
+    order = torch.argsort(columns, stable=True)
+    ends = torch.bincount(columns, minlength=layout.n_rows).cumsum(0)
+    t_starts = torch.cat([ends.new_zeros(1), ends])
+    return GridPlan(
+        _csr(starts, columns, values, size),
+        _csr(t_starts, order // n_taps, values[order], size[::-1]),
+        (n_alphas, n_points, n_levels),
+    )
+
+
+def _csr(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:
+    return torch.sparse_csr_tensor(
+        starts.to(torch.int32), columns.to(torch.int32), values, size, check_invariants=False
+    )
+
+
+class _Planned(Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
+        ctx.matrix, ctx.transpose = matrix, transpose
+        return matrix @ table
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        # The product is linear: its backward is the same function with the roles exchanged.
+        return _Planned.apply(grads[0], ctx.transpose, ctx.matrix), None, None

@@ -1,0 +1,100 @@
+"""What a differential equation has to say about itself to be trained on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.quasirandom import SobolEngine
+
+from diffhash.ops.jet import Jet, autograd_jet, jet_orders
+
+Box = Sequence[tuple[float, float]]
+
+
+class Problem(ABC):
+    """A differential equation D[u](x) = f(x) for a scalar u on a box.
+
+    A subclass gives the operator and, if there is one, the exact solution; the source term f
+    then follows from it. Points and reference values are float64.
+
+    Attributes:
+        domain: (low, high) of each axis.
+        order: highest derivative along each axis that `operator` reads (at most 2).
+    """
+
+    domain: Box
+    order: int | tuple[int, ...]
+
+    @abstractmethod
+    def operator(self, x: Tensor, u: Jet) -> Tensor:
+        """D[u] at ``x [N, d]``, shape ``[N, equations]``, from the jet of u."""
+
+    def solution(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def has_solution(self) -> bool:
+        """Whether this problem defines `solution`."""
+        return type(self).solution is not Problem.solution
+
+    @property
+    def n_dims(self) -> int:
+        """Axes of x."""
+        return len(self.domain)
+
+    @property
+    def orders(self) -> tuple[int, ...]:
+        """`order`, spelled out axis by axis."""
+        return jet_orders(self.order, self.n_dims)
+
+    def source(self, x: Tensor) -> Tensor:
+        """f = D[u_exact] by automatic differentiation; a problem without `solution` overrides it."""
+        return self.operator(x, self.solution_jet(x, self.orders)).detach()
+
+    def solution_jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
+        """The exact solution and its derivatives along each axis, without a graph."""
+        jet = autograd_jet(self.solution, x, orders)
+        return Jet(jet.data.detach(), orders)
+
+    def residual(self, x: Tensor, u: Jet, source: Tensor | None = None) -> Tensor:
+        """D[u] - f; pass ``source`` where f is already known at ``x``."""
+        return self.operator(x, u) - (self.source(x) if source is None else source)
+
+    def domain_points(self, n: int) -> Tensor:
+        """``n`` points spread evenly over the domain, its boundary included: ``[n, d]``."""
+        return even_points(self.domain, n)
+
+    def label_points(self, n: int) -> Tensor:
+        """``n`` points where the PINN task is told u; the whole domain unless overridden."""
+        return self.domain_points(n)
+
+    def evaluation_points(self, n: int) -> Tensor:
+        """``n`` points of the whole domain that are not the training points: ``[n, d]``.
+
+        In one dimension the midpoints of n equal intervals, else a scrambled Sobol' sequence.
+        """
+        if self.n_dims == 1:
+            unit = (torch.arange(n, dtype=torch.float64) + 0.5)[:, None] / n
+        else:
+            unit = SobolEngine(self.n_dims, scramble=True, seed=1).draw(n, dtype=torch.float64)
+        return _into(self.domain, unit)
+
+
+def even_points(box: Box, n: int) -> Tensor:
+    """``n`` points spread evenly over ``box``, ``[n, d]`` in float64.
+
+    Equidistant with both ends in one dimension, a Sobol' sequence in more.
+    """
+    if len(box) == 1:
+        unit = torch.linspace(0, 1, n, dtype=torch.float64)[:, None]
+    else:
+        unit = SobolEngine(len(box)).draw(n, dtype=torch.float64)
+    return _into(box, unit)
+
+
+def _into(box: Box, unit: Tensor) -> Tensor:
+    low, high = torch.tensor([tuple(axis) for axis in box], dtype=torch.float64).T
+    return low + (high - low) * unit

@@ -1,0 +1,177 @@
+"""From records to one data frame per table of the paper.
+
+The runs of a row lie in ``<runs>/<table>/<row>/…``, usually one ``seed<n>`` folder per seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from diffhash.results.paper import PAPER_DIRECTORY, VALUES, load_paper_table
+from diffhash.results.record import RecordError, RunRecord, find_records
+
+_LABELS = {"mlp": "MLP", "siren": "SIREN", "ff": "FF", "linear": "Linear", "s1": "S1", "s2": "S2",
+           "cubic": "Cubic"}  # fmt: skip
+COLUMNS = (
+    "row", "model", "status", "epochs", "paper_epochs",
+    *(f"{prefix}{value}" for value in VALUES for prefix in ("", "paper_", "decades_")),
+    "seeds", "n", "n_diverged",
+)  # fmt: skip
+
+RowRecords = dict[str, list[tuple[Path, RunRecord]]]
+
+
+@dataclass(frozen=True)
+class TrainTotal:
+    """Train seconds added up over rows, ours and the paper's.
+
+    ``ours`` and ``paper_same_rows`` add up the ``n_rows`` rows that both have; ``paper`` adds up
+    all ``n_paper_rows`` rows of the paper.
+    """
+
+    ours: float
+    paper_same_rows: float
+    n_rows: int
+    paper: float
+    n_paper_rows: int
+
+
+def row_records(table: str, runs: Path | str) -> RowRecords:
+    """The records of a table by row key, each row's sorted by seed.
+
+    Raises:
+        RecordError: a corrupt record; one whose ``experiment`` is not ``<table>/<row>``; two of
+            one row with the same seed, or with different encoder, task, budget or learning rate.
+    """
+    root = Path(runs) / table
+    rows: RowRecords = {}
+    for directory, record in find_records(root):
+        row = next(iter(directory.relative_to(root).parts), "")
+        if record.experiment != f"{table}/{row}":
+            raise RecordError(
+                f"record {directory} lies among the runs of {table}/{row} but is of experiment "
+                f"{record.experiment!r}"
+            )
+        rows.setdefault(row, []).append((directory, record))
+    for found in rows.values():
+        found.sort(key=lambda item: item[1].seed)
+        _check_consistent(found)
+    return rows
+
+
+def aggregate(table: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY) -> pd.DataFrame:
+    """One row per table row: the paper's rows in printed order, then any other row with records.
+
+    Columns (:data:`COLUMNS`): each value is the median over the completed runs, whose seeds stand
+    in ``seeds`` (space-separated); ``paper_<value>`` is the printed one, and
+    ``decades_<value>`` = log10(ours / paper). Values without counterpart are NaN. ``n`` counts
+    the row's records of any status, ``n_diverged`` the diverged ones. ``status`` is
+    ``completed``, ``diverged @ epoch N``, ``interrupted @ epoch N`` or ``missing``; with several
+    seeds it names those that did not complete. ``epochs`` is the budget of our runs.
+
+    Raises:
+        RecordError: see :func:`row_records`.
+        FileNotFoundError: no transcription of the paper's table in ``paper``.
+    """
+    printed = load_paper_table(table, paper).to_dict("index")
+    found = row_records(table, runs)
+    rows = [str(row) for row in printed] + [row for row in found if row not in printed]
+    frame = pd.DataFrame([_summary(r, printed.get(r), found.get(r, [])) for r in rows])
+    for value in VALUES:
+        frame[f"decades_{value}"] = decades(frame[value], frame[f"paper_{value}"])
+    types = {"epochs": "Int64", "paper_epochs": "Int64"}
+    return frame.reindex(columns=list(COLUMNS)).astype(types)
+
+
+def decades(ours: Any, paper: Any) -> Any:
+    """log10(ours / paper), elementwise: +1 is ten times the paper's value, NaN if one is absent.
+
+    Raises:
+        ValueError: a negative value, or a printed value of 0.
+    """
+    if np.any(np.asarray(ours) < 0) or np.any(np.asarray(paper) <= 0):
+        raise ValueError("decades: expected ours >= 0 and paper > 0")
+    with np.errstate(divide="ignore"):  # ours = 0 is infinitely many decades below
+        return np.log10(ours / paper)
+
+
+def train_total(frames: Iterable[pd.DataFrame]) -> TrainTotal:
+    """Total train seconds of the paper's rows in the given :func:`aggregate` frames."""
+    lines = [line for frame in frames for line in frame.to_dict("records")]
+    printed = [line for line in lines if not pd.isna(line["paper_train_seconds"])]
+    have = [line for line in printed if not pd.isna(line["train_seconds"])]
+    return TrainTotal(
+        ours=sum(line["train_seconds"] for line in have),
+        paper_same_rows=sum(line["paper_train_seconds"] for line in have),
+        n_rows=len(have),
+        paper=sum(line["paper_train_seconds"] for line in printed),
+        n_paper_rows=len(printed),
+    )
+
+
+def _check_consistent(found: list[tuple[Path, RunRecord]]) -> None:
+    first_directory, first = found[0]
+    for (previous, earlier), (directory, record) in pairwise(found):
+        if record.seed == earlier.seed:
+            raise RecordError(f"two records of seed {record.seed}: {previous} and {directory}")
+        for name in ("encoder", "task", "epochs_requested", "learning_rate"):
+            here, there = getattr(record, name), getattr(first, name)
+            if here != there:
+                raise RecordError(
+                    f"record {directory} has {name} = {here!r}, {first_directory} of the same "
+                    f"row has {there!r}: run the row again or remove the stale one"
+                )
+
+
+def _summary(
+    row: str, printed: dict[str, Any] | None, found: list[tuple[Path, RunRecord]]
+) -> dict[str, Any]:
+    records = [record for _, record in found]
+    completed = [record for record in records if record.status == "completed"]
+    line: dict[str, Any] = {
+        "row": row,
+        "model": _label(row, records) if printed is None else printed["label"],
+        "status": _status(records),
+        "epochs": records[0].epochs_requested if records else pd.NA,
+        "paper_epochs": pd.NA if printed is None else printed["epochs"],
+        "seeds": " ".join(str(record.seed) for record in completed),
+        "n": len(records),
+        "n_diverged": sum(record.status == "diverged" for record in records),
+    }
+    for value in VALUES:
+        numbers = [getattr(record, value) for record in completed]
+        known = [number for number in numbers if number is not None]
+        line[value] = float(median(known)) if known else float("nan")
+        line[f"paper_{value}"] = float("nan") if printed is None else printed[value]
+    return line
+
+
+def _label(row: str, records: list[RunRecord]) -> str:
+    first = records[0]
+    label = _LABELS.get(first.encoder, first.encoder)
+    return f"{label} ({first.preset})" if first.preset else f"{label} ({row})"
+
+
+def _status(records: list[RunRecord]) -> str:
+    if not records:
+        return "missing"
+    ends = {
+        record.seed: f"{record.status} @ epoch "
+        f"{record.epochs if record.diverged_epoch is None else record.diverged_epoch}"
+        for record in records
+        if record.status != "completed"
+    }
+    if len(records) == 1:
+        return next(iter(ends.values()), "completed")
+    parts = [f"seed {seed} {end}" for seed, end in ends.items()]
+    if len(ends) < len(records):
+        parts.insert(0, "completed")
+    return "; ".join(parts)

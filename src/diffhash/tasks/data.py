@@ -1,0 +1,38 @@
+"""Data-driven learning (Section III-A)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from diffhash.ops.jet import Jet
+from diffhash.problems import Problem
+from diffhash.tasks.task import Task, Term, at_least_one
+
+
+def data_task(problem: Problem, n_labels: int = 1000) -> Task:
+    """loss = MSE of u over ``n_labels`` points spread evenly over the domain.
+
+    Raises:
+        ValueError: fewer than one label, or a problem without an exact solution.
+    """
+    at_least_one(n_labels=n_labels)
+    return Task([label_term(problem, problem.domain_points(n_labels), weight=1.0)])
+
+
+def label_term(problem: Problem, x: Tensor, weight: float) -> Term:
+    """MSE of u against the exact solution at ``x``.
+
+    Raises:
+        ValueError: the problem has no exact solution to take labels from.
+    """
+    if not problem.has_solution:
+        raise ValueError(
+            f"problem={type(problem).__name__} has no exact solution to take labels from: "
+            "the data task, and labels of the pinn task, need one (see Problem.solution)"
+        )
+    orders = (0,) * problem.n_dims
+    return Term("data", x, problem.solution(x), orders, _label_error, weight)
+
+
+def _label_error(_: Tensor, u: Jet, target: Tensor) -> Tensor:
+    return u.value - target

@@ -1,0 +1,60 @@
+"""Errors of u, u_x and u_xx on a dense grid of the whole domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffhash.networks import Field, FieldPlan
+from diffhash.ops.jet import Jet
+from diffhash.problems import Problem
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Mean squared errors; for several axes the mean over them. NaN without an exact solution."""
+
+    mse_u: float
+    mse_ux: float
+    mse_uxx: float
+
+
+class Evaluation:
+    """Compares a field with the exact solution at ``n_points`` points that are not trained on.
+
+    Raises:
+        ValueError: fewer than one point.
+    """
+
+    def __init__(self, problem: Problem, n_points: int) -> None:
+        if n_points < 1:
+            raise ValueError(f"n_points={n_points}: give at least 1")
+        self.x = problem.evaluation_points(n_points)
+        self.orders = (2,) * problem.n_dims
+        self.exact = (
+            problem.solution_jet(self.x, self.orders).data if problem.has_solution else None
+        )
+        self._plan: FieldPlan | None = None
+
+    def prepare(self, field: Field, device: torch.device) -> None:
+        """Compute what training does not change, on the field's device."""
+        self._plan = field.plan(self.x.to(device), self.orders)
+
+    @torch.no_grad()
+    def jet(self) -> Tensor:
+        """u and its derivatives at the points, float64 on the CPU: ``[1 + 2d, N, 1]``."""
+        if self._plan is None:
+            raise RuntimeError("Evaluation.prepare must be called before jet")
+        return self._plan.jet().data.to("cpu", torch.float64)
+
+    def metrics(self) -> Metrics:
+        """The field's present errors."""
+        if self.exact is None:
+            return Metrics(*[float("nan")] * 3)
+        squares = Jet((self.jet() - self.exact).square().mean(dim=(1, 2), keepdim=True), self.orders)
+        axes = range(len(self.orders))
+        first = torch.stack([squares.derivative(j, 1) for j in axes]).mean()
+        second = torch.stack([squares.derivative(j, 2) for j in axes]).mean()
+        return Metrics(squares.value.item(), first.item(), second.item())

@@ -1,0 +1,29 @@
+"""Settings that every test runs under, and what is skipped: GPU tests without one, slow tests."""
+
+from __future__ import annotations
+
+import os
+
+# Before any import that reads them: no test opens a window or reaches the network.
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["WANDB_MODE"] = "offline"
+
+import pytest
+import torch
+
+# The tensors of the tests are small: more threads cost more than they give.
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    no_gpu = pytest.mark.skip(reason="needs a CUDA GPU; torch sees none")
+    not_asked = pytest.mark.skip(reason="slow; run it with `make test-slow`")
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(no_gpu)
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(not_asked)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "make_tables.py"
+
+
+@pytest.fixture
+def make_tables(monkeypatch: pytest.MonkeyPatch):
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        return int(exit_.value.code or 0)
+
+    return run
+
+
+def test_it_writes_tables_and_claims_and_says_where(
+    make_tables, paper_runs: Path, paper: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    output = tmp_path / "out"
+    assert make_tables("--runs", paper_runs, "--output", output, "--paper", paper) == 0
+    printed = capsys.readouterr()
+    names = [f"table{n}.{suffix}" for n in (1, 2) for suffix in ("csv", "md", "tex")]
+    for name in [*names, "claims.md"]:
+        assert (output / name).is_file()
+        assert str(output / name) in printed.out
+    assert "6884.2 (paper: 6884.2" in printed.out
+    assert " held, " in printed.out
+    assert printed.err == ""
+
+
+def test_no_records(make_tables, paper: Path, tmp_path: Path, capsys) -> None:
+    runs, output = tmp_path / "none", tmp_path / "out"
+    assert make_tables("--runs", runs, "--output", output, "--paper", paper) == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        f"make_tables: no records under {runs}: run `make reproduce-tables` first"
+    ]
+    assert printed.out == ""
+    assert not output.exists()
+
+
+def test_an_output_that_cannot_be_written(
+    make_tables, paper_runs: Path, paper: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "tables"
+    assert make_tables("--runs", paper_runs, "--output", output, "--paper", paper) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "file") in line
+
+
+def test_the_default_paper_folder_is_the_repositorys(
+    make_tables, paper_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(SCRIPT.parents[1])
+    assert make_tables("--runs", paper_runs, "--output", tmp_path / "out") == 0

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from diffhash.results.aggregate import aggregate
+from diffhash.results.paper import TABLES
+from diffhash.results.record import RecordError
+from diffhash.results.tables import (
+    environment_lines,
+    format_decades,
+    format_epochs,
+    format_value,
+    to_latex,
+    to_markdown,
+    write_tables,
+)
+
+WriteRun = Callable[..., Path]
+
+
+@pytest.fixture
+def spoilt_runs(paper_runs: Path, write_run: WriteRun) -> Path:
+    """The paper's numbers, but a missing, a diverged and a half-diverged row, and an extra one."""
+    for row in ("ff", "linear", "cubic"):
+        shutil.rmtree(paper_runs / "table1" / row)
+    bad = {"status": "diverged", "diverged_epoch": 77, "epochs": 77}
+    write_run(paper_runs, "table1", "linear", epochs_requested=10_000, **bad)
+    write_run(paper_runs, "table1", "cubic", seed=0, mse_u=3.0e-13)
+    write_run(paper_runs, "table1", "cubic", seed=1, **bad)
+    write_run(paper_runs, "table1", "cubic_best", preset="best", mse_u=2e-14)
+    return paper_runs
+
+
+def _line(markdown: str, model: str) -> list[str]:
+    """Cells of the only line of a model."""
+    (line,) = [line for line in markdown.splitlines() if line.startswith(f"| {model} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("mse_u", 5.43e-13, "5.4e-13"),
+        ("mse_uxx", 6.2e6, "6.2e6"),
+        ("mse_uxx", 4.6, "4.6"),
+        ("mse_uxx", 0.14, "1.4e-1"),
+        ("mse_uxx", 9.96, "1.0e1"),
+        ("loss", 0.0, "0.0"),
+        ("loss", float("nan"), "–"),
+        ("train_seconds", 1005.64, "1005.6"),
+        ("train_seconds", 0.04, "0.0"),
+    ],
+)
+def test_format_value(column: str, value: float, text: str) -> None:
+    assert format_value(column, value) == text
+
+
+def test_format_decades_and_epochs() -> None:
+    assert [format_decades(v) for v in (-0.744, 1.2, float("nan"))] == ["-0.74", "+1.20", "–"]
+    assert [format_epochs(n) for n in (3000, 100_000, 1500, 0)] == ["3k", "100k", "1500", "0"]
+
+
+def test_markdown_shows_ours_the_papers_and_the_distance(spoilt_runs: Path, paper: Path) -> None:
+    text = to_markdown("table1", aggregate("table1", spoilt_runs, paper))
+    cubic = _line(text, "Cubic <sup>e</sup>")
+    assert cubic[:3] == ["Cubic <sup>e</sup>", "3k", "3.0e-13 / 3.0e-12 (-1.00)"]
+    assert cubic[5] == "1.0e-13 / –", "the paper prints no loss in Table I"
+    assert cubic[6] == "3.4 / 574.3 (-2.23)"
+
+
+def test_markdown_hides_no_failure(spoilt_runs: Path, paper: Path) -> None:
+    text = to_markdown("table1", aggregate("table1", spoilt_runs, paper))
+    linear = _line(text, "Linear <sup>b</sup>")
+    assert linear[2] == "diverged @ epoch 77 / 3.4e-8"
+    assert linear[3] == "diverged / 2.1e-1"
+    assert _line(text, "Cubic <sup>e</sup>")[-1] == "0; seed 1 diverged @ epoch 77"
+    assert _line(text, "FF <sup>a</sup>")[1:4] == ["10k", "missing / 1.3e-6", "missing / 2.2e-2"]
+    assert all(
+        cell for line in text.splitlines() if line[:1] == "|" for cell in line[1:-1].split("|")
+    )
+
+
+def test_both_tables_have_the_same_columns(paper_runs: Path, paper: Path) -> None:
+    heads = [
+        to_markdown(table, aggregate(table, paper_runs, paper)).splitlines()[2].split()
+        for table in TABLES
+    ]
+    assert heads[0] == heads[1]
+
+
+def test_footnotes_say_what_is_odd(spoilt_runs: Path, paper: Path) -> None:
+    table1 = to_markdown("table1", aggregate("table1", spoilt_runs, paper))
+    assert "identical SIREN and FF rows" in table1
+    assert "MSE u_xx = 2.03e5: the paper's 1.8e5 is no skill" in table1
+    assert "Cubic (best) is not in the paper" in table1
+    table2 = to_markdown("table2", aggregate("table2", spoilt_runs, paper))
+    assert "MSE u = 1.95" in table2
+    assert "bold" in table2
+    assert "{" not in table1 + table2
+
+
+def test_a_budget_that_is_not_the_papers_is_noted(
+    tmp_path: Path, paper: Path, write_run: WriteRun
+) -> None:
+    write_run(tmp_path, "table1", "siren", epochs=50, epochs_requested=50)
+    text = to_markdown("table1", aggregate("table1", tmp_path, paper))
+    assert "SIREN 50: not the paper's budget of 10k epochs." in text
+    assert "MLP 10k: not" not in text, "a missing row has no budget"
+
+
+def test_write_tables(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
+    output = tmp_path / "deep" / "tables"
+    paths, total = write_tables(spoilt_runs, output, paper)
+    assert [path.name for path in paths] == [
+        f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md", "tex")
+    ]
+    assert sorted(output.iterdir()) == sorted(paths)
+    assert total.startswith("Train seconds of the 12 rows of 14 that completed: ")
+    assert "6884.2 for all" in total
+    for path in paths[1], paths[4]:
+        assert total in path.read_text()
+        assert "processor Some_CPU & Co 100%" in path.read_text()
+
+
+def test_the_csv_gives_the_frame_back(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
+    paths, _ = write_tables(spoilt_runs, tmp_path / "out", paper)
+    read = pd.read_csv(io.StringIO(paths[0].read_text()), dtype={"seeds": str})
+    frame = aggregate("table1", spoilt_runs, paper)
+    assert list(read.columns) == list(frame.columns)
+    assert read["status"].tolist() == frame["status"].tolist()
+    assert read["status"][4] == "diverged @ epoch 77"
+    numbers = frame.select_dtypes("number").columns
+    pd.testing.assert_frame_equal(read[numbers], frame[numbers], check_dtype=False)
+
+
+def test_a_complete_total(paper_runs: Path, paper: Path, tmp_path: Path) -> None:
+    _, total = write_tables(paper_runs, tmp_path / "out", paper)
+    assert total == (
+        "Train seconds of both tables together: 6884.2 (paper: 6884.2 on an RTX 3060)."
+    )
+
+
+def test_no_records_is_an_error_and_writes_nothing(tmp_path: Path, paper: Path) -> None:
+    with pytest.raises(RecordError, match=r"no records under .*runs"):
+        write_tables(tmp_path / "runs", tmp_path / "out", paper)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failure_leaves_the_old_tables(paper_runs: Path, paper: Path, tmp_path: Path) -> None:
+    paths, _ = write_tables(paper_runs, tmp_path / "out", paper)
+    old = [path.read_text() for path in paths]
+    (paper_runs / "table2" / "cubic" / "seed0" / "result.json").write_text("{")
+    with pytest.raises(RecordError, match="corrupt record"):
+        write_tables(paper_runs, tmp_path / "out", paper)
+    assert [path.read_text() for path in paths] == old
+
+
+def test_environments(make_record: Callable) -> None:
+    here = make_record()
+    dirty = make_record(environment={"torch": "2.13.0", "git_commit": "abc", "git_dirty": True})
+    lines = environment_lines([here, here, dirty, make_record(environment={})])
+    assert lines == [
+        "Measured with processor Some_CPU & Co 100%, cpu_count 2, python 3.11.7, torch 2.13.0, "
+        "git_commit abc123.",
+        "Measured with torch 2.13.0, git_commit abc (dirty).",
+    ]
+
+
+def test_latex_names_each_failure(spoilt_runs: Path, paper: Path) -> None:
+    text = to_latex("table1", aggregate("table1", spoilt_runs, paper))
+    assert "Linear 10k: diverged @ epoch 77." in text
+    assert "Cubic 3k: completed; seed 1 diverged @ epoch 77." in text
+    assert "& missing & missing &" in text
+    assert r"$\mathrm{MSE}_{u_{xx}}$" in text
+    assert r"\toprule" in text and r"\bottomrule" in text
+
+
+def test_latex_compiles(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
+    if not shutil.which("pdflatex"):
+        pytest.skip("no pdflatex on this machine")
+    if subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode:
+        pytest.skip("no LaTeX package booktabs on this machine")
+    write_tables(spoilt_runs, tmp_path, paper)
+    (tmp_path / "main.tex").write_text(
+        r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+        r"\input{table1}\input{table2}\end{document}"
+    )
+    run = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-2000:]
+    assert (tmp_path / "main.pdf").stat().st_size > 0
+    assert "Overfull" not in run.stdout

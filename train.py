@@ -1,0 +1,19 @@
+"""Train one field: python train.py encoder=cubic task=pinn (--help lists what there is)."""
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from diffhash.experiment import main_task, register
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Run the composed config."""
+    main_task(cfg, HydraConfig.get().overrides.task)
+
+
+if __name__ == "__main__":
+    main()
