@@ -73,6 +73,7 @@ def build(cfg: DictConfig) -> Setup:
             learning_rate=cfg.trainer.learning_rate,
             chunk=cfg.trainer.chunk,
             batch_size=cfg.trainer.batch_size,
+            schedule=cfg.trainer.schedule.value,
             derivatives=cfg.trainer.derivatives.value,
             seed=cfg.seed,
         )
@@ -120,9 +121,7 @@ def _set_threads(num_threads: int | None) -> None:
 
 
 def _check_memory(field: Field) -> None:
-    needed = _COPIES_WHILE_TRAINING * sum(
-        p.numel() * p.element_size() for p in field.parameters()
-    )
+    needed = _COPIES_WHILE_TRAINING * sum(p.numel() * p.element_size() for p in field.parameters())
     memory = physical_memory()
     if needed > memory:
         raise ConfigError(

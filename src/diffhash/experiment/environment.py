@@ -57,8 +57,8 @@ def _git_state(directory: Path) -> tuple[str | None, bool | None]:
     """Commit, and whether tracked source differs from it; None outside a git checkout."""
     try:
         commit = _git(directory, "rev-parse", "HEAD")
-        # Tables and figures are rewritten while runs go on; they do not change what a run computes.
-        changes = _git(directory, "status", "--porcelain", "--untracked-files=no", "--", ":/src", ":/configs")
+        # Tables and figures are rewritten while runs go on, and do not change what a run computes.
+        changes = _git(directory, "status", "--porcelain", "--", ":/src", ":/configs")
     except (OSError, subprocess.CalledProcessError):
         return None, None
     return commit, bool(changes)

@@ -15,11 +15,12 @@ from pathlib import Path
 import lightning as L
 import pandas as pd
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from diffhash.experiment.build import ConfigError, Setup, build, config_hash
 from diffhash.experiment.environment import describe_environment, peak_memory_mb
-from diffhash.experiment.wandb_run import finish_loggers, log_final, make_loggers
+from diffhash.experiment.wandb_run import log_final, wandb_loggers
 from diffhash.ops.jet import Jet
 from diffhash.results.figures.run import run_figure
 from diffhash.results.record import RESULT_FILE, RunRecord, write_record
@@ -50,28 +51,30 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[Path, RunRecord
     final = _run_directory(cfg)
     partial = _make_partial(final)
     OmegaConf.save(cfg, partial / "config.yaml", resolve=True)
-    loggers = make_loggers(cfg, partial)
     try:
-        _fit(cfg, setup, partial, loggers)
-        record = _record(cfg, setup, overrides, started)
-        predictions = _predictions(setup)
-        predictions.to_csv(partial / "predictions.csv", index=False)
-        pd.DataFrame(setup.training.history).to_csv(partial / "history.csv", index=False)
-        figure = partial / "predictions.png"
-        run_figure(predictions, _title(cfg)).savefig(figure, dpi=150)
-        log_final(loggers, record, figure)
-    finally:
-        finish_loggers(loggers)
+        with wandb_loggers(cfg, _title(cfg), partial, final) as loggers:
+            _fit(cfg, setup, partial, loggers)
+            record = _record(cfg, setup, overrides, started)
+            predictions = _predictions(setup)
+            predictions.to_csv(partial / "predictions.csv", index=False)
+            pd.DataFrame(setup.training.history).to_csv(partial / "history.csv", index=False)
+            figure = partial / "predictions.png"
+            run_figure(predictions, _title(cfg)).savefig(figure, dpi=150)
+            log_final(loggers, record, figure)
+    except ConfigError:  # W&B's, before training
+        shutil.rmtree(partial)
+        raise
     _publish(partial, final, record)
     return final, record
 
 
-def _fit(cfg: DictConfig, setup: Setup, directory: Path, loggers: list[L.pytorch.loggers.Logger]) -> None:
+def _fit(cfg: DictConfig, setup: Setup, directory: Path, loggers: list[WandbLogger]) -> None:
     trainer = _quiet_trainer(
         accelerator=setup.accelerator,
         devices=1,
         max_epochs=-1,  # FieldTraining stops by its own count
         logger=loggers or False,
+        log_every_n_steps=1,
         callbacks=[
             ProgressReport(_title(cfg)),
             HistoryLogger(),
@@ -100,9 +103,7 @@ def _quiet_trainer(**arguments: object) -> L.Trainer:
     return L.Trainer(**arguments)  # type: ignore[arg-type]
 
 
-def _record(
-    cfg: DictConfig, setup: Setup, overrides: Sequence[str], started: float
-) -> RunRecord:
+def _record(cfg: DictConfig, setup: Setup, overrides: Sequence[str], started: float) -> RunRecord:
     training = setup.training
     outcome = training.outcome
     assert outcome is not None

@@ -27,6 +27,13 @@ class Derivatives(Enum):
     autograd = "autograd"
 
 
+class Schedule(Enum):
+    """Course of the learning rate."""
+
+    constant = "constant"
+    cosine = "cosine"
+
+
 class Accelerator(Enum):
     """Where to train."""
 
@@ -136,6 +143,7 @@ class TrainerConfig:
 
     epochs: int = MISSING
     learning_rate: float = MISSING
+    schedule: Schedule = MISSING
     batch_size: int | None = None
     chunk: int = MISSING
     evaluation_points: int = MISSING
@@ -147,7 +155,7 @@ class TrainerConfig:
 
 @dataclass
 class WandbConfig:
-    """Where W&B files a run; see `diffhash.experiment.wandb_logger`."""
+    """Where W&B files a run; see `diffhash.experiment.wandb_run`."""
 
     project: str = MISSING
     entity: str | None = None

@@ -115,7 +115,9 @@ class _ActivateJet(Function):
             if order >= 1:
                 curved = second * z[row]
                 if order == 2:
-                    grad[0].addcmul_(torch.addcmul(third * z[row].square(), second, z[row + 1]), g[row + 1])
+                    grad[0].addcmul_(
+                        torch.addcmul(third * z[row].square(), second, z[row + 1]), g[row + 1]
+                    )
                     grad[row].addcmul_(curved, g[row + 1], value=2)
                 grad[0].addcmul_(curved, g[row])
             row += order

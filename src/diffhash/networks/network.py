@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +26,12 @@ class Network(nn.Module):
             if size < 1:
                 raise ValueError(f"{name}={size}: give at least 1")
         sizes = [n_inputs, *[width] * depth, n_outputs]
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b, dtype=dtype) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b, dtype=dtype) for a, b in pairwise(sizes))
         self._activation: Activation
 
     def forward(self, features: Tensor) -> Tensor:
         """``[N, n_inputs] → [N, n_outputs]``."""
-        *hidden, last = self.layers
+        *hidden, last = self._linears()
         for layer in hidden:
             features = self._activation.value(layer(features))
         return last(features)
@@ -43,7 +41,7 @@ class Network(nn.Module):
 
         Differentiable once in features and parameters.
         """
-        *hidden, last = self.layers
+        *hidden, last = self._linears()
         data = features.data
         for layer in hidden:
             data = activate_jet(
@@ -52,6 +50,9 @@ class Network(nn.Module):
         data = F.linear(data, last.weight)
         # The bias belongs to the value alone.
         return Jet(torch.cat([data[:1] + last.bias, data[1:]]), features.orders)
+
+    def _linears(self) -> list[nn.Linear]:
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
 
 class MLP(Network):
@@ -83,7 +84,7 @@ class MLP(Network):
         if init not in _INITS:
             raise ValueError(f"init={init!r} is unknown; choose one of {', '.join(_INITS)}")
         if init == "xavier":
-            for layer in _linears(self.layers):
+            for layer in self._linears():
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
@@ -119,11 +120,7 @@ class SIREN(Network):
         if not (omega_0 > 0 and math.isfinite(omega_0)):
             raise ValueError(f"omega_0={omega_0}: give a positive number")
         self._activation = sine(omega_0)
-        for index, layer in enumerate(_linears(self.layers)):
+        for index, layer in enumerate(self._linears()):
             n = layer.in_features
             bound = 1 / n if index == 0 else math.sqrt(6 / n) / omega_0
             nn.init.uniform_(layer.weight, -bound, bound)
-
-
-def _linears(layers: Sequence[nn.Module] | nn.ModuleList) -> list[nn.Linear]:
-    return [layer for layer in layers if isinstance(layer, nn.Linear)]

@@ -26,9 +26,7 @@ from diffhash.ops.layout import GridLayout, locate
 MultiIndex = tuple[int, ...]
 
 
-def gather(
-    x: Tensor, params: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
-) -> Tensor:
+def gather(x: Tensor, params: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
     """G_α(x)·θ for every α: ``x [N, d]``, flat ``params [n_rows·F]`` → ``[A, N, L·F]``."""
     return _Gather.apply(x, params, layout, alphas)  # type: ignore[no-any-return]
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import comb, perm
 
-import torch
 from torch import Tensor
 
 Polynomial = tuple[Fraction, ...]  # ascending powers of t
@@ -82,7 +81,8 @@ def _smoothstep(name: str, order: int) -> Interpolation:
     """
     upper = [Fraction(0)] * (2 * order + 2)
     for k in range(order + 1):
-        upper[order + 1 + k] = Fraction((-1) ** k * comb(order + k, k) * comb(2 * order + 1, order - k))
+        binomials = comb(order + k, k) * comb(2 * order + 1, order - k)
+        upper[order + 1 + k] = Fraction((-1) ** k * binomials)
     lower = [-c for c in upper]
     lower[0] += 1
     return Interpolation(name, (tuple(lower), tuple(upper)), first_tap=0, continuity=order)
@@ -135,5 +135,6 @@ def interpolation(name: str) -> Interpolation:
         ValueError: the name is not a key of `INTERPOLATIONS`.
     """
     if name not in INTERPOLATIONS:
-        raise ValueError(f"interpolation={name!r} is unknown; choose one of {', '.join(INTERPOLATIONS)}")
+        known = ", ".join(INTERPOLATIONS)
+        raise ValueError(f"interpolation={name!r} is unknown; choose one of {known}")
     return INTERPOLATIONS[name]

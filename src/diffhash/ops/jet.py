@@ -20,7 +20,8 @@ def jet_orders(order: int | tuple[int, ...], n_dims: int) -> tuple[int, ...]:
     orders = (order,) * n_dims if isinstance(order, int) else tuple(order)
     if len(orders) != n_dims or any(m not in range(MAX_ORDER + 1) for m in orders):
         raise ValueError(
-            f"order={order!r}: give one derivative order of 0 to {MAX_ORDER}, or one per axis ({n_dims})"
+            f"order={order!r}: give one derivative order of 0 to {MAX_ORDER}, "
+            f"or one for each of the {n_dims} axes"
         )
     return orders
 
@@ -58,13 +59,14 @@ class Jet:
         """
         if not 0 <= axis < len(self.orders) or not 0 <= order <= self.orders[axis]:
             raise ValueError(
-                f"derivative of order {order} along axis {axis} was not carried: orders={self.orders}"
+                f"derivative of order {order} along axis {axis} was not carried: "
+                f"orders={self.orders}"
             )
         return self.data[0 if order == 0 else sum(self.orders[:axis]) + order]
 
 
 def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, orders: tuple[int, ...]) -> Jet:
-    """The jet of a pointwise ``f: [N, d] → [N, C]`` by nested reverse mode: the oracle of every jet.
+    """The jet of a pointwise ``f: [N, d] → [N, C]`` by nested reverse mode: every jet's oracle.
 
     The result is differentiable in whatever ``f`` closes over.
     """
@@ -75,9 +77,7 @@ def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, orders: tuple[int, ..
         for axis, order in enumerate(orders):
             current = value
             for _ in range(order):
-                columns = [
-                    _gradient(current[:, c], x)[:, axis] for c in range(current.shape[1])
-                ]
+                columns = [_gradient(current[:, c], x)[:, axis] for c in range(current.shape[1])]
                 current = torch.stack(columns, dim=1)
                 rows.append(current)
     return Jet(torch.stack(rows), orders)

@@ -76,7 +76,7 @@ class GridLayout:
         return self.interpolation.taps**self.n_input_dims
 
     def rows(self, level: Level, vertices: Tensor) -> Tensor:
-        """Table rows of integer ``vertices`` ``[..., d]`` (negative ones exist where a level is padded)."""
+        """Table rows of integer ``vertices [..., d]``; padded levels have negative ones."""
         v = vertices + level.pad
         if level.hashed:
             row = v[..., 0] * PRIMES[0]
@@ -87,7 +87,7 @@ class GridLayout:
             row = v[..., 0]
             for j in range(1, self.n_input_dims):
                 row = row + v[..., j] * level.resolution**j
-            row = row % level.n_rows  # tiny-cuda-nn's wrap; nested levels have a row for every vertex
+            row = row % level.n_rows  # tiny-cuda-nn's wrap; a nested level has a row for each
         return row + level.first_row
 
 

@@ -51,7 +51,7 @@ class Problem(ABC):
         return jet_orders(self.order, self.n_dims)
 
     def source(self, x: Tensor) -> Tensor:
-        """f = D[u_exact] by automatic differentiation; a problem without `solution` overrides it."""
+        """f = D[u_exact] by automatic differentiation; without `solution`, override it."""
         return self.operator(x, self.solution_jet(x, self.orders)).detach()
 
     def solution_jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:

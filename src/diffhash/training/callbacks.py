@@ -34,26 +34,25 @@ class ProgressReport(Callback):
         module = _field_training(pl_module)
         console = Console(stderr=True)
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
             self._bar = Progress(
-                *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[status]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=console,
             )
             self._bar.add_task(self._title, total=module.epochs, status="")
             self._bar.start()
         self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         module = _field_training(pl_module)
         row = module.history[-1]
-        status = (
-            f"{module.epochs_done}/{module.epochs}  loss {row['loss']:.1e}  mse_u {row['mse_u']:.1e}"
-        )
+        done = f"{module.epochs_done}/{module.epochs}"
+        status = f"{done}  loss {row['loss']:.1e}  mse_u {row['mse_u']:.1e}"
         if self._bar is not None:
-            self._bar.update(
-                self._bar.task_ids[0], completed=module.epochs_done, status=status
-            )
+            self._bar.update(self._bar.task_ids[0], completed=module.epochs_done, status=status)
         elif time.monotonic() >= self._next_line or trainer.should_stop:
             self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
             print(f"{self._title}: {status}  {module.train_seconds:.0f} s", file=sys.stderr)
@@ -74,9 +73,7 @@ class ProgressReport(Callback):
 class HistoryLogger(Callback):
     """Hands each row of the history to the trainer's loggers; the step is the epoch."""
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         row = dict(_field_training(pl_module).history[-1])
         epoch = int(row.pop("epoch"))
         for logger in trainer.loggers:

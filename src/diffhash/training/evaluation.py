@@ -53,7 +53,9 @@ class Evaluation:
         """The field's present errors."""
         if self.exact is None:
             return Metrics(*[float("nan")] * 3)
-        squares = Jet((self.jet() - self.exact).square().mean(dim=(1, 2), keepdim=True), self.orders)
+        squares = Jet(
+            (self.jet() - self.exact).square().mean(dim=(1, 2), keepdim=True), self.orders
+        )
         axes = range(len(self.orders))
         first = torch.stack([squares.derivative(j, 1) for j in axes]).mean()
         second = torch.stack([squares.derivative(j, 2) for j in axes]).mean()

@@ -16,7 +16,9 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+from torch.utils.data import DataLoader, TensorDataset
 
 from diffhash.networks import Field, FieldPlan
 from diffhash.ops.jet import Jet, autograd_jet
@@ -24,6 +26,7 @@ from diffhash.tasks import Task
 from diffhash.training.evaluation import Evaluation, Metrics
 
 Derivatives = Literal["taylor", "autograd"]
+Schedule = Literal["constant", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Outcome:
 
 
 class FieldTraining(L.LightningModule):
-    """Minimise a task's loss over a field's parameters with Adam at a fixed rate.
+    """Minimise a task's loss over a field's parameters with Adam.
 
     Args:
         field: what is trained.
@@ -52,6 +55,8 @@ class FieldTraining(L.LightningModule):
         learning_rate: Adam's.
         chunk: epochs between two evaluations.
         batch_size: points per optimizer step and term; None for all of them at once.
+        schedule: ``constant`` (the paper's) or ``cosine``, which lets the rate fall to zero as
+            learning_rate · (1 + cos(π·epoch/epochs))/2.
         derivatives: ``taylor`` (jets) or ``autograd`` (nested reverse mode, the slow oracle).
         seed: of the shuffling of minibatches.
 
@@ -75,22 +80,24 @@ class FieldTraining(L.LightningModule):
         learning_rate: float,
         chunk: int = 100,
         batch_size: int | None = None,
+        schedule: Schedule = "constant",
         derivatives: Derivatives = "taylor",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_settings(epochs, learning_rate, chunk, batch_size, derivatives)
+        _check_settings(epochs, learning_rate, chunk, batch_size)
         self.automatic_optimization = False
         self.field = field
         self.task = task
         self.evaluation = evaluation
-        self.epochs = epochs
+        self.epochs: int = epochs
         self.learning_rate = learning_rate
         self.chunk = chunk
         self.batch_size = batch_size
+        self.schedule = schedule
         self.derivatives = derivatives
         self.history: list[dict[str, float]] = []
-        self.epochs_done = 0
+        self.epochs_done: int = 0
         self.diverged_epoch: int | None = None
         self.stop_requested = False
         self.outcome: Outcome | None = None
@@ -98,11 +105,15 @@ class FieldTraining(L.LightningModule):
         self._shuffle = torch.Generator().manual_seed(seed)
         self._plans: list[FieldPlan] = []
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.field.parameters(), lr=self.learning_rate, fused=True)
+    def configure_optimizers(self) -> tuple[list[Adam], list[LRScheduler]]:
+        optimizer = Adam(self.field.parameters(), lr=self.learning_rate, fused=True)
+        if self.schedule == "constant":
+            return [optimizer], []
+        return [optimizer], [CosineAnnealingLR(optimizer, T_max=self.epochs)]
 
-    def train_dataloader(self) -> DataLoader[int]:
-        return DataLoader([0])  # the points live in the task; Lightning only counts chunks
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        # The points live in the task; Lightning only counts chunks.
+        return DataLoader(TensorDataset(torch.zeros(1)))
 
     def on_train_start(self) -> None:
         start = time.perf_counter()
@@ -116,6 +127,7 @@ class FieldTraining(L.LightningModule):
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         bare = optimizer.optimizer
+        scheduler = self.lr_schedulers()
         n_epochs = min(self.chunk, self.epochs - self.epochs_done)
         losses: list[Tensor] = []
         start = time.perf_counter()
@@ -126,7 +138,9 @@ class FieldTraining(L.LightningModule):
                 loss.backward()
                 last = index == n_epochs - 1 or self.stop_requested
                 # Lightning's wrapper costs as much as a small step; it counts chunks, not steps.
-                (optimizer if last else bare).step()
+                optimizer.step() if last else bare.step()
+            if isinstance(scheduler, CosineAnnealingLR):
+                scheduler.step()
             losses.append(loss.detach())
             if self.stop_requested:
                 break
@@ -152,10 +166,10 @@ class FieldTraining(L.LightningModule):
         start = time.perf_counter()
         metrics = self.evaluation.metrics()
         self.evaluation_seconds += self._seconds_since(start)
-        if self.diverged_epoch is None and self.evaluation.exact is not None:
-            # The last step itself may have overflowed, after a finite loss.
-            if not math.isfinite(metrics.mse_u):
-                self.diverged_epoch = self.epochs_done
+        # The last step itself may have overflowed, after a finite loss.
+        overflowed = self.evaluation.exact is not None and not math.isfinite(metrics.mse_u)
+        if self.diverged_epoch is None and overflowed:
+            self.diverged_epoch = self.epochs_done
         self.history.append(
             {"epoch": self.epochs_done, "seconds": self.train_seconds, "loss": loss}
             | asdict(metrics)
@@ -206,13 +220,9 @@ class FieldTraining(L.LightningModule):
         self._shuffle.set_state(state["shuffle"].cpu())
 
 
-def _check_settings(
-    epochs: int, learning_rate: float, chunk: int, batch_size: int | None, derivatives: str
-) -> None:
+def _check_settings(epochs: int, learning_rate: float, chunk: int, batch_size: int | None) -> None:
     for name, value in {"epochs": epochs, "chunk": chunk, "batch_size": batch_size}.items():
         if value is not None and value < 1:
             raise ValueError(f"{name}={value}: give at least 1")
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise ValueError(f"learning_rate={learning_rate}: give a positive number")
-    if derivatives not in ("taylor", "autograd"):
-        raise ValueError(f"derivatives={derivatives!r}: choose taylor or autograd")

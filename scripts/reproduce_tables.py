@@ -1,0 +1,56 @@
+"""Run every row of Tables I and II that is missing, then write the tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from diffhash.experiment import ConfigError
+from diffhash.experiment.reproduce import ROWS, exclusive, plan, run_jobs
+from diffhash.results import RecordError, write_claims, write_tables
+from diffhash.results.figures import make_figures
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Parse the command line, run, report; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    option = parser.add_argument
+    option("--seeds", type=int, default=1, metavar="N", help="seeds 0 … N-1 (1)")
+    option("--rows", nargs="+", default=ROWS, metavar="ROW", help="such as table1/cubic (all)")
+    option("--runs", type=Path, default=ROOT / "results/runs", help="records (results/runs)")
+    option(
+        "--output", type=Path, default=ROOT / "results", help="for tables/ and figures/ (results)"
+    )
+    option("overrides", nargs="*", help="settings of every row, such as trainer.accelerator=gpu")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error(f"--seeds {arguments.seeds}: give at least 1")
+    start = time.perf_counter()
+    try:
+        with exclusive(arguments.runs):
+            seeds = range(arguments.seeds)
+            jobs = plan(ROOT, arguments.runs, arguments.rows, seeds, arguments.overrides)
+            failed = run_jobs(ROOT, jobs)
+        tables, paper = arguments.output / "tables", ROOT / "results/paper"
+        _, total = write_tables(arguments.runs, tables, paper)
+        write_claims(arguments.runs, tables, paper)
+        make_figures(arguments.runs, arguments.output / "figures")
+    except (ConfigError, RecordError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: finished runs stay; the same command does the rest", file=sys.stderr)
+        return 130
+    print(total)
+    print(f"{time.perf_counter() - start:.0f} s in all; results in {arguments.output}")
+    for job in failed:
+        print(f"error: {job.row} seed {job.seed} has no record", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Every row of the paper's tables, one process a run; only what is missing or has changed."""
+
+from __future__ import annotations
+
+import fcntl
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+
+from diffhash.experiment.build import ConfigError, config_hash
+from diffhash.experiment.schema import register
+from diffhash.results.record import RESULT_FILE, RunRecord, read_record
+
+_FINISHED = ("completed", "diverged")
+# In the order of the printed tables; what the paper does not have comes last.
+_ROWS = {
+    "table1": ("mlp_10k", "mlp_100k", "siren", "ff", "linear", "s2", "cubic", "cubic_best"),
+    "table2": ("mlp_10k", "mlp_50k", "siren", "ff", "linear", "s2", "cubic", "cubic_best"),
+}
+ROWS = tuple(f"{table}/{row}" for table, rows in _ROWS.items() for row in rows)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a table row."""
+
+    row: str
+    seed: int
+    directory: Path
+    overrides: tuple[str, ...]
+    config_hash: str
+
+    def finished(self) -> bool:
+        """Whether there is a finished record of exactly this config."""
+        record = self.record()
+        return (
+            record is not None
+            and record.status in _FINISHED
+            and record.config_hash == self.config_hash
+        )
+
+    def record(self) -> RunRecord | None:
+        """What is recorded for this row and seed, of whatever config."""
+        if not (self.directory / RESULT_FILE).exists():
+            return None
+        return read_record(self.directory)
+
+
+def plan(
+    root: Path, runs_dir: Path, rows: Sequence[str], seeds: Sequence[int], extra: Sequence[str] = ()
+) -> list[Job]:
+    """The jobs of ``rows`` × ``seeds``, finished or not.
+
+    Args:
+        root: folder of ``train.py`` and ``configs/``.
+        runs_dir: where records of rows live: ``<runs_dir>/<table>/<row>/seed<seed>``.
+        rows: experiment names, such as ``table1/cubic``.
+        seeds: of every row.
+        extra: Hydra overrides for every row.
+
+    Raises:
+        ConfigError: an unknown row, or overrides that do not fit the config.
+    """
+    register()
+    jobs = []
+    with initialize_config_dir(str((root / "configs").resolve()), version_base="1.3"):
+        for seed in seeds:
+            for row in rows:
+                if row not in ROWS:
+                    raise ConfigError(f"row {row!r} is unknown; rows are {', '.join(ROWS)}")
+                directory = runs_dir / row / f"seed{seed}"
+                overrides = (f"experiment={row}", f"seed={seed}", *extra)
+                try:
+                    cfg = compose("train", list(overrides))
+                except HydraException as error:
+                    raise ConfigError(str(error)) from error
+                jobs.append(Job(row, seed, directory, overrides, config_hash(cfg)))
+    return jobs
+
+
+def run_jobs(root: Path, jobs: Sequence[Job]) -> list[Job]:
+    """Run what is not finished, one process after another; return the jobs that failed.
+
+    Raises:
+        KeyboardInterrupt: interrupted; every finished run is on disk.
+    """
+    todo = [job for job in jobs if not job.finished()]
+    print(f"{len(jobs)} runs: {len(jobs) - len(todo)} finished already, {len(todo)} to do")
+    failed = []
+    for index, job in enumerate(todo, start=1):
+        print(f"[{index}/{len(todo)}] {job.row} seed {job.seed}", flush=True)
+        start = time.perf_counter()
+        code = _train(root, job)
+        if code != 0 or not job.finished():
+            failed.append(job)
+            print(f"{job.row} seed {job.seed} failed with exit code {code}", file=sys.stderr)
+        print(f"    {time.perf_counter() - start:.0f} s with start-up", flush=True)
+    return failed
+
+
+@contextmanager
+def exclusive(runs_dir: Path) -> Iterator[None]:
+    """Keep a second reproduction from writing the same runs.
+
+    Raises:
+        ConfigError: another process holds ``runs_dir``, or it cannot be written.
+    """
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        lock = (runs_dir / ".lock").open("w")
+    except OSError as error:
+        reason = error.strerror
+        raise ConfigError(f"runs folder {runs_dir}: cannot be written ({reason})") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"runs folder {runs_dir}: another reproduction is using it") from None
+        yield
+
+
+def _train(root: Path, job: Job) -> int:
+    command = [sys.executable, str(root / "train.py"), *job.overrides, f"run_dir={job.directory}"]
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except BaseException as interruption:
+        # A Ctrl-C has reached the child too, which stops by itself; other reasons have not.
+        if not isinstance(interruption, KeyboardInterrupt):
+            process.send_signal(signal.SIGTERM)
+        process.wait()
+        raise

@@ -1,0 +1,94 @@
+"""One look for all figures: sizes, colours, axes, and saving.
+
+Figures are built without pyplot and without touching matplotlib's global settings, so that any
+thread may draw them and no display is needed. Sizes are in inches at print size: text is never
+below 7 pt there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from diffhash.results.record import write_file_atomically
+
+TWO_COLUMNS = 7.0
+ONE_COLUMN = 3.4
+TEXT, SMALL = 8.0, 7.0  # pt
+PNG_DPI = 200
+
+# Okabe & Ito (2008): told apart with any colour vision. Yellow is left out, too pale for lines.
+BLACK, BLUE, SKY, GREEN = "#000000", "#0072B2", "#56B4E9", "#009E73"
+ORANGE, VERMILION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
+GREY, LIGHT = "#8c8c8c", "#d9d9d9"
+
+SYMBOLS = {"u": "$u$", "u_x": "$u_x$", "u_xx": "$u_{xx}$"}
+
+# Values beyond are not drawn: axes overflow near the end of float64, and float32 ends at 3e38.
+_DRAWABLE = 1e30
+
+
+def new_figure(height: float, width: float = TWO_COLUMNS) -> Figure:
+    """An empty figure of a size in inches, whose parts make room for each other."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.03)  # type: ignore[union-attr]
+    return figure
+
+
+def dress(ax: Axes) -> Axes:
+    """Give linear axes the common look; returns them."""
+    ax.tick_params(labelsize=SMALL, length=2.5, width=0.6, pad=2)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_linewidth(0.6)
+    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    ax.yaxis.get_offset_text().set_fontsize(SMALL)
+    return ax
+
+
+def log_y(ax: Axes, n_ticks: int = 5) -> Axes:
+    """Make the y axis logarithmic, with a tick at every so many decades; returns the axes."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(10, numticks=n_ticks))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="y", which="minor", left=False)
+    ax.grid(axis="y", which="major", color=LIGHT, linewidth=0.4)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def say(ax: Axes, text: str, *, centre: bool = False) -> None:
+    """Write into axes, on a pale ground: in the upper left corner, or in the middle."""
+    place = {"x": 0.5, "y": 0.5, "ha": "center", "va": "center"}
+    if not centre:
+        place = {"x": 0.03, "y": 0.97, "ha": "left", "va": "top"}
+    ground = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0}
+    ax.text(s=text, transform=ax.transAxes, fontsize=SMALL, bbox=ground, zorder=5, **place)  # type: ignore[arg-type]
+
+
+def drawable(values: np.ndarray) -> np.ndarray:
+    """``values`` as float64 with NaN for what no axis can hold: NaN, infinities, |v| > 1e30."""
+    values = np.asarray(values, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.abs(values) <= _DRAWABLE, values, np.nan)
+
+
+def write_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write ``stem.png`` (200 dpi) and ``stem.pdf`` atomically; the same figure, the same bytes.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
+    write_file_atomically(png, lambda path: figure.savefig(path, dpi=PNG_DPI))
+    # Publishers refuse matplotlib's default Type 3 fonts.
+    with mpl.rc_context({"pdf.fonttype": 42}):
+        metadata = {"CreationDate": None}
+        write_file_atomically(pdf, lambda path: figure.savefig(path, metadata=metadata))
+    return [png, pdf]
