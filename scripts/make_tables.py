@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from diffhash.results.claims import count_verdicts, write_claims
-from diffhash.results.record import RecordError
+from diffhash.results.readme import update_readme
 from diffhash.results.tables import write_tables
 
 
@@ -20,7 +20,9 @@ def main() -> int:
     try:
         paths, total = write_tables(options.runs, options.output, options.paper)
         path, claims = write_claims(options.runs, options.output, options.paper)
-    except (RecordError, OSError) as error:
+        if options.output == parser.get_default("output"):
+            update_readme("README.md", options.output)
+    except (ValueError, OSError) as error:
         print(f"make_tables: {error}", file=sys.stderr)
         return 1
     print(*paths, path, sep="\n")

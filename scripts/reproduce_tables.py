@@ -9,10 +9,13 @@ from pathlib import Path
 
 from diffhash.experiment import ConfigError
 from diffhash.experiment.reproduce import ROWS, exclusive, plan, run_jobs
+from diffhash.experiment.workers import default_workers
 from diffhash.results import RecordError, write_claims, write_tables
 from diffhash.results.figures import make_figures
+from diffhash.results.readme import update_readme
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
 
 
 def main() -> int:
@@ -21,24 +24,28 @@ def main() -> int:
     option = parser.add_argument
     option("--seeds", type=int, default=1, metavar="N", help="seeds 0 … N-1 (1)")
     option("--rows", nargs="+", default=ROWS, metavar="ROW", help="such as table1/cubic (all)")
-    option("--runs", type=Path, default=ROOT / "results/runs", help="records (results/runs)")
-    option(
-        "--output", type=Path, default=ROOT / "results", help="for tables/ and figures/ (results)"
-    )
+    option("--runs", type=Path, default=RESULTS / "runs", help="records (results/runs)")
+    option("--output", type=Path, default=RESULTS, help="for tables/ and figures/ (results)")
+    option("--jobs", type=int, metavar="N", help="runs at a time (one a core; one on a GPU)")
     option("overrides", nargs="*", help="settings of every row, such as trainer.accelerator=gpu")
     arguments = parser.parse_args()
     if arguments.seeds < 1:
         parser.error(f"--seeds {arguments.seeds}: give at least 1")
+    workers = default_workers() if arguments.jobs is None else arguments.jobs
+    if workers < 1:
+        parser.error(f"--jobs {workers}: give at least 1")
     start = time.perf_counter()
     try:
         with exclusive(arguments.runs):
             seeds = range(arguments.seeds)
             jobs = plan(ROOT, arguments.runs, arguments.rows, seeds, arguments.overrides)
-            failed = run_jobs(ROOT, jobs)
-        tables, paper = arguments.output / "tables", ROOT / "results/paper"
+            failed = run_jobs(ROOT, jobs, workers)
+        tables, paper = arguments.output / "tables", RESULTS / "paper"
         _, total = write_tables(arguments.runs, tables, paper)
         write_claims(arguments.runs, tables, paper)
         make_figures(arguments.runs, arguments.output / "figures")
+        if arguments.output == RESULTS:
+            update_readme(ROOT / "README.md", tables)
     except (ConfigError, RecordError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

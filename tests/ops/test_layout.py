@@ -90,7 +90,10 @@ def test_resolutions_grow_as_documented() -> None:
     assert scales(1, 2.0, 9) == [1, 2, 4, 8, 16, 32, 64, 128, 256]
     assert scales(16, 1.5, 4) == [16, 24, 36, 54]
     assert scales(16, 1.3, 4) == [16, 20, 27, 35]  # floors of 20.8, 27.04, 35.152
-    assert scales(100, 1.1, 3) == [100, 110, 121]  # floors of what is exact in decimals
+    # Rounding takes no cell away: 100 · 1.4² is 195.99… in floating point, and so is the growth
+    # that is meant to end at 256.
+    assert scales(100, 1.4, 3) == [100, 140, 196]
+    assert scales(16, 16 ** (1 / 15), 16)[-1] == 256
     assert scales(7, 1.0, 3, offset=True) == [7, 7, 7]
 
 
@@ -170,6 +173,16 @@ def test_points_are_located_in_the_cell_that_holds_them(name: str, offset: bool)
         assert cell.max() <= level.max_cell
         assert t[5] < 0  # beyond a border, the nearest cell
         assert t[6] > 1
+
+
+def test_nan_is_located_in_cell_zero_and_stays_nan() -> None:
+    layout = grid_layout(2, INTERPOLATIONS["cubic"], 2, 19, 4, 2.0)
+    x = torch.tensor([[float("nan"), 0.6]], dtype=torch.float64)
+    for level in layout.levels:
+        cell, t = locate(level, x)
+        assert cell[0, 0] == 0
+        assert t[0, 0].isnan()
+        assert cell[0, 1] + t[0, 1] == pytest.approx(0.6 * level.scale, rel=1e-15)
 
 
 def test_tables_beyond_32_bit_rows_are_refused() -> None:

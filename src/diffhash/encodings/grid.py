@@ -73,8 +73,10 @@ class GridEncoding(Encoding):
         super().__init__()
         values = locals()
         for name, (low, high) in _LIMITS.items():
-            if not low <= values[name] <= high:
-                raise ValueError(f"{name}={values[name]}: allowed are {low} to {high}")
+            if not (isinstance(values[name], int) and low <= values[name] <= high):
+                raise ValueError(
+                    f"{name}={values[name]}: allowed are integers from {low} to {high}"
+                )
         if not (per_level_scale >= 1 and math.isfinite(per_level_scale)):
             raise ValueError(f"per_level_scale={per_level_scale}: give a number of at least 1")
         if not (init_scale >= 0 and math.isfinite(init_scale)):
@@ -113,15 +115,24 @@ class GridEncoding(Encoding):
 
     def _plan(self, x: Tensor, orders: tuple[int, ...]) -> _GridEncodingPlan:
         check_points(x, self.n_input_dims)
+        self._check_device(x)
         plan = grid_plan(x, self.layout, jet_indices(orders), self.params.dtype)
         return _GridEncodingPlan(self, plan, orders)
 
     def _check(self, x: Tensor) -> None:
         check_points(x, self.n_input_dims)
-        if x.dtype != self.params.dtype or x.device != self.params.device:
+        self._check_device(x)
+        if x.dtype != self.params.dtype:
             raise ValueError(
-                f"points are {x.dtype} on {x.device}, the table is {self.params.dtype} on "
-                f"{self.params.device}: bring them together with .to()"
+                f"points are {x.dtype}, the table is {self.params.dtype}: "
+                "bring them together with .to()"
+            )
+
+    def _check_device(self, x: Tensor) -> None:
+        if x.device != self.params.device:
+            raise ValueError(
+                f"points are on {x.device}, the table is on {self.params.device}: "
+                "bring them together with .to()"
             )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -15,18 +14,23 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from diffhash.networks import Field
+from diffhash.encodings import Encoding
+from diffhash.experiment.checks import (
+    ConfigError,
+    check_checkpoint,
+    check_memory,
+    check_seed,
+    checked,
+    choose_accelerator,
+    set_threads,
+)
+from diffhash.networks import Field, Network
 from diffhash.problems import Problem
 from diffhash.training import Evaluation, FieldTraining
 
 # Settings that say where things go, not what is computed.
 _NOT_IN_HASH = ("logger", "name", "runs_dir", "run_dir", "ckpt_path")
-# A parameter, its gradient and Adam's two moments.
-_COPIES_WHILE_TRAINING = 4
-
-
-class ConfigError(ValueError):
-    """A config that cannot be run; the message names the setting, its value and what is allowed."""
+_NO_MEMORY = "needs more memory than there is"
 
 
 @dataclass(frozen=True)
@@ -45,30 +49,21 @@ def build(cfg: DictConfig) -> Setup:
     Raises:
         ConfigError: any setting that cannot be run.
     """
-    missing = OmegaConf.missing_keys(cfg)
-    if missing:
-        raise ConfigError(f"{', '.join(sorted(missing))}: no value given")
-    accelerator = _accelerator(cfg.trainer.accelerator.value)
-    _set_threads(cfg.trainer.num_threads)
-    if cfg.seed < 0:
-        raise ConfigError(f"seed={cfg.seed}: give at least 0")
+    cfg = checked(cfg)
+    accelerator = choose_accelerator(cfg.trainer.accelerator.value)
+    set_threads(cfg.trainer.num_threads)
+    check_seed(cfg.seed)
     torch.manual_seed(cfg.seed)
-    dtype = getattr(torch, cfg.trainer.precision.value)
     problem = _instantiate(cfg.problem, "problem")
     task = _instantiate(cfg.task, "task", problem=problem)
-    encoding = _instantiate(
-        cfg.encoder.encoding, "encoder.encoding", n_input_dims=problem.n_dims, dtype=dtype
-    )
-    network = _instantiate(
-        cfg.encoder.network, "encoder.network", n_inputs=encoding.n_output_dims, dtype=dtype
-    )
-    field = Field(encoding, network, problem.domain)
-    _check_memory(field)
+    field = _build_field(cfg, problem, accelerator)
+    n_points = cfg.trainer.evaluation_points
     try:
+        evaluation = Evaluation(problem, n_points)
         training = FieldTraining(
             field,
             task,
-            Evaluation(problem, cfg.trainer.evaluation_points),
+            evaluation,
             epochs=cfg.trainer.epochs,
             learning_rate=cfg.trainer.learning_rate,
             chunk=cfg.trainer.chunk,
@@ -76,11 +71,22 @@ def build(cfg: DictConfig) -> Setup:
             schedule=cfg.trainer.schedule.value,
             derivatives=cfg.trainer.derivatives.value,
             seed=cfg.seed,
+            origin=_origin(cfg),
         )
-    except ValueError as error:
-        raise ConfigError(f"trainer.{error}") from error
+    except (ValueError, RuntimeError) as error:
+        if not _is_about_settings(error):
+            raise
+        reason = f"evaluation_points={n_points}: {_NO_MEMORY}"
+        raise ConfigError(
+            f"trainer.{reason if isinstance(error, RuntimeError) else error}"
+        ) from error
     if cfg.ckpt_path is not None:
-        _check_checkpoint(cfg.ckpt_path, training)
+        done = check_checkpoint(cfg.ckpt_path, training.state_dict(), training.origin)
+        if done >= training.epochs:
+            raise ConfigError(
+                f"ckpt_path={cfg.ckpt_path}: it has {done} epochs already, trainer.epochs="
+                f"{training.epochs} asks for no more; give a larger number"
+            )
     return Setup(problem, field, training, accelerator)
 
 
@@ -92,68 +98,83 @@ def config_hash(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def _instantiate(node: DictConfig, key: str, **arguments: Any) -> Any:
-    """`hydra.utils.instantiate`, for nodes that may carry a ``name`` for people to read."""
+def _build_field(cfg: DictConfig, problem: Problem, accelerator: str) -> Field:
+    encoding, network = cfg.encoder.encoding, cfg.encoder.network
+    if _is_own(encoding) and _is_own(network):
+        # Shapes alone first: a table that is too large must not be allocated. Other people's
+        # modules may compute with their values, which the meta device has none of.
+        with torch.device("meta"):
+            check_memory(_instantiate_layers(cfg, problem), accelerator)
+    layers = _instantiate_layers(cfg, problem)
+    check_memory(layers, accelerator)
     try:
-        settings = OmegaConf.to_container(node, resolve=True)
+        return Field(*layers, problem.domain)
+    except ValueError as error:
+        raise ConfigError(f"problem: {error}") from error
+
+
+def _is_own(node: Any) -> bool:
+    return OmegaConf.is_dict(node) and str(node.get("_target_")).startswith("diffhash.")
+
+
+def _instantiate_layers(cfg: DictConfig, problem: Problem) -> tuple[Encoding, Network]:
+    dtype = getattr(torch, cfg.trainer.precision.value)
+    encoding = _instantiate(
+        cfg.encoder.encoding, "encoder.encoding", n_input_dims=problem.n_dims, dtype=dtype
+    )
+    network = _instantiate(
+        cfg.encoder.network, "encoder.network", n_inputs=encoding.n_output_dims, dtype=dtype
+    )
+    return encoding, network
+
+
+def _origin(cfg: DictConfig) -> dict[str, Any]:
+    """Settings that a field is built from: a checkpoint fits no other."""
+    origin: dict[str, Any] = {"trainer.precision": cfg.trainer.precision.value}
+    for part in ("encoding", "network"):
+        settings = OmegaConf.to_container(cfg.encoder[part], resolve=True)
         assert isinstance(settings, dict)
-        settings.pop("name", None)
-        return hydra.utils.instantiate(settings, **arguments)
-    except (InstantiationException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{key}: {error.__cause__ or error}") from error
+        origin |= {f"encoder.{part}.{key}": value for key, value in settings.items()}
+    return origin
 
 
-def _accelerator(name: str) -> str:
-    available = torch.cuda.is_available()
-    if name == "gpu" and not available:
-        raise ConfigError(
-            "trainer.accelerator=gpu: torch finds no CUDA device here; use cpu or auto"
-        )
-    return "gpu" if available and name != "cpu" else "cpu"
+def _instantiate(node: Any, key: str, **arguments: Any) -> Any:
+    """`hydra.utils.instantiate`, for nodes that may carry a ``name`` for people to read.
 
-
-def _set_threads(num_threads: int | None) -> None:
-    if num_threads is None:
-        return
-    if num_threads < 1:
-        raise ConfigError(f"trainer.num_threads={num_threads}: give at least 1, or null")
-    torch.set_num_threads(num_threads)
-
-
-def _check_memory(field: Field) -> None:
-    needed = _COPIES_WHILE_TRAINING * sum(p.numel() * p.element_size() for p in field.parameters())
-    memory = physical_memory()
-    if needed > memory:
-        raise ConfigError(
-            f"encoder: training needs {needed / 2**30:.1f} GiB for its parameters, this machine "
-            f"has {memory / 2**30:.1f} GiB: lower log2_hashmap_size, n_levels or "
-            "n_features_per_level"
-        )
-
-
-def physical_memory() -> int:
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _check_checkpoint(path: str, training: FieldTraining) -> None:
-    """Refuse a checkpoint that cannot be resumed, before anything is trained."""
-    if not Path(path).is_file():
-        raise ConfigError(f"ckpt_path={path}: there is no such file")
+    Raises:
+        ConfigError: no ``_target_``, or one that refuses its settings (with a ValueError).
+        Exception: what else the target raises is its own bug.
+    """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        epochs_done = checkpoint["diffhash"]["epochs_done"]
-        shapes = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
-    except Exception as error:  # torch.load raises whatever unpickling the file raises
-        raise ConfigError(f"ckpt_path={path}: not a checkpoint of a diffhash run") from error
-    own = {name: tensor.shape for name, tensor in training.state_dict().items()}
-    if shapes != own:
-        raise ConfigError(
-            f"ckpt_path={path}: its parameters have other shapes than this encoder's; "
-            "resume with the encoder it was trained with"
-        )
-    if epochs_done >= training.epochs:
-        raise ConfigError(
-            f"ckpt_path={path}: it has {epochs_done} epochs already, trainer.epochs="
-            f"{training.epochs} asks for no more; give a larger number"
-        )
+        settings = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_dict(node) else None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{key}: {error}") from error
+    if not isinstance(settings, dict) or "_target_" not in settings:
+        raise ConfigError(f"{key}: give a _target_, the class or function to build it with")
+    settings.pop("name", None)
+    try:
+        return hydra.utils.instantiate(settings, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ImportError) and not isinstance(cause.__cause__, ImportError):
+            cause = cause.__cause__ or cause  # importing the target ran into a bug in its module
+        if cause is not None and not _is_about_settings(cause):
+            raise cause from None
+        if isinstance(cause, (RuntimeError, MemoryError)):
+            sizes = ", ".join(f"{k}={v}" for k, v in settings.items() if isinstance(v, int))
+            raise ConfigError(f"{key}: {sizes}: {_NO_MEMORY}") from error
+        raise ConfigError(f"{key}: {' '.join(str(cause or error).split())}") from error
+
+
+def _is_about_settings(error: BaseException) -> bool:
+    """Whether an object refused its settings; anything else deserves a traceback."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    match error:
+        case TypeError():  # raised by the call itself: wrong arguments
+            return len(frames) == 1
+        case ValueError():  # raised by the object itself, or by ours that it is made of
+            return len(frames) <= 2 or frames[-1].f_globals["__name__"].startswith("diffhash.")
+        case RuntimeError():  # torch's, where there is not enough memory
+            return "allocate" in str(error)
+        case _:
+            return isinstance(error, (ImportError, MemoryError, NotImplementedError))

@@ -1,12 +1,9 @@
-"""Every row of the paper's tables, one process a run; only what is missing or has changed."""
+"""Every row of the paper's tables; only what is missing or has changed is run."""
 
 from __future__ import annotations
 
 import fcntl
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +11,11 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from diffhash.experiment.build import ConfigError, config_hash
 from diffhash.experiment.schema import register
+from diffhash.experiment.workers import Command, run_side_by_side
 from diffhash.results.record import RESULT_FILE, RunRecord, read_record
 
 _FINISHED = ("completed", "diverged")
@@ -37,6 +36,7 @@ class Job:
     directory: Path
     overrides: tuple[str, ...]
     config_hash: str
+    work: float  # in arbitrary units, to order the jobs by
 
     def finished(self) -> bool:
         """Whether there is a finished record of exactly this config."""
@@ -82,28 +82,21 @@ def plan(
                     cfg = compose("train", list(overrides))
                 except HydraException as error:
                     raise ConfigError(str(error)) from error
-                jobs.append(Job(row, seed, directory, overrides, config_hash(cfg)))
+                jobs.append(Job(row, seed, directory, overrides, config_hash(cfg), _work(cfg)))
     return jobs
 
 
-def run_jobs(root: Path, jobs: Sequence[Job]) -> list[Job]:
-    """Run what is not finished, one process after another; return the jobs that failed.
+def run_jobs(root: Path, jobs: Sequence[Job], workers: int) -> list[Job]:
+    """Run what is not finished, ``workers`` runs at a time; return the jobs that failed.
 
     Raises:
         KeyboardInterrupt: interrupted; every finished run is on disk.
     """
-    todo = [job for job in jobs if not job.finished()]
+    # The longest first, so that no long one is left alone at the end.
+    todo = sorted((job for job in jobs if not job.finished()), key=lambda job: -job.work)
     print(f"{len(jobs)} runs: {len(jobs) - len(todo)} finished already, {len(todo)} to do")
-    failed = []
-    for index, job in enumerate(todo, start=1):
-        print(f"[{index}/{len(todo)}] {job.row} seed {job.seed}", flush=True)
-        start = time.perf_counter()
-        code = _train(root, job)
-        if code != 0 or not job.finished():
-            failed.append(job)
-            print(f"{job.row} seed {job.seed} failed with exit code {code}", file=sys.stderr)
-        print(f"    {time.perf_counter() - start:.0f} s with start-up", flush=True)
-    return failed
+    commands = {_command(root, job): job for job in todo}
+    return [commands[command] for command in run_side_by_side(list(commands), workers)]
 
 
 @contextmanager
@@ -127,14 +120,20 @@ def exclusive(runs_dir: Path) -> Iterator[None]:
         yield
 
 
-def _train(root: Path, job: Job) -> int:
-    command = [sys.executable, str(root / "train.py"), *job.overrides, f"run_dir={job.directory}"]
-    process = subprocess.Popen(command)
-    try:
-        return process.wait()
-    except BaseException as interruption:
-        # A Ctrl-C has reached the child too, which stops by itself; other reasons have not.
-        if not isinstance(interruption, KeyboardInterrupt):
-            process.send_signal(signal.SIGTERM)
-        process.wait()
-        raise
+def _work(cfg: DictConfig) -> float:
+    """Rows that the network sees in a run: a residual point counts for its u, u_x and u_xx."""
+    points = cfg.task.get("n_labels", 0) + 3 * cfg.task.get("n_residual", 0)
+    return float(cfg.trainer.epochs * points)
+
+
+def _command(root: Path, job: Job) -> Command:
+    directory = str(job.directory).replace("'", r"\'")  # quoted: any path is a value to Hydra
+    return Command(
+        title=f"{job.row} seed {job.seed}",
+        arguments=(
+            *(sys.executable, str(root / "train.py")),
+            *(*job.overrides, f"run_dir='{directory}'"),
+        ),
+        log=job.directory.with_name(job.directory.name + ".log"),
+        succeeded=job.finished,
+    )

@@ -9,7 +9,6 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import lightning as L
@@ -18,12 +17,20 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
-from diffhash.experiment.build import ConfigError, Setup, build, config_hash
-from diffhash.experiment.environment import describe_environment, peak_memory_mb
+from diffhash.experiment.build import Setup, build, config_hash
+from diffhash.experiment.checks import ConfigError, checked
+from diffhash.experiment.environment import describe_environment, keep_freed_memory, peak_memory_mb
+from diffhash.experiment.folder import (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    FIGURE_FILE,
+    RunFolder,
+    run_folder,
+)
 from diffhash.experiment.wandb_run import log_final, wandb_loggers
 from diffhash.ops.jet import Jet
 from diffhash.results.figures.run import run_figure
-from diffhash.results.record import RESULT_FILE, RunRecord, write_record
+from diffhash.results.record import HISTORY_FILE, PREDICTIONS_FILE, RunRecord, Status
 from diffhash.training import FieldTraining, GracefulStop, HistoryLogger, ProgressReport
 
 _CHUNKS_BETWEEN_CHECKPOINTS = 10
@@ -46,30 +53,50 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[Path, RunRecord
         ConfigError: a setting that cannot be run; nothing was trained or written.
     """
     started = time.perf_counter()
-    warnings.filterwarnings("ignore", message=".*Sparse CSR tensor support is in beta.*")
+    _silence_lightning()
+    keep_freed_memory()
+    cfg = checked(cfg)
     setup = build(cfg)
-    final = _run_directory(cfg)
-    partial = _make_partial(final)
-    OmegaConf.save(cfg, partial / "config.yaml", resolve=True)
-    try:
-        with wandb_loggers(cfg, _title(cfg), partial, final) as loggers:
-            _fit(cfg, setup, partial, loggers)
-            record = _record(cfg, setup, overrides, started)
-            predictions = _predictions(setup)
-            predictions.to_csv(partial / "predictions.csv", index=False)
-            pd.DataFrame(setup.training.history).to_csv(partial / "history.csv", index=False)
-            figure = partial / "predictions.png"
-            run_figure(predictions, _title(cfg)).savefig(figure, dpi=150)
-            log_final(loggers, record, figure)
-    except ConfigError:  # W&B's, before training
-        shutil.rmtree(partial)
-        raise
-    _publish(partial, final, record)
-    return final, record
+    with run_folder(cfg) as folder, GracefulStop(setup.training) as stop:
+        try:
+            record = _train(cfg, setup, folder, stop, overrides, started)
+        except ConfigError:  # W&B's, before training
+            shutil.rmtree(folder.partial)
+            raise
+        folder.publish(record)
+    return folder.final, record
 
 
-def _fit(cfg: DictConfig, setup: Setup, directory: Path, loggers: list[WandbLogger]) -> None:
-    trainer = _quiet_trainer(
+def _train(
+    cfg: DictConfig,
+    setup: Setup,
+    folder: RunFolder,
+    stop: GracefulStop,
+    overrides: Sequence[str],
+    started: float,
+) -> RunRecord:
+    """Train, and write everything but the record itself."""
+    OmegaConf.save(cfg, folder.partial / CONFIG_FILE, resolve=True)
+    with wandb_loggers(cfg, _title(cfg), folder.partial, folder.final) as loggers:
+        _fit(cfg, setup, folder.partial, stop, loggers)
+        record = _record(cfg, setup, overrides, started)
+        predictions = _predictions(setup)
+        predictions.to_csv(folder.partial / PREDICTIONS_FILE, index=False)
+        pd.DataFrame(setup.training.history).to_csv(folder.partial / HISTORY_FILE, index=False)
+        figure = folder.partial / FIGURE_FILE
+        run_figure(predictions, _title(cfg)).savefig(figure, dpi=150)
+        log_final(loggers, record, figure)
+    return record
+
+
+def _fit(
+    cfg: DictConfig,
+    setup: Setup,
+    directory: Path,
+    stop: GracefulStop,
+    loggers: list[WandbLogger],
+) -> None:
+    trainer = L.Trainer(
         accelerator=setup.accelerator,
         devices=1,
         max_epochs=-1,  # FieldTraining stops by its own count
@@ -78,10 +105,10 @@ def _fit(cfg: DictConfig, setup: Setup, directory: Path, loggers: list[WandbLogg
         callbacks=[
             ProgressReport(_title(cfg)),
             HistoryLogger(),
-            GracefulStop(),
+            stop,
             ModelCheckpoint(
                 dirpath=directory,
-                filename="checkpoint",
+                filename=Path(CHECKPOINT_FILE).stem,
                 every_n_epochs=_CHUNKS_BETWEEN_CHECKPOINTS,
                 save_on_train_epoch_end=True,
                 enable_version_counter=False,
@@ -92,15 +119,19 @@ def _fit(cfg: DictConfig, setup: Setup, directory: Path, loggers: list[WandbLogg
         inference_mode=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(setup.training, ckpt_path=cfg.ckpt_path)
-    trainer.save_checkpoint(directory / "checkpoint.ckpt")
+    trainer.fit(setup.training, ckpt_path=cfg.ckpt_path, weights_only=True)
+    trainer.save_checkpoint(directory / CHECKPOINT_FILE)
 
 
-def _quiet_trainer(**arguments: object) -> L.Trainer:
-    """A trainer without Lightning's start-up messages, which our own report replaces."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return L.Trainer(**arguments)  # type: ignore[arg-type]
+def _silence_lightning() -> None:
+    """Start-up messages that our own report replaces, and warnings about what is meant to be so."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*Sparse CSR tensor support is in beta",
+        ".*Checkpoint directory .* exists and is not empty",  # config.yaml is there already
+        ".*isinstance.treespec, LeafSpec.. is deprecated",  # inside Lightning
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _record(cfg: DictConfig, setup: Setup, overrides: Sequence[str], started: float) -> RunRecord:
@@ -135,7 +166,7 @@ def _record(cfg: DictConfig, setup: Setup, overrides: Sequence[str], started: fl
     )
 
 
-def _status(training: FieldTraining) -> str:
+def _status(training: FieldTraining) -> Status:
     if training.diverged_epoch is not None:
         return "diverged"
     return "completed" if training.epochs_done >= training.epochs else "interrupted"
@@ -164,38 +195,13 @@ def _title(cfg: DictConfig) -> str:
     return f"{cfg.name or f'{cfg.encoder.name} {cfg.task.name}'} seed {cfg.seed}"
 
 
-def _run_directory(cfg: DictConfig) -> Path:
-    if cfg.run_dir is not None:
-        return Path(cfg.run_dir)
-    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-    return Path(cfg.runs_dir) / f"{cfg.encoder.name}_{cfg.task.name}" / f"{now}_seed{cfg.seed}"
-
-
-def _make_partial(final: Path) -> Path:
-    partial = final.with_name(final.name + ".partial")
-    try:
-        if partial.exists():
-            shutil.rmtree(partial)  # left by a killed run
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise ConfigError(f"run_dir={final}: cannot be written ({error.strerror})") from error
-    return partial
-
-
-def _publish(partial: Path, final: Path, record: RunRecord) -> None:
-    """Turn the finished folder into the record, in the place of an older one."""
-    if final.exists():
-        (final / RESULT_FILE).unlink(missing_ok=True)  # from here on the old record is absent
-        shutil.rmtree(final)
-    os.rename(partial, final)
-    write_record(final, record)
-
-
 def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
     """`run` for the command line: one line about the result, exit code 1 for a bad config."""
     try:
         directory, record = run(cfg, overrides)
     except ConfigError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     if record.status == "diverged":
@@ -208,5 +214,5 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
         )
     print(f"{outcome}  train {record.train_seconds:.1f} s  {directory}")
     if record.status == "interrupted":
-        print(f"resume with ckpt_path={directory}/checkpoint.ckpt", file=sys.stderr)
+        print(f"resume with ckpt_path={directory}/{CHECKPOINT_FILE}", file=sys.stderr)
         raise SystemExit(130)

@@ -45,7 +45,7 @@ class _EpochLogger(WandbLogger):
     """Lightning's logger with its step under the name that it has here: epoch."""
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        super().log_metrics({**metrics, "epoch": step})
+        super().log_metrics(metrics if step is None else {**metrics, "epoch": step})
 
 
 @contextmanager
@@ -156,6 +156,8 @@ def _log_earlier_history(logger: WandbLogger, ckpt_path: str) -> None:
 
 
 def _in_one_line(error: Exception) -> str:
-    if callable(details := getattr(error, "errors", None)):  # pydantic's, one per setting
-        return "; ".join(f"{'.'.join(map(str, e['loc']))}={e['input']}: {e['msg']}" for e in details())
+    from pydantic import ValidationError  # W&B checks its settings with it
+
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{e['loc'][0]}={e['input']}: {e['msg']}" for e in error.errors())
     return " ".join(str(error).split())

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,10 @@ def activate_jet(
 ) -> Tensor:
     """The jet of σ(z + bias): ``z [K, N, C]``, ``bias [C]`` → ``[K, N, C]``.
 
-    Differentiable once (a second differentiation is an error): derivatives in x are in the jet.
+    Differentiable once, as derivatives in x are in the jet.
+
+    Raises:
+        RuntimeError: from a backward pass with ``create_graph=True``.
     """
     if len(z) == 1:
         return activation.value(z + bias)
@@ -105,8 +107,14 @@ class _ActivateJet(Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        # torch's once_differentiable raises only where its own node is visited: with inputs=, a
+        # second differentiation along other paths would silently leave this one out.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the jet of a network is differentiable once: for gradients of its gradients "
+                "(create_graph=True) take derivatives with diffhash.autograd_jet"
+            )
         (g,) = grads
         z, first, second, third = ctx.saved_tensors
         grad = g * first

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from diffhash.encodings import Encoding, Plan
+from diffhash.encodings.encoding import check_points
 from diffhash.networks.network import Network
 from diffhash.ops.jet import Jet, jet_indices, jet_orders
 
@@ -19,12 +21,21 @@ class Field(nn.Module):
         encoding: of coordinates in [0, 1].
         network: of the encoding's features.
         domain: (low, high) of each axis.
+
+    Raises:
+        ValueError: a domain of another number of axes than the encoding, or without a width.
     """
 
     def __init__(
         self, encoding: Encoding, network: Network, domain: Sequence[tuple[float, float]]
     ) -> None:
         super().__init__()
+        axes = encoding.n_input_dims
+        if len(domain) != axes or not all(0 < high - low < math.inf for low, high in domain):
+            raise ValueError(
+                f"domain={list(domain)}: give (low, high) with finite low < high for each of the "
+                f"{axes} axes"
+            )
         self.encoding = encoding
         self.network = network
         self._low = [low for low, _ in domain]
@@ -49,6 +60,7 @@ class Field(nn.Module):
         return FieldPlan(self, self.encoding.plan(self._normalise(x), orders))
 
     def _normalise(self, x: Tensor) -> Tensor:
+        check_points(x, len(self._width))
         return (x - x.new_tensor(self._low)) / x.new_tensor(self._width)
 
     def _finish(self, features: Jet) -> Jet:

@@ -136,9 +136,10 @@ class GridPlan:
 
     def gather(self, params: Tensor) -> Tensor:
         """The same as `gather` at the plan's points; differentiable in ``params`` alone."""
-        n_alphas, n_points, _ = self.shape
+        n_alphas, n_points, n_levels = self.shape
         table = params.view(self.matrix.shape[1], -1)
-        return _Planned.apply(table, self.matrix, self.transpose).view(n_alphas, n_points, -1)  # type: ignore[no-any-return]
+        columns = _Planned.apply(table, self.matrix, self.transpose)
+        return columns.view(n_alphas, n_points, n_levels * table.shape[1])  # type: ignore[no-any-return]
 
 
 def grid_plan(

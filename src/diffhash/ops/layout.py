@@ -116,7 +116,7 @@ def grid_layout(
             max_cell = math.floor(scale + shift)
             resolution = math.ceil(scale) + 1
         else:
-            # The small term undoes rounding: 1.1^2 · 100 is 121 cells, not 120.
+            # The small term undoes rounding: 1.4^2 · 100 is 196 cells, not 195.
             scale = float(math.floor(base_resolution * per_level_scale**index + 1e-6))
             # Fig. 2: another constant at each level, so that levels do not share their vertices.
             shift = index / n_levels if level_offset else 0.0

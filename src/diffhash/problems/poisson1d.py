@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import pi
+from math import isfinite, pi
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ class Poisson1D(Problem):
         label_region: (low, high) where the PINN task knows u.
 
     Raises:
-        ValueError: ``label_region`` does not lie in [0, 1], or k is zero.
+        ValueError: ``label_region`` does not lie in [0, 1], or k is zero or not finite.
     """
 
     domain = ((0.0, 1.0),)
@@ -32,8 +32,8 @@ class Poisson1D(Problem):
             raise ValueError(
                 f"label_region={list(label_region)}: give [low, high] with 0 <= low < high <= 1"
             )
-        if k == 0:
-            raise ValueError("k=0: the equation would not contain u; give a non-zero number")
+        if k == 0 or not isfinite(k):
+            raise ValueError(f"k={k}: give a finite number other than 0")
         self.k = k
         self.label_region = (label_region[0], label_region[1])
 

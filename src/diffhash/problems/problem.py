@@ -33,7 +33,10 @@ class Problem(ABC):
         """D[u] at ``x [N, d]``, shape ``[N, equations]``, from the jet of u."""
 
     def solution(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The exact u at ``x [N, d]``, shape ``[N, 1]``, from torch operations; optional."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has neither a solution nor a source of its own: define one"
+        )
 
     @property
     def has_solution(self) -> bool:
@@ -55,13 +58,38 @@ class Problem(ABC):
         return self.operator(x, self.solution_jet(x, self.orders)).detach()
 
     def solution_jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
-        """The exact solution and its derivatives along each axis, without a graph."""
-        jet = autograd_jet(self.solution, x, orders)
+        """The exact solution and its derivatives along each axis, without a graph.
+
+        Raises:
+            ValueError: `solution` does not have the shape ``[N, 1]``.
+        """
+
+        def checked(x: Tensor) -> Tensor:
+            u = self.solution(x)
+            # Broadcasting against [N, 1] would make N² errors of N, silently.
+            if u.shape != (len(x), 1):
+                raise ValueError(
+                    f"{type(self).__name__}.solution must return the shape {[len(x), 1]}, "
+                    f"got {list(u.shape)}"
+                )
+            return u
+
+        jet = autograd_jet(checked, x, orders)
         return Jet(jet.data.detach(), orders)
 
     def residual(self, x: Tensor, u: Jet, source: Tensor | None = None) -> Tensor:
-        """D[u] - f; pass ``source`` where f is already known at ``x``."""
-        return self.operator(x, u) - (self.source(x) if source is None else source)
+        """D[u] - f; pass ``source`` where f is already known at ``x``.
+
+        Raises:
+            ValueError: `operator` and `source` differ in shape.
+        """
+        left, right = self.operator(x, u), self.source(x) if source is None else source
+        if left.shape != right.shape:
+            raise ValueError(
+                f"{type(self).__name__}.operator has the shape {list(left.shape)}, "
+                f"its source {list(right.shape)}: give both [N, equations]"
+            )
+        return left - right
 
     def domain_points(self, n: int) -> Tensor:
         """``n`` points spread evenly over the domain, its boundary included: ``[n, d]``."""

@@ -31,7 +31,8 @@ def label_term(problem: Problem, x: Tensor, weight: float) -> Term:
             "the data task, and labels of the pinn task, need one (see Problem.solution)"
         )
     orders = (0,) * problem.n_dims
-    return Term("data", x, problem.solution(x), orders, _label_error, weight)
+    labels = problem.solution_jet(x, orders).value
+    return Term("data", x, labels, orders, _label_error, weight)
 
 
 def _label_error(_: Tensor, u: Jet, target: Tensor) -> Tensor:

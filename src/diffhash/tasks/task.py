@@ -46,10 +46,10 @@ class Term(nn.Module):
         self.name = name
         self.orders = orders
         self.error = error
-        # Points stay float64, whatever the precision of training: plans use them exactly.
+        # All float64, whatever the precision of training: plans use the points exactly.
         self.register_buffer("x", x, persistent=False)
         self.register_buffer("target", target, persistent=False)
-        self.register_buffer("weight", torch.tensor(weight), persistent=False)
+        self.register_buffer("weight", torch.tensor(weight, dtype=torch.float64), persistent=False)
 
     def __len__(self) -> int:
         return len(self.x)

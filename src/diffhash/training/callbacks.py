@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from diffhash.training.module import FieldTraining
 
 _SECONDS_BETWEEN_LINES = 10.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class ProgressReport(Callback):
@@ -35,9 +37,9 @@ class ProgressReport(Callback):
         console = Console(stderr=True)
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                TextColumn("{task.fields[status]}"),
+                TextColumn("{task.fields[status]}", markup=False),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=console,
@@ -81,29 +83,42 @@ class HistoryLogger(Callback):
 
 
 class GracefulStop(Callback):
-    """SIGINT and SIGTERM end training after the present step; a second SIGINT ends it at once."""
+    """SIGINT and SIGTERM end training after the present epoch; a second SIGINT ends it at once.
 
-    def __init__(self) -> None:
+    Enter it as a context manager around training and whatever must not be cut short after it.
+
+    Args:
+        module: what is trained.
+    """
+
+    def __init__(self, module: FieldTraining) -> None:
+        self._module = module
+        self._interrupted = False
         self._previous: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = _field_training(pl_module)
+    def __enter__(self) -> Self:
+        # Only the main thread may; another one is stopped by its own means.
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {s: signal.signal(s, self._request) for s in _STOP_SIGNALS}
+        return self
 
-        def request(signum: int, frame: FrameType | None) -> None:
-            if module.stop_requested and signum == signal.SIGINT:
-                raise KeyboardInterrupt
-            module.stop_requested = True
-            print("stopping after this step; once more to stop at once", file=sys.stderr)
-
-        try:
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                self._previous[signum] = signal.signal(signum, request)
-        except ValueError:  # only the main thread may; another one is stopped by its own means
-            self._previous = {}
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def __exit__(self, *_: object) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning has put a SIGTERM handler over ours, which would end training its own way.
+        for signum in self._previous:
+            signal.signal(signum, self._request)
+
+    def _request(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGINT and self._interrupted:
+            print("stopped at once: nothing is recorded", file=sys.stderr)
+            raise SystemExit(128 + signum)
+        self._interrupted = self._interrupted or signum == signal.SIGINT
+        if not self._module.stop_requested:
+            print("stopping after this epoch; Ctrl-C again stops at once", file=sys.stderr)
+        self._module.stop_requested = True
 
 
 def _field_training(module: L.LightningModule) -> FieldTraining:

@@ -30,7 +30,7 @@ class Evaluation:
 
     def __init__(self, problem: Problem, n_points: int) -> None:
         if n_points < 1:
-            raise ValueError(f"n_points={n_points}: give at least 1")
+            raise ValueError(f"evaluation_points={n_points}: give at least 1")
         self.x = problem.evaluation_points(n_points)
         self.orders = (2,) * problem.n_dims
         self.exact = (

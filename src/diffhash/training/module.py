@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -17,7 +18,6 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.optim import Adam
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from torch.utils.data import DataLoader, TensorDataset
 
 from diffhash.networks import Field, FieldPlan
@@ -54,11 +54,13 @@ class FieldTraining(L.LightningModule):
         epochs: passes over the points.
         learning_rate: Adam's.
         chunk: epochs between two evaluations.
-        batch_size: points per optimizer step and term; None for all of them at once.
+        batch_size: at most so many points per optimizer step and term; None for all at once.
         schedule: ``constant`` (the paper's) or ``cosine``, which lets the rate fall to zero as
-            learning_rate · (1 + cos(π·epoch/epochs))/2.
+            learning_rate · (1 + cos(π·epoch/epochs))/2. A resumed run follows its own ``epochs``
+            and ``learning_rate``, whatever they were before.
         derivatives: ``taylor`` (jets) or ``autograd`` (nested reverse mode, the slow oracle).
         seed: of the shuffling of minibatches.
+        origin: what the field was built from; kept in checkpoints, so that they can be told apart.
 
     Attributes:
         history: one row per evaluation: epoch, seconds, loss, mse_u, mse_ux, mse_uxx.
@@ -83,6 +85,7 @@ class FieldTraining(L.LightningModule):
         schedule: Schedule = "constant",
         derivatives: Derivatives = "taylor",
         seed: int = 0,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         _check_settings(epochs, learning_rate, chunk, batch_size)
@@ -96,6 +99,7 @@ class FieldTraining(L.LightningModule):
         self.batch_size = batch_size
         self.schedule = schedule
         self.derivatives = derivatives
+        self.origin = dict(origin or {})
         self.history: list[dict[str, float]] = []
         self.epochs_done: int = 0
         self.diverged_epoch: int | None = None
@@ -105,11 +109,8 @@ class FieldTraining(L.LightningModule):
         self._shuffle = torch.Generator().manual_seed(seed)
         self._plans: list[FieldPlan] = []
 
-    def configure_optimizers(self) -> tuple[list[Adam], list[LRScheduler]]:
-        optimizer = Adam(self.field.parameters(), lr=self.learning_rate, fused=True)
-        if self.schedule == "constant":
-            return [optimizer], []
-        return [optimizer], [CosineAnnealingLR(optimizer, T_max=self.epochs)]
+    def configure_optimizers(self) -> Adam:
+        return Adam(self.field.parameters(), lr=self.learning_rate, fused=True)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         # The points live in the task; Lightning only counts chunks.
@@ -127,11 +128,14 @@ class FieldTraining(L.LightningModule):
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         bare = optimizer.optimizer
-        scheduler = self.lr_schedulers()
-        n_epochs = min(self.chunk, self.epochs - self.epochs_done)
+        # A run that was interrupted inside a chunk meets the next evaluation where it would have.
+        until_evaluation = self.chunk - self.epochs_done % self.chunk
+        n_epochs = min(until_evaluation, self.epochs - self.epochs_done)
         losses: list[Tensor] = []
         start = time.perf_counter()
         for index in range(n_epochs):
+            for group in bare.param_groups:
+                group["lr"] = self._rate(self.epochs_done + index)
             for rows in self._batches():
                 loss = self.task.loss(self._jets(rows), rows)
                 bare.zero_grad(set_to_none=True)
@@ -139,8 +143,6 @@ class FieldTraining(L.LightningModule):
                 last = index == n_epochs - 1 or self.stop_requested
                 # Lightning's wrapper costs as much as a small step; it counts chunks, not steps.
                 optimizer.step() if last else bare.step()
-            if isinstance(scheduler, CosineAnnealingLR):
-                scheduler.step()
             losses.append(loss.detach())
             if self.stop_requested:
                 break
@@ -154,6 +156,8 @@ class FieldTraining(L.LightningModule):
         # Here and not after fit: Lightning moves the module off its device when it tears down.
         start = time.perf_counter()
         loss = self.task.loss(self._jets(None)).item()
+        if self.diverged_epoch is None and not math.isfinite(loss):
+            self.diverged_epoch = self.epochs_done
         self.outcome = Outcome(loss, self.evaluation.metrics(), self.evaluation.jet())
         self.evaluation_seconds += self._seconds_since(start)
 
@@ -167,8 +171,8 @@ class FieldTraining(L.LightningModule):
         metrics = self.evaluation.metrics()
         self.evaluation_seconds += self._seconds_since(start)
         # The last step itself may have overflowed, after a finite loss.
-        overflowed = self.evaluation.exact is not None and not math.isfinite(metrics.mse_u)
-        if self.diverged_epoch is None and overflowed:
+        parameters_finite = all(p.isfinite().all() for p in self.field.parameters())
+        if self.diverged_epoch is None and not parameters_finite:
             self.diverged_epoch = self.epochs_done
         self.history.append(
             {"epoch": self.epochs_done, "seconds": self.train_seconds, "loss": loss}
@@ -180,11 +184,21 @@ class FieldTraining(L.LightningModule):
         if self.batch_size is None:
             return [None]
         n_steps = max(-(-len(term) // self.batch_size) for term in self.task.terms)
-        per_term = [
-            torch.randperm(len(term), generator=self._shuffle).to(self.device).tensor_split(n_steps)
-            for term in self.task.terms
-        ]
+        per_term = [self._shuffled(len(term), n_steps) for term in self.task.terms]
         return [list(rows) for rows in zip(*per_term, strict=True)]
+
+    def _shuffled(self, n_points: int, n_steps: int) -> tuple[Tensor, ...]:
+        """Every point once; a term with fewer points than steps goes round again until it has
+        one for every step."""
+        rounds = -(-n_steps // n_points)
+        rows = [torch.randperm(n_points, generator=self._shuffle) for _ in range(rounds)]
+        return torch.cat(rows).to(self.device).tensor_split(n_steps)
+
+    def _rate(self, epoch: int) -> float:
+        """Learning rate of the epoch after ``epoch`` epochs."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
     def _jets(self, rows: list[Tensor] | None) -> list[Jet]:
         if rows is None and self._plans:
@@ -210,6 +224,7 @@ class FieldTraining(L.LightningModule):
             "epochs_done": self.epochs_done,
             "seconds": (self.train_seconds, self.warmup_seconds, self.evaluation_seconds),
             "shuffle": self._shuffle.get_state(),
+            "origin": self.origin,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,1 +1,8 @@
-"""Figures, built from the records of runs alone (Figures 1 and 2: from single grids)."""
+"""Figures, made of the records of runs alone (Figures 1 and 2: of single grids)."""
+
+from __future__ import annotations
+
+from diffhash.results.figures.make import NoRecordsError, make_figures
+from diffhash.results.figures.run import run_figure
+
+__all__ = ["NoRecordsError", "make_figures", "run_figure"]

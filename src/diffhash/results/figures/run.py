@@ -5,23 +5,30 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from diffhash.results.figures.curves import (
+    absolute_error,
+    draw_error,
+    draw_prediction,
+    exact_values,
+    say_gaps,
+)
 from diffhash.results.figures.style import (
-    BLACK,
+    SMALL,
     SYMBOLS,
     TEXT,
-    VERMILION,
+    add_legend,
     drawable,
     dress,
-    log_y,
     new_figure,
     say,
+    say_instead,
 )
+from diffhash.results.tables import format_value
 
 _SLAB = 0.25  # of the points, where more than two axes are looked at from one side
-_TINY = 1e-300  # an error of zero, on a logarithmic axis
 
 
 def run_figure(predictions: pd.DataFrame, title: str) -> Figure:
@@ -37,7 +44,7 @@ def run_figure(predictions: pd.DataFrame, title: str) -> Figure:
         title: of the figure.
 
     Raises:
-        ValueError: no coordinate column ``x`` or ``x0`` and ``x1``, or no column ``u``.
+        ValueError: no coordinate column ``x``, or ``x0`` and ``x1``, or no column ``u``.
     """
     maps = {"x0", "x1"} <= set(predictions.columns)
     if "u" not in predictions or not (maps or "x" in predictions):
@@ -50,108 +57,99 @@ def run_figure(predictions: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def abs_error(predictions: pd.DataFrame, name: str) -> np.ndarray | None:
-    """|prediction - exact| of a column, NaN where it cannot be drawn; None without an exact one."""
-    exact = _exact(predictions, name)
-    return None if exact is None else np.abs(drawable(predictions[name].to_numpy()) - exact)
-
-
-def _exact(predictions: pd.DataFrame, name: str) -> np.ndarray | None:
-    column = f"exact_{name}"
-    if column not in predictions:
-        return None
-    exact = drawable(predictions[column].to_numpy())
-    return None if np.isnan(exact).all() else exact
-
-
 def _curves(predictions: pd.DataFrame) -> Figure:
     predictions = predictions.sort_values("x")
     names = [name for name in SYMBOLS if name in predictions]
-    known = any(_exact(predictions, name) is not None for name in names)
-    figure = new_figure(height=3.6 if known else 2.1)
+    known = any(exact_values(predictions, name) is not None for name in names)
+    figure = new_figure(height=3.6 if known else 2.3)
     grid = figure.subplots(1 + known, len(names), squeeze=False, sharex=True)
-    x = predictions["x"].to_numpy()
     for column, name in enumerate(names):
-        ax = dress(grid[0, column])
-        exact = _exact(predictions, name)
-        if exact is not None:
-            ax.plot(x, exact, color=BLACK, linewidth=0.9, label="exact")
-        style = {"color": VERMILION, "linewidth": 1.1, "linestyle": (0, (4, 1.5))}
-        ax.plot(x, drawable(predictions[name].to_numpy()), label="predicted", **style)
-        ax.set_title(SYMBOLS[name], fontsize=TEXT)
-        _say_gaps(ax, predictions[name])
-        if known:
-            _error_curve(dress(grid[1, column]), x, abs_error(predictions, name))
+        draw_prediction(dress(grid[0, column]), predictions, name)
+        grid[0, column].set_title(SYMBOLS[name], fontsize=TEXT)
         grid[-1, column].set_xlabel("$x$", fontsize=TEXT)
-    grid[0, 0].set_ylabel("value", fontsize=TEXT)
+        if known:
+            draw_error(dress(grid[1, column]), predictions, name)
+            _title_mse(grid[1, column], predictions, name)
     if known:
         grid[1, 0].set_ylabel("absolute error", fontsize=TEXT)
     else:
         say(grid[0, -1], "no exact solution")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=2, fontsize=TEXT, frameon=False)
+    add_legend(figure, grid[0], loc="outside lower center")
     return figure
 
 
-def _error_curve(ax: Axes, x: np.ndarray, error: np.ndarray | None) -> None:
-    if error is None:
-        say(ax, "no exact solution", centre=True)
-    elif np.isnan(error).all():
-        say(ax, "not finite", centre=True)
-    else:
-        log_y(ax).plot(x, np.maximum(error, _TINY), color=VERMILION, linewidth=0.7)
-        floor = error[error > 0].min(initial=np.inf)
-        if np.isfinite(floor):  # a single point that is hit exactly must not stretch the axis
-            ax.set_ylim(bottom=max(floor, np.nanmax(error) * 1e-8) / 2)
-        say(ax, f"MSE {np.nanmean(error**2):.1e}")
+def _title_mse(ax: Axes, predictions: pd.DataFrame, name: str) -> None:
+    error = absolute_error(predictions, name)
+    if error is not None and not np.isnan(error).any():
+        mse = format_value("mse_u", float(np.mean(error**2)))
+        ax.set_title(f"MSE {mse}", fontsize=SMALL, loc="right", pad=2)
 
 
 def _maps(predictions: pd.DataFrame) -> Figure:
-    note = ""
-    if others := [c for c in predictions if str(c)[0] == "x" and c not in ("x0", "x1")]:
-        middle = predictions[others] - (predictions[others].max() + predictions[others].min()) / 2
-        away = (middle.abs() / middle.abs().max()).max(axis="columns")
-        predictions = predictions.loc[away <= away.quantile(_SLAB)]
-        note = f"\n(points near the middle of {', '.join(map(str, others))})"
-    u, exact = drawable(predictions["u"].to_numpy()), _exact(predictions, "u")
-    error = abs_error(predictions, "u")
-    panels = [("predicted $u$", u), ("exact $u$", exact), ("absolute error", error)]
-    figure = new_figure(height=2.5)
-    for ax, (label, values) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
-        dress(ax).set_title(label + note, fontsize=TEXT)
-        ax.set_xlabel("$x_0$", fontsize=TEXT)
-        if values is None:
-            say(ax, "no exact solution", centre=True)
-            continue
-        _map(figure, ax, predictions, values, log=values is error)
-        if values is u:
-            ax.set_ylabel("$x_1$", fontsize=TEXT)
-            _say_gaps(ax, predictions["u"])
+    points, note = _slab(predictions)
+    u, error = drawable(points["u"].to_numpy()), absolute_error(points, "u")
+    panels = [("predicted $u$", u), ("exact $u$", exact_values(points, "u"))]
+    figure = new_figure(height=2.7)
+    left, middle, right = figure.subplots(1, 3, sharex=True, sharey=True)
+    known = [values[~np.isnan(values)] for _, values in panels if values is not None]
+    shown = np.concatenate(known)  # one colour scale for both maps of u
+    norm = Normalize(shown.min(), shown.max()) if len(shown) else Normalize()
+    for ax, (label, values) in zip((left, middle), panels, strict=True):
+        ax.set_title(label, fontsize=TEXT)
+        _map(figure, ax, points, values, norm, "viridis")
+    right.set_title("absolute error", fontsize=TEXT)
+    _map(figure, right, points, error, _error_norm(error), "cividis")
+    say_gaps(left, u)
+    left.set_ylabel("$x_1$", fontsize=TEXT)
+    for ax in (left, middle, right):
+        dress(ax).set_xlabel("$x_0$", fontsize=TEXT)
+    if note:
+        figure.supxlabel(note, fontsize=SMALL)
     return figure
 
 
-def _map(figure: Figure, ax: Axes, points: pd.DataFrame, values: np.ndarray, log: bool) -> None:
-    good = ~np.isnan(values)
-    ax.set_xlim(points["x0"].min(), points["x0"].max())
-    ax.set_ylim(points["x1"].min(), points["x1"].max())
-    if not good.any():
-        say(ax, "not finite", centre=True)
+def _slab(predictions: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The points to draw, and what to say of the selection."""
+    others = [c for c in predictions if str(c)[:1] == "x" and c not in ("x0", "x1")]
+    if not others:
+        return predictions, ""
+    middle = (predictions[others].max() + predictions[others].min()) / 2
+    away = (predictions[others] - middle).abs()
+    away = (away / away.max().replace(0, 1)).max(axis="columns")
+    names = ", ".join(map(str, others))
+    note = f"the quarter of the points nearest to the middle of {names}"
+    return predictions.loc[away <= away.quantile(_SLAB)], note
+
+
+def _error_norm(error: np.ndarray | None) -> Normalize:
+    positive = np.empty(0) if error is None else error[error > 0]
+    if not len(positive):
+        return Normalize()
+    low, high = np.quantile(positive, 0.02), positive.max()
+    return LogNorm(low, high) if low < high else Normalize()
+
+
+def _map(
+    figure: Figure,
+    ax: Axes,
+    points: pd.DataFrame,
+    values: np.ndarray | None,
+    norm: Normalize,
+    colours: str,
+) -> None:
+    if values is None:
+        say_instead(ax, "no exact solution")
         return
-    norm = None
-    if log and values[good].max() > 0:
-        top = values[good].max()
-        norm = LogNorm(max(np.quantile(values[good], 0.05), top * 1e-8), top)
-    size = np.clip(2e4 / good.sum(), 2, 40)
+    good = ~np.isnan(values)
+    if not good.any():
+        say_instead(ax, "not finite")
+        return
+    x0, x1 = points["x0"].to_numpy(), points["x1"].to_numpy()
+    size = float(np.clip(2e4 / good.sum(), 2, 40))
     dots = ax.scatter(
-        points["x0"].to_numpy()[good], points["x1"].to_numpy()[good], c=values[good], s=size,
-        cmap="cividis" if log else "viridis", norm=norm, linewidths=0, rasterized=True,
+        x0[good], x1[good], c=values[good], s=size, cmap=colours, norm=norm, linewidths=0,
+        rasterized=True,
     )  # fmt: skip
-    figure.colorbar(dots, ax=ax, pad=0.02).ax.tick_params(labelsize=7, length=2)
-
-
-def _say_gaps(ax: Axes, values: pd.Series) -> None:
-    bad = int(np.isnan(drawable(values.to_numpy())).sum())
-    if bad == len(values):
-        say(ax, "not finite", centre=True)
-    elif bad:
-        say(ax, f"not finite at {bad} of {len(values)} points")
+    ax.margins(0.01)
+    bar = figure.colorbar(dots, ax=ax, location="bottom", pad=0.02, aspect=25)
+    bar.ax.tick_params(labelsize=SMALL, length=2)

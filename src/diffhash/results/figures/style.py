@@ -1,16 +1,19 @@
 """One look for all figures: sizes, colours, axes, and saving.
 
-Figures are built without pyplot and without touching matplotlib's global settings, so that any
-thread may draw them and no display is needed. Sizes are in inches at print size: text is never
+Figures are drawn without pyplot and without matplotlib's global settings, so that any thread may
+draw them and no display is needed. Sizes are in inches at print size: text is never
 below 7 pt there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -28,6 +31,12 @@ ORANGE, VERMILION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
 GREY, LIGHT = "#8c8c8c", "#d9d9d9"
 
 SYMBOLS = {"u": "$u$", "u_x": "$u_x$", "u_xx": "$u_{xx}$"}
+
+_PLACES = {
+    "top": (0.03, 0.97, "left", "top"),
+    "centre": (0.5, 0.5, "center", "center"),
+    "bottom": (0.5, 0.06, "center", "bottom"),
+}
 
 # Values beyond are not drawn: axes overflow near the end of float64, and float32 ends at 3e38.
 _DRAWABLE = 1e30
@@ -63,13 +72,35 @@ def log_y(ax: Axes, n_ticks: int = 5) -> Axes:
     return ax
 
 
-def say(ax: Axes, text: str, *, centre: bool = False) -> None:
-    """Write into axes, on a pale ground: in the upper left corner, or in the middle."""
-    place = {"x": 0.5, "y": 0.5, "ha": "center", "va": "center"}
-    if not centre:
-        place = {"x": 0.03, "y": 0.97, "ha": "left", "va": "top"}
+def add_legend(
+    figure: Figure,
+    axes: Iterable[Axes],
+    n_columns: int = 4,
+    loc: Literal["outside upper center", "outside lower center"] = "outside upper center",
+) -> None:
+    """One legend for the whole figure, outside its panels, of what is labelled in ``axes``."""
+    handles: dict[str, Artist] = {}
+    for ax in axes:
+        handles |= {str(handle.get_label()): handle for handle in ax.get_legend_handles_labels()[0]}
+    figure.legend(
+        handles=list(handles.values()), loc=loc, ncols=n_columns, fontsize=TEXT,
+        frameon=False, borderaxespad=0.1,
+    )  # fmt: skip
+
+
+def say_instead(ax: Axes, text: str) -> None:
+    """Write into the middle of axes that have nothing to show."""
+    say(ax, text, "centre")
+    ax.set_yticks([])
+
+
+def say(ax: Axes, text: str, where: Literal["top", "centre", "bottom"] = "top") -> None:
+    """Write into axes, on a pale ground: in the upper left corner, the middle, or below it."""
+    x, y, ha, va = _PLACES[where]
     ground = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0}
-    ax.text(s=text, transform=ax.transAxes, fontsize=SMALL, bbox=ground, zorder=5, **place)  # type: ignore[arg-type]
+    ax.text(
+        x, y, text, ha=ha, va=va, transform=ax.transAxes, fontsize=SMALL, bbox=ground, zorder=5
+    )
 
 
 def drawable(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,30 @@
+"""Write Figures 1 to 5 of the paper, as PNG and PDF, from the records of runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from diffhash.results.figures import NoRecordsError, make_figures
+from diffhash.results.record import RecordError
+
+
+def main() -> int:
+    """Parse the command line, write the files, print where they are; 1 on an error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
+    parser.add_argument("--output", default="results/figures", help="default: %(default)s")
+    parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
+    options = parser.parse_args()
+    try:
+        print(*make_figures(options.runs, options.output, options.paper), sep="\n")
+    except (RecordError, OSError) as error:
+        if isinstance(error, NoRecordsError):
+            print(*error.written, sep="\n")
+        print(f"make_figures: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""What can be known to be wrong before anything is trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from diffhash.experiment.schema import Config
+
+# A parameter, its gradient and Adam's two moments.
+_COPIES_WHILE_TRAINING = 4
+_MAX_THREADS = 1024
+_MAX_SEED = 2**63 - 1
+_CONTAINER_LIMITS = (  # cgroups, version 2 and 1
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message names the setting, its value and what is allowed."""
+
+
+def checked(cfg: DictConfig) -> DictConfig:
+    """``cfg`` held against the schema once more: nothing unknown (``+key=…``), nothing missing.
+
+    Raises:
+        ConfigError: the message names the settings.
+    """
+    try:
+        plain = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
+        cfg = OmegaConf.merge(OmegaConf.structured(Config), plain)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {error.msg or error}".splitlines()[0]) from error
+    if missing := OmegaConf.missing_keys(cfg):
+        raise ConfigError(f"{', '.join(sorted(missing))}: no value given")
+    for part in ("problem", "task"):
+        if not isinstance(OmegaConf.select(cfg, f"{part}.name"), str):
+            raise ConfigError(f"{part}.name: no value given; the record needs one")
+    return cfg
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that torch does not take."""
+    if not 0 <= seed <= _MAX_SEED:
+        raise ConfigError(f"seed={seed}: give 0 to {_MAX_SEED}")
+
+
+def choose_accelerator(name: str) -> str:
+    """``cpu`` or ``gpu`` for a ``trainer.accelerator``."""
+    available = torch.cuda.is_available()
+    if name == "gpu" and not available:
+        raise ConfigError(
+            "trainer.accelerator=gpu: torch finds no CUDA device here; use cpu or auto"
+        )
+    return "gpu" if available and name != "cpu" else "cpu"
+
+
+def set_threads(num_threads: int | None) -> None:
+    """Follow ``trainer.num_threads``."""
+    if num_threads is None:
+        return
+    if not 1 <= num_threads <= _MAX_THREADS:
+        raise ConfigError(f"trainer.num_threads={num_threads}: give 1 to {_MAX_THREADS}, or null")
+    torch.set_num_threads(num_threads)
+
+
+def check_memory(modules: Iterable[nn.Module], accelerator: str) -> None:
+    """Refuse more parameters than can be trained; ``modules`` may be on the meta device."""
+    parameters = [p for module in modules for p in module.parameters()]
+    needed = _COPIES_WHILE_TRAINING * sum(p.numel() * p.element_size() for p in parameters)
+    memory = gpu_memory() if accelerator == "gpu" else physical_memory()
+    if needed > memory:
+        where = "this GPU" if accelerator == "gpu" else "this machine"
+        raise ConfigError(
+            f"encoder: training needs {needed / 2**30:.1f} GiB for its parameters, {where} "
+            f"has {memory / 2**30:.1f} GiB: lower log2_hashmap_size, n_levels, "
+            "n_features_per_level or width"
+        )
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine, or of the container that this process is in."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in _CONTAINER_LIMITS:
+        if file.is_file() and (text := file.read_text().strip()).isdigit():
+            limits.append(int(text))
+    return min(limits)
+
+
+def gpu_memory() -> int:
+    """Bytes of memory of the GPU."""
+    return torch.cuda.get_device_properties(0).total_memory
+
+
+def check_checkpoint(path: str, state: Mapping[str, Any], origin: Mapping[str, Any]) -> int:
+    """Refuse a checkpoint that cannot be resumed; return the epochs that it has.
+
+    Args:
+        path: the file.
+        state: parameters of the run that would go on from it.
+        origin: settings that its field is built from.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"ckpt_path={path}: there is no such file")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        saved = checkpoint["diffhash"]["origin"]
+        epochs_done = checkpoint["diffhash"]["epochs_done"]
+        tensors = checkpoint["state_dict"]
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    except Exception as error:  # torch.load raises whatever unpickling the file raises
+        raise ConfigError(f"ckpt_path={path}: not a checkpoint of a diffhash run") from error
+    for key in sorted(saved.keys() | origin.keys()):
+        if saved.get(key) != origin.get(key):
+            raise ConfigError(
+                f"ckpt_path={path}: was trained with {key}={saved.get(key)}, here it is "
+                f"{origin.get(key)}; resume with the encoder and precision it began with"
+            )
+    if shapes != {name: tensor.shape for name, tensor in state.items()}:
+        raise ConfigError(
+            f"ckpt_path={path}: its parameters have other shapes than this encoder's; "
+            "resume with the encoder and problem it was trained with"
+        )
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ConfigError(f"ckpt_path={path}: its run diverged, there is nothing to resume")
+    return epochs_done

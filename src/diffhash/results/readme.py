@@ -1,0 +1,49 @@
+"""The tables inside the README: what a visitor sees first, never typed in by hand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from diffhash.results.record import write_text_atomically
+
+_BEGIN, _END = "<!-- results -->", "<!-- /results -->"
+
+
+def results_block(tables: Path | str) -> str:
+    """Both tables, their train seconds and the count of claims, out of ``results/tables``.
+
+    Raises:
+        FileNotFoundError: the tables have not been written.
+    """
+    folder = Path(tables)
+    parts = []
+    for name in ("table1.md", "table2.md"):
+        text = (folder / name).read_text(encoding="utf-8")
+        heading, table, remarks = text.split("\n\n", 2)
+        parts += [heading, re.sub(r" *<sup>.*?</sup>", "", table)]
+    last = [line.removeprefix("- ") for line in remarks.splitlines()]
+    parts.append("\n".join(line for line in last if line.startswith(("Train seconds", "Measured"))))
+    verdicts = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[1]
+    parts.append(
+        f"The paper's claims, each checked against these runs: {verdicts} "
+        "[Every claim with its figures](results/tables/claims.md); footnotes: "
+        "[Table I](results/tables/table1.md), [Table II](results/tables/table2.md)."
+    )
+    return "\n\n".join(parts)
+
+
+def update_readme(readme: Path | str, tables: Path | str) -> None:
+    """Put `results_block` between the README's markers.
+
+    Raises:
+        FileNotFoundError: no README, or no tables.
+        ValueError: the README lacks the markers.
+    """
+    text = Path(readme).read_text(encoding="utf-8")
+    if text.count(_BEGIN) != 1 or text.count(_END) != 1:
+        raise ValueError(f"{readme}: needs {_BEGIN} and {_END}, once each")
+    before, rest = text.split(_BEGIN)
+    after = rest.split(_END)[1]
+    block = f"{_BEGIN}\n{results_block(tables)}\n{_END}"
+    write_text_atomically(readme, before + block + after)

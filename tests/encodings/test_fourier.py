@@ -1,0 +1,62 @@
+"""Fourier features: the formula, its frequencies, bad settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffhash import FourierFeatures
+
+
+def test_features_are_cosines_then_sines_of_two_pi_b_x(uniform: Callable[..., Tensor]) -> None:
+    encoding = FourierFeatures(2, n_frequencies=5, sigma=3.0, dtype=torch.float64, seed=0)
+    b = encoding.frequencies / (2 * torch.pi)
+    x = uniform(7, 2)
+    phase = 2 * torch.pi * torch.einsum("kd,nd->nk", b, x)
+    expected = torch.cat([phase.cos(), phase.sin()], dim=1)
+    assert encoding.n_output_dims == 10
+    torch.testing.assert_close(encoding(x), expected, rtol=0, atol=1e-13)
+
+
+def test_frequencies_are_normal_with_the_given_deviation() -> None:
+    n = 20_000
+    b = FourierFeatures(1, n, sigma=3.0, dtype=torch.float64, seed=0).frequencies / (2 * torch.pi)
+    # Five standard errors: σ/√n of the mean, σ/√(2n) of the deviation.
+    assert b.mean().abs() < 5 * 3 / n**0.5
+    assert (b.std() - 3).abs() < 5 * 3 / (2 * n) ** 0.5
+
+
+def test_frequencies_are_fixed_by_the_seed_saved_and_not_trained() -> None:
+    one, same, other = (FourierFeatures(2, seed=seed) for seed in (0, 0, 1))
+    assert (one.frequencies == same.frequencies).all()
+    assert (one.frequencies != other.frequencies).any()
+    assert list(one.parameters()) == []
+    other.load_state_dict(one.state_dict())
+    assert (one.frequencies == other.frequencies).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_frequencies", 0),
+        ("n_frequencies", -1),
+        ("sigma", 0.0),
+        ("sigma", -1.0),
+        ("sigma", float("nan")),
+        ("sigma", float("inf")),
+    ],
+)
+def test_settings_out_of_range_are_named(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}={value}"):
+        FourierFeatures(1, **{name: value})
+
+
+def test_points_of_a_wrong_shape_are_refused() -> None:
+    encoding = FourierFeatures(2)
+    for call in (encoding, encoding.jet, encoding.plan):
+        with pytest.raises(ValueError, match=r"shape \[N, 2\]"):
+            call(torch.rand(3, 1))

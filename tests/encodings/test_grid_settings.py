@@ -1,0 +1,118 @@
+"""Settings of `GridEncoding`: what they make, and how bad ones are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from diffhash import GridEncoding
+from diffhash.ops.interpolation import INTERPOLATIONS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_input_dims", 0),
+        ("n_input_dims", 5),
+        ("n_levels", 0),
+        ("n_levels", -3),
+        ("n_levels", 2.5),
+        ("n_features_per_level", 0),
+        ("n_features_per_level", 1.5),
+        ("log2_hashmap_size", 2),
+        ("log2_hashmap_size", 31),
+        ("log2_hashmap_size", 10.5),
+        ("base_resolution", 0),
+        ("base_resolution", 2.5),
+        ("per_level_scale", 0.5),
+        ("per_level_scale", float("nan")),
+        ("per_level_scale", float("inf")),
+        ("init_scale", -1e-4),
+        ("init_scale", float("nan")),
+    ],
+)
+def test_settings_out_of_range_are_named(name: str, value: Any) -> None:
+    settings: dict[str, Any] = {"n_input_dims": 2} | {name: value}
+    with pytest.raises(ValueError, match=rf"^{name}={value}"):
+        GridEncoding(**settings)
+
+
+def test_an_unknown_interpolation_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"interpolation='Cubic'.*linear, s1, .*cubic"):
+        GridEncoding(1, interpolation="Cubic")
+
+
+def test_levels_too_fine_for_float32_coordinates_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"2\^31\.0.*n_levels \(16\).*base_resolution \(65536\)"):
+        GridEncoding(1, base_resolution=2**16)
+
+
+def test_tables_too_large_to_address_are_refused_before_memory_is_taken() -> None:
+    with pytest.raises(ValueError, match=r"log2_hashmap_size \(30\)"):
+        GridEncoding(3, n_levels=16, log2_hashmap_size=30)
+
+
+def test_the_defaults_are_tiny_cuda_nns() -> None:
+    encoding = GridEncoding(2, seed=0)
+    layout = encoding.layout
+    assert layout.interpolation.name == "linear"
+    assert len(layout.levels) == 16
+    assert encoding.n_output_dims == 32
+    assert encoding.n_features_per_level == 2
+    assert layout.levels[0].resolution == 16
+    assert max(level.n_rows for level in layout.levels) == 2**19
+    assert encoding.params.dtype == torch.float32
+    assert encoding.params.abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("name", list(INTERPOLATIONS))
+@pytest.mark.parametrize("log2", [3, 30])
+def test_the_hash_map_size_at_its_limits(name: str, log2: int) -> None:
+    encoding = GridEncoding(
+        2, n_levels=2, log2_hashmap_size=log2, base_resolution=4, interpolation=name
+    )
+    sizes = [level.n_rows for level in encoding.layout.levels]
+    assert all(size <= 8 for size in sizes) == (log2 == 3)
+    assert encoding(torch.rand(3, 2)).isfinite().all()
+
+
+def test_the_table_is_uniform_between_plus_and_minus_its_scale() -> None:
+    params = GridEncoding(2, init_scale=0.5, seed=1).params.detach()
+    assert params.min() < -0.499
+    assert params.max() > 0.499
+    assert params.abs().max() <= 0.5
+    # Standard error of the mean of n values from U(-s, s): s / √(3n).
+    assert params.mean().abs() < 5 * 0.5 / (3 * params.numel()) ** 0.5
+    assert (GridEncoding(1, init_scale=0.0).params == 0).all()
+
+
+def test_a_seed_fixes_the_table_and_nothing_else() -> None:
+    def table(seed: int | None) -> torch.Tensor:
+        return GridEncoding(1, n_levels=2, seed=seed).params.detach()
+
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    first = table(7)
+    torch.testing.assert_close(torch.rand(3), expected)  # the global generator is untouched
+    assert (table(7) == first).all()
+    assert (table(8) != first).any()
+    torch.manual_seed(3)
+    from_global = table(None)
+    torch.manual_seed(3)
+    assert (table(None) == from_global).all()
+    assert (table(None) != from_global).any()
+
+
+def test_a_state_dict_restores_the_encoding() -> None:
+    one, other = (GridEncoding(1, interpolation="cubic", seed=seed) for seed in (0, 1))
+    other.load_state_dict(one.state_dict())
+    x = torch.rand(5, 1)
+    torch.testing.assert_close(other(x), one(x), rtol=0, atol=0)
+
+
+def test_to_converts_table_and_outputs() -> None:
+    encoding = GridEncoding(2, n_levels=2, interpolation="cubic", seed=0).to(torch.float64)
+    assert encoding(torch.rand(3, 2, dtype=torch.float64)).dtype == torch.float64

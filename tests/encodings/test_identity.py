@@ -1,0 +1,30 @@
+"""The identity encoding: coordinates in, coordinates out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffhash import Identity
+
+
+def test_the_identity_returns_its_input_in_its_own_precision() -> None:
+    x = torch.rand(5, 3, dtype=torch.float64)
+    y = Identity(3)(x)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, x.float(), rtol=0, atol=0)
+
+
+def test_its_jet_has_unit_slopes_and_no_curvature() -> None:
+    x = torch.rand(4, 2)
+    jet = Identity(2).jet(x, (2, 1))
+    assert jet.derivative(0, 1).tolist() == [[1.0, 0.0]] * 4
+    assert jet.derivative(1, 1).tolist() == [[0.0, 1.0]] * 4
+    assert (jet.derivative(0, 2) == 0).all()
+
+
+def test_points_of_a_wrong_shape_are_refused() -> None:
+    encoding = Identity(2)
+    for call in (encoding, encoding.jet, encoding.plan):
+        with pytest.raises(ValueError, match=r"shape \[N, 2\]"):
+            call(torch.rand(3, 3))

@@ -1,0 +1,228 @@
+"""The whole field: its jets are the derivatives that nested autograd gives, on any box."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffhash import MLP, Field, GridEncoding, Identity, Jet, autograd_jet
+from diffhash.ops.jet import jet_orders
+
+EPS = torch.finfo(torch.float64).eps
+BOXES = {1: [(-3.0, 2.0)], 2: [(0.0, 0.5), (-1.0, 1.0)], 3: [(0.0, 1.0), (2.0, 6.0), (-0.5, 0.5)]}
+ENCODERS = pytest.mark.parametrize("encoder", ["identity", "fourier", "linear", "s2", "cubic"])
+NETWORKS = pytest.mark.parametrize("network", ["mlp", "siren"])
+ORDERS = [(1, 2), (1, 1), (2, 2), (2, (2, 1)), (2, (0, 2)), (3, 2), (3, (1, 0, 2))]
+MakeField = Callable[..., Field]
+Points = Callable[..., Tensor]
+# ω₀ = 30 twice: the phase's round-off grows by 30 a layer, and each derivative by as much again.
+AMPLIFICATION = {"mlp": 200.0, "siren": 200.0 * 30}
+
+
+def _assert_rows_close(one: Tensor, other: Tensor, factor: float) -> None:
+    for a, b in zip(one.detach(), other.detach(), strict=True):
+        tolerance = factor * torch.finfo(b.dtype).eps * b.abs().max().item()
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+@ENCODERS
+@NETWORKS
+@pytest.mark.parametrize(("d", "order"), ORDERS)
+def test_jets_and_plans_equal_nested_autograd(
+    encoder: str,
+    network: str,
+    d: int,
+    order: int | tuple[int, ...],
+    make_field: MakeField,
+    points: Points,
+) -> None:
+    field = make_field(encoder, network, BOXES[d])
+    x = points(BOXES[d], 6)
+    orders = jet_orders(order, d)
+    expected = autograd_jet(field, x, orders)
+    for jet in (field.jet(x, order), field.plan(x, order).jet()):
+        assert jet.orders == orders
+        _assert_rows_close(jet.data, expected.data, AMPLIFICATION[network])
+
+
+@ENCODERS
+@NETWORKS
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+def test_parameter_gradients_of_jets_equal_nested_autograds(
+    encoder: str,
+    network: str,
+    d: int,
+    dtype: torch.dtype,
+    make_field: MakeField,
+    points: Points,
+) -> None:
+    field = make_field(encoder, network, BOXES[d], dtype)
+    x = points(BOXES[d], 12).to(dtype)
+    orders = (2, 1)[:d]
+    params = list(field.parameters())
+    weights = torch.rand(
+        1 + sum(orders), 12, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    ).to(dtype)
+
+    def gradients(jet: Jet, row: int) -> list[Tensor]:
+        # A loss like a residual's: linear and quadratic in the derivative.
+        loss = (weights[row] * (jet.data[row] + jet.data[row] ** 2)).mean()
+        grads = torch.autograd.grad(loss, params, retain_graph=True, materialize_grads=True)
+        return [g.detach() for g in grads]
+
+    expected, jets = autograd_jet(field, x, orders), [field.jet(x, orders)]
+    jets.append(field.plan(x, orders).jet())
+    for row in range(1 + sum(orders)):
+        truth = gradients(expected, row)
+        # Sums over points cancel, more in some parameters than in others: one size for all.
+        size = max(g.abs().max().item() for g in truth)
+        for jet in jets:
+            for one, other in zip(gradients(jet, row), truth, strict=True):
+                tolerance = AMPLIFICATION[network] * torch.finfo(dtype).eps * size
+                torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("network", ["mlp", "siren"])
+def test_gradients_of_u_xx_equal_finite_differences(
+    network: str, make_field: MakeField, points: Points
+) -> None:
+    field = make_field("cubic", network, BOXES[1])
+    x = points(BOXES[1], 3)
+    params = list(field.parameters())
+    grads = torch.autograd.grad(field.jet(x).derivative(0, 2).sum(), params)
+
+    def u_xx(h: float) -> float:
+        """Second difference of the field itself, eighth order."""
+        weights = [-205 / 72, 8 / 5, -1 / 5, 8 / 315, -1 / 560]
+        total = sum(
+            w * (field(x + k * h) + (field(x - k * h) if k else 0)).sum()
+            for k, w in enumerate(weights)
+        )
+        return (total / h**2).item()
+
+    # Within one cell (1/6 of the box is 5/6 wide), so that the difference sees a smooth function.
+    generator = torch.Generator().manual_seed(3)
+    h, step = 1e-2, 1e-4
+    with torch.no_grad():
+        directions = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in params]
+        values = []
+        for sign in (1, -1):
+            for p, v in zip(params, directions, strict=True):
+                p.add_(sign * step * v)
+            values.append(u_xx(h))
+            for p, v in zip(params, directions, strict=True):
+                p.sub_(sign * step * v)
+    slope = (values[0] - values[1]) / (2 * step)
+    along = sum((g * v).sum().item() for g, v in zip(grads, directions, strict=True))
+    size = sum((g * v).abs().sum().item() for g, v in zip(grads, directions, strict=True))
+    assert along == pytest.approx(slope, rel=0, abs=1e-3 * size)
+
+
+@NETWORKS
+def test_jets_are_differentiable_in_the_points(
+    network: str, make_field: MakeField, points: Points
+) -> None:
+    field = make_field("cubic", network, BOXES[1])
+    x = points(BOXES[1], 5).requires_grad_(True)
+    for c in range(2):
+        slope = field.jet(x, 1).derivative(0, 1)[:, c].sum()
+        (second,) = torch.autograd.grad(slope, x)
+        expected = field.jet(x.detach(), 2).derivative(0, 2)[:, c]
+        tolerance = AMPLIFICATION[network] * EPS * expected.abs().max().item()
+        torch.testing.assert_close(second[:, 0], expected, rtol=0, atol=tolerance)
+
+
+def test_gradients_of_a_jets_gradients_are_an_error_unless_by_autograd(
+    make_field: MakeField, points: Points
+) -> None:
+    field = make_field("cubic", "mlp", BOXES[1])
+    x = points(BOXES[1], 5)
+    params = list(field.parameters())
+
+    def curvature(jet: Jet) -> tuple[Tensor, ...]:
+        """A Hessian-vector product, as second-order optimizers take it."""
+        loss = jet.derivative(0, 2).square().mean()
+        first = torch.autograd.grad(loss, params, create_graph=True, materialize_grads=True)
+        return torch.autograd.grad(sum(g.sum() for g in first), params, allow_unused=True)
+
+    with pytest.raises(RuntimeError, match=r"differentiable once.*autograd_jet"):
+        curvature(field.jet(x))
+    assert any(g is not None and g.abs().max() > 0 for g in curvature(autograd_jet(field, x, (2,))))
+
+
+def test_the_box_is_mapped_to_the_unit_cube(make_field: MakeField) -> None:
+    field = make_field("cubic", "mlp", BOXES[2])
+    corners = torch.tensor([[0.0, -1.0], [0.5, 1.0], [0.25, 0.0]], dtype=torch.float64)
+    unit = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]], dtype=torch.float64)
+    expected = field.network(field.encoding(unit))
+    torch.testing.assert_close(field(corners), expected, rtol=0, atol=1e-15)
+
+
+@ENCODERS
+def test_float64_points_may_be_planned_for_a_float32_field(
+    encoder: str, make_field: MakeField, points: Points
+) -> None:
+    field = make_field(encoder, "mlp", BOXES[2], torch.float32)
+    x = points(BOXES[2], 9)
+    planned = field.plan(x).jet()
+    assert planned.data.dtype == torch.float32
+    exact = make_field(encoder, "mlp", BOXES[2], torch.float64)
+    exact.load_state_dict({k: v.double() for k, v in field.state_dict().items()})
+    _assert_rows_close(planned.data, exact.jet(x).data.float(), AMPLIFICATION["mlp"])
+
+
+def test_plans_follow_the_parameters(make_field: MakeField, points: Points) -> None:
+    field = make_field("cubic", "mlp", BOXES[1])
+    x = points(BOXES[1], 5)
+    plan = field.plan(x)
+    before = plan.jet().data.detach().clone()
+    with torch.no_grad():
+        for p in field.parameters():
+            p.mul_(0.5)
+    assert (plan.jet().data != before).any()
+    torch.testing.assert_close(plan.jet().data, field.jet(x).data, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_points_and_one_point(n: int, make_field: MakeField, points: Points) -> None:
+    field = make_field("cubic", "mlp", BOXES[2])
+    x = points(BOXES[2], n)
+    assert field(x).shape == (n, 2)
+    assert field.jet(x).data.shape == (5, n, 2)
+    assert field.plan(x).jet().data.shape == (5, n, 2)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [torch.rand(5, 1), torch.rand(5, 3), torch.rand(5), torch.ones(5, 2, dtype=torch.int64)],
+    ids=["one axis", "three axes", "1-D", "integers"],
+)
+@pytest.mark.parametrize("encoding", [Identity(2), GridEncoding(2, n_levels=1)], ids=["id", "grid"])
+def test_points_of_a_wrong_shape_or_kind_are_refused(x: Tensor, encoding: Any) -> None:
+    field = Field(encoding, MLP(2), [(0.0, 1.0), (0.0, 2.0)])
+    for call in (field, field.jet, field.plan):
+        with pytest.raises(ValueError, match=r"shape \[N, 2\]"):
+            call(x)
+
+
+@pytest.mark.parametrize("order", [3, (2,), (1, 1, 1)])
+def test_orders_that_jets_do_not_carry_are_refused(
+    order: int | tuple[int, ...], make_field: MakeField
+) -> None:
+    field = make_field("cubic", "mlp", BOXES[2])
+    for call in (field.jet, field.plan):
+        with pytest.raises(ValueError, match="order="):
+            call(torch.zeros(3, 2, dtype=torch.float64), order)
+
+
+def test_the_domain_must_fit_the_encoding_and_have_a_width() -> None:
+    with pytest.raises(ValueError, match=r"domain.*2 axes"):
+        Field(Identity(2), MLP(2), [(0.0, 1.0)])
+    for box in ((1.0, 1.0), (1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)):
+        with pytest.raises(ValueError, match="domain"):
+            Field(Identity(1), MLP(1), [box])

@@ -1,0 +1,56 @@
+"""The README says what is so: its code runs, its tables are the committed ones."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+from diffhash.results.readme import results_block, update_readme
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_library_example_runs() -> None:
+    failures, tried = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert tried > 5
+    assert failures == 0
+
+
+def test_the_tables_are_the_committed_ones() -> None:
+    assert results_block(ROOT / "results/tables") in README
+
+
+def test_what_it_points_to_exists() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert targets
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+def test_every_make_target_it_names_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    names = {
+        name for line in re.findall(r"^make ([a-z -]+)", README, re.M) for name in line.split()
+    }
+    assert names
+    for name in names:
+        assert re.search(rf"^{name}:", makefile, re.M), name
+
+
+def test_only_the_block_is_rewritten(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before <!-- results -->\nold\n<!-- /results --> after")
+    update_readme(readme, ROOT / "results/tables")
+    block = results_block(ROOT / "results/tables")
+    assert readme.read_text() == f"before <!-- results -->\n{block}\n<!-- /results --> after"
+
+
+def test_a_readme_without_the_markers_is_refused(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing here")
+    with pytest.raises(ValueError, match="once each"):
+        update_readme(readme, ROOT / "results/tables")
