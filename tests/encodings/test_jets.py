@@ -193,3 +193,16 @@ def test_jets_are_differentiable_in_the_points(kind: str, uniform: Uniform) -> N
             continue
         (slope,) = torch.autograd.grad(column.sum(), x, retain_graph=True)
         torch.testing.assert_close(slope[:, 0], second[:, c], rtol=1e-11, atol=1e-11)
+
+
+def test_a_plan_of_points_that_require_a_gradient_is_refused() -> None:
+    encoding = GridEncoding(1, n_levels=2, base_resolution=4, interpolation="cubic")
+    with pytest.raises(ValueError, match="requires a gradient"):
+        encoding.plan(torch.rand(3, 1, requires_grad=True))
+
+
+def test_a_plan_too_large_to_index_is_refused_before_it_is_built() -> None:
+    encoding = GridEncoding(4, n_levels=2, base_resolution=4, interpolation="quintic")
+    points = torch.empty(1_000_000, 4, device="meta")
+    with pytest.raises(ValueError, match=r"weights, more than 2\^31"):
+        encoding.to("meta").plan(points)

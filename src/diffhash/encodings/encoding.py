@@ -43,8 +43,10 @@ class Encoding(nn.Module, ABC):
         """Prepare `jet` at fixed points. Coordinates may be float64 whatever the parameters are.
 
         Raises:
-            ValueError: as `jet`.
+            ValueError: as `jet`; or ``x`` requires a gradient, which fixed points cannot have.
         """
+        if x.requires_grad:
+            raise ValueError("x requires a gradient, a plan's points are fixed: use jet(x) instead")
         return self._plan(x, jet_orders(order, self.n_input_dims))
 
     @abstractmethod

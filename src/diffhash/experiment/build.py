@@ -76,10 +76,9 @@ def build(cfg: DictConfig) -> Setup:
     except (ValueError, RuntimeError) as error:
         if not _is_about_settings(error):
             raise
-        reason = f"evaluation_points={n_points}: {_NO_MEMORY}"
-        raise ConfigError(
-            f"trainer.{reason if isinstance(error, RuntimeError) else error}"
-        ) from error
+        if _out_of_memory(error):
+            raise ConfigError(f"trainer.evaluation_points={n_points}: {_NO_MEMORY}") from error
+        raise ConfigError(f"trainer.{error}") from error
     if cfg.ckpt_path is not None:
         done = check_checkpoint(cfg.ckpt_path, training.state_dict(), training.origin)
         if done >= training.epochs:
@@ -160,7 +159,7 @@ def _instantiate(node: Any, key: str, **arguments: Any) -> Any:
             cause = cause.__cause__ or cause  # importing the target ran into a bug in its module
         if cause is not None and not _is_about_settings(cause):
             raise cause from None
-        if isinstance(cause, (RuntimeError, MemoryError)):
+        if _out_of_memory(cause):
             sizes = ", ".join(f"{k}={v}" for k, v in settings.items() if isinstance(v, int))
             raise ConfigError(f"{key}: {sizes}: {_NO_MEMORY}") from error
         raise ConfigError(f"{key}: {' '.join(str(cause or error).split())}") from error
@@ -174,7 +173,10 @@ def _is_about_settings(error: BaseException) -> bool:
             return len(frames) == 1
         case ValueError():  # raised by the object itself, or by ours that it is made of
             return len(frames) <= 2 or frames[-1].f_globals["__name__"].startswith("diffhash.")
-        case RuntimeError():  # torch's, where there is not enough memory
-            return "allocate" in str(error)
         case _:
-            return isinstance(error, (ImportError, MemoryError, NotImplementedError))
+            return isinstance(error, (ImportError, NotImplementedError)) or _out_of_memory(error)
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    torchs = isinstance(error, RuntimeError) and "allocate" in str(error)
+    return torchs or isinstance(error, MemoryError)

@@ -129,6 +129,7 @@ def _silence_lightning() -> None:
     for message in (
         ".*Sparse CSR tensor support is in beta",
         ".*Checkpoint directory .* exists and is not empty",  # config.yaml is there already
+        ".*The dirpath has changed from",  # resumed, in a folder of its own
         ".*isinstance.treespec, LeafSpec.. is deprecated",  # inside Lightning
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -145,7 +145,17 @@ class GridPlan:
 def grid_plan(
     x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
 ) -> GridPlan:
-    """Build a `GridPlan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``."""
+    """Build a `GridPlan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``.
+
+    Raises:
+        ValueError: more than 2³¹ - 1 weights.
+    """
+    n_weights = len(alphas) * len(x) * len(layout.levels) * layout.n_taps
+    if n_weights > torch.iinfo(torch.int32).max:
+        raise ValueError(
+            f"a plan of {len(x)} points needs {n_weights} weights, more than 2^31 - 1: plan fewer "
+            "points, or use jet(x) without a plan"
+        )
     rows, weights = _stencil(x, layout, alphas)
     n_alphas, n_points, n_levels, n_taps = weights.shape
     n_rows = n_alphas * n_points * n_levels

@@ -92,7 +92,7 @@ class Problem(ABC):
         return left - right
 
     def domain_points(self, n: int) -> Tensor:
-        """``n`` points spread evenly over the domain, its boundary included: ``[n, d]``."""
+        """``n`` points spread evenly over the domain, ``[n, d]``: see `even_points`."""
         return even_points(self.domain, n)
 
     def label_points(self, n: int) -> Tensor:

@@ -21,7 +21,7 @@ def results_block(tables: Path | str) -> str:
     for name in ("table1.md", "table2.md"):
         text = (folder / name).read_text(encoding="utf-8")
         heading, table, remarks = text.split("\n\n", 2)
-        parts += [heading, re.sub(r" *<sup>.*?</sup>", "", table)]
+        parts += [heading, re.sub(r" *<sup>.*?</sup>", lambda m: " " * len(m[0]), table)]
     last = [line.removeprefix("- ") for line in remarks.splitlines()]
     parts.append("\n".join(line for line in last if line.startswith(("Train seconds", "Measured"))))
     verdicts = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[1]

@@ -111,7 +111,7 @@ def figure5(rows: Sequence[Row]) -> Figure:
         rows: of Table II.
     """
     n_bands = -(-len(rows) // _COLUMNS)
-    figure = new_figure(height=0.4 + 2.8 * n_bands)
+    figure = new_figure(height=0.4 + 3.0 * n_bands)
     grid = figure.subplots(2 * n_bands, _COLUMNS, sharex=True, squeeze=False)
     values, errors = list(grid[0::2].flat), list(grid[1::2].flat)
     for ax in (*values[len(rows) :], *errors[len(rows) :]):
@@ -120,7 +120,7 @@ def figure5(rows: Sequence[Row]) -> Figure:
     limits = _exact_limits(rows, "u")
     for index, (row, upper, lower) in enumerate(zip(rows, values, errors, strict=True)):
         _prediction(dress(upper), row, "u", limits)
-        upper.set_title(row.label, fontsize=TEXT, loc="left", pad=3)
+        upper.set_title(f"{row.label}\n", fontsize=TEXT, loc="left", pad=3)  # above the MSE
         dress(lower).set_xlabel("$x$", fontsize=TEXT)
         lower.tick_params(labelbottom=True)
         if (predictions := row.predictions) is not None:
@@ -128,7 +128,7 @@ def figure5(rows: Sequence[Row]) -> Figure:
         else:
             say(lower, row.remark or "no predictions", "bottom")
         for ax in (upper, lower):
-            shade = {"color": LIGHT, "alpha": 0.5, "linewidth": 0}
+            shade = {"color": LIGHT, "alpha": 0.5, "linewidth": 0, "zorder": 0}
             ax.axvspan(0, LABELS_END, label="labels of $u$ given", **shade)
             ax.set_xlim(0, 1)
             ax.set_xticks([0, LABELS_END, 1], ["0", f"{LABELS_END:g}", "1"])

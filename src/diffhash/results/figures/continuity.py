@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from diffhash.encodings import GridEncoding
+from diffhash.ops.layout import Level
 from diffhash.results.figures.style import (
     BLACK,
     LIGHT,
@@ -28,7 +30,7 @@ DOMAIN = (0.0, 2 * pi)
 RESOLUTION = 16
 """N_l of every level (Section II)."""
 
-_MAX_ROWS = 24  # of a level: 16 cells, and up to 4 taps
+_MAX_ROWS = 24  # of a level's table: its vertices, to a multiple of 8
 _FIT_POINTS = 64 * RESOLUTION
 _POINTS_PER_PIECE = 33
 _SIDE = 1e-9  # how near a vertex its two sides are looked at, in widths of the domain
@@ -75,33 +77,42 @@ def fit_sine(interpolation: str, n_levels: int = 1, level_offset: bool = False) 
         level_offset=level_offset, dtype=torch.float64, seed=0,
     )  # fmt: skip
     # A unit vector in each row of the table: the features are the functions that u is made of.
-    units = [torch.eye(level.n_rows, _MAX_ROWS) for level in encoding.layout.levels]
+    levels = encoding.layout.levels
+    units = [torch.eye(level.n_rows, _MAX_ROWS) for level in levels]
     with torch.no_grad():
         encoding.params.copy_(torch.cat(units).flatten())
-    width = DOMAIN[1] - DOMAIN[0]
+    low, width = DOMAIN[0], DOMAIN[1] - DOMAIN[0]
     points = torch.linspace(0, 1, _FIT_POINTS, dtype=torch.float64)[:, None]
-    target = torch.sin(DOMAIN[0] + width * points)
+    target = torch.sin(low + width * points)
     # gelsd: rows that no point touches, and constants that every level offers, cost rank.
     fit = torch.linalg.lstsq(encoding(points).detach(), target, driver="gelsd").solution
 
-    vertices = [
-        (torch.arange(level.max_cell + 2, dtype=torch.float64) - level.shift) / level.scale
-        for level in encoding.layout.levels
-    ]
-    vertices = [v[(v >= 0) & (v <= 1)] for v in vertices]
-    ends = torch.cat([*vertices, torch.tensor([0.0, 1.0], dtype=torch.float64)])
-    ends = torch.unique(ends.mul(2**40).round().div(2**40))  # shared vertices, but for rounding
-    left, right = ends[:-1, None] + _SIDE, ends[1:, None] - _SIDE
-    x = left + (right - left) * torch.linspace(0, 1, _POINTS_PER_PIECE, dtype=torch.float64)
+    vertices = [_vertices(level) for level in levels]
+    x = _pieces(vertices)
     jet = (encoding.jet(x.reshape(-1, 1), order=2).data.detach() @ fit).reshape(3, *x.shape)
     scale = torch.tensor([1, 1 / width, 1 / width**2], dtype=torch.float64)  # chain rule
-    x = DOMAIN[0] + width * x
+    x = low + width * x
     return Curve(
         x=x.numpy(),
         fitted=(jet * scale[:, None, None]).numpy(),
         exact=torch.stack([x.sin(), x.cos(), -x.sin()]).numpy(),
-        vertices=tuple((DOMAIN[0] + width * v).numpy() for v in vertices),
+        vertices=tuple((low + width * v).numpy() for v in vertices),
     )
+
+
+def _vertices(level: Level) -> Tensor:
+    """Vertices of a level in [0, 1]."""
+    vertices = torch.arange(level.max_cell + 2, dtype=torch.float64)
+    vertices = (vertices - level.shift) / level.scale
+    return vertices[(vertices >= 0) & (vertices <= 1)]
+
+
+def _pieces(vertices: Sequence[Tensor]) -> Tensor:
+    """Points between neighbouring vertices, of whatever level, in [0, 1]: ``[pieces, points]``."""
+    ends = torch.cat([*vertices, torch.tensor([0.0, 1.0], dtype=torch.float64)])
+    ends = torch.unique(ends.mul(2**40).round().div(2**40))  # shared vertices, but for rounding
+    left, right = ends[:-1, None] + _SIDE, ends[1:, None] - _SIDE
+    return left + (right - left) * torch.linspace(0, 1, _POINTS_PER_PIECE, dtype=torch.float64)
 
 
 def figure1() -> Figure:

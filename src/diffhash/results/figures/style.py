@@ -98,9 +98,7 @@ def say(ax: Axes, text: str, where: Literal["top", "centre", "bottom"] = "top") 
     """Write into axes, on a pale ground: in the upper left corner, the middle, or below it."""
     x, y, ha, va = _PLACES[where]
     ground = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0}
-    ax.text(
-        x, y, text, ha=ha, va=va, transform=ax.transAxes, fontsize=SMALL, bbox=ground, zorder=5
-    )
+    ax.text(x, y, text, ha=ha, va=va, transform=ax.transAxes, fontsize=SMALL, bbox=ground, zorder=5)
 
 
 def drawable(values: np.ndarray) -> np.ndarray:

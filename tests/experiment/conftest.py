@@ -1,0 +1,144 @@
+"""Configs small enough to run in a moment, and ways to run them."""
+
+from __future__ import annotations
+
+import io
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from diffhash.experiment import register, run
+from diffhash.results import RunRecord
+
+ROOT = Path(__file__).parents[2]
+TINY = (
+    "trainer.epochs=6",
+    "trainer.chunk=2",
+    "trainer.evaluation_points=16",
+    "trainer.accelerator=cpu",
+    "task.n_labels=8",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left."""
+
+    code: int | str | None
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Folder of ``train.py``, ``configs/`` and ``scripts/``."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """Overrides for a run of a moment."""
+    return TINY
+
+
+@pytest.fixture
+def config() -> Callable[..., DictConfig]:
+    """``config(*overrides)``: composed as ``train.py`` does, at full size."""
+
+    def make(*overrides: str) -> DictConfig:
+        register()
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            return compose("train", list(overrides))
+
+    return make
+
+
+@pytest.fixture
+def tiny_config(config: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """``tiny_config(*overrides)``: a run of a moment, of the MLP unless an encoder is named."""
+
+    def make(*overrides: str) -> DictConfig:
+        return config("encoder=mlp", *TINY, *overrides)
+
+    return make
+
+
+@pytest.fixture
+def train(
+    tiny_config: Callable[..., DictConfig], tmp_path: Path
+) -> Callable[..., tuple[Path, RunRecord]]:
+    """``train(*overrides)``: run a tiny config; into ``tmp_path/run`` unless told otherwise."""
+
+    def make(*overrides: str) -> tuple[Path, RunRecord]:
+        return run(tiny_config(f"run_dir={tmp_path}/run", *overrides))
+
+    return make
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """``command_line(script, *arguments)``: run a script of this repository inside the tests."""
+
+    def call(script: str, *arguments: str) -> Outcome:
+        path = str(ROOT / script)
+        monkeypatch.setattr(sys, "argv", [path, *arguments])
+        out, err = io.StringIO(), io.StringIO()
+        code: int | str | None = 0
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                runpy.run_path(path, run_name="__main__")
+            except SystemExit as stop:
+                code = stop.code
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """``start(script, *arguments)``: run it as a process (group) of its own; killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(script: str, *arguments: str, **settings: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / script), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **settings,  # type: ignore[call-overload]
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        with process:  # closes its pipes, waits
+            process.kill()
+
+
+@pytest.fixture
+def own_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """``own_problem(code)``: write a problem class ``Own`` outside the repository, and the config
+    ``problem=own``; the override that lets Hydra find it."""
+
+    def make(code: str) -> str:
+        folder = tmp_path / "outside"
+        (folder / "problem").mkdir(parents=True)
+        module = f"own_{os.urandom(4).hex()}"
+        (folder / f"{module}.py").write_text(code)
+        (folder / "problem" / "own.yaml").write_text(f"_target_: {module}.Own\nname: own\n")
+        monkeypatch.syspath_prepend(folder)
+        return f"hydra.searchpath=[file://{folder}]"
+
+    return make

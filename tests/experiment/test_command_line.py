@@ -1,0 +1,224 @@
+"""`train.py` as a user calls it: exit codes, and what goes to which stream."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diffhash.results import find_records, read_history, read_record
+
+Call = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("trainer.epoch=3", ["trainer.epoch"]),
+        ("trainer.epochs=abc", ["trainer.epochs", "abc", "Integer"]),
+        ("trainer.epochs=2.5", ["trainer.epochs", "2.5", "Integer"]),
+        ("trainer.epochs=null", ["trainer.epochs", "not Optional"]),
+        ("trainer.learning_rate=fast", ["trainer.learning_rate", "fast", "Float"]),
+        ("encoder.encoding.n_levels=1.5", ["encoder.encoding.n_levels", "1.5", "Integer"]),
+        ("encoder.encoding.level=3", ["encoder.encoding.level"]),
+        ("encoder.encoding.level_offset=3.5", ["level_offset", "3.5", "valid bool"]),
+        ("encoder=cubical", ["encoder/cubical", "cubic", "siren"]),
+        ("encoder/preset=good", ["encoder/preset/good", "best", "paper"]),
+        ("task=fit", ["task/fit", "data", "pinn"]),
+        ("problem=heat", ["problem/heat", "poisson1d"]),
+        ("experiment=table1/cubes", ["experiment/table1/cubes"]),
+        ("logger=tensorboard", ["logger/tensorboard", "wandb", "none"]),
+        ("trainer.precision=float16", ["float16", "float32, float64"]),
+        ("trainer.schedule=linear", ["linear", "constant, cosine"]),
+        ("trainer.derivatives=forward", ["forward", "taylor, autograd"]),
+        ("trainer.accelerator=tpu", ["tpu", "auto, cpu, gpu"]),
+        ("problem.label_region=0.5", ["problem.label_region"]),
+        ("seed=one", ["seed", "one", "Integer"]),
+        ("epochs=3", ["epochs"]),
+    ],
+)
+def test_what_hydra_refuses(
+    command_line: Call, tmp_path: Path, override: str, names: list[str]
+) -> None:
+    done = command_line("train.py", f"runs_dir={tmp_path}/runs", override)
+    assert done.code == 1
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    for name in names:
+        assert name in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_we_refuse(command_line: Call, tmp_path: Path) -> None:
+    done = command_line("train.py", f"run_dir={tmp_path}/run", "trainer.epochs=0")
+    assert done.code == 1
+    assert done.out == ""
+    assert done.err == "error: trainer.epochs=0: give at least 1\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_error_on_request(
+    command_line: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match=r"trainer\.epochs=0"):
+        command_line("train.py", f"run_dir={tmp_path}/run", "trainer.epochs=0")
+
+
+@pytest.mark.parametrize("where", ["__init__", "solution", "operator", "import"])
+def test_a_bug_in_the_users_code_has_its_traceback(
+    command_line: Call,
+    own_problem: Callable[[str], str],
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    where: str,
+) -> None:
+    code = "from diffhash.problems import Poisson1D\nclass Own(Poisson1D):\n"
+    code += "    def __init__(self):\n        super().__init__()\n"
+    code += "    def solution(self, x):\n        return super().solution(x)\n"
+    code += "    def operator(self, x, u):\n        return super().operator(x, u)\n"
+    bug = "        [].index('a bug')\n"  # a ValueError, of which settings make use as well
+    head = code.find(f"def {where}(")
+    body = code.find("\n", head) + 1
+    code = "{}['a bug']\n" + code if where == "import" else code[:body] + bug + code[body:]
+    if where == "__init__":
+        code = code.replace(bug, "        {}['a bug']\n")
+    searchpath = own_problem(code)
+    done = command_line(
+        "train.py", searchpath, "problem=own", "encoder=mlp", *tiny, f"runs_dir={tmp_path}/runs"
+    )
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert "'a bug'" in done.err
+    assert str(tmp_path / "outside") in done.err  # the file, and the line in it
+    assert find_records(tmp_path) == []
+
+
+def test_streams_of_a_run(start: Call, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    """A process of its own, not on a terminal."""
+    run = start("train.py", "encoder=mlp", *tiny, f"run_dir={tmp_path}/run", cwd=tmp_path)
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 0
+    assert re.fullmatch(
+        r"completed after 6 epochs: mse_u \S+  mse_ux \S+  mse_uxx \S+  loss \S+  "
+        rf"train \S+ s  {re.escape(str(tmp_path))}/run\n",
+        out,
+    )
+    # One line of progress, at the end, and nothing of Lightning's or Hydra's.
+    assert re.fullmatch(r"mlp pinn seed 0: 6/6  loss \S+  mse_u \S+  \d+ s\n", err)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_diverged_run(command_line: Call, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    done = command_line(
+        *("train.py", "encoder=mlp", *tiny, f"run_dir={tmp_path}/run", "trainer.learning_rate=1e30")
+    )
+    assert done.code == 0
+    assert done.out.startswith("diverged at epoch 2  train ")
+    assert done.out.count("\n") == 1
+
+
+def test_a_sweep_goes_on_after_a_divergence(
+    command_line: Call, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = command_line(
+        *("train.py", "-m", "encoder=mlp", *tiny, "trainer.learning_rate=1e30,1e-3"),
+        *(f"runs_dir={tmp_path}/runs", f"hydra.sweep.dir={tmp_path}/sweep"),
+    )
+    assert done.code == 0
+    records = [record for _, record in find_records(tmp_path / "runs")]
+    assert sorted((r.status, r.learning_rate) for r in records) == [
+        ("completed", 1e-3),
+        ("diverged", 1e30),
+    ]
+
+
+def test_multirun(start: Call, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    run = start(
+        *("train.py", "-m", "encoder=mlp,ff", "task=data,pinn", *tiny),
+        *(f"runs_dir={tmp_path}/runs", f"hydra.sweep.dir={tmp_path}/sweep"),
+    )
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err
+    assert out.count("\n") == 4
+    records = find_records(tmp_path / "runs")
+    assert sorted((record.encoder, record.task) for _, record in records) == [
+        *(("ff", "data"), ("ff", "pinn"), ("mlp", "data"), ("mlp", "pinn")),
+    ]
+    for directory, record in records:
+        assert record.status == "completed"
+        assert str(directory) in out
+        assert {f"encoder={record.encoder}", f"task={record.task}"} <= set(record.overrides)
+
+
+def test_a_terminal_shows_a_bar_and_takes_ctrl_c(
+    root: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Then the run is recorded as interrupted, and goes on where it was."""
+    arguments = ["encoder=mlp", *tiny, "trainer.epochs=1000000", f"run_dir={tmp_path}/run"]
+    pid, terminal = pty.fork()  # a terminal of its own, whose Ctrl-C reaches the process
+    if pid == 0:
+        os.environ["TERM"] = "xterm-256color"
+        with (tmp_path / "out").open("w") as out:
+            os.dup2(out.fileno(), 1)
+        os.execv(sys.executable, [sys.executable, str(root / "train.py"), *arguments])
+    shown = ""
+    while select.select([terminal], [], [], 120)[0]:
+        try:
+            shown += os.read(terminal, 4096).decode(errors="replace")
+        except OSError:  # the process has ended
+            break
+        if "/1000000" in shown and "\x03" not in shown:
+            os.write(terminal, b"\x03")
+            shown += "\x03"
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert "\x1b[" in shown and "━" in shown  # a bar
+    assert "stopping after this epoch" in shown
+    assert "resume with ckpt_path=" in shown
+    [line] = (tmp_path / "out").read_text().splitlines()
+    assert line.startswith("interrupted after ")
+
+    record = read_record(tmp_path / "run")
+    assert record.status == "interrupted"
+    assert record.epochs_requested == 1000000 > record.epochs > 0
+    checkpoint = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
+    assert checkpoint["diffhash"]["epochs_done"] == record.epochs
+    assert read_history(tmp_path / "run")["epoch"].iloc[-1] == record.epochs
+
+
+def test_kill_leaves_the_earlier_record_and_can_be_resumed(
+    start: Call, train: Call, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    directory, before = train()
+    partial = directory.with_name("run.partial")
+    run = start(
+        *("train.py", "encoder=mlp", *tiny, "trainer.epochs=1000000", f"run_dir={directory}")
+    )
+    checkpoint = partial / "checkpoint.ckpt"
+    while not checkpoint.exists() and run.poll() is None:
+        select.select([], [], [], 0.05)
+    # Nobody else gets the folder meanwhile.
+    with pytest.raises(ValueError, match="another run is writing there"):
+        train()
+    run.kill()
+    run.wait(timeout=60)
+    assert read_record(directory) == before
+    assert not (partial / "result.json").exists()
+    assert [path for path, _ in find_records(tmp_path)] == [directory]
+
+    # The killed run's last checkpoint, in the folder that the new run writes to itself.
+    done = torch.load(checkpoint, weights_only=True)["diffhash"]["epochs_done"]
+    _, after = train(f"ckpt_path={checkpoint}", f"trainer.epochs={done + 2}")
+    assert after.status == "completed"
+    assert after.epochs == done + 2
+    assert read_record(directory) == after
+    assert not partial.exists()

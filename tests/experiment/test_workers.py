@@ -1,0 +1,145 @@
+"""Processes side by side: how they start, end, fail and are stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from diffhash.experiment.workers import Command, run_side_by_side
+
+MakeCommand = Callable[..., Command]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> MakeCommand:
+    """``command(title, code, succeeded=…)``: a process that runs Python code."""
+
+    def make(title: str, code: str, succeeded: Callable[[], bool] = lambda: True) -> Command:
+        arguments = (sys.executable, "-S", "-c", code)
+        return Command(title, arguments, tmp_path / "logs" / f"{title}.log", succeeded)
+
+    return make
+
+
+def test_all_run_in_order_and_say_what_they_did(
+    command: MakeCommand, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = tmp_path / "done"
+    code = "import sys; open({!r}, 'a').write('{}'); print('noise'); print('result {}')"
+    commands = [command(name, code.format(str(done), name, name)) for name in "abcde"]
+    assert run_side_by_side(commands, workers=1) == []
+    assert done.read_text() == "abcde"
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if line.startswith("started")] == [
+        f"started  {name}" for name in "abcde"
+    ]
+    assert "finished a in 0 s: result a" in out
+    assert "noise" not in out
+    assert (tmp_path / "logs/a.log").read_text() == "noise\nresult a\n"
+
+
+def test_as_many_at_a_time_as_there_are_workers(command: MakeCommand, tmp_path: Path) -> None:
+    """Each waits until both have started: one after another they would never end."""
+    code = (
+        "import os, sys, time\n"
+        "open('{0}/' + '{1}', 'w').close()\n"
+        "end = time.monotonic() + 60\n"
+        "while len(os.listdir('{0}')) < 2:\n"
+        "    time.sleep(0.01)\n"
+        "    if time.monotonic() > end: sys.exit(1)\n"
+    )
+    (tmp_path / "here").mkdir()
+    commands = [command(name, code.format(tmp_path / "here", name)) for name in "ab"]
+    assert run_side_by_side(commands, workers=2) == []
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processor cores")
+def test_workers_share_no_core(command: MakeCommand, tmp_path: Path) -> None:
+    code = "import os; print(sorted(os.sched_getaffinity(0)), os.environ['OMP_NUM_THREADS'])"
+    commands = [command(name, code + "; import time; time.sleep(0.5)") for name in "ab"]
+    run_side_by_side(commands, workers=2)
+    cores = []
+    for name in "ab":
+        numbers, _, threads = (tmp_path / f"logs/{name}.log").read_text().rpartition(" ")
+        cores.append(set(map(int, numbers.strip("[]").split(", "))))
+        assert len(cores[-1]) == int(threads)
+    assert not cores[0] & cores[1]
+
+
+def test_one_that_fails_does_not_stop_the_others(
+    command: MakeCommand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = command("wrong", "print('error: the reason'); raise SystemExit(3)")
+    useless = command("useless", "print('no result')", succeeded=lambda: False)
+    right = command("right", "print('a result')")
+    assert run_side_by_side([wrong, useless, right], workers=1) == [wrong, useless]
+    captured = capsys.readouterr()
+    assert "failed   wrong with exit code 3" in captured.err
+    assert "error: the reason" in captured.err
+    assert "failed   useless with exit code 0" in captured.err
+    assert "finished right" in captured.out
+
+
+def test_an_interrupt_stops_them_all_and_waits(command: MakeCommand, tmp_path: Path) -> None:
+    """Sent to this process alone, as `kill -INT` does, not to its group as Ctrl-C."""
+    code = (
+        "import signal, sys, time\n"
+        "def stop(*_):\n"
+        "    time.sleep(0.2)\n"
+        "    print('wrote the record', flush=True)\n"
+        "    sys.exit(130)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    logs = [tmp_path / f"logs/{name}.log" for name in "ab"]
+
+    def interrupt() -> None:
+        while not all(log.exists() and "ready" in log.read_text() for log in logs):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side([command(name, code) for name in "abc"], workers=2)
+    assert [log.read_text() for log in logs] == ["ready\nwrote the record\n"] * 2
+    assert not (tmp_path / "logs/c.log").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a child outlives its parent elsewhere")
+def test_none_outlives_its_parent(tmp_path: Path) -> None:
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    log = tmp_path / "child.log"
+    parent = (
+        "import sys; from pathlib import Path\n"
+        "from diffhash.experiment.workers import Command, run_side_by_side\n"
+        f"arguments = (sys.executable, '-S', '-c', {child!r})\n"
+        f"run_side_by_side([Command('x', arguments, Path({str(log)!r}), bool)], 1)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.DEVNULL)
+    while not (log.exists() and log.read_text().endswith("\n")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    pid = int(log.read_text())
+    assert Path(f"/proc/{pid}").exists()
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in status(pid):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def status(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return "State:\tZ"

@@ -1,0 +1,105 @@
+"""Progress lines, and stopping when asked to."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+
+import pytest
+from torch import Tensor
+
+from diffhash.ops.jet import Jet
+from diffhash.training import FieldTraining, GracefulStop, ProgressReport, callbacks
+
+MakeTraining = Callable[..., FieldTraining]
+
+
+def send(training: FieldTraining, signals: dict[int, int]) -> None:
+    """Send this process ``signals[step]`` in that step."""
+    jets = training._jets
+    step = 0
+
+    def sending(rows: Sequence[Tensor] | None) -> list[Jet]:
+        nonlocal step
+        step += 1
+        if step in signals:
+            os.kill(os.getpid(), signals[step])
+        return jets(rows)
+
+    training._jets = sending  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_training_after_the_epoch(
+    make_training: MakeTraining,
+    fit: Callable,
+    capsys: pytest.CaptureFixture[str],
+    signum: signal.Signals,
+) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    training = make_training(epochs=50, chunk=10)
+    send(training, {13: signum})
+    with GracefulStop(training) as stop:
+        fit(training, [stop])
+    assert training.epochs_done == 13
+    assert training.history[-1]["epoch"] == 13
+    assert training.outcome is not None
+    assert training.diverged_epoch is None
+    assert "stopping after this epoch" in capsys.readouterr().err
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_an_epoch_of_minibatches_is_finished_first(
+    make_training: MakeTraining, fit: Callable
+) -> None:
+    training = make_training(epochs=50, batch_size=4)  # three steps an epoch
+    steps = []
+    jets = training._jets
+    training._jets = lambda rows: steps.append(rows) or jets(rows)  # type: ignore
+    send(training, {4: signal.SIGINT})
+    with GracefulStop(training) as stop:
+        fit(training, [stop])
+    assert training.epochs_done == 2
+    assert len(steps) == 2 * 3 + 1  # and the outcome's
+
+
+def test_a_second_interrupt_ends_it_at_once(
+    make_training: MakeTraining, fit: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    training = make_training(epochs=50, batch_size=1)
+    send(training, {13: signal.SIGINT, 14: signal.SIGINT})
+    with pytest.raises(SystemExit) as caught, GracefulStop(training) as stop:
+        fit(training, [stop])
+    assert caught.value.code == 130
+    assert training.outcome is None
+    assert "nothing is recorded" in capsys.readouterr().err
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_other_signals_besides_do_not_hurry_it(make_training: MakeTraining, fit: Callable) -> None:
+    training = make_training(epochs=50, batch_size=1)
+    send(training, {11: signal.SIGTERM, 12: signal.SIGINT, 13: signal.SIGTERM})
+    with GracefulStop(training) as stop:
+        fit(training, [stop])
+    assert training.epochs_done == 2  # ten steps an epoch
+    assert training.outcome is not None
+
+
+def test_progress_lines(
+    make_training: MakeTraining,
+    fit: Callable,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticks = iter(range(0, 1000, 4))  # seconds
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: next(ticks))
+    training = make_training(epochs=50, chunk=5)
+    fit(training, [ProgressReport("a [title]")])
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("a [title]: ")]
+    assert [line.split()[2] for line in lines] == ["15/50", "30/50", "45/50", "50/50"]
+    assert "loss" in lines[0] and "mse_u" in lines[0]
+    assert "\x1b" not in captured.err  # no terminal, no escape codes
+    assert captured.out == ""

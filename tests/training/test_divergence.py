@@ -1,0 +1,95 @@
+"""A loss or parameters that are not finite end the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffhash.ops.jet import Jet
+from diffhash.problems import Poisson1D
+from diffhash.training import FieldTraining
+
+MakeTraining = Callable[..., FieldTraining]
+
+
+class NaNSource(Poisson1D):
+    def source(self, x: Tensor) -> Tensor:
+        return super().source(x) * float("nan")
+
+
+class NaNSolution(Poisson1D):
+    """u is not defined at x > 0.9, where the labels do not lie; the source is."""
+
+    def solution(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0.9, float("nan"), super().solution(x))
+
+    def source(self, x: Tensor) -> Tensor:
+        return Poisson1D().source(x)
+
+
+def fail_at(training: FieldTraining, step: int, value: float) -> None:
+    """Let the loss be ``value`` from a step on."""
+    jets = training._jets
+    steps = 0
+
+    def failing(rows: object) -> list[Jet]:
+        nonlocal steps
+        steps += 1
+        result = jets(rows)  # type: ignore[arg-type]
+        return result if steps < step else [Jet(j.data * value, j.orders) for j in result]
+
+    training._jets = failing  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+def test_the_epoch_is_the_one_whose_loss_was_not_finite(
+    make_training: MakeTraining, fit: Callable, chunk: int, value: float
+) -> None:
+    training = make_training(epochs=50, chunk=chunk)
+    fail_at(training, 5, value)
+    fit(training)
+    assert training.diverged_epoch == 5
+    assert training.epochs_done == 5
+    assert training.history[-1]["epoch"] == 5
+    assert training.outcome is not None
+
+
+def test_in_minibatches(make_training: MakeTraining, fit: Callable) -> None:
+    training = make_training(epochs=50, batch_size=4)  # three steps an epoch
+    fail_at(training, 8, float("nan"))
+    fit(training)
+    assert training.diverged_epoch == 3
+
+
+def test_a_source_that_is_not_a_number(make_training: MakeTraining, fit: Callable) -> None:
+    training = make_training(problem=NaNSource(), epochs=50)
+    fit(training)
+    assert training.diverged_epoch == 1
+
+
+def test_a_rate_beyond_all_bounds(make_training: MakeTraining, fit: Callable) -> None:
+    training = make_training(learning_rate=1e30, epochs=50)
+    fit(training)
+    assert training.diverged_epoch == 2  # the loss of epoch 1 was that of the initial field
+
+
+@pytest.mark.parametrize("rate", [1e39, 1e30], ids=["parameters", "loss"])
+def test_the_very_last_step_overflows(
+    make_training: MakeTraining, fit: Callable, rate: float
+) -> None:
+    training = make_training(learning_rate=rate, epochs=1)
+    fit(training)
+    assert training.diverged_epoch == 1
+
+
+def test_an_exact_solution_that_is_not_finite_is_no_divergence(
+    make_training: MakeTraining, fit: Callable
+) -> None:
+    training = make_training(problem=NaNSolution(), epochs=4, chunk=2)
+    fit(training)
+    assert training.diverged_epoch is None
+    assert training.epochs_done == 4
