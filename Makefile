@@ -65,6 +65,7 @@ test-slow: $(STAMP) ## run the tests that take long
 
 lint: $(STAMP) ## ruff, pyright and the import layers
 	"$(PY)" -m ruff check .
+	"$(PY)" -m ruff format --check .
 	"$(PY)" -m pyright --pythonpath "$(PY)"
 	"$(VENV)/bin/lint-imports"
 

@@ -25,6 +25,7 @@ TINY = (
     "trainer.chunk=2",
     "trainer.evaluation_points=16",
     "trainer.accelerator=cpu",
+    "trainer.num_threads=1",  # more cost time at these sizes, a lot of it where cores are busy
     "task.n_labels=8",
 )
 

@@ -193,9 +193,24 @@ def test_bad_arguments_of_the_script(
     assert not (tmp_path / "output").exists()
 
 
+def test_the_script_says_which_row_failed(
+    command_line: Call, ran: list[str], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "runs/table1/mlp_10k").mkdir(parents=True)
+    (tmp_path / "runs/table1/mlp_10k/seed0").write_text("in the way")
+    done = command_line(
+        *(SCRIPT, *tiny, "--rows", *FEW[:2], "--runs", f"{tmp_path}/runs"),
+        *("--output", f"{tmp_path}/output"),
+    )
+    assert done.code == 1
+    assert "error: table1/mlp_10k seed 0 has no record" in done.err
+    assert "error: table1/ff" not in done.err
+    assert (tmp_path / "output/tables/table1.md").exists()
+
+
 # ----------------------------------------------------------------------- for real, and killed
 
-MLP, FF = FEW[:2]
+FIRST, SECOND = FEW[:2]
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -230,13 +245,13 @@ def test_killed_and_interrupted_no_finished_row_is_lost(
     start: Call, command_line: Call, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     runs, output = tmp_path / "runs", tmp_path / "output"
-    mlp, ff = (runs / row / "seed0" for row in (MLP, FF))
+    first, second = (runs / row / "seed0" for row in (FIRST, SECOND))
     arguments = [
-        *(*tiny, "trainer.epochs=1500", "trainer.chunk=100", "--rows", MLP, FF),
+        *(*tiny, "trainer.epochs=1500", "trainer.chunk=100", "--rows", FIRST, SECOND),
         *("--jobs", "1", "--runs", str(runs), "--output", str(output)),
     ]
 
-    started = ff.with_name("seed0.partial") / "config.yaml"
+    started = second.with_name("seed0.partial") / "config.yaml"
 
     # kill -9 while the second row runs.
     script = start(SCRIPT, *arguments)
@@ -244,9 +259,9 @@ def test_killed_and_interrupted_no_finished_row_is_lost(
     [child] = children(script.pid)
     script.kill()
     script.wait()
-    finished = state(mlp)
-    assert read_record(mlp).status == "completed"
-    assert [path for path, _ in find_records(runs)] == [mlp]
+    finished = state(first)
+    assert read_record(first).status == "completed"
+    assert [path for path, _ in find_records(runs)] == [first]
     while is_alive(child):  # its run dies with it
         time.sleep(0.02)
 
@@ -262,8 +277,8 @@ def test_killed_and_interrupted_no_finished_row_is_lost(
     assert "2 runs: 1 finished already, 1 to do" in out
     assert "interrupted: finished runs stay; the same command does the rest" in err
     assert "Traceback" not in err
-    assert state(mlp) == finished
-    statuses = {record.status for _, record in find_records(runs / FF)}
+    assert state(first) == finished
+    statuses = {record.status for _, record in find_records(runs / SECOND)}
     assert statuses <= {"interrupted"}
     assert not output.exists()
 
@@ -271,7 +286,8 @@ def test_killed_and_interrupted_no_finished_row_is_lost(
     done = command_line(SCRIPT, *arguments)
     assert done.code == 0, done.err
     assert "2 runs: 1 finished already, 1 to do" in done.out
-    assert state(mlp) == finished
-    assert read_record(ff).status == "completed"
+    assert state(first) == finished
+    assert read_record(second).status == "completed"
     assert {"table1.csv", "table1.md", "table1.tex"} <= {p.name for p in output.rglob("*")}
-    assert list(output.rglob("*.png"))
+    assert {"figure1.png", "figure3.pdf"} <= {p.name for p in output.rglob("*")}
+    assert "figure5" in done.err  # of the other table

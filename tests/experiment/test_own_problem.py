@@ -1,0 +1,119 @@
+"""The README's example of a problem from outside the repository."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from math import pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from diffhash.results import RunRecord, read_predictions, read_record
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the README's files: each block whose first line names one."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    blocks = re.findall(r"^```\w*\n(# (my_problems/\S+)\n.*?)^```", README, re.M | re.S)
+    assert [name for _, name in blocks] == [
+        *("my_problems/helmholtz.py", "my_problems/problem/helmholtz2d.yaml"),
+    ]
+    for text, name in blocks:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record(folder: Path) -> tuple[Path, RunRecord]:
+    """What the README's command leaves, given fewer epochs."""
+    [command] = re.findall(r"^```\w*\n(PYTHONPATH=my_problems python .*?)^```", README, re.M | re.S)
+    variable, python, script, *overrides = shlex.split(command.replace("\\\n", ""))
+    assert (python, script) == ("python", "train.py")
+    name, _, value = variable.partition("=")
+    done = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / script), *overrides),
+            *("trainer.epochs=60", "trainer.num_threads=1", "trainer.accelerator=cpu"),
+            "run_dir=run",
+        ],
+        cwd=folder,
+        env=os.environ | {name: value},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "completed after 60 epochs" in done.stdout
+    return folder / "run", read_record(folder / "run")
+
+
+def test_it_trains(record: tuple[Path, RunRecord]) -> None:
+    _, result = record
+    assert (result.problem, result.task, result.encoder) == ("helmholtz2d", "pinn", "cubic")
+    assert result.status == "completed"
+    assert result.mse_u is not None
+    assert result.mse_u < 0.01  # of a solution whose mean square is 0.25
+
+
+def test_predictions_in_two_dimensions(record: tuple[Path, RunRecord]) -> None:
+    directory, result = record
+    frame = read_predictions(directory)
+    derivatives = ["u_x0", "u_x0x0", "u_x1", "u_x1x1"]
+    assert list(frame.columns) == [
+        *("x0", "x1", "u", *derivatives, "exact_u", *(f"exact_{name}" for name in derivatives)),
+    ]
+    x, y = frame["x0"], frame["x1"]
+    np.testing.assert_allclose(frame["exact_u"], np.sin(pi * x) * np.sin(4 * pi * y), atol=1e-12)
+    np.testing.assert_allclose(frame["exact_u_x1x1"], -((4 * pi) ** 2) * frame["exact_u"])
+    for corner in (x, 1 - x, y, 1 - y):  # over the whole domain
+        assert 0 < corner.min() < 0.01
+    errors = {n: ((frame[n] - frame[f"exact_{n}"]) ** 2).mean() for n in ("u", *derivatives)}
+    assert result.mse_u == pytest.approx(errors["u"])
+    assert result.mse_ux == pytest.approx((errors["u_x0"] + errors["u_x1"]) / 2)
+    assert result.mse_uxx == pytest.approx((errors["u_x0x0"] + errors["u_x1x1"]) / 2)
+    assert (directory / "predictions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_source_follows_and_the_labels_lie_on_the_boundary(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder / "my_problems")
+    import helmholtz  # type: ignore[import-not-found]
+
+    problem = helmholtz.Helmholtz2D(k=3.0)
+    x = torch.rand(50, 2, dtype=torch.float64)
+    factor = 3.0**2 - pi**2 - (4 * pi) ** 2
+    torch.testing.assert_close(problem.source(x), factor * problem.solution(x))
+    labels = problem.label_points(100)
+    assert labels.shape == (100, 2)
+    assert ((labels == 0) | (labels == 1)).any(dim=1).all()
+    assert len({tuple(p) for p in labels.tolist()}) == 100
+    for side in (labels[:, 0], labels[:, 1], 1 - labels[:, 0], 1 - labels[:, 1]):
+        assert (side == 0).sum() >= 25
+
+
+def test_a_misspelt_setting_of_it(
+    folder: Path, command_line: Callable[..., Any], tmp_path: Path
+) -> None:
+    searchpath = f"hydra.searchpath=[file://{folder}/my_problems]"
+    run = ("train.py", searchpath, "problem=helmholtz2d", f"run_dir={tmp_path}/run")
+    done = command_line(*run, "problem.kk=1")
+    assert done.code == 1
+    assert "Key 'kk' is not in struct" in done.err
+    assert "Traceback" not in done.err
+    done = command_line(*run[:2], "problem=helmholtz", run[3])
+    assert done.code == 1
+    assert "Available options in 'problem':\n\thelmholtz2d\n\tpoisson1d" in done.err
+    assert not list(tmp_path.iterdir())
