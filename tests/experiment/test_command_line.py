@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from diffhash.results import find_records, read_history, read_record
 
@@ -62,6 +63,21 @@ def test_what_we_refuse(command_line: Call, tmp_path: Path) -> None:
     assert done.code == 1
     assert done.out == ""
     assert done.err == "error: trainer.epochs=0: give at least 1\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_looking_runs_nothing(
+    command_line: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command_line("train.py", "--cfg", "job", "experiment=table1/ff")
+    assert done.code in (0, None)
+    job = yaml.safe_load(done.out)
+    assert (job["name"], job["trainer"]["epochs"]) == ("table1/ff", 10000)
+    done = command_line("train.py", "--help")
+    assert done.code in (0, None)
+    for line in ("encoder: cubic, ff, linear, mlp, s1, s2, siren", "task: data, pinn"):
+        assert line in done.out.splitlines()
     assert not list(tmp_path.iterdir())
 
 

@@ -132,7 +132,6 @@ def test_every_other_setting_is_read(
         read.add((OmegaConf.get_type(node).__name__, key))
         return get(node, key)
 
-    monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setattr(DictConfig, "__getattr__", noting)
     run(cfg)
     run(tiny_config(f"runs_dir={tmp_path}/runs"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -112,34 +111,3 @@ def test_an_interrupt_stops_them_all_and_waits(command: MakeCommand, tmp_path: P
         run_side_by_side([command(name, code) for name in "abc"], workers=2)
     assert [log.read_text() for log in logs] == ["ready\nwrote the record\n"] * 2
     assert not (tmp_path / "logs/c.log").exists()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a child outlives its parent elsewhere")
-def test_none_outlives_its_parent(tmp_path: Path) -> None:
-    child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-    log = tmp_path / "child.log"
-    parent = (
-        "import sys; from pathlib import Path\n"
-        "from diffhash.experiment.workers import Command, run_side_by_side\n"
-        f"arguments = (sys.executable, '-S', '-c', {child!r})\n"
-        f"run_side_by_side([Command('x', arguments, Path({str(log)!r}), bool)], 1)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.DEVNULL)
-    while not (log.exists() and log.read_text().endswith("\n")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    pid = int(log.read_text())
-    assert Path(f"/proc/{pid}").exists()
-    process.kill()
-    process.wait()
-    end = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in status(pid):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def status(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return "State:\tZ"
