@@ -7,12 +7,13 @@ import os
 # Before any import that reads them: no test opens a window or reaches the network.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["WANDB_MODE"] = "offline"
+# Tensors of tests are small: a second thread costs more than it gives. For child processes too.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
 
-# The tensors of the tests are small: more threads cost more than they give.
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -59,6 +59,20 @@ def _raise(alphas: tuple[MultiIndex, ...], axis: int) -> tuple[MultiIndex, ...]:
     return tuple(tuple(m + (j == axis) for j, m in enumerate(alpha)) for alpha in alphas)
 
 
+def _gradient_in_x(
+    x: Tensor, params: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+) -> Tensor:
+    """∂/∂x_j ⟨g, G_α(x)·θ⟩ = ⟨g, G_{α+e_j}(x)·θ⟩, summed over α; it serves gather and scatter.
+
+    ``g [A, N, L·F]`` → ``[N, d]``.
+    """
+    columns = [
+        (g * gather(x, params, layout, _raise(alphas, axis))).sum(dim=(0, 2))
+        for axis in range(layout.n_input_dims)
+    ]
+    return torch.stack(columns, dim=1)
+
+
 class _Gather(Function):
     @staticmethod
     def forward(
@@ -78,11 +92,7 @@ class _Gather(Function):
         layout, alphas = ctx.layout, ctx.alphas
         grad_x = grad_params = None
         if ctx.needs_input_grad[0]:
-            columns = [
-                (g * _Gather.apply(x, params, layout, _raise(alphas, j))).sum(dim=(0, 2))
-                for j in range(layout.n_input_dims)
-            ]
-            grad_x = torch.stack(columns, dim=1)
+            grad_x = _gradient_in_x(x, params, g, layout, alphas)
         if ctx.needs_input_grad[1]:
             grad_params = _Scatter.apply(x, g, layout, alphas)
         return grad_x, grad_params, None, None
@@ -99,7 +109,7 @@ class _Scatter(Function):
         ctx.layout, ctx.alphas = layout, alphas
         rows, weights = _stencil(x, layout, alphas)
         features = g.shape[2] // len(layout.levels)
-        g = g.view(len(alphas), len(x), len(layout.levels), features)
+        g = g.reshape(len(alphas), len(x), len(layout.levels), features)
         contributions = torch.einsum("anlk,anlf->nlkf", weights, g).reshape(-1, features)
         table = g.new_zeros(layout.n_rows, features)
         return table.index_add_(0, rows.flatten(), contributions).flatten()
@@ -111,11 +121,7 @@ class _Scatter(Function):
         layout, alphas = ctx.layout, ctx.alphas
         grad_x = grad_g = None
         if ctx.needs_input_grad[0]:
-            columns = [
-                (g * _Gather.apply(x, h, layout, _raise(alphas, j))).sum(dim=(0, 2))
-                for j in range(layout.n_input_dims)
-            ]
-            grad_x = torch.stack(columns, dim=1)
+            grad_x = _gradient_in_x(x, h, g, layout, alphas)
         if ctx.needs_input_grad[1]:
             grad_g = _Gather.apply(x, h, layout, alphas)
         return grad_x, grad_g, None, None
