@@ -13,6 +13,8 @@ x, in the table, and in both. Both take several α at once and touch the table o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from diffhash.ops.layout import GridLayout, locate
 
@@ -73,58 +76,147 @@ def _gradient_in_x(
     return torch.stack(columns, dim=1)
 
 
+def _batch_first(in_dims: tuple[int | None, ...], *tensors: Tensor) -> list[Tensor]:
+    """Move the dimension that vmap maps over to the front, where a tensor has one."""
+    return [
+        t if dim is None else t.movedim(dim, 0)
+        for t, dim in zip(tensors, in_dims[: len(tensors)], strict=True)
+    ]
+
+
+@contextmanager
+def _outer_forward_mode(*saved: Tensor) -> Iterator[list[Tensor]]:
+    """The tensors without this level's tangents, with forward mode on for the levels outside.
+
+    torch turns it off while a Function's jvp runs: forward mode over forward mode would then
+    give zeros, without an error.
+    """
+    with _set_fwd_grad_enabled(True):
+        yield [unpack_dual(t).primal for t in saved]
+
+
 class _Gather(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, params: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+        x: Tensor, params: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
     ) -> Tensor:
-        ctx.save_for_backward(x, params)
-        ctx.layout, ctx.alphas = layout, alphas
         rows, weights = _stencil(x, layout, alphas)
         table = params.view(layout.n_rows, -1)
         vertices = table[rows]  # [N, L, K, F]
         return torch.einsum("anlk,nlkf->anlf", weights, vertices).flatten(2)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, params, ctx.layout, ctx.alphas = inputs
+        ctx.save_for_backward(x, params)
+        ctx.save_for_forward(x, params)
+
+    @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (g,) = grads
         x, params = ctx.saved_tensors
-        layout, alphas = ctx.layout, ctx.alphas
         grad_x = grad_params = None
         if ctx.needs_input_grad[0]:
-            grad_x = _gradient_in_x(x, params, g, layout, alphas)
+            grad_x = _gradient_in_x(x, params, g, ctx.layout, ctx.alphas)
         if ctx.needs_input_grad[1]:
-            grad_params = _Scatter.apply(x, g, layout, alphas)
+            grad_params = _Scatter.apply(x, g, ctx.layout, ctx.alphas)
         return grad_x, grad_params, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        dx, dparams = tangents[:2]
+        with _outer_forward_mode(*ctx.saved_tensors) as (x, params):
+            parts = []
+            if dx is not None:
+                for axis in range(ctx.layout.n_input_dims):
+                    slope = _Gather.apply(x, params, ctx.layout, _raise(ctx.alphas, axis))
+                    parts.append(slope * dx[:, axis, None])
+            if dparams is not None:
+                parts.append(_Gather.apply(x, dparams, ctx.layout, ctx.alphas))
+            return sum(parts[1:], parts[0])
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        x: Tensor,
+        params: Tensor,
+        layout: GridLayout,
+        alphas: tuple[MultiIndex, ...],
+    ) -> tuple[Tensor, int]:
+        x, params = _batch_first(in_dims, x, params)
+        if in_dims[1] is None:  # batches of points are more points
+            y = gather(x.flatten(0, 1), params, layout, alphas)
+            return y.unflatten(1, x.shape[:2]), 1
+        if in_dims[0] is None:  # several tables are one with more features
+            table = params.unflatten(1, (layout.n_rows, -1)).movedim(0, 1)
+            y = gather(x, table.flatten(), layout, alphas)
+            y = y.unflatten(2, (len(layout.levels), *table.shape[1:]))
+            return y.movedim(3, 0).flatten(3), 0
+        pairs = zip(x, params, strict=True)
+        return torch.stack([gather(xi, p, layout, alphas) for xi, p in pairs]), 0
 
 
 class _Scatter(Function):
     """S: ``x [N, d]``, ``g [A, N, L·F]`` → ``[n_rows·F]``, summed over points and α."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
-    ) -> Tensor:
-        ctx.save_for_backward(x, g)
-        ctx.layout, ctx.alphas = layout, alphas
+    def forward(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
         rows, weights = _stencil(x, layout, alphas)
         features = g.shape[2] // len(layout.levels)
         g = g.reshape(len(alphas), len(x), len(layout.levels), features)
         contributions = torch.einsum("anlk,anlf->nlkf", weights, g).reshape(-1, features)
         table = g.new_zeros(layout.n_rows, features)
-        return table.index_add_(0, rows.flatten(), contributions).flatten()
+        return table.index_add(0, rows.flatten(), contributions).flatten()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, g, ctx.layout, ctx.alphas = inputs
+        ctx.save_for_backward(x, g)
+        ctx.save_for_forward(x, g)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (h,) = grads
         x, g = ctx.saved_tensors
-        layout, alphas = ctx.layout, ctx.alphas
         grad_x = grad_g = None
         if ctx.needs_input_grad[0]:
-            grad_x = _gradient_in_x(x, h, g, layout, alphas)
+            grad_x = _gradient_in_x(x, h, g, ctx.layout, ctx.alphas)
         if ctx.needs_input_grad[1]:
-            grad_g = _Gather.apply(x, h, layout, alphas)
+            grad_g = _Gather.apply(x, h, ctx.layout, ctx.alphas)
         return grad_x, grad_g, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        dx, dg = tangents[:2]
+        with _outer_forward_mode(*ctx.saved_tensors) as (x, g):
+            parts = []
+            if dx is not None:
+                for axis in range(ctx.layout.n_input_dims):
+                    raised = _raise(ctx.alphas, axis)
+                    parts.append(_Scatter.apply(x, g * dx[:, axis, None], ctx.layout, raised))
+            if dg is not None:
+                parts.append(_Scatter.apply(x, dg, ctx.layout, ctx.alphas))
+            return sum(parts[1:], parts[0])
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        x: Tensor,
+        g: Tensor,
+        layout: GridLayout,
+        alphas: tuple[MultiIndex, ...],
+    ) -> tuple[Tensor, int]:
+        x, g = _batch_first(in_dims, x, g)
+        if in_dims[0] is None:  # gradients of several tables are those of one with more features
+            features = g.unflatten(3, (len(layout.levels), -1)).movedim(0, 3)
+            table = _Scatter.apply(x, features.flatten(2), layout, alphas)
+            return table.view(layout.n_rows, *features.shape[3:]).movedim(1, 0).flatten(1), 0
+        gs = g.expand(len(x), *g.shape) if in_dims[1] is None else g
+        return torch.stack(
+            [_Scatter.apply(xi, gi, layout, alphas) for xi, gi in zip(x, gs, strict=True)]
+        ), 0
 
 
 @dataclass(frozen=True)
