@@ -80,7 +80,7 @@ def activate_jet(
     """
     if len(z) == 1:
         return activation.value(z + bias)
-    return _ActivateJet.apply(z, bias, orders, activation)  # type: ignore[no-any-return]
+    return _ActivateJet.apply(z, bias, orders, activation)
 
 
 class _ActivateJet(Function):

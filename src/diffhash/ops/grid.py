@@ -31,7 +31,7 @@ MultiIndex = tuple[int, ...]
 
 def gather(x: Tensor, params: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
     """G_α(x)·θ for every α: ``x [N, d]``, flat ``params [n_rows·F]`` → ``[A, N, L·F]``."""
-    return _Gather.apply(x, params, layout, alphas)  # type: ignore[no-any-return]
+    return _Gather.apply(x, params, layout, alphas)
 
 
 def _stencil(
@@ -237,7 +237,7 @@ class GridPlan:
         n_alphas, n_points, n_levels = self.shape
         table = params.view(self.matrix.shape[1], -1)
         columns = _Planned.apply(table, self.matrix, self.transpose)
-        return columns.view(n_alphas, n_points, n_levels * table.shape[1])  # type: ignore[no-any-return]
+        return columns.view(n_alphas, n_points, n_levels * table.shape[1])
 
 
 def grid_plan(
