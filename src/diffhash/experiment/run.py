@@ -30,7 +30,13 @@ from diffhash.experiment.folder import (
 from diffhash.experiment.wandb_run import log_final, wandb_loggers
 from diffhash.ops.jet import Jet
 from diffhash.results.figures.run import run_figure
-from diffhash.results.record import HISTORY_FILE, PREDICTIONS_FILE, RunRecord, Status
+from diffhash.results.record import (
+    HISTORY_FILE,
+    METRICS,
+    PREDICTIONS_FILE,
+    RunRecord,
+    Status,
+)
 from diffhash.training import FieldTraining, GracefulStop, HistoryLogger, ProgressReport
 
 _CHUNKS_BETWEEN_CHECKPOINTS = 10
@@ -210,7 +216,7 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
     else:
         outcome = f"{record.status} after {record.epochs} epochs: " + "  ".join(
             f"{name} {value:.2e}"
-            for name in ("mse_u", "mse_ux", "mse_uxx", "loss")
+            for name in METRICS
             if (value := getattr(record, name)) is not None
         )
     print(f"{outcome}  train {record.train_seconds:.1f} s  {directory}")

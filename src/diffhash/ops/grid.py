@@ -95,7 +95,17 @@ def _outer_forward_mode(*saved: Tensor) -> Iterator[list[Tensor]]:
         yield [unpack_dual(t).primal for t in saved]
 
 
-class _Gather(Function):
+class _GridFunction(Function):
+    """What gather and scatter remember: the points, and the tensor they are linear in."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, operand, ctx.layout, ctx.alphas = inputs
+        ctx.save_for_backward(x, operand)
+        ctx.save_for_forward(x, operand)
+
+
+class _Gather(_GridFunction):
     @staticmethod
     def forward(
         x: Tensor, params: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
@@ -104,12 +114,6 @@ class _Gather(Function):
         table = params.view(layout.n_rows, -1)
         vertices = table[rows]  # [N, L, K, F]
         return torch.einsum("anlk,nlkf->anlf", weights, vertices).flatten(2)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, params, ctx.layout, ctx.alphas = inputs
-        ctx.save_for_backward(x, params)
-        ctx.save_for_forward(x, params)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -157,7 +161,7 @@ class _Gather(Function):
         return torch.stack([gather(xi, p, layout, alphas) for xi, p in pairs]), 0
 
 
-class _Scatter(Function):
+class _Scatter(_GridFunction):
     """S: ``x [N, d]``, ``g [A, N, L·F]`` → ``[n_rows·F]``, summed over points and α."""
 
     @staticmethod
@@ -168,12 +172,6 @@ class _Scatter(Function):
         contributions = torch.einsum("anlk,anlf->nlkf", weights, g).reshape(-1, features)
         table = g.new_zeros(layout.n_rows, features)
         return table.index_add(0, rows.flatten(), contributions).flatten()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, g, ctx.layout, ctx.alphas = inputs
-        ctx.save_for_backward(x, g)
-        ctx.save_for_forward(x, g)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
