@@ -35,7 +35,7 @@ def _layout(
     """Levels that are all dense, or of which the finest hashes into 8 rows."""
     return grid_layout(
         d,
-        INTERPOLATIONS[name],
+        name,
         n_levels,
         log2_hashmap_size=3 if hashed else 20,
         base_resolution=base_resolution or (5 if hashed else 2),
@@ -61,7 +61,7 @@ def make_grid() -> Callable[..., tuple[GridLayout, dict[str, Any]]]:
             "per_level_scale": 2.0 if d == 1 else 1.4,
             "level_offset": offset,
         }
-        return grid_layout(d, INTERPOLATIONS[name], **settings), settings
+        return grid_layout(d, name, **settings), settings
 
     return make
 

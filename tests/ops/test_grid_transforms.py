@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from diffhash.ops.grid import gather
-from diffhash.ops.interpolation import interpolation
 from diffhash.ops.layout import GridLayout, grid_layout
 from diffhash.ops.reference import encode
 
@@ -34,7 +33,7 @@ COMPOSITIONS: dict[str, Transform] = {
 @pytest.fixture(params=[(1, 19), (1, 3), (2, 19), (2, 4)], ids=["1d", "1dhash", "2d", "2dhash"])
 def layout(request: pytest.FixtureRequest) -> GridLayout:
     d, log2_hashmap_size = request.param
-    return grid_layout(d, interpolation("quintic"), 2, log2_hashmap_size, 3, 2.0)
+    return grid_layout(d, "quintic", 2, log2_hashmap_size, 3, 2.0)
 
 
 @pytest.fixture

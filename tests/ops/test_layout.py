@@ -62,7 +62,7 @@ def _corners(d: int) -> Tensor:
 
 @pytest.mark.parametrize(("name", "d", "offset"), NESTED)
 def test_opposite_borders_share_no_row(name: str, d: int, offset: bool) -> None:
-    layout = grid_layout(d, INTERPOLATIONS[name], 2, 20, 8, 2.0, offset)
+    layout = grid_layout(d, name, 2, 20, 8, 2.0, offset)
     for level in layout.levels:
         low = _stencil_rows(layout, level, torch.zeros(1, d, dtype=torch.float64))
         high = _stencil_rows(layout, level, torch.ones(1, d, dtype=torch.float64))
@@ -71,7 +71,7 @@ def test_opposite_borders_share_no_row(name: str, d: int, offset: bool) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_value_at_one_ignores_the_rows_of_zero(name: str) -> None:
-    layout = grid_layout(1, INTERPOLATIONS[name], 2, 20, 8, 2.0)
+    layout = grid_layout(1, name, 2, 20, 8, 2.0)
     params = torch.zeros(layout.n_rows, dtype=torch.float64, requires_grad=True)
     touched = []
     for x in (0.0, 1.0):
@@ -84,7 +84,7 @@ def test_the_value_at_one_ignores_the_rows_of_zero(name: str) -> None:
 
 def test_resolutions_grow_as_documented() -> None:
     def scales(base: int, growth: float, n: int, offset: bool = False) -> list[float]:
-        layout = grid_layout(1, INTERPOLATIONS["cubic"], n, 19, base, growth, offset)
+        layout = grid_layout(1, "cubic", n, 19, base, growth, offset)
         return [level.scale for level in layout.levels]
 
     assert scales(1, 2.0, 9) == [1, 2, 4, 8, 16, 32, 64, 128, 256]
@@ -98,7 +98,7 @@ def test_resolutions_grow_as_documented() -> None:
 
 
 def test_levels_are_stored_one_after_another_in_multiples_of_eight() -> None:
-    layout = grid_layout(2, INTERPOLATIONS["cubic"], 4, 7, 2, 2.0)
+    layout = grid_layout(2, "cubic", 4, 7, 2, 2.0)
     # Cells + taps - 1 = 5, 7, 11, 19 vertices per axis; 2^7 rows hold 25 and 49 of them.
     assert [level.resolution for level in layout.levels] == [5, 7, 11, 19]
     assert [level.n_rows for level in layout.levels] == [32, 56, 128, 128]
@@ -109,7 +109,7 @@ def test_levels_are_stored_one_after_another_in_multiples_of_eight() -> None:
 
 
 def test_offsets_shift_level_l_by_l_over_L_of_a_cell(normal: Callable[..., Tensor]) -> None:
-    layout = grid_layout(1, INTERPOLATIONS["linear"], 4, 19, 4, 1.0, level_offset=True)
+    layout = grid_layout(1, "linear", 4, 19, 4, 1.0, level_offset=True)
     assert [level.shift for level in layout.levels] == [0, 0.25, 0.5, 0.75]
     params = normal(layout.n_rows)
     for index, level in enumerate(layout.levels):
@@ -125,7 +125,7 @@ def test_offsets_shift_level_l_by_l_over_L_of_a_cell(normal: Callable[..., Tenso
 @pytest.mark.parametrize("name", NAMES)
 def test_one_dimensional_hashing_tiles_the_table(name: str, normal: Callable[..., Tensor]) -> None:
     # P_0 = 1: vertex modulo rows, so the field repeats after 8 of the 64 cells.
-    layout = grid_layout(1, INTERPOLATIONS[name], 1, 3, 64, 2.0)
+    layout = grid_layout(1, name, 1, 3, 64, 2.0)
     assert layout.levels[0].hashed
     params = normal(layout.n_rows)
     x = torch.linspace(0, 0.8, 50, dtype=torch.float64)[:, None]
@@ -147,7 +147,7 @@ def test_one_dimensional_hashing_tiles_the_table(name: str, normal: Callable[...
 def test_every_stencil_of_any_grid_stays_within_its_levels_rows(
     name: str, d: int, base: int, growth: float, log2: int, offset: bool, data: st.DataObject
 ) -> None:
-    layout = grid_layout(d, INTERPOLATIONS[name], 3, log2, base, growth, offset)
+    layout = grid_layout(d, name, 3, log2, base, growth, offset)
     coordinates = st.one_of(st.sampled_from([0.0, 0.5, 1.0, -3.0, 7.0]), st.floats(0, 1))
     point = data.draw(st.lists(coordinates, min_size=d, max_size=d))
     x = torch.tensor([point], dtype=torch.float64)
@@ -162,7 +162,7 @@ def test_every_stencil_of_any_grid_stays_within_its_levels_rows(
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("offset", [False, True])
 def test_points_are_located_in_the_cell_that_holds_them(name: str, offset: bool) -> None:
-    layout = grid_layout(1, INTERPOLATIONS[name], 3, 19, 5, 2.0, offset)
+    layout = grid_layout(1, name, 3, 19, 5, 2.0, offset)
     x = torch.tensor([0.0, 0.2, 0.37, 0.9999, 1.0, -0.7, 1.3], dtype=torch.float64)[:, None]
     for level in layout.levels:
         cell, t = locate(level, x)
@@ -176,7 +176,7 @@ def test_points_are_located_in_the_cell_that_holds_them(name: str, offset: bool)
 
 
 def test_nan_is_located_in_cell_zero_and_stays_nan() -> None:
-    layout = grid_layout(2, INTERPOLATIONS["cubic"], 2, 19, 4, 2.0)
+    layout = grid_layout(2, "cubic", 2, 19, 4, 2.0)
     x = torch.tensor([[float("nan"), 0.6]], dtype=torch.float64)
     for level in layout.levels:
         cell, t = locate(level, x)
@@ -187,4 +187,4 @@ def test_nan_is_located_in_cell_zero_and_stays_nan() -> None:
 
 def test_tables_beyond_32_bit_rows_are_refused() -> None:
     with pytest.raises(ValueError, match=r"log2_hashmap_size \(30\), n_levels \(3\)"):
-        grid_layout(3, INTERPOLATIONS["cubic"], 3, 30, 2048, 2.0)
+        grid_layout(3, "cubic", 3, 30, 2048, 2.0)

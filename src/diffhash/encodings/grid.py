@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from diffhash.encodings.encoding import Encoding, check_points
+from diffhash.ops.backends import MultiIndex, select_backend
 from diffhash.ops.grid import GridPlan, gather, grid_plan
-from diffhash.ops.interpolation import interpolation as find_interpolation
 from diffhash.ops.jet import Jet, jet_indices
 from diffhash.ops.layout import grid_layout
 
@@ -42,18 +43,28 @@ class GridEncoding(Encoding):
         base_resolution: vertices per axis of level 0.
         per_level_scale: growth of the resolution from level to level.
         interpolation: linear, s1, s2, s3 (smoothstep of Eq. 9, per axis), quadratic, cubic,
-            quintic (uniform B-splines), catmull_rom.
+            quintic (uniform B-splines), catmull_rom; or s1_product, s2_product, s3_product, the
+            paper's Eq. 10 to the letter, which in two or more dimensions neither adds up to one
+            nor is smooth.
         level_offset: shift level l by l/L of a cell, so that levels do not share their
             vertices (bottom of Fig. 2).
         init_scale: θ ~ U(-init_scale, init_scale).
         dtype: of the table and the output.
-        seed: of the table; None takes torch's global generator.
+        seed: of the table; None takes torch's global generator. A sequence of R seeds makes R
+            tables (replicas), each as its own seed alone would make it: ``params`` and every
+            output gain a leading axis R, and all share one evaluation of the points.
+        backend: what computes it. "torch" runs everywhere; "triton" on CUDA devices; "tcnn" is
+            tiny-cuda-nn for linear and s1 in float32, as far as it is exact (in one dimension
+            through a constant second axis, so the table is that of a 2-D grid); "auto" is Triton
+            on CUDA devices where it is installed, and torch elsewhere.
 
     Attributes:
         params: flat ``nn.Parameter``; row r, feature f at ``r·F + f``, levels one after another.
 
     Raises:
-        ValueError: a setting outside its limits, or a table too large to address.
+        ValueError: a setting outside its limits, a table too large to address, or a grid that
+            the backend cannot serve.
+        ModuleNotFoundError: the backend's package is not installed.
     """
 
     def __init__(
@@ -68,7 +79,8 @@ class GridEncoding(Encoding):
         level_offset: bool = False,
         init_scale: float = 1e-4,
         dtype: torch.dtype = torch.float32,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         values = locals()
@@ -88,9 +100,11 @@ class GridEncoding(Encoding):
                 f"2^{math.log2(_MAX_RESOLUTION):.0f}: lower n_levels ({n_levels}), "
                 f"per_level_scale ({per_level_scale}) or base_resolution ({base_resolution})"
             )
+        # tiny-cuda-nn has no 1-D grids: there, a second axis is constant at 0.
+        self._lifted = backend == "tcnn" and n_input_dims == 1
         self.layout = grid_layout(
-            n_input_dims,
-            find_interpolation(interpolation),
+            2 if self._lifted else n_input_dims,
+            interpolation,
             n_levels,
             log2_hashmap_size,
             base_resolution,
@@ -100,24 +114,43 @@ class GridEncoding(Encoding):
         self.n_input_dims = n_input_dims
         self.n_features_per_level = n_features_per_level
         self.n_output_dims = n_levels * n_features_per_level
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        self._backends = select_backend(backend, self.layout, dtype)
         size = self.layout.n_rows * n_features_per_level
-        table = torch.rand(size, dtype=dtype, generator=generator)
-        self.params = nn.Parameter(table.mul_(2).sub_(1).mul_(init_scale))
+        if isinstance(seed, Sequence):
+            if not seed:
+                raise ValueError("seed=[]: give at least one seed")
+            tables = torch.stack([_uniform(size, dtype, one) for one in seed])
+        else:
+            tables = _uniform(size, dtype, seed)
+        self.params = nn.Parameter(tables.mul_(init_scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
-        return gather(x, self.params, self.layout, ((0,) * self.n_input_dims,))[0]
+        return self._gather(x, ((0,) * self.n_input_dims,))[..., 0, :, :]
 
     def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
-        self._check(x)
-        return Jet(gather(x, self.params, self.layout, jet_indices(orders)), orders)
+        return Jet(self._gather(x, jet_indices(orders)), orders)
 
     def _plan(self, x: Tensor, orders: tuple[int, ...]) -> _GridEncodingPlan:
         check_points(x, self.n_input_dims)
         self._check_device(x)
-        plan = grid_plan(x, self.layout, jet_indices(orders), self.params.dtype)
+        alphas = self._lift_indices(jet_indices(orders))
+        points = self._lift(x)
+        plan = grid_plan(points, self.layout, alphas, self.params.dtype, self._backend(x))
         return _GridEncodingPlan(self, plan, orders)
+
+    def _gather(self, x: Tensor, alphas: tuple[MultiIndex, ...]) -> Tensor:
+        self._check(x)
+        points, alphas = self._lift(x), self._lift_indices(alphas)
+        return gather(points, self.params, self.layout, alphas, self._backend(x))
+
+    def _backend(self, x: Tensor) -> str:
+        return self._backends["cuda" if x.device.type == "cuda" else "cpu"]
+
+    def _lift(self, x: Tensor) -> Tensor:
+        return torch.cat([x, torch.zeros_like(x)], dim=1) if self._lifted else x
+
+    def _lift_indices(self, alphas: tuple[MultiIndex, ...]) -> tuple[MultiIndex, ...]:
+        return tuple((*alpha, 0) for alpha in alphas) if self._lifted else alphas
 
     def _check(self, x: Tensor) -> None:
         check_points(x, self.n_input_dims)
@@ -134,6 +167,12 @@ class GridEncoding(Encoding):
                 f"points are on {x.device}, the table is on {self.params.device}: "
                 "bring them together with .to()"
             )
+
+
+def _uniform(size: int, dtype: torch.dtype, seed: int | None) -> Tensor:
+    """U(-1, 1)."""
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    return torch.rand(size, dtype=dtype, generator=generator).mul_(2).sub_(1)
 
 
 class _GridEncodingPlan:

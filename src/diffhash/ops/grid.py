@@ -9,6 +9,9 @@ For a multi-index α (a derivative order per axis), table θ and points x:
 
 so each backward pass is written in the same two primitives, and autograd gives every order in
 x, in the table, and in both. Both take several α at once and touch the table once for all of them.
+At fixed points both are linear maps, each the other's derivative: a `GridPlan`.
+
+Tables are ``[n_rows·F]``, or ``[R, n_rows·F]`` for R of them over the same points (replicas).
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import torch
@@ -24,37 +26,71 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
-from diffhash.ops.layout import GridLayout, locate
-
-MultiIndex = tuple[int, ...]
-
-
-def gather(x: Tensor, params: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
-    """G_α(x)·θ for every α: ``x [N, d]``, flat ``params [n_rows·F]`` → ``[A, N, L·F]``."""
-    return _Gather.apply(x, params, layout, alphas)
+from diffhash.ops import compiled
+from diffhash.ops.backends import BackendPlan, MultiIndex, load_backend
+from diffhash.ops.layout import GridLayout
 
 
-def _stencil(
-    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
-) -> tuple[Tensor, Tensor]:
-    """Rows ``[N, L, K]`` and weights ``[A, N, L, K]`` of the K = taps^d vertices of each point."""
-    table = layout.interpolation
-    d = layout.n_input_dims
-    taps = torch.tensor(list(product(range(table.taps), repeat=d)), device=x.device)  # [K, d]
-    rows, weights = [], []
-    for level in layout.levels:
-        cell, t = locate(level, x)
-        rows.append(layout.rows(level, cell[:, None] + taps + table.first_tap))
-        # B^(m) of every axis for each order m in use: a product over axes then serves every α.
-        axis = {m: table.weights(t, m) for m in {m for alpha in alphas for m in alpha}}
-        per_alpha = []
-        for alpha in alphas:
-            weight = axis[alpha[0]][:, 0, taps[:, 0]]
-            for j in range(1, d):
-                weight = weight * axis[alpha[j]][:, j, taps[:, j]]
-            per_alpha.append(weight * level.scale ** sum(alpha))
-        weights.append(torch.stack(per_alpha))
-    return torch.stack(rows, dim=1), torch.stack(weights, dim=2)
+def gather(
+    x: Tensor,
+    params: Tensor,
+    layout: GridLayout,
+    alphas: tuple[MultiIndex, ...],
+    backend: str = "torch",
+) -> Tensor:
+    """G_α(x)·θ for every α: ``x [N, d]``, ``params [(R,) n_rows·F]`` → ``[(R,) A, N, L·F]``."""
+    if params.ndim == 1:
+        return gather(x, params[None], layout, alphas, backend)[0]
+    load_backend(backend).check(layout, params.dtype, x.device)
+    if torch.compiler.is_compiling():
+        return compiled.gather(x, params, layout, alphas, backend)
+    return _Gather.apply(x, params, layout, alphas, backend)
+
+
+def scatter(
+    x: Tensor,
+    g: Tensor,
+    layout: GridLayout,
+    alphas: tuple[MultiIndex, ...],
+    backend: str = "torch",
+) -> Tensor:
+    """S_α(x)·g, summed over points and α: ``g [(R,) A, N, L·F]`` → ``[(R,) n_rows·F]``."""
+    if g.ndim == 3:
+        return scatter(x, g[None], layout, alphas, backend)[0]
+    load_backend(backend).check(layout, g.dtype, x.device)
+    return _Scatter.apply(x, g, layout, alphas, backend)
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """G_α at fixed points; rows and weights are computed once."""
+
+    plan: BackendPlan
+
+    def gather(self, params: Tensor) -> Tensor:
+        """The same as `gather` at the plan's points; differentiable in ``params`` alone."""
+        if params.ndim == 1:
+            return self.gather(params[None])[0]
+        if torch.compiler.is_compiling():
+            return compiled.planned_gather(params, self.plan)
+        return _PlannedGather.apply(params, self.plan)
+
+
+def grid_plan(
+    x: Tensor,
+    layout: GridLayout,
+    alphas: tuple[MultiIndex, ...],
+    dtype: torch.dtype,
+    backend: str = "torch",
+) -> GridPlan:
+    """Prepare `gather` of tables of that ``dtype`` at ``x``, which may have another.
+
+    Raises:
+        ValueError: more weights than 32-bit indices can address.
+    """
+    implementation = load_backend(backend)
+    implementation.check(layout, dtype, x.device)
+    return GridPlan(implementation.plan(x.detach(), layout, alphas, dtype))
 
 
 def _raise(alphas: tuple[MultiIndex, ...], axis: int) -> tuple[MultiIndex, ...]:
@@ -62,17 +98,15 @@ def _raise(alphas: tuple[MultiIndex, ...], axis: int) -> tuple[MultiIndex, ...]:
     return tuple(tuple(m + (j == axis) for j, m in enumerate(alpha)) for alpha in alphas)
 
 
-def _gradient_in_x(
-    x: Tensor, params: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
-) -> Tensor:
+def _gradient_in_x(x: Tensor, params: Tensor, g: Tensor, ctx: Any) -> Tensor:
     """∂/∂x_j ⟨g, G_α(x)·θ⟩ = ⟨g, G_{α+e_j}(x)·θ⟩, summed over α; it serves gather and scatter.
 
-    ``g [A, N, L·F]`` → ``[N, d]``.
+    ``params [R, n_rows·F]``, ``g [R, A, N, L·F]`` → ``[N, d]``.
     """
-    columns = [
-        (g * gather(x, params, layout, _raise(alphas, axis))).sum(dim=(0, 2))
-        for axis in range(layout.n_input_dims)
-    ]
+    columns = []
+    for axis in range(ctx.layout.n_input_dims):
+        slope = _Gather.apply(x, params, ctx.layout, _raise(ctx.alphas, axis), ctx.backend)
+        columns.append((g * slope).sum(dim=(0, 1, 3)))
     return torch.stack(columns, dim=1)
 
 
@@ -100,20 +134,24 @@ class _GridFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, operand, ctx.layout, ctx.alphas = inputs
+        x, operand, ctx.layout, ctx.alphas, ctx.backend = inputs
         ctx.save_for_backward(x, operand)
         ctx.save_for_forward(x, operand)
 
 
 class _Gather(_GridFunction):
+    """``params [R, n_rows·F]`` → ``[R, A, N, L·F]``."""
+
     @staticmethod
     def forward(
-        x: Tensor, params: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+        x: Tensor,
+        params: Tensor,
+        layout: GridLayout,
+        alphas: tuple[MultiIndex, ...],
+        backend: str,
     ) -> Tensor:
-        rows, weights = _stencil(x, layout, alphas)
-        table = params.view(layout.n_rows, -1)
-        vertices = table[rows]  # [N, L, K, F]
-        return torch.einsum("anlk,nlkf->anlf", weights, vertices).flatten(2)
+        table = params.unflatten(1, (layout.n_rows, -1))
+        return load_backend(backend).gather(x, table, layout, alphas)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -121,57 +159,53 @@ class _Gather(_GridFunction):
         x, params = ctx.saved_tensors
         grad_x = grad_params = None
         if ctx.needs_input_grad[0]:
-            grad_x = _gradient_in_x(x, params, g, ctx.layout, ctx.alphas)
+            grad_x = _gradient_in_x(x, params, g, ctx)
         if ctx.needs_input_grad[1]:
-            grad_params = _Scatter.apply(x, g, ctx.layout, ctx.alphas)
-        return grad_x, grad_params, None, None
+            grad_params = _Scatter.apply(x, g, ctx.layout, ctx.alphas, ctx.backend)
+        return grad_x, grad_params, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         dx, dparams = tangents[:2]
+        rest = ctx.layout, ctx.alphas, ctx.backend
         with _outer_forward_mode(*ctx.saved_tensors) as (x, params):
             parts = []
             if dx is not None:
                 for axis in range(ctx.layout.n_input_dims):
-                    slope = _Gather.apply(x, params, ctx.layout, _raise(ctx.alphas, axis))
+                    raised = _raise(ctx.alphas, axis)
+                    slope = _Gather.apply(x, params, ctx.layout, raised, ctx.backend)
                     parts.append(slope * dx[:, axis, None])
             if dparams is not None:
-                parts.append(_Gather.apply(x, dparams, ctx.layout, ctx.alphas))
+                parts.append(_Gather.apply(x, dparams, *rest))
             return sum(parts[1:], parts[0])
 
     @staticmethod
     def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        x: Tensor,
-        params: Tensor,
-        layout: GridLayout,
-        alphas: tuple[MultiIndex, ...],
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, params: Tensor, *rest: Any
     ) -> tuple[Tensor, int]:
         x, params = _batch_first(in_dims, x, params)
         if in_dims[1] is None:  # batches of points are more points
-            y = gather(x.flatten(0, 1), params, layout, alphas)
-            return y.unflatten(1, x.shape[:2]), 1
-        if in_dims[0] is None:  # several tables are one with more features
-            table = params.unflatten(1, (layout.n_rows, -1)).movedim(0, 1)
-            y = gather(x, table.flatten(), layout, alphas)
-            y = y.unflatten(2, (len(layout.levels), *table.shape[1:]))
-            return y.movedim(3, 0).flatten(3), 0
+            y = _Gather.apply(x.flatten(0, 1), params, *rest)
+            return y.unflatten(2, x.shape[:2]), 2
+        if in_dims[0] is None:  # batches of tables are more replicas
+            y = _Gather.apply(x, params.flatten(0, 1), *rest)
+            return y.unflatten(0, params.shape[:2]), 0
         pairs = zip(x, params, strict=True)
-        return torch.stack([gather(xi, p, layout, alphas) for xi, p in pairs]), 0
+        return torch.stack([_Gather.apply(xi, p, *rest) for xi, p in pairs]), 0
 
 
 class _Scatter(_GridFunction):
-    """S: ``x [N, d]``, ``g [A, N, L·F]`` → ``[n_rows·F]``, summed over points and α."""
+    """``g [R, A, N, L·F]`` → ``[R, n_rows·F]``."""
 
     @staticmethod
-    def forward(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
-        rows, weights = _stencil(x, layout, alphas)
-        features = g.shape[2] // len(layout.levels)
-        g = g.reshape(len(alphas), len(x), len(layout.levels), features)
-        contributions = torch.einsum("anlk,anlf->nlkf", weights, g).reshape(-1, features)
-        table = g.new_zeros(layout.n_rows, features)
-        return table.index_add(0, rows.flatten(), contributions).flatten()
+    def forward(
+        x: Tensor,
+        g: Tensor,
+        layout: GridLayout,
+        alphas: tuple[MultiIndex, ...],
+        backend: str,
+    ) -> Tensor:
+        return load_backend(backend).scatter(x, g, layout, alphas).flatten(1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -179,111 +213,89 @@ class _Scatter(_GridFunction):
         x, g = ctx.saved_tensors
         grad_x = grad_g = None
         if ctx.needs_input_grad[0]:
-            grad_x = _gradient_in_x(x, h, g, ctx.layout, ctx.alphas)
+            grad_x = _gradient_in_x(x, h, g, ctx)
         if ctx.needs_input_grad[1]:
-            grad_g = _Gather.apply(x, h, ctx.layout, ctx.alphas)
-        return grad_x, grad_g, None, None
+            grad_g = _Gather.apply(x, h, ctx.layout, ctx.alphas, ctx.backend)
+        return grad_x, grad_g, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         dx, dg = tangents[:2]
+        rest = ctx.layout, ctx.alphas, ctx.backend
         with _outer_forward_mode(*ctx.saved_tensors) as (x, g):
             parts = []
             if dx is not None:
                 for axis in range(ctx.layout.n_input_dims):
                     raised = _raise(ctx.alphas, axis)
-                    parts.append(_Scatter.apply(x, g * dx[:, axis, None], ctx.layout, raised))
+                    weighted = g * dx[:, axis, None]
+                    parts.append(_Scatter.apply(x, weighted, ctx.layout, raised, ctx.backend))
             if dg is not None:
-                parts.append(_Scatter.apply(x, dg, ctx.layout, ctx.alphas))
+                parts.append(_Scatter.apply(x, dg, *rest))
             return sum(parts[1:], parts[0])
 
     @staticmethod
     def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        x: Tensor,
-        g: Tensor,
-        layout: GridLayout,
-        alphas: tuple[MultiIndex, ...],
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, g: Tensor, *rest: Any
     ) -> tuple[Tensor, int]:
         x, g = _batch_first(in_dims, x, g)
-        if in_dims[0] is None:  # gradients of several tables are those of one with more features
-            features = g.unflatten(3, (len(layout.levels), -1)).movedim(0, 3)
-            table = _Scatter.apply(x, features.flatten(2), layout, alphas)
-            return table.view(layout.n_rows, *features.shape[3:]).movedim(1, 0).flatten(1), 0
+        if in_dims[0] is None:  # gradients of several tables are those of more replicas
+            table = _Scatter.apply(x, g.flatten(0, 1), *rest)
+            return table.unflatten(0, g.shape[:2]), 0
         gs = g.expand(len(x), *g.shape) if in_dims[1] is None else g
-        return torch.stack(
-            [_Scatter.apply(xi, gi, layout, alphas) for xi, gi in zip(x, gs, strict=True)]
-        ), 0
+        return torch.stack([_Scatter.apply(xi, gi, *rest) for xi, gi in zip(x, gs, strict=True)]), 0
 
 
-@dataclass(frozen=True)
-class GridPlan:
-    """G_α at fixed points, as one sparse matrix: rows and weights are computed once.
+class _PlannedFunction(Function):
+    """A linear map: its backward is the transpose, its jvp and its vmap are itself."""
 
-    Attributes:
-        matrix: CSR ``[A·N·L, n_rows]``.
-        transpose: CSR of its transpose, so that the backward pass is a product as well.
-    """
-
-    matrix: Tensor
-    transpose: Tensor
-    shape: tuple[int, int, int]  # A, N, L
-
-    def gather(self, params: Tensor) -> Tensor:
-        """The same as `gather` at the plan's points; differentiable in ``params`` alone."""
-        n_alphas, n_points, n_levels = self.shape
-        table = params.view(self.matrix.shape[1], -1)
-        columns = _Planned.apply(table, self.matrix, self.transpose)
-        return columns.view(n_alphas, n_points, n_levels * table.shape[1])
-
-
-def grid_plan(
-    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
-) -> GridPlan:
-    """Build a `GridPlan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``.
-
-    Raises:
-        ValueError: more than 2³¹ - 1 weights.
-    """
-    n_weights = len(alphas) * len(x) * len(layout.levels) * layout.n_taps
-    if n_weights > torch.iinfo(torch.int32).max:
-        raise ValueError(
-            f"a plan of {len(x)} points needs {n_weights} weights, more than 2^31 - 1: plan fewer "
-            "points, or use jet(x) without a plan"
-        )
-    rows, weights = _stencil(x, layout, alphas)
-    n_alphas, n_points, n_levels, n_taps = weights.shape
-    n_rows = n_alphas * n_points * n_levels
-    size = (n_rows, layout.n_rows)
-    # 32-bit indices: on a CPU they reach the vendor's sparse kernels, 64-bit ones do not.
-    columns = rows.expand(n_alphas, -1, -1, -1).reshape(-1)
-    starts = torch.arange(0, columns.numel() + 1, n_taps, device=x.device)
-    values = weights.reshape(-1).to(dtype)
-    # Sorted by column (stable), the same entries are the transpose in CSR form.
-    order = torch.argsort(columns, stable=True)
-    ends = torch.bincount(columns, minlength=layout.n_rows).cumsum(0)
-    t_starts = torch.cat([ends.new_zeros(1), ends])
-    return GridPlan(
-        _csr(starts, columns, values, size),
-        _csr(t_starts, order // n_taps, values[order], size[::-1]),
-        (n_alphas, n_points, n_levels),
-    )
-
-
-def _csr(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, ...]) -> Tensor:
-    return torch.sparse_csr_tensor(
-        starts.to(torch.int32), columns.to(torch.int32), values, size, check_invariants=False
-    )
-
-
-class _Planned(Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
-        ctx.matrix, ctx.transpose = matrix, transpose
-        return matrix @ table
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.plan = inputs
+
+
+class _PlannedGather(_PlannedFunction):
+    """``params [R, n_rows·F]`` → ``[R, A, N, L·F]``."""
+
+    @staticmethod
+    def forward(params: Tensor, plan: BackendPlan) -> Tensor:
+        return plan.gather(params.unflatten(1, (plan.layout.n_rows, -1)))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        # The product is linear: its backward is the same function with the roles exchanged.
-        return _Planned.apply(grads[0], ctx.transpose, ctx.matrix), None, None
+        return _PlannedScatter.apply(grads[0], ctx.plan), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        with _set_fwd_grad_enabled(True):
+            return _PlannedGather.apply(tangents[0], ctx.plan)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], params: Tensor, plan: BackendPlan
+    ) -> tuple[Tensor, int]:
+        (params,) = _batch_first(in_dims, params)
+        return _PlannedGather.apply(params.flatten(0, 1), plan).unflatten(0, params.shape[:2]), 0
+
+
+class _PlannedScatter(_PlannedFunction):
+    """``g [R, A, N, L·F]`` → ``[R, n_rows·F]``."""
+
+    @staticmethod
+    def forward(g: Tensor, plan: BackendPlan) -> Tensor:
+        return plan.scatter(g).flatten(1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _PlannedGather.apply(grads[0], ctx.plan), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        with _set_fwd_grad_enabled(True):
+            return _PlannedScatter.apply(tangents[0], ctx.plan)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], g: Tensor, plan: BackendPlan
+    ) -> tuple[Tensor, int]:
+        (g,) = _batch_first(in_dims, g)
+        return _PlannedScatter.apply(g.flatten(0, 1), plan).unflatten(0, g.shape[:2]), 0

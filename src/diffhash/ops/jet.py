@@ -40,7 +40,8 @@ class Jet:
     """u and its derivatives along the axes at N points: ``data [K, N, C]``, K = 1 + Σ orders.
 
     Row 0 is the value; then, axis by axis, ∂_j u and (order 2) ∂_jj u. ``orders`` holds the
-    highest order carried along each axis.
+    highest order carried along each axis. R replicas give ``data [R, K, N, C]``, and a leading R
+    everywhere else.
     """
 
     data: Tensor
@@ -49,7 +50,7 @@ class Jet:
     @property
     def value(self) -> Tensor:
         """u, ``[N, C]``."""
-        return self.data[0]
+        return self.data[..., 0, :, :]
 
     def derivative(self, axis: int, order: int) -> Tensor:
         """∂^order u / ∂x_axis^order, ``[N, C]``.
@@ -62,7 +63,7 @@ class Jet:
                 f"derivative of order {order} along axis {axis} was not carried: "
                 f"orders={self.orders}"
             )
-        return self.data[0 if order == 0 else sum(self.orders[:axis]) + order]
+        return self.data[..., 0 if order == 0 else sum(self.orders[:axis]) + order, :, :]
 
 
 def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, orders: tuple[int, ...]) -> Jet:

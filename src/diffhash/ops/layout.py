@@ -32,12 +32,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffhash.ops.interpolation import Interpolation
+from diffhash.ops.interpolation import interpolation as find_interpolation
 
 PRIMES = (1, 2654435761, 805459861, 3674653429)
 MAX_ROWS = 2**31 - 1
@@ -57,13 +60,33 @@ class Level:
     first_row: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: `grid_layout` makes each once
 class GridLayout:
-    """All levels of a grid of ``n_input_dims`` axes, for one interpolation."""
+    """All levels of a grid of ``n_input_dims`` axes, for one interpolation.
 
-    n_input_dims: int
+    Attributes:
+        settings: the arguments of `grid_layout`, with the interpolation's name.
+        tcnn: whether the convention is tiny-cuda-nn's; see the module.
+        levels: dense ones first, then hashed ones.
+    """
+
+    settings: tuple[int, str, int, int, int, float, bool]
+    tcnn: bool
     interpolation: Interpolation
     levels: tuple[Level, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return grid_layout, self.settings  # a copy is the layout itself
+
+    @property
+    def n_input_dims(self) -> int:
+        """Axes of a point."""
+        return self.settings[0]
+
+    @property
+    def n_dense(self) -> int:
+        """How many levels are dense: resolutions grow, so these are the first."""
+        return sum(not level.hashed for level in self.levels)
 
     @property
     def n_rows(self) -> int:
@@ -91,9 +114,10 @@ class GridLayout:
         return row + level.first_row
 
 
+@cache
 def grid_layout(
     n_input_dims: int,
-    interpolation: Interpolation,
+    interpolation: str,
     n_levels: int,
     log2_hashmap_size: int,
     base_resolution: int,
@@ -103,9 +127,10 @@ def grid_layout(
     """Lay a grid out; arguments as in `diffhash.GridEncoding`, which validates them.
 
     Raises:
-        ValueError: the table would have more than 2³¹ - 1 rows.
+        ValueError: an unknown interpolation, or a table of more than 2³¹ - 1 rows.
     """
-    tcnn = interpolation.name in ("linear", "s1") and n_input_dims >= 2 and not level_offset
+    stencil = find_interpolation(interpolation)
+    tcnn = interpolation in ("linear", "s1") and n_input_dims >= 2 and not level_offset
     levels: list[Level] = []
     first_row = 0
     for index in range(n_levels):
@@ -120,9 +145,9 @@ def grid_layout(
             scale = float(math.floor(base_resolution * per_level_scale**index + 1e-6))
             # Fig. 2: another constant at each level, so that levels do not share their vertices.
             shift = index / n_levels if level_offset else 0.0
-            pad = -interpolation.first_tap
+            pad = -stencil.first_tap
             max_cell = math.ceil(scale + shift) - 1  # x = 1 is the end of this cell
-            resolution = max_cell + interpolation.taps
+            resolution = max_cell + stencil.taps
         dense_rows = resolution**n_input_dims
         n_rows = min(-(-dense_rows // 8) * 8, 2**log2_hashmap_size)
         hashed = n_rows < dense_rows
@@ -133,7 +158,16 @@ def grid_layout(
             f"the grid needs {first_row} table rows, more than {MAX_ROWS}: lower log2_hashmap_size "
             f"({log2_hashmap_size}), n_levels ({n_levels}) or the resolutions"
         )
-    return GridLayout(n_input_dims, interpolation, tuple(levels))
+    settings = (
+        n_input_dims,
+        interpolation,
+        n_levels,
+        log2_hashmap_size,
+        base_resolution,
+        per_level_scale,
+        level_offset,
+    )
+    return GridLayout(settings, tcnn, stencil, tuple(levels))
 
 
 def locate(level: Level, x: Tensor) -> tuple[Tensor, Tensor]:

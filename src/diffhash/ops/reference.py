@@ -10,6 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from diffhash.ops.interpolation import evaluate
 from diffhash.ops.layout import GridLayout, locate
 
 
@@ -33,6 +34,8 @@ def encode(x: Tensor, params: Tensor, layout: GridLayout, n_features_per_level: 
         for taps in product(range(stencil.taps), repeat=layout.n_input_dims):
             vertex = cell + torch.tensor(taps, device=x.device) + stencil.first_tap
             weight = torch.stack([weights[:, j, k] for j, k in enumerate(taps)]).prod(dim=0)
+            if stencil.step is not None:  # Eq. 10
+                (weight,) = evaluate((stencil.step,), weight)
             y = y + weight[:, None] * table[layout.rows(level, vertex)]
         outputs.append(y)
     return torch.cat(outputs, dim=1)

@@ -1,0 +1,241 @@
+"""Gather, scatter and plans in plain torch: any device, any floating-point dtype.
+
+What is computed is in `diffhash.ops.reference`, legibly. Here all levels go together, and the points are the last dimension of every
+intermediate: long vectors are what a CPU does fast.
+
+On a CPU, gather is a sparse product: the weights of N points fill a CSR matrix
+``[A·N·L, n_rows]`` with taps^d entries a row, and no vertex is ever copied. Scatter adds up one
+feature at a time, which a CPU does faster than rows of features. A plan also holds the transpose
+of the matrix, so that scatter is a product as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffhash.ops.backends.backend import MultiIndex
+from diffhash.ops.constants import constant
+from diffhash.ops.interpolation import differentiate, evaluate
+from diffhash.ops.layout import PRIMES, GridLayout, Level
+
+# Weights of one block of points: enough to hide the cost of a call, and few enough for the caches
+# and, with many points, the memory.
+_BLOCK = 2**18
+
+
+def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -> None:
+    """Everything is supported."""
+
+
+def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
+    """See `Backend.gather`."""
+    blocks = []
+    for block in _blocks(x, layout, len(alphas)):
+        if x.device.type == "cpu":
+            rows, weights = _stencil(block, layout, alphas)
+            folded = fold(table)
+            y = torch.stack([m @ folded for m in _matrices(rows, weights, layout)])
+            blocks.append(unfold(y, len(layout.levels), len(table)))
+        else:
+            blocks.append(differentiable_gather(block, table, layout, alphas))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
+
+
+def differentiable_gather(
+    x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+) -> Tensor:
+    """`gather` out of operations that torch's own autograd and compiler can differentiate."""
+    rows, weights = _stencil(x, layout, alphas)
+    vertices = table[:, rows.to(torch.int64)]  # [R, K, L, N, F]
+    return torch.einsum("akln,rklnf->ranlf", torch.stack(weights), vertices).flatten(3)
+
+
+def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
+    """See `Backend.scatter`."""
+    n_levels = len(layout.levels)
+    n_replicas, n_features = g.shape[0], g.shape[3] // n_levels
+    g = g.unflatten(3, (n_levels, n_features))
+    columns = g.permute(0, 4, 1, 3, 2).flatten(0, 1).contiguous()  # [R·F, A, L, N]
+    sums = g.new_zeros(len(columns), layout.n_rows)
+    first = 0
+    for block in _blocks(x, layout, len(alphas)):
+        rows, weights = _stencil(block, layout, alphas)
+        flat_rows = rows.flatten().to(torch.int64)
+        for column, total in zip(columns[..., first : first + len(block)], sums, strict=True):
+            contributions = weights[0] * column[0]
+            for weight, values in zip(weights[1:], column[1:], strict=True):
+                contributions.addcmul_(weight, values)
+            total.scatter_add_(0, flat_rows, contributions.flatten())
+        first += len(block)
+    return sums.unflatten(0, (n_replicas, n_features)).transpose(1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """G_α at fixed points as one sparse matrix, CSR ``[A·N·L, n_rows]``; its transpose for S_α."""
+
+    x: Tensor
+    layout: GridLayout
+    alphas: tuple[MultiIndex, ...]
+    matrix: Tensor
+    transpose: Tensor
+    backend: str = "torch"
+
+    def gather(self, table: Tensor) -> Tensor:
+        """See `BackendPlan.gather`."""
+        y = (self.matrix @ fold(table)).unflatten(0, (len(self.alphas), -1))
+        return unfold(y, len(self.layout.levels), len(table))
+
+    def scatter(self, g: Tensor) -> Tensor:
+        """See `BackendPlan.scatter`."""
+        n_levels = len(self.layout.levels)
+        n_replicas, n_features = g.shape[0], g.shape[3] // n_levels
+        rows = g.unflatten(3, (n_levels, n_features)).permute(1, 2, 3, 0, 4)
+        sums = self.transpose @ rows.reshape(self.matrix.shape[0], n_replicas * n_features)
+        return sums.unflatten(1, (n_replicas, n_features)).transpose(0, 1)
+
+
+def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype) -> Plan:
+    """See `Backend.plan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``.
+
+    Raises:
+        ValueError: more than 2³¹ - 1 weights.
+    """
+    n_weights = len(alphas) * len(x) * len(layout.levels) * layout.n_taps
+    if n_weights > torch.iinfo(torch.int32).max:
+        raise ValueError(
+            f"a plan of {len(x)} points needs {n_weights} weights, more than 2^31 - 1: plan fewer "
+            "points, or use jet(x) without a plan"
+        )
+    rows, weights = _stencil(x, layout, alphas)
+    matrices = _matrices(rows, [w.to(dtype) for w in weights], layout)
+    columns = torch.cat([m.col_indices() for m in matrices])
+    values = torch.cat([m.values() for m in matrices])
+    starts = torch.arange(0, len(columns) + 1, layout.n_taps, device=x.device)
+    matrix = _csr(starts, columns, values, layout.n_rows)
+    # Sorted by column (stable), the same entries are the transpose in CSR form.
+    order = torch.argsort(columns, stable=True)
+    ends = torch.bincount(columns, minlength=layout.n_rows).cumsum(0)
+    t_starts = torch.cat([ends.new_zeros(1), ends])
+    transpose = _csr(t_starts, order // layout.n_taps, values[order], len(matrix))
+    return Plan(x, layout, alphas, matrix, transpose)
+
+
+def _blocks(x: Tensor, layout: GridLayout, n_alphas: int) -> Iterator[Tensor]:
+    """Points in blocks of about `_BLOCK` weights; one empty block if there are none."""
+    per_point = n_alphas * len(layout.levels) * layout.n_taps
+    return iter(x.split(max(1, _BLOCK // per_point)))
+
+
+def _stencil(
+    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+) -> tuple[Tensor, list[Tensor]]:
+    """Rows (int32) and, for each α, weights of the K = taps^d vertices: ``[K, L, N]`` each."""
+    scale, shift, max_cell = (
+        constant(tuple(getattr(level, name) for level in layout.levels), x)[:, None]
+        for name in ("scale", "shift", "max_cell")
+    )
+    # As `layout.locate`, on every level: cell and t are [d, L, N].
+    pos = torch.addcmul(shift, x.T[:, None], scale)
+    cell = pos.detach().floor().nan_to_num(0.0).clamp_min(0).minimum(max_cell)
+    return _rows(cell.to(torch.int64), layout), _weights(pos - cell, layout, alphas)
+
+
+def _rows(cell: Tensor, layout: GridLayout) -> Tensor:
+    """As `GridLayout.rows`, of the vertices of each cell: ``[d, L, N]`` → ``[K, L, N]``."""
+    n = layout.n_dense
+    parts = []
+    if n:
+        parts.append(_dense_rows(cell[:, :n], layout, layout.levels[:n]))
+    if n < len(layout.levels):
+        parts.append(_hashed_rows(cell[:, n:], layout, layout.levels[n:]))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _vertices(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> Tensor:
+    """Vertices per axis, counted from the padding's first: ``[d, L, N]`` → ``[taps, d, L, N]``."""
+    stencil = layout.interpolation
+    first = constant(tuple(level.pad + stencil.first_tap for level in levels), cell)
+    taps = constant(tuple(range(stencil.taps)), cell)
+    return (cell + first[:, None]) + taps[:, None, None, None]
+
+
+def _dense_rows(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> Tensor:
+    axes = range(layout.n_input_dims)
+    strides = tuple(tuple(level.resolution**j for level in levels) for j in axes)
+    first_row = constant(tuple(level.first_row for level in levels), cell, torch.int32)[:, None]
+    steps = (_vertices(cell, layout, levels) * constant(strides, cell)[..., None]).to(torch.int32)
+    rows = _over_axes(steps.unbind(1), torch.add)
+    if layout.tcnn:  # the last vertex wraps around, once
+        n_rows = constant(tuple(level.n_rows for level in levels), cell, torch.int32)[:, None]
+        rows = torch.where(rows >= n_rows, rows - n_rows, rows)
+    return rows + first_row
+
+
+def _hashed_rows(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> Tensor:
+    primes = constant(PRIMES[: layout.n_input_dims], cell)[:, None, None]
+    # A hashed level has 2^log2_hashmap_size rows: the remainder is a mask, and masks before xor.
+    mask = levels[0].n_rows - 1
+    hashes = ((_vertices(cell, layout, levels) * primes) & mask).to(torch.int32)
+    rows = _over_axes(hashes.unbind(1), torch.bitwise_xor)
+    return rows + constant(tuple(level.first_row for level in levels), cell, torch.int32)[:, None]
+
+
+def _weights(t: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> list[Tensor]:
+    """s_l^|α| ∂^α of the vertices' weights, for each α: ``t [d, L, N]`` → ``[K, L, N]``."""
+    scales = {
+        m: constant(tuple(level.scale**m for level in layout.levels), t)[:, None]
+        for m in sorted({m for alpha in alphas for m in alpha})
+    }
+    totals: list[Tensor] = []
+    for factor, table in layout.interpolation.separable:
+        # s^m P^(m) of every axis for each order m in use: products of them then serve every α.
+        axes = {m: evaluate(differentiate(table, m), t) for m in scales}
+        axes = {m: axis * scales[m] if m else axis for m, axis in axes.items()}
+        for i, alpha in enumerate(alphas):
+            term = _over_axes([axes[m][:, j] for j, m in enumerate(alpha)], torch.mul)
+            if factor != 1:
+                term = term * float(factor)
+            if i == len(totals):
+                totals.append(term)
+            else:
+                totals[i] = totals[i] + term
+    return totals
+
+
+def _over_axes(axes: Sequence[Tensor], combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """d of ``[taps, ...]`` → ``[taps^d, ...]``: every choice of a tap per axis, axis 0 slowest."""
+    result = axes[0]
+    for axis in axes[1:]:
+        result = combine(result[:, None], axis).flatten(0, 1)
+    return result
+
+
+def _matrices(rows: Tensor, weights: list[Tensor], layout: GridLayout) -> list[Tensor]:
+    """For each α, the CSR matrix ``[N·L, n_rows]`` of a stencil."""
+    columns = rows.permute(2, 1, 0).flatten()
+    starts = torch.arange(0, len(columns) + 1, layout.n_taps, device=rows.device)
+    values = [weight.permute(2, 1, 0).flatten() for weight in weights]
+    return [_csr(starts, columns, v, layout.n_rows) for v in values]
+
+
+def _csr(starts: Tensor, columns: Tensor, values: Tensor, n_columns: int) -> Tensor:
+    size = (len(starts) - 1, n_columns)
+    # 32-bit indices: on a CPU they reach the vendor's sparse kernels, 64-bit ones do not.
+    starts, columns = starts.to(torch.int32), columns.to(torch.int32)
+    return torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=False)
+
+
+def fold(table: Tensor) -> Tensor:
+    """Replicas beside each other, as more features: ``[R, n_rows, F]`` → ``[n_rows, R·F]``."""
+    return table.transpose(0, 1).reshape(table.shape[1], -1)
+
+
+def unfold(y: Tensor, n_levels: int, n_replicas: int) -> Tensor:
+    """``[A, N·L, R·F]`` → ``[R, A, N, L·F]``."""
+    y = y.unflatten(1, (-1, n_levels)).unflatten(3, (n_replicas, -1))
+    return y.permute(3, 0, 1, 2, 4).flatten(3)

@@ -1,0 +1,26 @@
+"""Small constant tensors, made once per device and dtype."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def constant(values: tuple[Any, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """``values`` as a tensor on the device of ``like``, and of its dtype unless one is given.
+
+    Making one anew at every call would stall a GPU, and could not be captured in a CUDA graph.
+    """
+    dtype = like.dtype if dtype is None else dtype
+    if torch.compiler.is_compiling():  # there it is a constant of the graph
+        return torch.tensor(values, dtype=dtype, device=like.device)
+    return _made(values, dtype, like.device)
+
+
+@lru_cache(maxsize=1024)
+def _made(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.no_grad(), torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
