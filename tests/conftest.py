@@ -13,6 +13,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    # Triton's kernels then run in its interpreter; it is asked for before they are imported.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 torch.set_num_threads(1)
 
 

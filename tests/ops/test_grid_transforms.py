@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
-from diffhash.ops.grid import gather
+from diffhash.ops.grid import gather, grid_plan
 from diffhash.ops.layout import GridLayout, grid_layout
 from diffhash.ops.reference import encode
 
@@ -143,3 +143,23 @@ def test_forward_mode_without_torch_func(x: Tensor, table: Tensor, layout: GridL
         check_forward_ad=True,
         fast_mode=True,
     )
+
+
+def _assert_plan_equals(transform: Callable[..., Tensor], x: Tensor, layout: GridLayout) -> None:
+    alphas = ((0,) * layout.n_input_dims,)
+    plan = grid_plan(x, layout, alphas, torch.float64)
+    _assert_close(transform(plan.gather), transform(lambda t: _ours(x, t, layout)[None]))
+
+
+def test_a_plan_under_vmap_and_reverse_mode(x: Tensor, table: Tensor, layout: GridLayout) -> None:
+    tables = _random(3, len(table), seed=4)
+    _assert_plan_equals(lambda f: vmap(f)(tables), x, layout)
+    _assert_plan_equals(lambda f: vmap(grad(lambda t: f(t).pow(3).sum()))(tables), x, layout)
+
+
+def test_a_plan_under_forward_mode(x: Tensor, table: Tensor, layout: GridLayout) -> None:
+    tangent = _random(len(table), seed=4)
+    _assert_plan_equals(lambda f: jvp(f, (table,), (tangent,))[1], x, layout)
+    cube = lambda f: lambda t: f(t).pow(3).sum()  # noqa: E731
+    for outer, inner in ((jacfwd, jacrev), (jacfwd, jacfwd), (jacrev, jacrev)):
+        _assert_plan_equals(lambda f, o=outer, i=inner: o(i(cube(f)))(table), x, layout)

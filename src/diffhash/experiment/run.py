@@ -133,7 +133,6 @@ def _silence_lightning() -> None:
     """Start-up messages that our own report replaces, and warnings about what is meant to be so."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
-        ".*Sparse CSR tensor support is in beta",
         ".*Checkpoint directory .* exists and is not empty",  # config.yaml is there already
         ".*The dirpath has changed from",  # resumed, in a folder of its own
         ".*isinstance.treespec, LeafSpec.. is deprecated",  # inside Lightning

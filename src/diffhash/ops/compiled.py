@@ -43,7 +43,7 @@ def planned_gather(params: Tensor, plan: BackendPlan) -> Tensor:
     parts = [
         part
         for matrix in (plan.matrix, plan.transpose)
-        for part in (matrix.crow_indices(), matrix.col_indices(), matrix.values())
+        for part in (matrix.starts, matrix.columns, matrix.values)
     ]
     y = _sparse_product(table, *parts).unflatten(0, (len(plan.alphas), -1))
     return torch_backend.unfold(y, len(plan.layout.levels), len(params))
@@ -121,8 +121,7 @@ def _sparse_product(
     t_columns: Tensor,
     t_values: Tensor,
 ) -> Tensor:
-    size = (len(starts) - 1, len(t_starts) - 1)
-    return torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=False) @ dense
+    return torch_backend.Csr(starts, columns, values, len(t_starts) - 1).tensor @ dense
 
 
 @_sparse_product.register_fake

@@ -1,7 +1,7 @@
-"""Gather, scatter and plans in plain torch: any device, any floating-point dtype.
+"""Gather, scatter and plans in plain torch: any device, float32 and float64.
 
-What is computed is in `diffhash.ops.reference`, legibly. Here all levels go together, and the points are the last dimension of every
-intermediate: long vectors are what a CPU does fast.
+What is computed is in `diffhash.ops.reference`, legibly. Here all levels go together, and the
+points are the last dimension of every intermediate: long vectors are what a CPU does fast.
 
 On a CPU, gather is a sparse product: the weights of N points fill a CSR matrix
 ``[A·N·L, n_rows]`` with taps^d entries a row, and no vertex is ever copied. Scatter adds up one
@@ -11,8 +11,10 @@ of the matrix, so that scatter is a product as well.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,7 +30,9 @@ _BLOCK = 2**18
 
 
 def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -> None:
-    """Everything is supported."""
+    """Raise `ValueError` unless the dtype is float32 or float64."""
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype={dtype}: allowed are torch.float32 and torch.float64")
 
 
 def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
@@ -38,7 +42,7 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiInde
         if x.device.type == "cpu":
             rows, weights = _stencil(block, layout, alphas)
             folded = fold(table)
-            y = torch.stack([m @ folded for m in _matrices(rows, weights, layout)])
+            y = torch.stack([m.tensor @ folded for m in _matrices(rows, weights, layout)])
             blocks.append(unfold(y, len(layout.levels), len(table)))
         else:
             blocks.append(differentiable_gather(block, table, layout, alphas))
@@ -75,19 +79,38 @@ def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, 
 
 
 @dataclass(frozen=True)
+class Csr:
+    """A sparse matrix. 32-bit indices reach a CPU's vendor kernels; 64-bit ones do not."""
+
+    starts: Tensor
+    columns: Tensor
+    values: Tensor
+    n_columns: int
+
+    @cached_property
+    def tensor(self) -> Tensor:
+        """It as torch's own type, which `torch.compile` does not take."""
+        size = (len(self.starts) - 1, self.n_columns)
+        parts = (self.starts, self.columns, self.values)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(*parts, size, check_invariants=False)
+
+
+@dataclass(frozen=True)
 class Plan:
-    """G_α at fixed points as one sparse matrix, CSR ``[A·N·L, n_rows]``; its transpose for S_α."""
+    """G_α at fixed points as one sparse matrix ``[A·N·L, n_rows]``; its transpose for S_α."""
 
     x: Tensor
     layout: GridLayout
     alphas: tuple[MultiIndex, ...]
-    matrix: Tensor
-    transpose: Tensor
+    matrix: Csr
+    transpose: Csr
     backend: str = "torch"
 
     def gather(self, table: Tensor) -> Tensor:
         """See `BackendPlan.gather`."""
-        y = (self.matrix @ fold(table)).unflatten(0, (len(self.alphas), -1))
+        y = (self.matrix.tensor @ fold(table)).unflatten(0, (len(self.alphas), -1))
         return unfold(y, len(self.layout.levels), len(table))
 
     def scatter(self, g: Tensor) -> Tensor:
@@ -95,7 +118,7 @@ class Plan:
         n_levels = len(self.layout.levels)
         n_replicas, n_features = g.shape[0], g.shape[3] // n_levels
         rows = g.unflatten(3, (n_levels, n_features)).permute(1, 2, 3, 0, 4)
-        sums = self.transpose @ rows.reshape(self.matrix.shape[0], n_replicas * n_features)
+        sums = self.transpose.tensor @ rows.reshape(-1, n_replicas * n_features)
         return sums.unflatten(1, (n_replicas, n_features)).transpose(0, 1)
 
 
@@ -113,16 +136,21 @@ def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: t
         )
     rows, weights = _stencil(x, layout, alphas)
     matrices = _matrices(rows, [w.to(dtype) for w in weights], layout)
-    columns = torch.cat([m.col_indices() for m in matrices])
-    values = torch.cat([m.values() for m in matrices])
-    starts = torch.arange(0, len(columns) + 1, layout.n_taps, device=x.device)
-    matrix = _csr(starts, columns, values, layout.n_rows)
+    columns = torch.cat([m.columns for m in matrices])
+    values = torch.cat([m.values for m in matrices])
+    starts = _arange(len(columns), layout.n_taps, x.device)
     # Sorted by column (stable), the same entries are the transpose in CSR form.
     order = torch.argsort(columns, stable=True)
     ends = torch.bincount(columns, minlength=layout.n_rows).cumsum(0)
-    t_starts = torch.cat([ends.new_zeros(1), ends])
-    transpose = _csr(t_starts, order // layout.n_taps, values[order], len(matrix))
-    return Plan(x, layout, alphas, matrix, transpose)
+    t_starts = torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
+    t_columns = (order // layout.n_taps).to(torch.int32)
+    return Plan(
+        x,
+        layout,
+        alphas,
+        Csr(starts, columns, values, layout.n_rows),
+        Csr(t_starts, t_columns, values[order], len(starts) - 1),
+    )
 
 
 def _blocks(x: Tensor, layout: GridLayout, n_alphas: int) -> Iterator[Tensor]:
@@ -215,19 +243,16 @@ def _over_axes(axes: Sequence[Tensor], combine: Callable[[Tensor, Tensor], Tenso
     return result
 
 
-def _matrices(rows: Tensor, weights: list[Tensor], layout: GridLayout) -> list[Tensor]:
-    """For each α, the CSR matrix ``[N·L, n_rows]`` of a stencil."""
+def _matrices(rows: Tensor, weights: list[Tensor], layout: GridLayout) -> list[Csr]:
+    """For each α, the matrix ``[N·L, n_rows]`` of a stencil."""
     columns = rows.permute(2, 1, 0).flatten()
-    starts = torch.arange(0, len(columns) + 1, layout.n_taps, device=rows.device)
+    starts = _arange(len(columns), layout.n_taps, rows.device)
     values = [weight.permute(2, 1, 0).flatten() for weight in weights]
-    return [_csr(starts, columns, v, layout.n_rows) for v in values]
+    return [Csr(starts, columns, v, layout.n_rows) for v in values]
 
 
-def _csr(starts: Tensor, columns: Tensor, values: Tensor, n_columns: int) -> Tensor:
-    size = (len(starts) - 1, n_columns)
-    # 32-bit indices: on a CPU they reach the vendor's sparse kernels, 64-bit ones do not.
-    starts, columns = starts.to(torch.int32), columns.to(torch.int32)
-    return torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=False)
+def _arange(end: int, step: int, device: torch.device) -> Tensor:
+    return torch.arange(0, end + 1, step, device=device, dtype=torch.int32)
 
 
 def fold(table: Tensor) -> Tensor:
