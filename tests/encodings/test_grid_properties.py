@@ -8,9 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.polynomial import Polynomial
 from torch import Tensor
 
 from diffhash import GridEncoding
+from diffhash.ops.grid import gather
 from diffhash.ops.interpolation import INTERPOLATIONS
 
 EPS = torch.finfo(torch.float64).eps
@@ -121,3 +123,80 @@ def test_level_offsets_move_the_kinks_of_the_levels_apart(make_grid: MakeGrid) -
 
     assert kinks(False) == [{16, 32, 48}, {16, 32, 48}]
     assert kinks(True) == [{16, 32, 48}, {8, 24, 40, 56}]
+
+
+@given(
+    name=st.sampled_from(NAMES),
+    d=st.integers(1, 2),
+    axis=st.integers(0, 1),
+    face=st.integers(1, 7),
+    hashed=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_derivatives_jump_at_faces_from_the_order_after_the_continuity_class_on(
+    name: str, d: int, axis: int, face: int, hashed: bool, seed: int
+) -> None:
+    axis %= d
+    encoding = GridEncoding(
+        d,
+        n_levels=1,
+        n_features_per_level=1,
+        base_resolution=8,
+        log2_hashmap_size=3 if hashed else 12,
+        interpolation=name,
+        level_offset=True,  # the same vertices for all: those of linear and s1 would be shifted
+        init_scale=1.0,
+        dtype=torch.float64,
+        seed=seed,
+    )
+    table, scale = INTERPOLATIONS[name], encoding.layout.levels[0].scale
+    orders = range(table.continuity + 2)
+    alphas = tuple(tuple(m * (j == axis) for j in range(d)) for m in orders)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(1, d, dtype=torch.float64, generator=generator).expand(2, d).clone()
+    step = 1e-9
+    x[0, axis], x[1, axis] = face / 8 - step, face / 8 + step
+    below, above = gather(x, encoding.params.detach(), encoding.layout, alphas)[:, :, 0].T
+    jumps = ((above - below) / scale ** torch.tensor(list(orders))).abs().tolist()
+    # One cell's polynomial changes by at most 2 step · its next derivative, for |θ| ≤ 1.
+    for order in range(table.continuity + 1):
+        steepest = sum(abs(float(c)) for row in table.derivative(order + 1) for c in row)
+        widest = sum(abs(float(c)) for row in table.coefficients for c in row)
+        assert jumps[order] <= 2 * step * scale * steepest * widest ** (d - 1) + 1e-12
+    # And the first one after its class does jump, but where hashing lets entries coincide.
+    if not hashed:
+        assert jumps[table.continuity + 1] > 1e-7
+
+
+@given(
+    name=st.sampled_from(["linear", "quadratic", "cubic", "quintic", "catmull_rom"]),
+    coefficients=st.lists(st.floats(-3, 3), min_size=6, max_size=6),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=40, deadline=None)
+def test_polynomials_up_to_its_degree_are_reproduced_with_their_derivatives(
+    name: str, coefficients: list[float], seed: int
+) -> None:
+    """Some table gives the polynomial: the one that fits it is found by least squares."""
+    degree = {"linear": 1, "quadratic": 2, "cubic": 3, "quintic": 5, "catmull_rom": 2}[name]
+    encoding = GridEncoding(
+        1,
+        n_levels=1,
+        n_features_per_level=1,
+        base_resolution=6,
+        interpolation=name,
+        dtype=torch.float64,
+        seed=0,
+    )
+    polynomial = Polynomial(coefficients[: degree + 1])
+    fit = torch.linspace(0, 1, 60, dtype=torch.float64)[:, None]
+    eye = torch.eye(encoding.params.numel(), dtype=torch.float64)
+    design = gather(fit, eye, encoding.layout, ((0,),))[:, 0, :, 0].T
+    target = torch.from_numpy(polynomial(fit.numpy()))
+    table = torch.linalg.lstsq(design, target, driver="gelsd").solution[:, 0]
+    x = torch.rand(9, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    for order in range(min(degree, 2) + 1):
+        got = gather(x, table, encoding.layout, ((order,),))[0]
+        expected = torch.from_numpy(polynomial.deriv(order)(x.numpy()) if order else polynomial(x))
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)

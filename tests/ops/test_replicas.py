@@ -60,9 +60,7 @@ def test_outputs_and_all_gradients_are_those_of_each_alone(x: Tensor) -> None:
         size = expected.abs().max().item()
         torch.testing.assert_close(got[i], expected, rtol=0, atol=200 * EPS * size, msg=name)
     planned = plan.jet().data
-    torch.testing.assert_close(
-        planned, got[1], rtol=0, atol=200 * EPS * got[1].abs().max().item()
-    )
+    torch.testing.assert_close(planned, got[1], rtol=0, atol=200 * EPS * got[1].abs().max().item())
     weights = torch.rand_like(planned)
     grads = [
         torch.autograd.grad((weights * jet).sum(), together.params)[0]

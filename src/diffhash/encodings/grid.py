@@ -135,16 +135,18 @@ class GridEncoding(Encoding):
         self._check_device(x)
         alphas = self._lift_indices(jet_indices(orders))
         points = self._lift(x)
-        plan = grid_plan(points, self.layout, alphas, self.params.dtype, self._backend(x))
+        plan = grid_plan(points, self.layout, alphas, self.params.dtype, self.backend)
         return _GridEncodingPlan(self, plan, orders)
 
     def _gather(self, x: Tensor, alphas: tuple[MultiIndex, ...]) -> Tensor:
         self._check(x)
         points, alphas = self._lift(x), self._lift_indices(alphas)
-        return gather(points, self.params, self.layout, alphas, self._backend(x))
+        return gather(points, self.params, self.layout, alphas, self.backend)
 
-    def _backend(self, x: Tensor) -> str:
-        return self._backends["cuda" if x.device.type == "cuda" else "cpu"]
+    @property
+    def backend(self) -> str:
+        """The name of what computes it on the table's device: torch, triton or tcnn."""
+        return self._backends["cuda" if self.params.device.type == "cuda" else "cpu"]
 
     def _lift(self, x: Tensor) -> Tensor:
         return torch.cat([x, torch.zeros_like(x)], dim=1) if self._lifted else x

@@ -6,6 +6,7 @@ import hashlib
 import json
 import traceback
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import hydra
@@ -14,7 +15,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from diffhash.encodings import Encoding
+from diffhash.encodings import Encoding, GridEncoding
 from diffhash.experiment.checks import (
     ConfigError,
     check_checkpoint,
@@ -25,6 +26,7 @@ from diffhash.experiment.checks import (
     set_threads,
 )
 from diffhash.networks import Field, Network
+from diffhash.ops.backends import load_backend
 from diffhash.problems import Problem
 from diffhash.training import Evaluation, FieldTraining
 
@@ -103,9 +105,10 @@ def _build_field(cfg: DictConfig, problem: Problem, accelerator: str) -> Field:
         # Shapes alone first: a table that is too large must not be allocated. Other people's
         # modules may compute with their values, which the meta device has none of.
         with torch.device("meta"):
-            check_memory(_instantiate_layers(cfg, problem), accelerator)
-    layers = _instantiate_layers(cfg, problem)
+            check_memory(_instantiate_layers(cfg, problem, accelerator), accelerator)
+    layers = _instantiate_layers(cfg, problem, accelerator)
     check_memory(layers, accelerator)
+    _check_backend(layers[0], accelerator)
     try:
         return Field(*layers, problem.domain)
     except ValueError as error:
@@ -116,15 +119,40 @@ def _is_own(node: Any) -> bool:
     return OmegaConf.is_dict(node) and str(node.get("_target_")).startswith("diffhash.")
 
 
-def _instantiate_layers(cfg: DictConfig, problem: Problem) -> tuple[Encoding, Network]:
+def _instantiate_layers(
+    cfg: DictConfig, problem: Problem, accelerator: str
+) -> tuple[Encoding, Network]:
     dtype = getattr(torch, cfg.trainer.precision.value)
     encoding = _instantiate(
-        cfg.encoder.encoding, "encoder.encoding", n_input_dims=problem.n_dims, dtype=dtype
+        cfg.encoder.encoding,
+        "encoder.encoding",
+        n_input_dims=problem.n_dims,
+        dtype=dtype,
+        **_backend(cfg.encoder.encoding, dtype, accelerator),
     )
     network = _instantiate(
         cfg.encoder.network, "encoder.network", n_inputs=encoding.n_output_dims, dtype=dtype
     )
     return encoding, network
+
+
+def _backend(encoding: Any, dtype: torch.dtype, accelerator: str) -> dict[str, str]:
+    """The paper's linear baseline is tiny-cuda-nn: it is that wherever it can run."""
+    linear = OmegaConf.is_dict(encoding) and encoding.get("interpolation") == "linear"
+    if not (linear and _is_own(encoding) and encoding.get("backend") == "auto"):
+        return {}
+    runs = accelerator == "gpu" and dtype == torch.float32 and not encoding.level_offset
+    return {"backend": "tcnn"} if runs and find_spec("tinycudann") else {}
+
+
+def _check_backend(encoding: Encoding, accelerator: str) -> None:
+    """Refuse a backend that does not run where the run will."""
+    if isinstance(encoding, GridEncoding):
+        device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+        try:
+            load_backend(encoding.backend).check(encoding.layout, encoding.params.dtype, device)
+        except ValueError as error:
+            raise ConfigError(f"encoder.encoding: {error}") from error
 
 
 def _origin(cfg: DictConfig) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class GridEncodingConfig:
     interpolation: str = MISSING
     level_offset: bool = False
     init_scale: float = MISSING
+    backend: str = "auto"  # for interpolation=linear on a GPU that is tcnn where it is installed
 
 
 @dataclass
