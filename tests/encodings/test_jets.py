@@ -202,7 +202,9 @@ def test_a_plan_of_points_that_require_a_gradient_is_refused() -> None:
 
 
 def test_a_plan_too_large_to_index_is_refused_before_it_is_built() -> None:
-    encoding = GridEncoding(4, n_levels=2, base_resolution=4, interpolation="quintic")
+    encoding = GridEncoding(
+        4, n_levels=2, base_resolution=4, interpolation="quintic", backend="torch"
+    )
     points = torch.empty(1_000_000, 4, device="meta")
     with pytest.raises(ValueError, match=r"weights, more than 2\^31"):
         encoding.to("meta").plan(points)

@@ -83,7 +83,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def _pair(d: int, device: str, **settings: Any) -> tuple[GridEncoding, GridEncoding]:
-    """The same 2-D or larger grid in torch and in tiny-cuda-nn."""
+    """The same grid in torch and in tiny-cuda-nn, from the same seed."""
     settings = {"seed": 0} | SETTINGS | settings
     one, other = (GridEncoding(d, **settings, backend=b).to(device) for b in ("torch", "tcnn"))
     assert torch.equal(one.params, other.params)
@@ -104,7 +104,7 @@ class _Plane(nn.Module):
         return self.encoding.jet(torch.cat([x, torch.zeros_like(x)], dim=1), (order, 0))
 
 
-def _any_dimension(d: int, device: str, **settings: Any) -> tuple[nn.Module, GridEncoding]:
+def _any_dimension(d: int, device: str, **settings: Any) -> tuple[Any, GridEncoding]:
     if d > 1:
         return _pair(d, device, **settings)
     settings = {"seed": 0} | SETTINGS | settings
@@ -114,12 +114,20 @@ def _any_dimension(d: int, device: str, **settings: Any) -> tuple[nn.Module, Gri
     return _Plane(plane), line
 
 
-def _close(got: Tensor, expected: Tensor, layout: GridLayout, order: int = 0) -> None:
-    """Equal but for float32: positions carry eps · scale, and sums are of at most 2^d terms.
+def _head(n_outputs: int, device: str) -> nn.Linear:
+    """What a network does with the six features, the same in every run."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Linear(6, n_outputs).to(device)
 
-    A tolerance of tens of those roundings, times the largest value (or 1) and, for each order,
-    nothing more: a derivative's factor scale^order is in the values already.
+
+def _close(got: Tensor, expected: Tensor, layout: GridLayout) -> None:
+    """Equal but for float32: positions carry eps · scale, and a cell's 2^d terms as much again.
+
+    The tolerance is ten such roundings of the largest value; a derivative's factor scale is in
+    the values already.
     """
+    got, expected = got.detach(), expected.detach()
     assert got.shape == expected.shape
     assert got.dtype == torch.float32
     scale = max(level.scale for level in layout.levels)
@@ -179,7 +187,7 @@ def test_values_first_derivatives_and_their_transposes(
 @pytest.mark.parametrize("name", ["linear", "s1"])
 def test_replicas(name: str, device: str, make_points: Make) -> None:
     one, other = _pair(2, device, interpolation=name, seed=(0, 1, 2))
-    x = _points(make_points, one.layout, 20, device).requires_grad_(True)
+    x = _points(make_points, one.layout, 20, device)
     jets = [e.jet(x, 1).data for e in (one, other)]
     assert jets[1].shape == (3, 3, 20, 6)
     _close(jets[1], jets[0], one.layout)
@@ -196,14 +204,14 @@ def test_gradients_through_a_network(d: int, name: str, device: str, make_points
     one, other = _any_dimension(d, device, interpolation=name)
     layout = other.layout
     x = _points(make_points, layout, 20, device)[:, :d].requires_grad_(True)
-    head = nn.Linear(6, 3).to(device)
+    head = _head(3, device)
     results = []
     for encoding in (one, other):
         y = encoding(x)
         loss = head(y).tanh().square().sum()
         results.append([y, *torch.autograd.grad(loss, (x, encoding.params))])
     for got, expected in zip(results[1], results[0], strict=True):
-        _close(got.detach(), expected.detach(), layout)
+        _close(got, expected, layout)
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
@@ -213,10 +221,10 @@ def test_jets_of_order_two_and_their_gradient_in_the_table(
     one, other = _any_dimension(d, device)
     layout = other.layout
     x = _points(make_points, layout, 20, device)[:, :d]
-    head = nn.Linear(6, 3).to(device)
+    head = _head(3, device)
     results = []
     for encoding in (one, other):
-        jet: Any = encoding.jet(x, 2)
+        jet = encoding.jet(x, 2)
         # u = tanh(W y) has u_xx = tanh''·(W y_x)² + tanh'·W y_xx in each axis: not linear in θ.
         a, residual = head(jet.value).tanh(), torch.zeros(20, 3, device=device)
         for axis in range(d):
@@ -226,14 +234,14 @@ def test_jets_of_order_two_and_their_gradient_in_the_table(
         results.append((jet.data, residual, grad))
     assert results[0][2].abs().max() > 1
     for got, expected in zip(results[1], results[0], strict=True):
-        _close(got.detach(), expected.detach(), layout)
+        _close(got, expected, layout)
 
 
 def test_double_backward_in_one_dimension_is_exact(device: str, make_points: Make) -> None:
     one, other = _any_dimension(1, device)
     layout = other.layout
     x = _points(make_points, layout, 20, device)[:, :1].requires_grad_(True)
-    head = nn.Linear(6, 1).to(device)
+    head = _head(1, device)
     results = []
     for encoding in (one, other):
         u = head(encoding(x)).tanh()
@@ -244,18 +252,18 @@ def test_double_backward_in_one_dimension_is_exact(device: str, make_points: Mak
         results.append((u, ux, uxx, grad))
     assert results[0][3].abs().max() > 1
     for got, expected in zip(results[1], results[0], strict=True):
-        _close(got.detach(), expected.detach(), layout)
+        _close(got, expected, layout)
 
 
-@pytest.mark.parametrize("backend_order", ["forward over reverse", "reverse over forward"])
-def test_torch_func_in_one_dimension(backend_order: str, device: str, make_points: Make) -> None:
+@pytest.mark.parametrize("modes", ["forward over reverse", "reverse over forward"])
+def test_torch_func_in_one_dimension(modes: str, device: str, make_points: Make) -> None:
     one, other = _any_dimension(1, device)
     x = _points(make_points, other.layout, 5, device)[:, :1]
     inner, outer = torch.func.jacrev, torch.func.jacfwd
-    if backend_order == "reverse over forward":
+    if modes == "reverse over forward":
         inner, outer = outer, inner
 
-    def second(encoding: nn.Module) -> Tensor:
+    def second(encoding: Any) -> Tensor:
         return outer(inner(lambda x: encoding(x).square().sum()))(x)
 
     _close(second(other), second(one), other.layout)
@@ -356,9 +364,23 @@ def test_a_plan_serves_training_at_fixed_points(device: str, make_points: Make) 
     for encoding in (one, other):
         jet = encoding.plan(x.double(), 2).jet()
         (grad,) = torch.autograd.grad(jet.data.sin().sum(), encoding.params)
-        results.append((jet.data.detach(), grad))
+        results.append((jet.data, grad))
     for got, expected in zip(results[1], results[0], strict=True):
         _close(got, expected, other.layout)
+
+
+@pytest.mark.parametrize("planned", [False, True], ids=["jet", "plan"])
+def test_compile(planned: bool, device: str, make_points: Make) -> None:
+    encoding = _pair(2, device)[1]
+    x = _points(make_points, encoding.layout, 20, device)
+    plan = encoding.plan(x.double(), 2)
+
+    def loss() -> Tensor:
+        return (plan.jet() if planned else encoding.jet(x, 2)).data.sin().sum()
+
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    got, expected = (torch.autograd.grad(f(), encoding.params)[0] for f in (compiled, loss))
+    _close(got, expected, encoding.layout)
 
 
 def test_padded_outputs_are_cut(
@@ -370,7 +392,7 @@ def test_padded_outputs_are_cut(
     results = []
     for encoding in (one, other):
         data = encoding.jet(x, 1).data
-        results.append((data.detach(), *torch.autograd.grad(data.sin().sum(), encoding.params)))
+        results.append((data, *torch.autograd.grad(data.sin().sum(), encoding.params)))
     for got, expected in zip(results[1], results[0], strict=True):
         _close(got, expected, other.layout)
 
@@ -401,7 +423,7 @@ def test_check_names_the_setting_and_an_alternative(
 
 
 def test_check_of_one_axis(fake: ModuleType) -> None:
-    with pytest.raises(ValueError, match="n_input_dims=1: .*backend='triton'"):
+    with pytest.raises(ValueError, match=r"n_input_dims=1: .*backend='triton'"):
         tcnn_backend.check(_layout("linear", 1), torch.float32, None)
 
 
@@ -409,7 +431,7 @@ def test_tensors_on_a_cpu_are_an_error(fake: ModuleType, monkeypatch: pytest.Mon
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "tinycudann", fake)
     encoding = GridEncoding(2, backend="tcnn")  # where it will live is not known yet
-    with pytest.raises(ValueError, match="device='cpu': .*backend='torch'"):
+    with pytest.raises(ValueError, match=r"device='cpu': .*backend='torch'"):
         encoding(torch.zeros(1, 2))
 
 
@@ -424,7 +446,7 @@ def test_another_number_of_parameters_is_an_error(
 ) -> None:
     monkeypatch.setattr(fake._Native, "n_params", lambda _: 24)
     encoding = GridEncoding(2, **SETTINGS, backend="tcnn")
-    with pytest.raises(RuntimeError, match="has 24 parameters .*expected .*'torch'"):
+    with pytest.raises(RuntimeError, match=r"has 24 parameters .*expected .*'torch'"):
         encoding(torch.zeros(1, 2))
 
 
@@ -438,7 +460,7 @@ def test_the_packages_own_parameters_are_not_kept(fake: ModuleType) -> None:
 def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "_LOADED", {"torch": torch_backend})
     monkeypatch.setattr(backends, "find_spec", lambda _: None)
-    with pytest.raises(ModuleNotFoundError, match="tinycudann.*backend='torch'"):
+    with pytest.raises(ModuleNotFoundError, match=r"tinycudann.*backend='torch'"):
         load_backend("tcnn")
 
 
@@ -450,5 +472,5 @@ def test_a_package_that_cannot_be_imported_is_named(
 
     monkeypatch.setattr(tcnn_backend, "import_module", fail)
     encoding = GridEncoding(2, **SETTINGS, backend="tcnn")
-    with pytest.raises(RuntimeError, match="Unknown compute capability.*backend='torch'"):
+    with pytest.raises(RuntimeError, match=r"Unknown compute capability.*backend='torch'"):
         encoding(torch.zeros(1, 2))

@@ -53,10 +53,15 @@ class GridEncoding(Encoding):
         seed: of the table; None takes torch's global generator. A sequence of R seeds makes R
             tables (replicas), each as its own seed alone would make it: ``params`` and every
             output gain a leading axis R, and all share one evaluation of the points.
-        backend: what computes it. "torch" runs everywhere; "triton" on CUDA devices; "tcnn" is
-            tiny-cuda-nn for linear and s1 in float32, as far as it is exact (in one dimension
-            through a constant second axis, so the table is that of a 2-D grid); "auto" is Triton
-            on CUDA devices where it is installed, and torch elsewhere.
+        backend: what computes it.
+
+            - "torch" runs everywhere;
+            - "native" is C for CPUs, compiled on this machine when first needed (a second);
+            - "triton" is for CUDA devices;
+            - "tcnn" is tiny-cuda-nn for linear and s1 in float32, as far as it is exact: the rest
+              is an error. One dimension goes through a constant second axis, so its table is that
+              of a 2-D grid. Outside [0, 1] it wraps around;
+            - "auto" is triton on CUDA devices and native on CPUs, or torch where they cannot be had.
 
     Attributes:
         params: flat ``nn.Parameter``; row r, feature f at ``r·F + f``, levels one after another.
@@ -65,6 +70,7 @@ class GridEncoding(Encoding):
         ValueError: a setting outside its limits, a table too large to address, or a grid that
             the backend cannot serve.
         ModuleNotFoundError: the backend's package is not installed.
+        RuntimeError: ``backend="native"`` without a C compiler.
     """
 
     def __init__(
@@ -100,10 +106,9 @@ class GridEncoding(Encoding):
                 f"2^{math.log2(_MAX_RESOLUTION):.0f}: lower n_levels ({n_levels}), "
                 f"per_level_scale ({per_level_scale}) or base_resolution ({base_resolution})"
             )
-        # tiny-cuda-nn has no 1-D grids: there, a second axis is constant at 0.
-        self._lifted = backend == "tcnn" and n_input_dims == 1
         self.layout = grid_layout(
-            2 if self._lifted else n_input_dims,
+            # tiny-cuda-nn has no 1-D grids: its backend holds a second axis constant at 0.
+            2 if backend == "tcnn" and n_input_dims == 1 else n_input_dims,
             interpolation,
             n_levels,
             log2_hashmap_size,
@@ -133,26 +138,18 @@ class GridEncoding(Encoding):
     def _plan(self, x: Tensor, orders: tuple[int, ...]) -> _GridEncodingPlan:
         check_points(x, self.n_input_dims)
         self._check_device(x)
-        alphas = self._lift_indices(jet_indices(orders))
-        points = self._lift(x)
-        plan = grid_plan(points, self.layout, alphas, self.params.dtype, self.backend)
+        alphas = jet_indices(orders)
+        plan = grid_plan(x, self.layout, alphas, self.params.dtype, self.backend)
         return _GridEncodingPlan(self, plan, orders)
 
     def _gather(self, x: Tensor, alphas: tuple[MultiIndex, ...]) -> Tensor:
         self._check(x)
-        points, alphas = self._lift(x), self._lift_indices(alphas)
-        return gather(points, self.params, self.layout, alphas, self.backend)
+        return gather(x, self.params, self.layout, alphas, self.backend)
 
     @property
     def backend(self) -> str:
-        """The name of what computes it on the table's device: torch, triton or tcnn."""
+        """The name of what computes it on the table's device: torch, native, triton or tcnn."""
         return self._backends["cuda" if self.params.device.type == "cuda" else "cpu"]
-
-    def _lift(self, x: Tensor) -> Tensor:
-        return torch.cat([x, torch.zeros_like(x)], dim=1) if self._lifted else x
-
-    def _lift_indices(self, alphas: tuple[MultiIndex, ...]) -> tuple[MultiIndex, ...]:
-        return tuple((*alpha, 0) for alpha in alphas) if self._lifted else alphas
 
     def _check(self, x: Tensor) -> None:
         check_points(x, self.n_input_dims)

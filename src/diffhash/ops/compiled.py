@@ -2,7 +2,8 @@
 
 The compiler does not trace a `torch.autograd.Function` with a jvp. The torch backend's gather is
 differentiable as it is, and fuses; a kernel of another backend, and a plan's sparse product,
-become opaque operators with their derivatives registered.
+become opaque operators with their derivatives registered. `torch.func` inside a compiled function
+does not take opaque operators: it needs the torch backend.
 """
 
 from __future__ import annotations
@@ -54,8 +55,7 @@ def _layout(settings: str) -> GridLayout:
     return grid_layout(*literal_eval(settings))
 
 
-def _indices(flat: Sequence[int], layout: GridLayout) -> tuple[MultiIndex, ...]:
-    d = layout.n_input_dims
+def _indices(flat: Sequence[int], d: int) -> tuple[MultiIndex, ...]:
     return tuple(tuple(flat[i : i + d]) for i in range(0, len(flat), d))
 
 
@@ -65,7 +65,7 @@ def _gather(
 ) -> Tensor:
     layout = _layout(settings)
     table = params.unflatten(1, (layout.n_rows, -1))
-    return load_backend(backend).gather(x, table, layout, _indices(alphas, layout))
+    return load_backend(backend).gather(x, table, layout, _indices(alphas, x.shape[1]))
 
 
 @_gather.register_fake
@@ -73,13 +73,13 @@ def _(x: Tensor, params: Tensor, settings: str, alphas: Sequence[int], backend: 
     layout = _layout(settings)
     n_features = params.shape[1] // layout.n_rows
     columns = len(layout.levels) * n_features
-    return x.new_empty(len(params), len(alphas) // layout.n_input_dims, len(x), columns)
+    return x.new_empty(len(params), len(alphas) // x.shape[1], len(x), columns)
 
 
 @custom_op("diffhash::scatter", mutates_args=())
 def _scatter(x: Tensor, g: Tensor, settings: str, alphas: Sequence[int], backend: str) -> Tensor:
     layout = _layout(settings)
-    table = load_backend(backend).scatter(x, g, layout, _indices(alphas, layout))
+    table = load_backend(backend).scatter(x, g, layout, _indices(alphas, x.shape[1]))
     return table.flatten(1).contiguous()
 
 
@@ -99,7 +99,7 @@ def _gather_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     settings, alphas, backend = ctx.rest
     grad_x = grad_params = None
     if ctx.needs_input_grad[0]:
-        d = _layout(settings).n_input_dims
+        d = x.shape[1]
         raised = [[m + (i % d == j) for i, m in enumerate(alphas)] for j in range(d)]
         slopes = [_gather(x, params, settings, a, backend) for a in raised]
         grad_x = torch.stack([(g * slope).sum((0, 1, 3)) for slope in slopes], dim=1)
@@ -109,6 +109,7 @@ def _gather_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _gather.register_autograd(_gather_backward, setup_context=_remember)
+
 
 
 @custom_op("diffhash::sparse_product", mutates_args=())

@@ -104,7 +104,7 @@ def _gradient_in_x(x: Tensor, params: Tensor, g: Tensor, ctx: Any) -> Tensor:
     ``params [R, n_rows·F]``, ``g [R, A, N, L·F]`` → ``[N, d]``.
     """
     columns = []
-    for axis in range(ctx.layout.n_input_dims):
+    for axis in range(x.shape[1]):
         slope = _Gather.apply(x, params, ctx.layout, _raise(ctx.alphas, axis), ctx.backend)
         columns.append((g * slope).sum(dim=(0, 1, 3)))
     return torch.stack(columns, dim=1)
@@ -171,7 +171,7 @@ class _Gather(_GridFunction):
         with _outer_forward_mode(*ctx.saved_tensors) as (x, params):
             parts = []
             if dx is not None:
-                for axis in range(ctx.layout.n_input_dims):
+                for axis in range(x.shape[1]):
                     raised = _raise(ctx.alphas, axis)
                     slope = _Gather.apply(x, params, ctx.layout, raised, ctx.backend)
                     parts.append(slope * dx[:, axis, None])
@@ -225,7 +225,7 @@ class _Scatter(_GridFunction):
         with _outer_forward_mode(*ctx.saved_tensors) as (x, g):
             parts = []
             if dx is not None:
-                for axis in range(ctx.layout.n_input_dims):
+                for axis in range(x.shape[1]):
                     raised = _raise(ctx.alphas, axis)
                     weighted = g * dx[:, axis, None]
                     parts.append(_Scatter.apply(x, weighted, ctx.layout, raised, ctx.backend))

@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from typing import cast
 
 import torch
 
-from diffhash.ops.backends import torch_backend
+from diffhash.ops.backends import native_backend, torch_backend
 from diffhash.ops.backends.backend import Backend, BackendPlan, MultiIndex
+from diffhash.ops.backends.native_compiler import CompilerError
 from diffhash.ops.layout import GridLayout
 
 __all__ = ["NAMES", "Backend", "BackendPlan", "MultiIndex", "load_backend", "select_backend"]
 
-_PACKAGES = {"torch": "torch", "triton": "triton", "tcnn": "tinycudann"}
-_LOADED: dict[str, Backend] = {"torch": cast(Backend, torch_backend)}
-NAMES = ("auto", *_PACKAGES)
+_PACKAGES = {"triton": "triton", "tcnn": "tinycudann"}
+_LOADED: dict[str, Backend] = {
+    "torch": cast(Backend, torch_backend),
+    "native": cast(Backend, native_backend),
+}
+NAMES = ("auto", *_LOADED, *_PACKAGES)
 
 
 def select_backend(name: str, layout: GridLayout, dtype: torch.dtype) -> dict[str, str]:
     """The backend of each device type for a grid: its name under ``"cuda"`` and ``"cpu"``.
 
-    ``"auto"`` is Triton on CUDA devices where it is installed and can serve the grid, else torch.
+    ``"auto"`` is triton on CUDA devices and native on CPUs where they are to be had, else torch.
 
     Raises:
         ValueError: an unknown name, or a grid or dtype that the backend cannot serve.
         ModuleNotFoundError: the package it needs is not installed.
+        CompilerError: ``"native"`` without a C compiler.
     """
     if name not in NAMES:
         raise ValueError(f"backend={name!r} is unknown; choose one of {', '.join(NAMES)}")
-    if name != "auto":
-        load_backend(name).check(layout, dtype, None)
-        return {"cuda": name, "cpu": name}
+    if name == "auto":
+        torch_backend.check(layout, dtype, None)
+        return {"cuda": _first("triton", layout, dtype), "cpu": _first("native", layout, dtype)}
+    load_backend(name).check(layout, dtype, None)
+    if name == "native":
+        native_backend.prepare(layout, dtype)
+    return {"cuda": name, "cpu": name}
+
+
+def _first(name: str, layout: GridLayout, dtype: torch.dtype) -> str:
+    """That backend if it can serve the grid here, else torch."""
     try:
-        return select_backend("triton", layout, dtype) | {"cpu": "torch"}
+        select_backend(name, layout, dtype)
     except (ValueError, ModuleNotFoundError):
-        return {"cuda": "torch", "cpu": "torch"}
+        return "torch"
+    except CompilerError as error:
+        warnings.warn(f"grids are computed by torch, several times slower: {error}", stacklevel=4)
+        return "torch"
+    return name
 
 
 def load_backend(name: str) -> Backend:

@@ -1,0 +1,189 @@
+"""Gather and scatter on a CPU in C, compiled on this machine when they are first needed."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffhash.ops.backends import torch_backend
+from diffhash.ops.backends.backend import BackendPlan, MultiIndex
+from diffhash.ops.backends.native_compiler import compiled
+from diffhash.ops.layout import GridLayout
+
+# As in the C source.
+_MAX_ORDERS = 16
+_MAX_FEATURES = 64
+_REAL = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
+# Below so many weights a second thread costs more than it gives.
+_WEIGHTS_PER_THREAD = 2**15
+# With more vertices than this, reading rows and weights takes longer than computing them.
+_PLANNED_TAPS = 16
+
+
+def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -> None:
+    """See `Backend.check`."""
+    if layout.interpolation.step is not None:
+        raise ValueError(
+            f"interpolation={layout.interpolation.name!r} is not in backend='native': choose "
+            "backend='torch'"
+        )
+    torch_backend.check(layout, dtype, device)
+    if device is not None and device.type != "cpu":
+        raise ValueError(
+            f"backend='native' runs on CPUs, not on {device}: choose backend='triton' or 'torch'"
+        )
+
+
+def prepare(layout: GridLayout, dtype: torch.dtype) -> None:
+    """Compile what a grid needs.
+
+    Raises:
+        CompilerError: there is no C compiler here, or it failed.
+    """
+    stencil = layout.interpolation
+    compiled(dtype, dtype, layout.n_input_dims, stencil.taps, stencil.degree + 1)
+
+
+def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
+    """See `Backend.gather`."""
+    n_replicas, _, n_features = table.shape
+    columns = len(layout.levels) * n_features
+    result = table.new_empty(n_replicas, len(alphas), len(x), columns)
+    return _call("gather", x, table, result, layout, alphas, n_features)
+
+
+def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
+    """See `Backend.scatter`."""
+    n_features = g.shape[3] // len(layout.levels)
+    result = g.new_zeros(len(g), layout.n_rows, n_features)
+    return _call("scatter", x, g, result, layout, alphas, n_features)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Gather and scatter at fixed points, which are all that it keeps."""
+
+    x: Tensor
+    layout: GridLayout
+    alphas: tuple[MultiIndex, ...]
+    backend: str = "native"
+
+    def gather(self, table: Tensor) -> Tensor:
+        """See `BackendPlan.gather`."""
+        return gather(self.x, table, self.layout, self.alphas)
+
+    def scatter(self, g: Tensor) -> Tensor:
+        """See `BackendPlan.scatter`."""
+        return scatter(self.x, g, self.layout, self.alphas)
+
+
+def plan(
+    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
+) -> BackendPlan:
+    """See `Backend.plan`: the torch backend's sparse product where that is faster."""
+    if layout.n_taps <= _PLANNED_TAPS:
+        return torch_backend.plan(x, layout, alphas, dtype)
+    return Plan(x, layout, alphas)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Arrays that a problem points to, and that must live as long as it."""
+
+    levels: Any
+    coefficients: Tensor
+    factors: Tensor
+    alphas: Tensor
+
+    @property
+    def n_orders(self) -> int:
+        return len(self.factors)
+
+
+class _Problem(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("n_points", "n_replicas", "n_rows", "n_levels")),
+        *((name, ctypes.c_int64) for name in ("n_features", "n_orders", "n_alphas", "n_threads")),
+        *((name, ctypes.c_void_p) for name in ("levels", "coefficients", "factors", "alphas")),
+    ]
+
+
+@cache
+def _level_type(dtype: torch.dtype) -> type[ctypes.Structure]:
+    class Level(ctypes.Structure):
+        _fields_ = [
+            *((name, _REAL[dtype]) for name in ("scale", "shift", "max_cell")),
+            *((name, ctypes.c_int64) for name in ("first_vertex", "resolution", "n_rows")),
+            *((name, ctypes.c_int64) for name in ("first_row", "hashed", "wraps")),
+        ]
+
+    return Level
+
+
+@cache
+def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype) -> _Tables:
+    stencil = layout.interpolation
+    level_type = _level_type(dtype)
+    levels = (level_type * len(layout.levels))()
+    for entry, level in zip(levels, layout.levels, strict=True):
+        for name in ("scale", "shift", "max_cell", "resolution", "n_rows", "first_row", "hashed"):
+            setattr(entry, name, getattr(level, name))
+        entry.first_vertex = level.pad + stencil.first_tap
+        entry.wraps = layout.tcnn
+    orders = sorted({m for alpha in alphas for m in alpha})
+    if len(orders) > _MAX_ORDERS:
+        raise ValueError(f"backend='native' takes {_MAX_ORDERS} orders at once, not {len(orders)}")
+    coefficients = torch.zeros(len(orders), stencil.degree + 1, stencil.taps, dtype=dtype)
+    for i, m in enumerate(orders):
+        for k, polynomial in enumerate(stencil.derivative(m)):
+            values = [float(c) for c in polynomial]
+            coefficients[i, : len(values), k] = torch.tensor(values, dtype=dtype)
+    factors = [[level.scale**m for level in layout.levels] for m in orders]
+    return _Tables(
+        levels,
+        coefficients,
+        torch.tensor(factors, dtype=dtype),
+        torch.tensor([[orders.index(m) for m in a] for a in alphas], dtype=torch.int32),
+    )
+
+
+def _call(
+    name: str,
+    x: Tensor,
+    source: Tensor,
+    result: Tensor,
+    layout: GridLayout,
+    alphas: tuple[MultiIndex, ...],
+    n_features: int,
+) -> Tensor:
+    if n_features > _MAX_FEATURES:
+        raise ValueError(f"n_features_per_level={n_features}: allowed are 1 to {_MAX_FEATURES}")
+    stencil = layout.interpolation
+    shape = (layout.n_input_dims, stencil.taps, stencil.degree + 1)
+    library = compiled(source.dtype, x.dtype, *shape)
+    tables = _tables(layout, alphas, x.dtype)
+    n_weights = len(alphas) * len(x) * len(layout.levels) * layout.n_taps
+    problem = _Problem(
+        len(x),
+        len(source),
+        layout.n_rows,
+        len(layout.levels),
+        n_features,
+        tables.n_orders,
+        len(alphas),
+        max(1, min(torch.get_num_threads(), n_weights // _WEIGHTS_PER_THREAD)),
+        ctypes.addressof(tables.levels),
+        tables.coefficients.data_ptr(),
+        tables.factors.data_ptr(),
+        tables.alphas.data_ptr(),
+    )
+    arrays = (x.contiguous(), source.contiguous(), result)  # alive until the call returns
+    pointers = (ctypes.c_void_p(array.data_ptr()) for array in arrays)
+    if getattr(library, name)(ctypes.byref(problem), *pointers):
+        raise MemoryError(f"{name} of {len(x)} points")
+    return result

@@ -1,0 +1,106 @@
+"""Compile the C kernels for this machine, once for each combination of their constants."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+
+_SOURCE = Path(__file__).with_name("native_kernels.c")
+# NaN and infinity keep their meaning: no -ffast-math.
+_FLAGS = (
+    *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    *("-fPIC", "-shared"),
+)
+_REAL = {torch.float32: "float", torch.float64: "double"}
+_FLOOR = {torch.float32: "__builtin_floorf", torch.float64: "__builtin_floor"}
+
+
+class CompilerError(RuntimeError):
+    """There is no C compiler here that can build the kernels; the message says why."""
+
+
+@cache
+def compiled(
+    dtype: torch.dtype, x_dtype: torch.dtype, n_dims: int, taps: int, coefficients: int
+) -> ctypes.CDLL:
+    """The library of kernels with these constants, from the cache or newly compiled.
+
+    The cache is ``$DIFFHASH_CACHE``, or ``diffhash`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        CompilerError: no compiler, or one that failed.
+    """
+    constants = {
+        "REAL": _REAL[dtype],
+        "COORD": _REAL[x_dtype],
+        "FLOOR": _FLOOR[x_dtype],
+        "DIM": n_dims,
+        "TAPS": taps,
+        "COEFFICIENTS": coefficients,
+    }
+    command = [*_compiler(), *_FLAGS, *(f"-D{name}={value}" for name, value in constants.items())]
+    try:
+        return _library([*command, "-fopenmp"])
+    except CompilerError:
+        return _library(command)  # a compiler without OpenMP: one thread
+
+
+def _library(command: list[str]) -> ctypes.CDLL:
+    key = "\0".join([*command, _SOURCE.read_text(), _processor()])
+    library = _cache() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        _compile(command, library)
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise CompilerError(f"cannot load {library}: {error}") from error
+
+
+def _compile(command: list[str], library: Path) -> None:
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            new = Path(folder) / library.name
+            subprocess.run(
+                [*command, "-o", str(new), str(_SOURCE)], check=True, capture_output=True, text=True
+            )
+            new.replace(library)  # atomic: another process never loads half a library
+    except subprocess.CalledProcessError as error:
+        raise CompilerError(f"{shlex.join(command)} failed: {error.stderr.strip()}") from error
+    except OSError as error:
+        raise CompilerError(f"cannot compile into {library.parent}: {error}") from error
+
+
+def _compiler() -> list[str]:
+    if named := os.environ.get("CC"):
+        return shlex.split(named)
+    for name in ("cc", "gcc", "clang"):
+        if path := shutil.which(name):
+            return [path]
+    raise CompilerError("there is no C compiler here (cc, gcc, clang, or the one that CC names)")
+
+
+def _cache() -> Path:
+    if named := os.environ.get("DIFFHASH_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffhash"
+
+
+@cache
+def _processor() -> str:
+    """What -march=native depends on: a home directory may be shared by different machines."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return ""
+    names = ("flags", "Features", "model name")
+    lines = cpuinfo.read_text().split("\n\n")[0].splitlines()
+    return "\n".join(line for line in lines if line.startswith(names))

@@ -1,0 +1,190 @@
+/* Gather and scatter on a CPU; see diffhash.ops.grid for what they compute.
+ *
+ * Compiled for one REAL (of tables), COORD (of points and weights), DIM (axes), TAPS and
+ * COEFFICIENTS (degree + 1) at a time, so that the loops over them unroll. Threads share the points
+ * in gather; in scatter they share the levels, whose rows are disjoint: no atomics, and the same
+ * order of the sums whatever the number of threads.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+
+#define MAX_ORDERS 16
+#define MAX_FEATURES 64
+
+#define POW1(x) (x)
+#define POW2(x) ((x) * (x))
+#define POW3(x) ((x) * (x) * (x))
+#define POW4(x) ((x) * (x) * (x) * (x))
+#define CONCATENATE(a, b) a##b
+#define POWER(x, n) CONCATENATE(POW, n)(x)
+#define VERTICES POWER(TAPS, DIM)
+
+static const uint32_t primes[4] = {1u, 2654435761u, 805459861u, 3674653429u};
+
+typedef struct {
+    COORD scale, shift, max_cell;
+    int64_t first_vertex; /* of a stencil, relative to its cell and counted from the padding */
+    int64_t resolution, n_rows, first_row;
+    int64_t hashed, wraps;
+} Level;
+
+typedef struct {
+    int64_t n_points, n_replicas, n_rows, n_levels, n_features, n_orders, n_alphas, n_threads;
+    const Level *levels;
+    const COORD *coefficients; /* [n_orders][COEFFICIENTS][TAPS], ascending powers of t */
+    const COORD *factors;      /* [n_orders][n_levels]: scale^order */
+    const int32_t *alphas;    /* [n_alphas][DIM]: which of the orders along each axis */
+} Problem;
+
+/* Rows [VERTICES] and weights [n_alphas][VERTICES] of a point on a level; axis 0 is the slowest. */
+static void stencil(
+    const Problem *restrict p, int64_t l, const COORD *restrict x, int64_t *restrict rows,
+    REAL *restrict weights) {
+    const Level level = p->levels[l];
+    COORD axes[DIM][MAX_ORDERS][TAPS];
+    int64_t steps[DIM][TAPS];
+    int64_t stride = 1;
+    for (int j = 0; j < DIM; j++) {
+        const COORD pos = level.scale * x[j] + level.shift;
+        COORD cell = FLOOR(pos);
+        cell = cell > 0 ? cell : 0; /* also of a NaN */
+        cell = cell < level.max_cell ? cell : level.max_cell;
+        const COORD t = pos - cell;
+        for (int64_t m = 0; m < p->n_orders; m++) {
+            const COORD *c = p->coefficients + m * TAPS * COEFFICIENTS;
+            const COORD factor = p->factors[m * p->n_levels + l];
+            COORD w[TAPS];
+            for (int k = 0; k < TAPS; k++) w[k] = c[(COEFFICIENTS - 1) * TAPS + k];
+            for (int i = COEFFICIENTS - 2; i >= 0; i--)
+                for (int k = 0; k < TAPS; k++) w[k] = w[k] * t + c[i * TAPS + k];
+            for (int k = 0; k < TAPS; k++) axes[j][m][k] = w[k] * factor;
+        }
+        const int64_t vertex = (int64_t)cell + level.first_vertex;
+        for (int k = 0; k < TAPS; k++)
+            steps[j][k] = level.hashed ? (int64_t)((uint32_t)(vertex + k) * primes[j])
+                                        : (vertex + k) * stride;
+        stride *= level.resolution;
+    }
+    /* Every choice of a tap per axis, grown in place from the back. */
+    for (int k = 0; k < TAPS; k++) rows[k] = steps[0][k];
+    for (int j = 1, size = TAPS; j < DIM; j++, size *= TAPS)
+        for (int i = size - 1; i >= 0; i--) {
+            const int64_t row = rows[i];
+            if (level.hashed)
+                for (int k = 0; k < TAPS; k++) rows[i * TAPS + k] = row ^ steps[j][k];
+            else
+                for (int k = 0; k < TAPS; k++) rows[i * TAPS + k] = row + steps[j][k];
+        }
+    const int64_t n_rows = level.n_rows, first_row = level.first_row;
+    if (level.hashed)
+        for (int v = 0; v < VERTICES; v++) rows[v] = (rows[v] & (n_rows - 1)) + first_row;
+    else if (level.wraps)
+        for (int v = 0; v < VERTICES; v++)
+            rows[v] = (rows[v] >= n_rows ? rows[v] - n_rows : rows[v]) + first_row;
+    else
+        for (int v = 0; v < VERTICES; v++) rows[v] += first_row;
+    for (int64_t a = 0; a < p->n_alphas; a++, weights += VERTICES) {
+        const int32_t *alpha = p->alphas + a * DIM;
+        for (int k = 0; k < TAPS; k++) weights[k] = axes[0][alpha[0]][k];
+        for (int j = 1, size = TAPS; j < DIM; j++, size *= TAPS) {
+            const COORD *axis = axes[j][alpha[j]];
+            for (int i = size - 1; i >= 0; i--) {
+                const REAL w = weights[i]; /* rounded once per axis */
+                for (int k = 0; k < TAPS; k++) weights[i * TAPS + k] = w * axis[k];
+            }
+        }
+    }
+}
+
+/* y[f] = sum_v weights[v] table[rows[v]][f]; inlined with n a constant where that is usual. */
+static inline __attribute__((always_inline)) void gather_one(
+    const REAL *table, const int64_t *rows, const REAL *weights, REAL *y, const int64_t n) {
+    REAL sums[MAX_FEATURES];
+    for (int64_t f = 0; f < n; f++) sums[f] = 0;
+    for (int v = 0; v < VERTICES; v++) {
+        const REAL w = weights[v], *restrict row = table + rows[v] * n;
+#pragma omp simd
+        for (int64_t f = 0; f < n; f++) sums[f] += w * row[f];
+    }
+    for (int64_t f = 0; f < n; f++) y[f] = sums[f];
+}
+
+static inline __attribute__((always_inline)) void scatter_one(
+    REAL *table, const int64_t *rows, const REAL *weights, const REAL *g, int64_t stride,
+    int64_t n_alphas, const int64_t n) {
+    for (int v = 0; v < VERTICES; v++) {
+        REAL sums[MAX_FEATURES];
+        for (int64_t f = 0; f < n; f++) sums[f] = table[rows[v] * n + f];
+        for (int64_t a = 0; a < n_alphas; a++) {
+            const REAL w = weights[a * VERTICES + v], *restrict row = g + a * stride;
+#pragma omp simd
+            for (int64_t f = 0; f < n; f++) sums[f] += w * row[f];
+        }
+        for (int64_t f = 0; f < n; f++) table[rows[v] * n + f] = sums[f];
+    }
+}
+
+#define WITH_FEATURES(call)           \
+    switch (p->n_features) {          \
+        case 1: call(1); break;       \
+        case 2: call(2); break;       \
+        case 4: call(4); break;       \
+        case 8: call(8); break;       \
+        default: call(p->n_features); \
+    }
+
+/* x [N, DIM], table [R, n_rows, F] -> y [R, A, N, L F]; returns 0, or 1 without memory. */
+int gather(const Problem *p, const COORD *x, const REAL *table, REAL *y) {
+    const int64_t N = p->n_points, L = p->n_levels, F = p->n_features, A = p->n_alphas;
+    int failed = 0;
+#pragma omp parallel num_threads(p->n_threads) if (p->n_threads > 1)
+    {
+        REAL *weights = malloc(A * VERTICES * sizeof(REAL));
+        int64_t *rows = malloc(VERTICES * sizeof(int64_t));
+        if (!weights || !rows) failed = 1;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < N; i++) {
+            if (failed) continue;
+            for (int64_t l = 0; l < L; l++) {
+                stencil(p, l, x + i * DIM, rows, weights);
+                for (int64_t r = 0; r < p->n_replicas; r++)
+                    for (int64_t a = 0; a < A; a++) {
+                        REAL *out = y + (((r * A + a) * N + i) * L + l) * F;
+#define CALL(n) gather_one(table + r * p->n_rows * F, rows, weights + a * VERTICES, out, n)
+                        WITH_FEATURES(CALL)
+#undef CALL
+                    }
+            }
+        }
+        free(weights);
+        free(rows);
+    }
+    return failed;
+}
+
+/* x [N, DIM], g [R, A, N, L F] -> table [R, n_rows, F], which comes zeroed. */
+int scatter(const Problem *p, const COORD *x, const REAL *g, REAL *table) {
+    const int64_t N = p->n_points, L = p->n_levels, F = p->n_features, A = p->n_alphas;
+    int failed = 0;
+#pragma omp parallel num_threads(p->n_threads) if (p->n_threads > 1)
+    {
+        REAL *weights = malloc(A * VERTICES * sizeof(REAL));
+        int64_t *rows = malloc(VERTICES * sizeof(int64_t));
+        if (!weights || !rows) failed = 1;
+#pragma omp for schedule(dynamic)
+        for (int64_t l = 0; l < L; l++) {
+            for (int64_t i = 0; i < N && !failed; i++) {
+                stencil(p, l, x + i * DIM, rows, weights);
+                for (int64_t r = 0; r < p->n_replicas; r++) {
+                    const REAL *in = g + ((r * A * N + i) * L + l) * F;
+#define CALL(n) scatter_one(table + r * p->n_rows * F, rows, weights, in, N * L * F, A, n)
+                    WITH_FEATURES(CALL)
+#undef CALL
+                }
+            }
+        }
+        free(weights);
+        free(rows);
+    }
+    return failed;
+}
