@@ -25,7 +25,8 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow lint reproduce-tables tables figures clean distclean
+.PHONY: help setup test test-slow lint bench-ops bench-gpu reproduce-tables tables figures clean \
+	distclean
 
 help: ## list the targets
 	@echo "Targets (each sets up what it needs):"
@@ -69,6 +70,14 @@ lint: $(STAMP) ## ruff, pyright and the import layers
 	"$(PY)" -m pyright --pythonpath "$(PY)"
 	"$(VENV)/bin/lint-imports"
 
+bench-ops: $(STAMP) ## time the grid operator beside other implementations, into results/benchmarks
+	"$(PY)" scripts/bench_ops.py
+
+bench-gpu: $(STAMP) ## all that needs a CUDA GPU, in under ten minutes: its tests, then bench-ops on it
+	"$(PY)" -m pytest -m gpu tests
+	"$(PY)" -m pytest tests/ops/test_triton.py
+	"$(PY)" scripts/bench_ops.py --device cuda
+
 reproduce-tables: $(STAMP) ## run every row of Tables I and II that is missing, then tables and figures
 	"$(PY)" scripts/reproduce_tables.py --seeds $(SEEDS)
 
@@ -80,7 +89,7 @@ figures: $(STAMP) ## write results/figures from the finished runs
 
 clean: ## remove caches and build leftovers (runs, tables and figures stay)
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## also remove the virtual environment that setup created
 	@if [ -e "$(STAMP)" ] || [ -e "$(PARTIAL)" ]; then echo "rm -rf $(VENV)"; rm -rf "$(VENV)"; fi

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -44,12 +45,15 @@ def interleave(
         calls: each takes the number of the repetition.
         repetitions: of each call.
         seconds: a call that has taken this long in all is not repeated any more.
+
+    Returns:
+        For each call, at least one time.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(repetitions):
         for name, call in calls.items():
-            if sum(times[name]) < 1e3 * seconds:
-                times[name].append(time_call(lambda call=call: call(i), device))
+            if i == 0 or sum(times[name]) < 1e3 * seconds:
+                times[name].append(time_call(partial(call, i), device))
     return times
 
 

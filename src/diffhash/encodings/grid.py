@@ -130,7 +130,7 @@ class GridEncoding(Encoding):
         self.params = nn.Parameter(tables.mul_(init_scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._gather(x, ((0,) * self.n_input_dims,))[..., 0, :, :]
+        return self._gather(x, ((0,) * self.n_input_dims,)).squeeze(-3)
 
     def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
         return Jet(self._gather(x, jet_indices(orders)), orders)

@@ -40,7 +40,7 @@ def gather(
 ) -> Tensor:
     """G_α(x)·θ for every α: ``x [N, d]``, ``params [(R,) n_rows·F]`` → ``[(R,) A, N, L·F]``."""
     if params.ndim == 1:
-        return gather(x, params[None], layout, alphas, backend)[0]
+        return gather(x, params[None], layout, alphas, backend).squeeze(0)
     load_backend(backend).check(layout, params.dtype, x.device)
     if torch.compiler.is_compiling():
         return compiled.gather(x, params, layout, alphas, backend)
@@ -56,7 +56,7 @@ def scatter(
 ) -> Tensor:
     """S_α(x)·g, summed over points and α: ``g [(R,) A, N, L·F]`` → ``[(R,) n_rows·F]``."""
     if g.ndim == 3:
-        return scatter(x, g[None], layout, alphas, backend)[0]
+        return scatter(x, g[None], layout, alphas, backend).squeeze(0)
     load_backend(backend).check(layout, g.dtype, x.device)
     return _Scatter.apply(x, g, layout, alphas, backend)
 
@@ -70,7 +70,7 @@ class GridPlan:
     def gather(self, params: Tensor) -> Tensor:
         """The same as `gather` at the plan's points; differentiable in ``params`` alone."""
         if params.ndim == 1:
-            return self.gather(params[None])[0]
+            return self.gather(params[None]).squeeze(0)
         if torch.compiler.is_compiling():
             return compiled.planned_gather(params, self.plan)
         return _PlannedGather.apply(params, self.plan)
