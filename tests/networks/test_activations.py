@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffhash.networks import activations
 from diffhash.networks.activations import (
     Activation,
     activate_jet,
@@ -20,6 +21,13 @@ ACTIVATIONS = pytest.mark.parametrize(
 )
 WITH_DERIVATIVES = [(1,), (2,), (1, 1), (2, 1), (1, 2), (0, 2), (2, 0, 1), (2, 2, 2)]
 ORDERS = pytest.mark.parametrize("orders", [(0,), *WITH_DERIVATIVES])
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def _implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test with the C kernels, and without."""
+    if request.param == "torch":
+        monkeypatch.setattr(activations, "_library", lambda formulas, dtype: None)
 
 
 def _normal(*shape: int, seed: int = 0) -> Tensor:
@@ -126,3 +134,30 @@ def test_no_points() -> None:
     assert out.shape == (3, 0, 2)
     assert bias.grad is not None
     assert (bias.grad == 0).all()
+
+
+def test_the_number_of_threads_does_not_change_a_bit() -> None:
+    z = _normal(3, 1001, 33).requires_grad_(True)
+    bias = _normal(33, seed=1).requires_grad_(True)
+    weights = _normal(*z.shape, seed=2)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        out = activate_jet(z, bias, (2,), tanh())
+        results.append((out, *torch.autograd.grad((weights * out).sum(), (z, bias))))
+    torch.set_num_threads(1)
+    if activations._library(tanh().formulas, z.dtype) is not None:  # torch's sums may differ
+        for result in results[1:]:
+            assert all(map(torch.equal, results[0], result))
+
+
+def test_strided_jets_and_gradients() -> None:
+    z = _normal(3, 2, 9).transpose(1, 2).requires_grad_(True)
+    bias = _normal(2, seed=1)
+    weights = _normal(2, 9, 3, seed=2).permute(2, 1, 0)
+    grads = []
+    for inputs, w in ((z, weights), (z.detach().contiguous().requires_grad_(), weights.clone())):
+        out = activate_jet(inputs, bias, (2,), tanh())
+        grads.append((out, *torch.autograd.grad(out, inputs, w)))
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-14, atol=1e-14)

@@ -9,9 +9,9 @@ from typing import cast
 
 import torch
 
+from diffhash.native import CompilerError
 from diffhash.ops.backends import native_backend, torch_backend
 from diffhash.ops.backends.backend import Backend, BackendPlan, MultiIndex
-from diffhash.ops.backends.native_compiler import CompilerError
 from diffhash.ops.layout import GridLayout
 
 __all__ = ["NAMES", "Backend", "BackendPlan", "MultiIndex", "load_backend", "select_backend"]

@@ -5,20 +5,23 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffhash.native import REAL, compiled
 from diffhash.ops.backends import torch_backend
 from diffhash.ops.backends.backend import BackendPlan, MultiIndex
-from diffhash.ops.backends.native_compiler import compiled
 from diffhash.ops.layout import GridLayout
 
+_SOURCE = Path(__file__).with_name("native_kernels.c")
+_FLOOR = {torch.float32: "__builtin_floorf", torch.float64: "__builtin_floor"}
 # As in the C source.
 _MAX_ORDERS = 16
 _MAX_FEATURES = 64
-_REAL = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
+_C_TYPES = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 # Below so many weights a second thread costs more than it gives.
 _WEIGHTS_PER_THREAD = 2**15
 # With more vertices than this, reading rows and weights takes longer than computing them.
@@ -45,8 +48,7 @@ def prepare(layout: GridLayout, dtype: torch.dtype) -> None:
     Raises:
         CompilerError: there is no C compiler here, or it failed.
     """
-    stencil = layout.interpolation
-    compiled(dtype, dtype, layout.n_input_dims, stencil.taps, stencil.degree + 1)
+    _library(layout, dtype, dtype)
 
 
 def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
@@ -117,7 +119,7 @@ class _Problem(ctypes.Structure):
 def _level_type(dtype: torch.dtype) -> type[ctypes.Structure]:
     class Level(ctypes.Structure):
         _fields_ = [
-            *((name, _REAL[dtype]) for name in ("scale", "shift", "max_cell")),
+            *((name, _C_TYPES[dtype]) for name in ("scale", "shift", "max_cell")),
             *((name, ctypes.c_int64) for name in ("first_vertex", "resolution", "n_rows")),
             *((name, ctypes.c_int64) for name in ("first_row", "hashed", "wraps")),
         ]
@@ -152,6 +154,18 @@ def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dty
     )
 
 
+def _library(layout: GridLayout, dtype: torch.dtype, x_dtype: torch.dtype) -> ctypes.CDLL:
+    return compiled(
+        _SOURCE,
+        REAL=REAL[dtype],
+        COORD=REAL[x_dtype],
+        FLOOR=_FLOOR[x_dtype],
+        DIM=layout.n_input_dims,
+        TAPS=layout.interpolation.taps,
+        COEFFICIENTS=layout.interpolation.degree + 1,
+    )
+
+
 def _call(
     name: str,
     x: Tensor,
@@ -163,9 +177,7 @@ def _call(
 ) -> Tensor:
     if n_features > _MAX_FEATURES:
         raise ValueError(f"n_features_per_level={n_features}: allowed are 1 to {_MAX_FEATURES}")
-    stencil = layout.interpolation
-    shape = (layout.n_input_dims, stencil.taps, stencil.degree + 1)
-    library = compiled(source.dtype, x.dtype, *shape)
+    library = _library(layout, source.dtype, x.dtype)
     tables = _tables(layout, alphas, x.dtype)
     n_weights = len(alphas) * len(x) * len(layout.levels) * layout.n_taps
     problem = _Problem(

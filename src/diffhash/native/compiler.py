@@ -1,4 +1,4 @@
-"""Compile the C kernels for this machine, once for each combination of their constants."""
+"""Compile C kernels for this machine, once for each combination of their constants."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from pathlib import Path
 
 import torch
 
-_SOURCE = Path(__file__).with_name("native_kernels.c")
 # NaN and infinity keep their meaning: no -ffast-math.
 _FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-fPIC", "-shared"),
 )
-_REAL = {torch.float32: "float", torch.float64: "double"}
-_FLOOR = {torch.float32: "__builtin_floorf", torch.float64: "__builtin_floor"}
+REAL = {torch.float32: "float", torch.float64: "double"}
 
 
 class CompilerError(RuntimeError):
@@ -29,34 +27,26 @@ class CompilerError(RuntimeError):
 
 
 @cache
-def compiled(
-    dtype: torch.dtype, x_dtype: torch.dtype, n_dims: int, taps: int, coefficients: int
-) -> ctypes.CDLL:
-    """The library of kernels with these constants, from the cache or newly compiled.
+def compiled(source: Path, **constants: str | int) -> ctypes.CDLL:
+    """The library of a C file with these macros defined, from the cache or newly compiled.
 
     The cache is ``$DIFFHASH_CACHE``, or ``diffhash`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
 
     Raises:
         CompilerError: no compiler, or one that failed.
     """
-    constants = {
-        "REAL": _REAL[dtype],
-        "COORD": _REAL[x_dtype],
-        "FLOOR": _FLOOR[x_dtype],
-        "DIM": n_dims,
-        "TAPS": taps,
-        "COEFFICIENTS": coefficients,
-    }
-    command = [*_compiler(), *_FLAGS, *(f"-D{name}={value}" for name, value in constants.items())]
+    definitions = [f"-D{name}={value}" for name, value in constants.items()]
+    command = [*_compiler(), *_FLAGS, *definitions, str(source)]
     try:
-        return _library([*command, "-fopenmp"])
+        return _library([*command, "-fopenmp"], source)
     except CompilerError:
-        return _library(command)  # a compiler without OpenMP: one thread
+        return _library(command, source)  # a compiler without OpenMP: one thread
 
 
-def _library(command: list[str]) -> ctypes.CDLL:
-    key = "\0".join([*command, _SOURCE.read_text(), _processor()])
-    library = _cache() / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+def _library(command: list[str], source: Path) -> ctypes.CDLL:
+    key = "\0".join([*command, source.read_text(), _processor()])
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    library = _cache() / f"{source.stem}-{digest}.so"
     if not library.exists():
         _compile(command, library)
     try:
@@ -70,9 +60,7 @@ def _compile(command: list[str], library: Path) -> None:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             new = Path(folder) / library.name
-            subprocess.run(
-                [*command, "-o", str(new), str(_SOURCE)], check=True, capture_output=True, text=True
-            )
+            subprocess.run([*command, "-o", str(new)], check=True, capture_output=True, text=True)
             new.replace(library)  # atomic: another process never loads half a library
     except subprocess.CalledProcessError as error:
         raise CompilerError(f"{shlex.join(command)} failed: {error.stderr.strip()}") from error
