@@ -1,0 +1,129 @@
+"""The Triton kernels compiled ahead of time for two GPUs, neither of which is needed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "compile_kernels.py"
+PROBE = Path(__file__).with_name("kernel_probe.py")
+
+
+def _run(cache: Path, *command: str | Path) -> str:
+    environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(cache)}
+    done = subprocess.run(
+        [sys.executable, *command], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, str]]]:
+    """What the script prints and writes with --quick."""
+    folder = tmp_path_factory.mktemp("kernels")
+    out = folder / "deeper" / "kernels.csv"
+    printed = _run(folder, SCRIPT, "--quick", "--out", out)
+    return printed, _lines(out)
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What `kernel_probe` finds in the compiler's output, per kernel."""
+    printed = _run(tmp_path_factory.mktemp("probe"), PROBE)
+    (facts,) = re.findall(r"^JSON(.*)", printed, flags=re.MULTILINE)
+    return json.loads(facts)
+
+
+def _check(lines: list[dict[str, str]]) -> None:
+    assert {line["arch"] for line in lines} == {"sm_86", "sm_90"}
+    for line in lines:
+        assert 0 < int(line["registers"]) <= 255
+        assert int(line["ptx_bytes"]) > 0
+        assert int(line["spill_stores"]) >= 0
+        assert int(line["spill_loads"]) >= 0
+    common = [line for line in lines if line["interpolation"] in ("linear", "s1", "cubic")]
+    common = [line for line in common if line["alphas"] in ("value", "jet") and int(line["d"]) < 4]
+    assert common
+    assert all(line["spill_stores"] == line["spill_loads"] == "0" for line in common)
+
+
+def test_the_common_cases_compile_and_spill_no_register(
+    quick: tuple[str, list[dict[str, str]]],
+) -> None:
+    printed, lines = quick
+    _check(lines)
+    found = {(line["kernel"], line["interpolation"], line["d"], line["arch"]) for line in lines}
+    for kernel in ("gather", "scatter"):
+        for name in ("linear", "s1", "cubic"):
+            for d in "123":
+                assert {(kernel, name, d, arch) for arch in ("sm_86", "sm_90")} <= found
+    assert f"{len(lines)} of {len(lines)} kernels compiled" in printed
+
+
+@pytest.mark.slow
+def test_every_variant_compiles(tmp_path: Path) -> None:
+    printed = _run(tmp_path, SCRIPT, "--out", tmp_path / "kernels.csv")
+    lines = _lines(tmp_path / "kernels.csv")
+    _check(lines)
+    assert {line["d"] for line in lines} == {"", "1", "2", "3", "4"}
+    assert {line["dtype"] for line in lines} == {"float32", "float64"}
+    assert f"{len(lines)} of {len(lines)} kernels compiled" in printed
+
+
+def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPT, "--arch", "hopper", "--out", tmp_path / "kernels.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--arch hopper" in done.stderr
+
+
+def test_a_launch_compiles_the_same_whatever_the_number_of_points(
+    probed: list[dict[str, Any]],
+) -> None:
+    """What the script compiles is what runs: one kernel, for 1, 16 and 1001 points."""
+    assert {fact["kernel"] for fact in probed} == {"gather", "scatter", "list", "rows", "segment"}
+    for fact in probed:
+        assert fact["launched"] == [True] * 3, fact["kernel"]
+
+
+def test_offsets_are_64_bit(probed: list[dict[str, Any]]) -> None:
+    """A table or a batch may have more than 2³¹ numbers."""
+    for fact in probed:
+        offsets = [pointer for pointer in fact["pointers"] if pointer.startswith("tensor")]
+        assert offsets
+        assert all(re.search(r"xi64>", pointer.rsplit(", ", 1)[1]) for pointer in offsets), fact
+        assert not fact["narrow"], fact
+
+
+def test_float64_is_never_rounded_to_float32(probed: list[dict[str, Any]]) -> None:
+    doubles = [fact for fact in probed if fact["dtype"] == "torch.float64"]
+    assert doubles
+    for fact in doubles:
+        assert fact["has_f64"]
+        assert not fact["has_f32"]
+        # 1/120, the quintic spline's leading coefficient, to all digits
+        assert any(abs(float(c) * 120) == 1 for c in fact["constants"])
+
+
+def test_weights_never_go_from_thread_to_thread(probed: list[dict[str, Any]]) -> None:
+    """A thread evaluates the weights of its own point: there is nothing to wait for."""
+    for fact in probed:
+        if fact["kernel"] != "segment":
+            assert fact["barriers"] == 0, fact["kernel"]
