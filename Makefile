@@ -59,10 +59,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setup: done"
 
 test: $(STAMP) ## run the tests (those that need a GPU or long are skipped, and listed at the end)
-	"$(PY)" -m pytest
+	"$(PY)" -m pytest -n auto
 
 test-slow: $(STAMP) ## run the tests that take long
-	"$(PY)" -m pytest --slow -m slow
+	"$(PY)" -m pytest -n auto --slow -m slow
 
 lint: $(STAMP) ## ruff, pyright and the import layers
 	"$(PY)" -m ruff check .

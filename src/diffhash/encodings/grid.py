@@ -61,7 +61,7 @@ class GridEncoding(Encoding):
             - "tcnn" is tiny-cuda-nn for linear and s1 in float32, as far as it is exact: the rest
               is an error. One dimension goes through a constant second axis, so its table is that
               of a 2-D grid. Outside [0, 1] it wraps around;
-            - "auto" is triton on CUDA devices and native on CPUs, or torch where they cannot be had.
+            - "auto" is triton on CUDA devices and native on CPUs, torch where they cannot be had.
 
     Attributes:
         params: flat ``nn.Parameter``; row r, feature f at ``r·F + f``, levels one after another.

@@ -111,7 +111,6 @@ def _gather_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 _gather.register_autograd(_gather_backward, setup_context=_remember)
 
 
-
 @custom_op("diffhash::sparse_product", mutates_args=())
 def _sparse_product(
     dense: Tensor,
