@@ -76,7 +76,7 @@ bench-ops: $(STAMP) ## time the grid operator beside other implementations, into
 bench-gpu: $(STAMP) ## all that needs a CUDA GPU, in under ten minutes: its tests, then bench-ops on it
 	"$(PY)" -m pytest -m gpu tests
 	"$(PY)" -m pytest tests/ops/test_triton.py
-	"$(PY)" scripts/bench_ops.py --device cuda
+	"$(PY)" scripts/bench_ops.py --device cuda --interpolations linear s1 cubic
 
 reproduce-tables: $(STAMP) ## run every row of Tables I and II that is missing, then tables and figures
 	"$(PY)" scripts/reproduce_tables.py --seeds $(SEEDS)

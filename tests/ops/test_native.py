@@ -82,10 +82,14 @@ def test_gather_and_scatter_equal_the_torch_backends(
                     _assert_close(got, expected, layout.n_taps * max(n, 1) * len(alphas))
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("d", [1, 2, 3, 4])
-def test_all_orders_of_autograd_in_points_and_table(d: int, normal: Make) -> None:
-    layout = grid_layout(d, "cubic", 2, 6, 2, 1.5)
-    x = (_points(2, d, torch.float64) / 3 + 0.3).requires_grad_()
+@pytest.mark.parametrize("hashed", [False, True], ids=["dense", "hashed"])
+def test_gradcheck_and_gradgradcheck(name: str, d: int, hashed: bool, normal: Make) -> None:
+    layout = grid_layout(d, name, 2, 4 if hashed else 20, 2, 1.5)
+    # Between the faces of both levels: 2 and 3 cells, shifted or not.
+    x = torch.tensor([[0.11, 0.21, 0.43, 0.57], [0.07, 0.13, 0.41, 0.59]], dtype=torch.float64)
+    x = x[:, :d].clone().requires_grad_()
     params = normal(layout.n_rows).requires_grad_()
 
     def f(x: Tensor, params: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def _sparse_product(
     t_columns: Tensor,
     t_values: Tensor,
 ) -> Tensor:
-    return torch_backend.Csr(starts, columns, values, len(t_starts) - 1).tensor @ dense
+    return torch_backend.Csr(starts, columns, values, len(t_starts) - 1) @ dense
 
 
 @_sparse_product.register_fake

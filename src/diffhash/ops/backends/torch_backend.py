@@ -42,7 +42,7 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiInde
         if x.device.type == "cpu":
             rows, weights = _stencil(block, layout, alphas)
             folded = fold(table)
-            y = torch.stack([m.tensor @ folded for m in _matrices(rows, weights, layout)])
+            y = torch.stack([m @ folded for m in _matrices(rows, weights, layout)])
             blocks.append(unfold(y, len(layout.levels), len(table)))
         else:
             blocks.append(differentiable_gather(block, table, layout, alphas))
@@ -89,12 +89,17 @@ class Csr:
 
     @cached_property
     def tensor(self) -> Tensor:
-        """It as torch's own type, which `torch.compile` does not take."""
+        """The matrix as torch's own type, which `torch.compile` does not take."""
         size = (len(self.starts) - 1, self.n_columns)
         parts = (self.starts, self.columns, self.values)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             return torch.sparse_csr_tensor(*parts, size, check_invariants=False)
+
+    def __matmul__(self, dense: Tensor) -> Tensor:
+        # In place into new memory: torch's own product first fills its result with zeros, twice.
+        result = dense.new_empty(len(self.starts) - 1, dense.shape[1])
+        return result.addmm_(self.tensor, dense, beta=0)
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Plan:
 
     def gather(self, table: Tensor) -> Tensor:
         """See `BackendPlan.gather`."""
-        y = (self.matrix.tensor @ fold(table)).unflatten(0, (len(self.alphas), -1))
+        y = (self.matrix @ fold(table)).unflatten(0, (len(self.alphas), -1))
         return unfold(y, len(self.layout.levels), len(table))
 
     def scatter(self, g: Tensor) -> Tensor:
@@ -118,7 +123,7 @@ class Plan:
         n_levels = len(self.layout.levels)
         n_replicas, n_features = g.shape[0], g.shape[3] // n_levels
         rows = g.unflatten(3, (n_levels, n_features)).permute(1, 2, 3, 0, 4)
-        sums = self.transpose.tensor @ rows.reshape(-1, n_replicas * n_features)
+        sums = self.transpose @ rows.reshape(-1, n_replicas * n_features)
         return sums.unflatten(1, (n_replicas, n_features)).transpose(0, 1)
 
 
