@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffhash.native import REAL, compiled
 from diffhash.ops.backends import torch_backend
-from diffhash.ops.backends.backend import BackendPlan, MultiIndex
+from diffhash.ops.backends.backend import MultiIndex
 from diffhash.ops.layout import GridLayout
 
 _SOURCE = Path(__file__).with_name("native_kernels.c")
@@ -26,6 +26,7 @@ _C_TYPES = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 _WEIGHTS_PER_THREAD = 2**15
 # With more vertices than this, reading rows and weights takes longer than computing them.
 _PLANNED_TAPS = 16
+_Points = Tensor | tuple[Tensor, Tensor]  # x, or a plan's rows and weights
 
 
 def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -> None:
@@ -53,44 +54,44 @@ def prepare(layout: GridLayout, dtype: torch.dtype) -> None:
 
 def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
     """See `Backend.gather`."""
-    n_replicas, _, n_features = table.shape
-    columns = len(layout.levels) * n_features
-    result = table.new_empty(n_replicas, len(alphas), len(x), columns)
-    return _call("gather", x, table, result, layout, alphas, n_features)
+    return _gather(x, len(x), table, layout, alphas)
 
 
 def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
     """See `Backend.scatter`."""
-    n_features = g.shape[3] // len(layout.levels)
-    result = g.new_zeros(len(g), layout.n_rows, n_features)
-    return _call("scatter", x, g, result, layout, alphas, n_features)
+    return _scatter(x, len(x), g, layout, alphas)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Gather and scatter at fixed points, which are all that it keeps."""
+    """Rows and weights of fixed points, or the points alone where that is faster."""
 
     x: Tensor
     layout: GridLayout
     alphas: tuple[MultiIndex, ...]
+    points: _Points
     backend: str = "native"
 
     def gather(self, table: Tensor) -> Tensor:
         """See `BackendPlan.gather`."""
-        return gather(self.x, table, self.layout, self.alphas)
+        return _gather(self.points, len(self.x), table, self.layout, self.alphas)
 
     def scatter(self, g: Tensor) -> Tensor:
         """See `BackendPlan.scatter`."""
-        return scatter(self.x, g, self.layout, self.alphas)
+        return _scatter(self.points, len(self.x), g, self.layout, self.alphas)
 
 
-def plan(
-    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
-) -> BackendPlan:
-    """See `Backend.plan`: the torch backend's sparse product where that is faster."""
-    if layout.n_taps <= _PLANNED_TAPS:
-        return torch_backend.plan(x, layout, alphas, dtype)
-    return Plan(x, layout, alphas)
+def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype) -> Plan:
+    """See `Backend.plan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``."""
+    if layout.n_taps > _PLANNED_TAPS:
+        return Plan(x, layout, alphas, x)
+    shape = (len(x), len(layout.levels))
+    rows = torch.empty(*shape, layout.n_taps, dtype=torch.int32)
+    weights = torch.empty(*shape, len(alphas), layout.n_taps, dtype=dtype)
+    problem = _problem(len(x), 1, 1, layout, alphas, x.dtype)
+    arrays = (x.contiguous(), rows, weights)  # alive until the call returns
+    _library(layout, dtype, x.dtype).plan(ctypes.byref(problem), *map(_pointer, arrays))
+    return Plan(x, layout, alphas, (rows, weights))
 
 
 @dataclass(frozen=True)
@@ -166,23 +167,67 @@ def _library(layout: GridLayout, dtype: torch.dtype, x_dtype: torch.dtype) -> ct
     )
 
 
+def _gather(
+    points: _Points,
+    n_points: int,
+    table: Tensor,
+    layout: GridLayout,
+    alphas: tuple[MultiIndex, ...],
+) -> Tensor:
+    n_replicas, _, n_features = table.shape
+    columns = len(layout.levels) * n_features
+    result = table.new_empty(n_replicas, len(alphas), n_points, columns)
+    _call("gather", points, n_points, table, result, layout, alphas, n_features)
+    return result
+
+
+def _scatter(
+    points: _Points, n_points: int, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+) -> Tensor:
+    n_features = g.shape[3] // len(layout.levels)
+    result = g.new_zeros(len(g), layout.n_rows, n_features)
+    _call("scatter", points, n_points, g, result, layout, alphas, n_features)
+    return result
+
+
 def _call(
     name: str,
-    x: Tensor,
+    points: _Points,
+    n_points: int,
     source: Tensor,
     result: Tensor,
     layout: GridLayout,
     alphas: tuple[MultiIndex, ...],
     n_features: int,
-) -> Tensor:
+) -> None:
     if n_features > _MAX_FEATURES:
         raise ValueError(f"n_features_per_level={n_features}: allowed are 1 to {_MAX_FEATURES}")
-    library = _library(layout, source.dtype, x.dtype)
-    tables = _tables(layout, alphas, x.dtype)
-    n_weights = len(alphas) * len(x) * len(layout.levels) * layout.n_taps
-    problem = _Problem(
-        len(x),
-        len(source),
+    if isinstance(points, Tensor):
+        x, rows, weights = points.contiguous(), None, None
+        x_dtype = x.dtype
+    else:
+        x, (rows, weights) = None, points
+        x_dtype = source.dtype  # no stencil is computed: any will do
+    problem = _problem(n_points, len(source), n_features, layout, alphas, x_dtype)
+    arrays = (x, rows, weights, source.contiguous(), result)  # alive until the call returns
+    library = _library(layout, source.dtype, x_dtype)
+    if getattr(library, name)(ctypes.byref(problem), *map(_pointer, arrays)):
+        raise MemoryError(f"{name} of {n_points} points")
+
+
+def _problem(
+    n_points: int,
+    n_replicas: int,
+    n_features: int,
+    layout: GridLayout,
+    alphas: tuple[MultiIndex, ...],
+    x_dtype: torch.dtype,
+) -> _Problem:
+    tables = _tables(layout, alphas, x_dtype)
+    n_weights = len(alphas) * n_points * len(layout.levels) * layout.n_taps
+    return _Problem(
+        n_points,
+        n_replicas,
         layout.n_rows,
         len(layout.levels),
         n_features,
@@ -194,8 +239,7 @@ def _call(
         tables.factors.data_ptr(),
         tables.alphas.data_ptr(),
     )
-    arrays = (x.contiguous(), source.contiguous(), result)  # alive until the call returns
-    pointers = (ctypes.c_void_p(array.data_ptr()) for array in arrays)
-    if getattr(library, name)(ctypes.byref(problem), *pointers):
-        raise MemoryError(f"{name} of {len(x)} points")
-    return result
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

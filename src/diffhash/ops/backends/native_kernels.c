@@ -38,11 +38,11 @@ typedef struct {
 
 /* Rows [VERTICES] and weights [n_alphas][VERTICES] of a point on a level; axis 0 is the slowest. */
 static void stencil(
-    const Problem *restrict p, int64_t l, const COORD *restrict x, int64_t *restrict rows,
+    const Problem *restrict p, int64_t l, const COORD *restrict x, uint32_t *restrict rows,
     REAL *restrict weights) {
     const Level level = p->levels[l];
     COORD axes[DIM][MAX_ORDERS][TAPS];
-    int64_t steps[DIM][TAPS];
+    uint32_t steps[DIM][TAPS];
     int64_t stride = 1;
     for (int j = 0; j < DIM; j++) {
         const COORD pos = level.scale * x[j] + level.shift;
@@ -61,21 +61,20 @@ static void stencil(
         }
         const int64_t vertex = (int64_t)cell + level.first_vertex;
         for (int k = 0; k < TAPS; k++)
-            steps[j][k] = level.hashed ? (int64_t)((uint32_t)(vertex + k) * primes[j])
-                                        : (vertex + k) * stride;
+            steps[j][k] = (uint32_t)(vertex + k) * (level.hashed ? primes[j] : (uint32_t)stride);
         stride *= level.resolution;
     }
     /* Every choice of a tap per axis, grown in place from the back. */
     for (int k = 0; k < TAPS; k++) rows[k] = steps[0][k];
     for (int j = 1, size = TAPS; j < DIM; j++, size *= TAPS)
         for (int i = size - 1; i >= 0; i--) {
-            const int64_t row = rows[i];
+            const uint32_t row = rows[i];
             if (level.hashed)
                 for (int k = 0; k < TAPS; k++) rows[i * TAPS + k] = row ^ steps[j][k];
             else
                 for (int k = 0; k < TAPS; k++) rows[i * TAPS + k] = row + steps[j][k];
         }
-    const int64_t n_rows = level.n_rows, first_row = level.first_row;
+    const uint32_t n_rows = level.n_rows, first_row = level.first_row;
     if (level.hashed)
         for (int v = 0; v < VERTICES; v++) rows[v] = (rows[v] & (n_rows - 1)) + first_row;
     else if (level.wraps)
@@ -98,11 +97,11 @@ static void stencil(
 
 /* y[f] = sum_v weights[v] table[rows[v]][f]; inlined with n a constant where that is usual. */
 static inline __attribute__((always_inline)) void gather_one(
-    const REAL *table, const int64_t *rows, const REAL *weights, REAL *y, const int64_t n) {
+    const REAL *table, const uint32_t *rows, const REAL *weights, REAL *y, const int64_t n) {
     REAL sums[MAX_FEATURES];
     for (int64_t f = 0; f < n; f++) sums[f] = 0;
     for (int v = 0; v < VERTICES; v++) {
-        const REAL w = weights[v], *restrict row = table + rows[v] * n;
+        const REAL w = weights[v], *restrict row = table + (int64_t)rows[v] * n;
 #pragma omp simd
         for (int64_t f = 0; f < n; f++) sums[f] += w * row[f];
     }
@@ -110,17 +109,17 @@ static inline __attribute__((always_inline)) void gather_one(
 }
 
 static inline __attribute__((always_inline)) void scatter_one(
-    REAL *table, const int64_t *rows, const REAL *weights, const REAL *g, int64_t stride,
+    REAL *table, const uint32_t *rows, const REAL *weights, const REAL *g, int64_t stride,
     int64_t n_alphas, const int64_t n) {
     for (int v = 0; v < VERTICES; v++) {
-        REAL sums[MAX_FEATURES];
-        for (int64_t f = 0; f < n; f++) sums[f] = table[rows[v] * n + f];
+        REAL sums[MAX_FEATURES], *restrict to = table + (int64_t)rows[v] * n;
+        for (int64_t f = 0; f < n; f++) sums[f] = to[f];
         for (int64_t a = 0; a < n_alphas; a++) {
             const REAL w = weights[a * VERTICES + v], *restrict row = g + a * stride;
 #pragma omp simd
             for (int64_t f = 0; f < n; f++) sums[f] += w * row[f];
         }
-        for (int64_t f = 0; f < n; f++) table[rows[v] * n + f] = sums[f];
+        for (int64_t f = 0; f < n; f++) to[f] = sums[f];
     }
 }
 
@@ -133,58 +132,83 @@ static inline __attribute__((always_inline)) void scatter_one(
         default: call(p->n_features); \
     }
 
-/* x [N, DIM], table [R, n_rows, F] -> y [R, A, N, L F]; returns 0, or 1 without memory. */
-int gather(const Problem *p, const COORD *x, const REAL *table, REAL *y) {
+/* Rows [N, L, VERTICES] and weights [N, L, n_alphas, VERTICES] of points that stay where they are. */
+void plan(const Problem *p, const COORD *x, uint32_t *rows, REAL *weights) {
+    const int64_t L = p->n_levels;
+#pragma omp parallel for schedule(static) num_threads(p->n_threads) if (p->n_threads > 1)
+    for (int64_t i = 0; i < p->n_points; i++)
+        for (int64_t l = 0; l < L; l++) {
+            const int64_t at = (i * L + l) * VERTICES;
+            stencil(p, l, x + i * DIM, rows + at, weights + at * p->n_alphas);
+        }
+}
+
+/* Table [R, n_rows, F] -> y [R, A, N, L F], at x [N, DIM] or, if that is NULL, at a plan's points.
+ * Returns 0, or 1 without memory.
+ */
+int gather(
+    const Problem *p, const COORD *x, const uint32_t *rows, const REAL *weights, const REAL *table,
+    REAL *y) {
     const int64_t N = p->n_points, L = p->n_levels, F = p->n_features, A = p->n_alphas;
     int failed = 0;
 #pragma omp parallel num_threads(p->n_threads) if (p->n_threads > 1)
     {
-        REAL *weights = malloc(A * VERTICES * sizeof(REAL));
-        int64_t *rows = malloc(VERTICES * sizeof(int64_t));
-        if (!weights || !rows) failed = 1;
+        uint32_t *own_rows = x ? malloc(VERTICES * sizeof(uint32_t)) : NULL;
+        REAL *own_weights = x ? malloc(A * VERTICES * sizeof(REAL)) : NULL;
+        if (x && !(own_rows && own_weights)) failed = 1;
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < N; i++) {
             if (failed) continue;
             for (int64_t l = 0; l < L; l++) {
-                stencil(p, l, x + i * DIM, rows, weights);
-                for (int64_t r = 0; r < p->n_replicas; r++)
+                const int64_t at = (i * L + l) * VERTICES;
+                const uint32_t *r = x ? own_rows : rows + at;
+                const REAL *w = x ? own_weights : weights + at * A;
+                if (x) stencil(p, l, x + i * DIM, own_rows, own_weights);
+                for (int64_t replica = 0; replica < p->n_replicas; replica++)
                     for (int64_t a = 0; a < A; a++) {
-                        REAL *out = y + (((r * A + a) * N + i) * L + l) * F;
-#define CALL(n) gather_one(table + r * p->n_rows * F, rows, weights + a * VERTICES, out, n)
+                        REAL *to = y + (((replica * A + a) * N + i) * L + l) * F;
+#define CALL(n) gather_one(table + replica * p->n_rows * F, r, w + a * VERTICES, to, n)
                         WITH_FEATURES(CALL)
 #undef CALL
                     }
             }
         }
-        free(weights);
-        free(rows);
+        free(own_rows);
+        free(own_weights);
     }
     return failed;
 }
 
-/* x [N, DIM], g [R, A, N, L F] -> table [R, n_rows, F], which comes zeroed. */
-int scatter(const Problem *p, const COORD *x, const REAL *g, REAL *table) {
+/* g [R, A, N, L F] -> table [R, n_rows, F], which comes zeroed; otherwise as gather. */
+int scatter(
+    const Problem *p, const COORD *x, const uint32_t *rows, const REAL *weights, const REAL *g,
+    REAL *table) {
     const int64_t N = p->n_points, L = p->n_levels, F = p->n_features, A = p->n_alphas;
     int failed = 0;
 #pragma omp parallel num_threads(p->n_threads) if (p->n_threads > 1)
     {
-        REAL *weights = malloc(A * VERTICES * sizeof(REAL));
-        int64_t *rows = malloc(VERTICES * sizeof(int64_t));
-        if (!weights || !rows) failed = 1;
-#pragma omp for schedule(dynamic)
-        for (int64_t l = 0; l < L; l++) {
-            for (int64_t i = 0; i < N && !failed; i++) {
-                stencil(p, l, x + i * DIM, rows, weights);
-                for (int64_t r = 0; r < p->n_replicas; r++) {
-                    const REAL *in = g + ((r * A * N + i) * L + l) * F;
-#define CALL(n) scatter_one(table + r * p->n_rows * F, rows, weights, in, N * L * F, A, n)
-                    WITH_FEATURES(CALL)
+        uint32_t *own_rows = x ? malloc(VERTICES * sizeof(uint32_t)) : NULL;
+        REAL *own_weights = x ? malloc(A * VERTICES * sizeof(REAL)) : NULL;
+        if (x && !(own_rows && own_weights)) failed = 1;
+#pragma omp for schedule(static)
+        for (int64_t part = 0; part < p->n_threads; part++) {
+            const int64_t first = part * L / p->n_threads, end = (part + 1) * L / p->n_threads;
+            for (int64_t i = 0; i < N && !failed; i++)
+                for (int64_t l = first; l < end; l++) {
+                    const int64_t at = (i * L + l) * VERTICES;
+                    const uint32_t *r = x ? own_rows : rows + at;
+                    const REAL *w = x ? own_weights : weights + at * A;
+                    if (x) stencil(p, l, x + i * DIM, own_rows, own_weights);
+                    for (int64_t replica = 0; replica < p->n_replicas; replica++) {
+                        const REAL *from = g + ((replica * A * N + i) * L + l) * F;
+#define CALL(n) scatter_one(table + replica * p->n_rows * F, r, w, from, N * L * F, A, n)
+                        WITH_FEATURES(CALL)
 #undef CALL
+                    }
                 }
-            }
         }
-        free(weights);
-        free(rows);
+        free(own_rows);
+        free(own_weights);
     }
     return failed;
 }
