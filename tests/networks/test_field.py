@@ -226,3 +226,22 @@ def test_the_domain_must_fit_the_encoding_and_have_a_width() -> None:
     for box in ((1.0, 1.0), (1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)):
         with pytest.raises(ValueError, match="domain"):
             Field(Identity(1), MLP(1), [box])
+
+
+@pytest.mark.parametrize("network", ["mlp", "siren"])
+def test_a_jet_compiles_whole_and_gives_the_same(
+    network: str, make_field: MakeField, points: Points
+) -> None:
+    domain = [(0.0, 1.0)]
+    field, x = make_field("cubic", network, domain), points(domain, 9)
+
+    def jet(x: Tensor) -> Tensor:
+        return field.jet(x).data
+
+    results = []
+    for f in (jet, torch.compile(jet, fullgraph=True, backend="aot_eager")):
+        y = f(x)
+        results.append([y, *torch.autograd.grad(y.sin().sum(), list(field.parameters()))])
+    for eager, compiled in zip(*results, strict=True):
+        atol = 500 * torch.finfo(eager.dtype).eps * eager.abs().max().item()
+        torch.testing.assert_close(compiled, eager, rtol=0, atol=atol)

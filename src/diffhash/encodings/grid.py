@@ -149,7 +149,11 @@ class GridEncoding(Encoding):
     @property
     def backend(self) -> str:
         """The name of what computes it on the table's device: torch, native, triton or tcnn."""
-        return self._backends["cuda" if self.params.device.type == "cuda" else "cpu"]
+        return self.backend_on(self.params.device)
+
+    def backend_on(self, device: torch.device) -> str:
+        """The name of what computes it once it is on that device."""
+        return self._backends["cuda" if device.type == "cuda" else "cpu"]
 
     def _check(self, x: Tensor) -> None:
         check_points(x, self.n_input_dims)

@@ -43,6 +43,7 @@ class Setup:
     field: Field
     training: FieldTraining
     accelerator: str
+    grid_backend: str | None  # None without a grid
 
 
 def build(cfg: DictConfig) -> Setup:
@@ -59,6 +60,7 @@ def build(cfg: DictConfig) -> Setup:
     problem = _instantiate(cfg.problem, "problem")
     task = _instantiate(cfg.task, "task", problem=problem)
     field = _build_field(cfg, problem, accelerator)
+    grid_backend = _grid_backend(field.encoding, accelerator)
     n_points = cfg.trainer.evaluation_points
     try:
         evaluation = Evaluation(problem, n_points)
@@ -88,7 +90,7 @@ def build(cfg: DictConfig) -> Setup:
                 f"ckpt_path={cfg.ckpt_path}: it has {done} epochs already, trainer.epochs="
                 f"{training.epochs} asks for no more; give a larger number"
             )
-    return Setup(problem, field, training, accelerator)
+    return Setup(problem, field, training, accelerator, grid_backend)
 
 
 def config_hash(cfg: DictConfig) -> str:
@@ -108,7 +110,6 @@ def _build_field(cfg: DictConfig, problem: Problem, accelerator: str) -> Field:
             check_memory(_instantiate_layers(cfg, problem, accelerator), accelerator)
     layers = _instantiate_layers(cfg, problem, accelerator)
     check_memory(layers, accelerator)
-    _check_backend(layers[0], accelerator)
     try:
         return Field(*layers, problem.domain)
     except ValueError as error:
@@ -145,14 +146,17 @@ def _backend(encoding: Any, dtype: torch.dtype, accelerator: str) -> dict[str, s
     return {"backend": "tcnn"} if runs and find_spec("tinycudann") else {}
 
 
-def _check_backend(encoding: Encoding, accelerator: str) -> None:
-    """Refuse a backend that does not run where the run will."""
-    if isinstance(encoding, GridEncoding):
-        device = torch.device("cuda" if accelerator == "gpu" else "cpu")
-        try:
-            load_backend(encoding.backend).check(encoding.layout, encoding.params.dtype, device)
-        except ValueError as error:
-            raise ConfigError(f"encoder.encoding: {error}") from error
+def _grid_backend(encoding: Encoding, accelerator: str) -> str | None:
+    """What computes a grid where the run will be; refuse one that does not run there."""
+    if not isinstance(encoding, GridEncoding):
+        return None
+    device = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    name = encoding.backend_on(device)
+    try:
+        load_backend(name).check(encoding.layout, encoding.params.dtype, device)
+    except ValueError as error:
+        raise ConfigError(f"encoder.encoding: {error}") from error
+    return name
 
 
 def _origin(cfg: DictConfig) -> dict[str, Any]:

@@ -168,8 +168,7 @@ def _record(cfg: DictConfig, setup: Setup, overrides: Sequence[str], started: fl
         peak_memory_mb=peak_memory_mb(),
         config_hash=config_hash(cfg),
         overrides=list(overrides),
-        environment=describe_environment(setup.accelerator)
-        | {"grid_backend": getattr(setup.field.encoding, "backend", None)},
+        environment=describe_environment(setup.accelerator) | {"grid_backend": setup.grid_backend},
     )
 
 

@@ -103,9 +103,11 @@ def activate_jet(
     """
     if len(z) == 1:
         return activation.value(z + bias)
-    if z.device.type == "cpu" and _library(activation.formulas, z.dtype) is not None:
-        return _NativeActivateJet.apply(z, bias, orders, activation)
-    return _TorchActivateJet.apply(z, bias, orders, activation)
+    if torch.compiler.is_compiling() or z.device.type != "cpu":  # the compiler fuses on its own
+        return _TorchActivateJet.apply(z, bias, orders, activation)
+    if _library(activation.formulas, z.dtype) is None:
+        return _TorchActivateJet.apply(z, bias, orders, activation)
+    return _NativeActivateJet.apply(z, bias, orders, activation)
 
 
 def _refuse_second_differentiation() -> None:
