@@ -27,7 +27,6 @@ from typing import Any
 import pandas as pd
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from benchmarks.baselines import COMPILED, DIFFHASH, LOOP, PLANNED, Contender, Rows, contenders
@@ -35,8 +34,8 @@ from benchmarks.baselines import diffhash as diffhash_contender
 from benchmarks.timing import copy_bandwidth, interleave, peak_memory
 from diffhash import GridEncoding
 from diffhash.experiment.environment import describe_environment
-from diffhash.ops.backends import select_backend
 from diffhash.ops.layout import locate
+from diffhash.training.callbacks import SECONDS_BETWEEN_LINES, progress_bar
 
 OPERATIONS = ("forward", "first", "second")  # their index is the derivative's order
 SIZES = (2**12, 2**14, 2**16, 2**18, 2**20)
@@ -66,7 +65,6 @@ CEILING_COLUMNS = (
 )
 
 _N_POINT_SETS = 4
-_SECONDS_BETWEEN_LINES = 10.0
 # What torch says where it raises no more than a RuntimeError.
 _OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 _NO_DERIVATIVE = re.compile("derivative for .* is not implemented|not differentiable")
@@ -290,10 +288,8 @@ def _measure_cell(
 
 def _backend(contender: Contender) -> str:
     """Which of diffhash's backends computes it; nothing for the others."""
-    if contender.name not in (DIFFHASH, PLANNED, COMPILED):
-        return ""
-    params = contender.encoding.params
-    return select_backend("auto", contender.encoding.layout, params.dtype)[params.device.type]
+    ours = contender.name in (DIFFHASH, PLANNED, COMPILED)
+    return contender.encoding.backend if ours else ""
 
 
 def _call(
@@ -509,16 +505,8 @@ def _say(value: float) -> str:
 def _progress(n_cells: int) -> Iterator[Callable[[str], None]]:
     """A progress bar on a terminal, plain lines elsewhere; both on standard error."""
     console = Console(stderr=True)
-    done, next_line = 0, time.monotonic() + _SECONDS_BETWEEN_LINES
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[status]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as bar:
+    done, next_line = 0, time.monotonic() + SECONDS_BETWEEN_LINES
+    with progress_bar(console) as bar:
         task = bar.add_task("bench-ops", total=n_cells, status="")
 
         def advance(status: str) -> None:
@@ -526,7 +514,7 @@ def _progress(n_cells: int) -> Iterator[Callable[[str], None]]:
             nonlocal done, next_line
             bar.update(task, completed=done, status=status)
             if not console.is_terminal and time.monotonic() >= next_line:
-                next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+                next_line = time.monotonic() + SECONDS_BETWEEN_LINES
                 print(f"bench-ops: {done}/{n_cells}  {status}", file=sys.stderr, flush=True)
             done += 1
 

@@ -12,14 +12,11 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import torch
-
 # NaN and infinity keep their meaning: no -ffast-math.
 _FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-fPIC", "-shared"),
 )
-REAL = {torch.float32: "float", torch.float64: "double"}
 
 
 class CompilerError(RuntimeError):

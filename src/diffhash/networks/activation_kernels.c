@@ -18,7 +18,6 @@ typedef struct {
 void forward(const Shape *s, const REAL *z, const REAL *a_all, const REAL *b_all, REAL *out) {
     const int64_t plane = s->n_points * s->width;
     const REAL p = s->parameter;
-    (void)p;
 #pragma omp parallel for schedule(static) num_threads(s->n_threads) if (s->n_threads > 1)
     for (int64_t start = 0; start < plane; start += BLOCK * s->width) {
         const int64_t left = plane - start;
@@ -32,7 +31,6 @@ void forward(const Shape *s, const REAL *z, const REAL *a_all, const REAL *b_all
 #pragma omp simd
                 for (int64_t i = 0; i < n; i++) {
                     const REAL a = as[i], b = bs[i];
-                    (void)b;
                     y1[i] = (FIRST) * z1[i];
                 }
             } else if (s->orders[axis] == 2) {
@@ -41,7 +39,6 @@ void forward(const Shape *s, const REAL *z, const REAL *a_all, const REAL *b_all
 #pragma omp simd
                 for (int64_t i = 0; i < n; i++) {
                     const REAL a = as[i], b = bs[i];
-                    (void)b;
                     const REAL first = FIRST;
                     y1[i] = first * z1[i];
                     y2[i] = first * z2[i] + (SECOND) * z1[i] * z1[i];
@@ -57,7 +54,6 @@ void backward(
     REAL *bias_grads) {
     const int64_t C = s->width, plane = s->n_points * C;
     const REAL p = s->parameter;
-    (void)p;
 #pragma omp parallel for schedule(static) num_threads(s->n_threads) if (s->n_threads > 1)
     for (int64_t start = 0; start < plane; start += BLOCK * C) {
         const int64_t left = plane - start;
@@ -68,7 +64,6 @@ void backward(
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) {
             const REAL a = as[i], b = bs[i];
-            (void)b;
             d0[i] = g0[i] * (FIRST);
         }
         int64_t row = 1;
@@ -80,7 +75,6 @@ void backward(
 #pragma omp simd
                 for (int64_t i = 0; i < n; i++) {
                     const REAL a = as[i], b = bs[i];
-                    (void)b;
                     d0[i] += g1[i] * (SECOND) * z1[i];
                     d1[i] = g1[i] * (FIRST);
                 }
@@ -90,7 +84,6 @@ void backward(
 #pragma omp simd
                 for (int64_t i = 0; i < n; i++) {
                     const REAL a = as[i], b = bs[i];
-                    (void)b;
                     const REAL first = FIRST, second = SECOND, curved = second * z1[i];
                     d0[i] += g1[i] * curved + g2[i] * ((THIRD) * z1[i] * z1[i] + second * z2[i]);
                     d1[i] = g1[i] * first + 2 * g2[i] * curved;

@@ -18,12 +18,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from diffhash.native import REAL, CompilerError, compiled
+from diffhash.native import C_NAMES, C_TYPES, CompilerError, call, compiled, n_threads
 
 _SOURCE = Path(__file__).with_name("activation_kernels.c")
 _BLOCK = 64  # points, as in the C source
-# Below so many elements a second thread costs more than it gives.
-_ELEMENTS_PER_THREAD = 2**15
 
 
 @dataclass(frozen=True)
@@ -166,11 +164,11 @@ class _TorchActivateJet(Function):
 @cache
 def _library(formulas: tuple[str, str, str], dtype: torch.dtype) -> ctypes.CDLL | None:
     """The kernels of an activation; None where they cannot be compiled."""
-    if dtype not in REAL:
+    if dtype not in C_NAMES:
         return None
     first, second, third = formulas
     try:
-        return compiled(_SOURCE, REAL=REAL[dtype], FIRST=first, SECOND=second, THIRD=third)
+        return compiled(_SOURCE, REAL=C_NAMES[dtype], FIRST=first, SECOND=second, THIRD=third)
     except CompilerError:
         return None
 
@@ -208,21 +206,19 @@ class _Call:
 
     def __init__(self, z: Tensor, orders: tuple[int, ...], activation: Activation) -> None:
         _, n_points, width = z.shape
-        threads = max(1, min(torch.get_num_threads(), z.numel() // _ELEMENTS_PER_THREAD))
         self._orders = (ctypes.c_int64 * len(orders))(*orders)
         self._shape = _shape_type(z.dtype)(
             n_points,
             width,
             len(orders),
-            threads,
+            n_threads(z.numel()),
             ctypes.addressof(self._orders),
             activation.parameter,
         )
         self._library = _library(activation.formulas, z.dtype)
 
     def __call__(self, name: str, *tensors: Tensor) -> None:
-        pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors)
-        getattr(self._library, name)(ctypes.byref(self._shape), *pointers)
+        call(getattr(self._library, name), self._shape, *tensors)
 
 
 @cache
@@ -231,7 +227,7 @@ def _shape_type(dtype: torch.dtype) -> type[ctypes.Structure]:
         _fields_ = [
             *((name, ctypes.c_int64) for name in ("n_points", "width", "n_axes", "n_threads")),
             ("orders", ctypes.c_void_p),
-            ("parameter", ctypes.c_float if dtype == torch.float32 else ctypes.c_double),
+            ("parameter", C_TYPES[dtype]),
         ]
 
     return Shape

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from diffhash.ops.backends import BackendPlan, MultiIndex, load_backend, torch_backend
+from diffhash.ops.backends import BackendPlan, MultiIndex, load_backend, raised, torch_backend
 from diffhash.ops.layout import GridLayout, grid_layout
 
 
@@ -32,8 +32,7 @@ def gather(
     if backend == "torch":
         table = params.unflatten(1, (layout.n_rows, -1))
         return torch_backend.differentiable_gather(x, table, layout, alphas)
-    flat = [m for alpha in alphas for m in alpha]
-    return _gather(x, params, repr(layout.settings), flat, backend)
+    return _gather(x, params, repr(layout.settings), _flat(alphas), backend)
 
 
 def planned_gather(params: Tensor, plan: BackendPlan) -> Tensor:
@@ -53,6 +52,10 @@ def planned_gather(params: Tensor, plan: BackendPlan) -> Tensor:
 @cache
 def _layout(settings: str) -> GridLayout:
     return grid_layout(*literal_eval(settings))
+
+
+def _flat(alphas: tuple[MultiIndex, ...]) -> list[int]:
+    return [m for alpha in alphas for m in alpha]
 
 
 def _indices(flat: Sequence[int], d: int) -> tuple[MultiIndex, ...]:
@@ -100,8 +103,8 @@ def _gather_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     grad_x = grad_params = None
     if ctx.needs_input_grad[0]:
         d = x.shape[1]
-        raised = [[m + (i % d == j) for i, m in enumerate(alphas)] for j in range(d)]
-        slopes = [_gather(x, params, settings, a, backend) for a in raised]
+        indices = [_flat(raised(_indices(alphas, d), axis)) for axis in range(d)]
+        slopes = [_gather(x, params, settings, flat, backend) for flat in indices]
         grad_x = torch.stack([(g * slope).sum((0, 1, 3)) for slope in slopes], dim=1)
     if ctx.needs_input_grad[1]:
         grad_params = _scatter(x, g, settings, alphas, backend)

@@ -27,7 +27,7 @@ from torch.autograd import Function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from diffhash.ops import compiled
-from diffhash.ops.backends import BackendPlan, MultiIndex, load_backend
+from diffhash.ops.backends import BackendPlan, MultiIndex, load_backend, raised
 from diffhash.ops.layout import GridLayout
 
 
@@ -73,7 +73,7 @@ class GridPlan:
             return self.gather(params[None]).squeeze(0)
         if torch.compiler.is_compiling():
             return compiled.planned_gather(params, self.plan)
-        return _PlannedGather.apply(params, self.plan)
+        return _Planned.apply(params, self.plan, False)
 
 
 def grid_plan(
@@ -93,11 +93,6 @@ def grid_plan(
     return GridPlan(implementation.plan(x.detach(), layout, alphas, dtype))
 
 
-def _raise(alphas: tuple[MultiIndex, ...], axis: int) -> tuple[MultiIndex, ...]:
-    """α + e_axis for every α."""
-    return tuple(tuple(m + (j == axis) for j, m in enumerate(alpha)) for alpha in alphas)
-
-
 def _gradient_in_x(x: Tensor, params: Tensor, g: Tensor, ctx: Any) -> Tensor:
     """∂/∂x_j ⟨g, G_α(x)·θ⟩ = ⟨g, G_{α+e_j}(x)·θ⟩, summed over α; it serves gather and scatter.
 
@@ -105,7 +100,7 @@ def _gradient_in_x(x: Tensor, params: Tensor, g: Tensor, ctx: Any) -> Tensor:
     """
     columns = []
     for axis in range(x.shape[1]):
-        slope = _Gather.apply(x, params, ctx.layout, _raise(ctx.alphas, axis), ctx.backend)
+        slope = _Gather.apply(x, params, ctx.layout, raised(ctx.alphas, axis), ctx.backend)
         columns.append((g * slope).sum(dim=(0, 1, 3)))
     return torch.stack(columns, dim=1)
 
@@ -167,16 +162,15 @@ class _Gather(_GridFunction):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         dx, dparams = tangents[:2]
-        rest = ctx.layout, ctx.alphas, ctx.backend
         with _outer_forward_mode(*ctx.saved_tensors) as (x, params):
             parts = []
             if dx is not None:
                 for axis in range(x.shape[1]):
-                    raised = _raise(ctx.alphas, axis)
-                    slope = _Gather.apply(x, params, ctx.layout, raised, ctx.backend)
+                    alphas = raised(ctx.alphas, axis)
+                    slope = _Gather.apply(x, params, ctx.layout, alphas, ctx.backend)
                     parts.append(slope * dx[:, axis, None])
             if dparams is not None:
-                parts.append(_Gather.apply(x, dparams, *rest))
+                parts.append(_Gather.apply(x, dparams, ctx.layout, ctx.alphas, ctx.backend))
             return sum(parts[1:], parts[0])
 
     @staticmethod
@@ -221,16 +215,15 @@ class _Scatter(_GridFunction):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         dx, dg = tangents[:2]
-        rest = ctx.layout, ctx.alphas, ctx.backend
         with _outer_forward_mode(*ctx.saved_tensors) as (x, g):
             parts = []
             if dx is not None:
                 for axis in range(x.shape[1]):
-                    raised = _raise(ctx.alphas, axis)
+                    alphas = raised(ctx.alphas, axis)
                     weighted = g * dx[:, axis, None]
-                    parts.append(_Scatter.apply(x, weighted, ctx.layout, raised, ctx.backend))
+                    parts.append(_Scatter.apply(x, weighted, ctx.layout, alphas, ctx.backend))
             if dg is not None:
-                parts.append(_Scatter.apply(x, dg, *rest))
+                parts.append(_Scatter.apply(x, dg, ctx.layout, ctx.alphas, ctx.backend))
             return sum(parts[1:], parts[0])
 
     @staticmethod
@@ -245,57 +238,34 @@ class _Scatter(_GridFunction):
         return torch.stack([_Scatter.apply(xi, gi, *rest) for xi, gi in zip(x, gs, strict=True)]), 0
 
 
-class _PlannedFunction(Function):
-    """A linear map: its backward is the transpose, its jvp and its vmap are itself."""
+class _Planned(Function):
+    """A plan's gather, or its transpose; linear, so that jvp and vmap are the map itself.
+
+    ``params [R, n_rows·F]`` → ``[R, A, N, L·F]``, transposed the other way round.
+    """
+
+    @staticmethod
+    def forward(operand: Tensor, plan: BackendPlan, transposed: bool) -> Tensor:
+        if transposed:
+            return plan.scatter(operand).flatten(1)
+        return plan.gather(operand.unflatten(1, (plan.layout.n_rows, -1)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.plan = inputs
-
-
-class _PlannedGather(_PlannedFunction):
-    """``params [R, n_rows·F]`` → ``[R, A, N, L·F]``."""
-
-    @staticmethod
-    def forward(params: Tensor, plan: BackendPlan) -> Tensor:
-        return plan.gather(params.unflatten(1, (plan.layout.n_rows, -1)))
+        _, ctx.plan, ctx.transposed = inputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _PlannedScatter.apply(grads[0], ctx.plan), None
+        return _Planned.apply(grads[0], ctx.plan, not ctx.transposed), None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        with _set_fwd_grad_enabled(True):
-            return _PlannedGather.apply(tangents[0], ctx.plan)
+        with _outer_forward_mode():
+            return _Planned.apply(tangents[0], ctx.plan, ctx.transposed)
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], params: Tensor, plan: BackendPlan
+        info: Any, in_dims: tuple[int | None, ...], operand: Tensor, *rest: Any
     ) -> tuple[Tensor, int]:
-        (params,) = _batch_first(in_dims, params)
-        return _PlannedGather.apply(params.flatten(0, 1), plan).unflatten(0, params.shape[:2]), 0
-
-
-class _PlannedScatter(_PlannedFunction):
-    """``g [R, A, N, L·F]`` → ``[R, n_rows·F]``."""
-
-    @staticmethod
-    def forward(g: Tensor, plan: BackendPlan) -> Tensor:
-        return plan.scatter(g).flatten(1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return _PlannedGather.apply(grads[0], ctx.plan), None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        with _set_fwd_grad_enabled(True):
-            return _PlannedScatter.apply(tangents[0], ctx.plan)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], g: Tensor, plan: BackendPlan
-    ) -> tuple[Tensor, int]:
-        (g,) = _batch_first(in_dims, g)
-        return _PlannedScatter.apply(g.flatten(0, 1), plan).unflatten(0, g.shape[:2]), 0
+        (operand,) = _batch_first(in_dims, operand)
+        return _Planned.apply(operand.flatten(0, 1), *rest).unflatten(0, operand.shape[:2]), 0

@@ -16,8 +16,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from diffhash.training.module import FieldTraining
 
-_SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES = 10.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar for tasks with a field ``status``; nothing is drawn where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[status]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
 
 
 class ProgressReport(Callback):
@@ -36,17 +49,10 @@ class ProgressReport(Callback):
         module = _field_training(pl_module)
         console = Console(stderr=True)
         if console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TextColumn("{task.fields[status]}", markup=False),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=console,
-            )
+            self._bar = progress_bar(console)
             self._bar.add_task(self._title, total=module.epochs, status="")
             self._bar.start()
-        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         module = _field_training(pl_module)
@@ -56,7 +62,7 @@ class ProgressReport(Callback):
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=module.epochs_done, status=status)
         elif time.monotonic() >= self._next_line or trainer.should_stop:
-            self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             print(f"{self._title}: {status}  {module.train_seconds:.0f} s", file=sys.stderr)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -11,10 +11,18 @@ import torch
 
 from diffhash.native import CompilerError
 from diffhash.ops.backends import native_backend, torch_backend
-from diffhash.ops.backends.backend import Backend, BackendPlan, MultiIndex
+from diffhash.ops.backends.backend import Backend, BackendPlan, MultiIndex, raised
 from diffhash.ops.layout import GridLayout
 
-__all__ = ["NAMES", "Backend", "BackendPlan", "MultiIndex", "load_backend", "select_backend"]
+__all__ = [
+    "NAMES",
+    "Backend",
+    "BackendPlan",
+    "MultiIndex",
+    "load_backend",
+    "raised",
+    "select_backend",
+]
 
 _PACKAGES = {"triton": "triton", "tcnn": "tinycudann"}
 _LOADED: dict[str, Backend] = {

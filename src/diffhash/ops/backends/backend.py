@@ -12,6 +12,11 @@ from diffhash.ops.layout import GridLayout
 MultiIndex = tuple[int, ...]  # a derivative order per axis
 
 
+def raised(alphas: tuple[MultiIndex, ...], axis: int) -> tuple[MultiIndex, ...]:
+    """α + e_axis for every α."""
+    return tuple(tuple(m + (j == axis) for j, m in enumerate(alpha)) for alpha in alphas)
+
+
 class Backend(Protocol):
     """A module with these functions; `diffhash.ops.grid` makes them differentiable.
 

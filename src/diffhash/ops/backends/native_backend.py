@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffhash.native import REAL, compiled
+from diffhash.native import C_NAMES, C_TYPES, call, compiled, n_threads
 from diffhash.ops.backends import torch_backend
 from diffhash.ops.backends.backend import MultiIndex
 from diffhash.ops.layout import GridLayout
@@ -21,9 +21,6 @@ _FLOOR = {torch.float32: "__builtin_floorf", torch.float64: "__builtin_floor"}
 # As in the C source.
 _MAX_ORDERS = 16
 _MAX_FEATURES = 64
-_C_TYPES = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
-# Below so many weights a second thread costs more than it gives.
-_WEIGHTS_PER_THREAD = 2**15
 # With more vertices than this, reading rows and weights takes longer than computing them.
 _PLANNED_TAPS = 16
 _Points = Tensor | tuple[Tensor, Tensor]  # x, or a plan's rows and weights
@@ -89,8 +86,7 @@ def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: t
     rows = torch.empty(*shape, layout.n_taps, dtype=torch.int32)
     weights = torch.empty(*shape, len(alphas), layout.n_taps, dtype=dtype)
     problem = _problem(len(x), 1, 1, layout, alphas, x.dtype)
-    arrays = (x.contiguous(), rows, weights)  # alive until the call returns
-    _library(layout, dtype, x.dtype).plan(ctypes.byref(problem), *map(_pointer, arrays))
+    call(_library(layout, dtype, x.dtype).plan, problem, x.contiguous(), rows, weights)
     return Plan(x, layout, alphas, (rows, weights))
 
 
@@ -120,7 +116,7 @@ class _Problem(ctypes.Structure):
 def _level_type(dtype: torch.dtype) -> type[ctypes.Structure]:
     class Level(ctypes.Structure):
         _fields_ = [
-            *((name, _C_TYPES[dtype]) for name in ("scale", "shift", "max_cell")),
+            *((name, C_TYPES[dtype]) for name in ("scale", "shift", "max_cell")),
             *((name, ctypes.c_int64) for name in ("first_vertex", "resolution", "n_rows")),
             *((name, ctypes.c_int64) for name in ("first_row", "hashed", "wraps")),
         ]
@@ -158,8 +154,8 @@ def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dty
 def _library(layout: GridLayout, dtype: torch.dtype, x_dtype: torch.dtype) -> ctypes.CDLL:
     return compiled(
         _SOURCE,
-        REAL=REAL[dtype],
-        COORD=REAL[x_dtype],
+        REAL=C_NAMES[dtype],
+        COORD=C_NAMES[x_dtype],
         FLOOR=_FLOOR[x_dtype],
         DIM=layout.n_input_dims,
         TAPS=layout.interpolation.taps,
@@ -209,9 +205,8 @@ def _call(
         x, (rows, weights) = None, points
         x_dtype = source.dtype  # no stencil is computed: any will do
     problem = _problem(n_points, len(source), n_features, layout, alphas, x_dtype)
-    arrays = (x, rows, weights, source.contiguous(), result)  # alive until the call returns
-    library = _library(layout, source.dtype, x_dtype)
-    if getattr(library, name)(ctypes.byref(problem), *map(_pointer, arrays)):
+    kernel = getattr(_library(layout, source.dtype, x_dtype), name)
+    if call(kernel, problem, x, rows, weights, source.contiguous(), result):
         raise MemoryError(f"{name} of {n_points} points")
 
 
@@ -233,13 +228,9 @@ def _problem(
         n_features,
         tables.n_orders,
         len(alphas),
-        max(1, min(torch.get_num_threads(), n_weights // _WEIGHTS_PER_THREAD)),
+        n_threads(n_weights),
         ctypes.addressof(tables.levels),
         tables.coefficients.data_ptr(),
         tables.factors.data_ptr(),
         tables.alphas.data_ptr(),
     )
-
-
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

@@ -143,6 +143,41 @@ void plan(const Problem *p, const COORD *x, uint32_t *rows, REAL *weights) {
         }
 }
 
+/* Where a thread finds a stencil: in a plan, or computed from x (then not NULL) into its own room. */
+typedef struct {
+    const COORD *x;
+    const uint32_t *rows;
+    const REAL *weights;
+    uint32_t *own_rows;
+    REAL *own_weights;
+} Source;
+
+/* Returns whether there was room. */
+static int open_source(Source *s, const Problem *p) {
+    s->own_rows = s->x ? malloc(VERTICES * sizeof(uint32_t)) : NULL;
+    s->own_weights = s->x ? malloc(p->n_alphas * VERTICES * sizeof(REAL)) : NULL;
+    return !s->x || (s->own_rows && s->own_weights);
+}
+
+static void close_source(Source *s) {
+    free(s->own_rows);
+    free(s->own_weights);
+}
+
+static inline void find_stencil(
+    const Source *s, const Problem *p, int64_t i, int64_t l, const uint32_t **rows,
+    const REAL **weights) {
+    if (s->x) {
+        stencil(p, l, s->x + i * DIM, s->own_rows, s->own_weights);
+        *rows = s->own_rows;
+        *weights = s->own_weights;
+    } else {
+        const int64_t at = (i * p->n_levels + l) * VERTICES;
+        *rows = s->rows + at;
+        *weights = s->weights + at * p->n_alphas;
+    }
+}
+
 /* Table [R, n_rows, F] -> y [R, A, N, L F], at x [N, DIM] or, if that is NULL, at a plan's points.
  * Returns 0, or 1 without memory.
  */
@@ -153,28 +188,23 @@ int gather(
     int failed = 0;
 #pragma omp parallel num_threads(p->n_threads) if (p->n_threads > 1)
     {
-        uint32_t *own_rows = x ? malloc(VERTICES * sizeof(uint32_t)) : NULL;
-        REAL *own_weights = x ? malloc(A * VERTICES * sizeof(REAL)) : NULL;
-        if (x && !(own_rows && own_weights)) failed = 1;
+        Source source = {x, rows, weights, NULL, NULL};
+        if (!open_source(&source, p)) failed = 1;
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < N; i++) {
-            if (failed) continue;
-            for (int64_t l = 0; l < L; l++) {
-                const int64_t at = (i * L + l) * VERTICES;
-                const uint32_t *r = x ? own_rows : rows + at;
-                const REAL *w = x ? own_weights : weights + at * A;
-                if (x) stencil(p, l, x + i * DIM, own_rows, own_weights);
-                for (int64_t replica = 0; replica < p->n_replicas; replica++)
+        for (int64_t i = 0; i < N; i++)
+            for (int64_t l = 0; l < L && !failed; l++) {
+                const uint32_t *k;
+                const REAL *w;
+                find_stencil(&source, p, i, l, &k, &w);
+                for (int64_t r = 0; r < p->n_replicas; r++)
                     for (int64_t a = 0; a < A; a++) {
-                        REAL *to = y + (((replica * A + a) * N + i) * L + l) * F;
-#define CALL(n) gather_one(table + replica * p->n_rows * F, r, w + a * VERTICES, to, n)
+                        REAL *to = y + (((r * A + a) * N + i) * L + l) * F;
+#define CALL(n) gather_one(table + r * p->n_rows * F, k, w + a * VERTICES, to, n)
                         WITH_FEATURES(CALL)
 #undef CALL
                     }
             }
-        }
-        free(own_rows);
-        free(own_weights);
+        close_source(&source);
     }
     return failed;
 }
@@ -187,28 +217,25 @@ int scatter(
     int failed = 0;
 #pragma omp parallel num_threads(p->n_threads) if (p->n_threads > 1)
     {
-        uint32_t *own_rows = x ? malloc(VERTICES * sizeof(uint32_t)) : NULL;
-        REAL *own_weights = x ? malloc(A * VERTICES * sizeof(REAL)) : NULL;
-        if (x && !(own_rows && own_weights)) failed = 1;
+        Source source = {x, rows, weights, NULL, NULL};
+        if (!open_source(&source, p)) failed = 1;
 #pragma omp for schedule(static)
         for (int64_t part = 0; part < p->n_threads; part++) {
             const int64_t first = part * L / p->n_threads, end = (part + 1) * L / p->n_threads;
-            for (int64_t i = 0; i < N && !failed; i++)
-                for (int64_t l = first; l < end; l++) {
-                    const int64_t at = (i * L + l) * VERTICES;
-                    const uint32_t *r = x ? own_rows : rows + at;
-                    const REAL *w = x ? own_weights : weights + at * A;
-                    if (x) stencil(p, l, x + i * DIM, own_rows, own_weights);
-                    for (int64_t replica = 0; replica < p->n_replicas; replica++) {
-                        const REAL *from = g + ((replica * A * N + i) * L + l) * F;
-#define CALL(n) scatter_one(table + replica * p->n_rows * F, r, w, from, N * L * F, A, n)
+            for (int64_t i = 0; i < N; i++)
+                for (int64_t l = first; l < end && !failed; l++) {
+                    const uint32_t *k;
+                    const REAL *w;
+                    find_stencil(&source, p, i, l, &k, &w);
+                    for (int64_t r = 0; r < p->n_replicas; r++) {
+                        const REAL *from = g + ((r * A * N + i) * L + l) * F;
+#define CALL(n) scatter_one(table + r * p->n_rows * F, k, w, from, N * L * F, A, n)
                         WITH_FEATURES(CALL)
 #undef CALL
                     }
                 }
         }
-        free(own_rows);
-        free(own_weights);
+        close_source(&source);
     }
     return failed;
 }

@@ -37,15 +37,16 @@ def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -
 
 def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
     """See `Backend.gather`."""
-    blocks = []
-    for block in _blocks(x, layout, len(alphas)):
-        if x.device.type == "cpu":
+    points = _blocks(x, layout, len(alphas))
+    if x.device.type != "cpu":
+        blocks = [differentiable_gather(block, table, layout, alphas) for block in points]
+    else:
+        blocks = []
+        folded = fold(table)
+        for block in points:
             rows, weights = _stencil(block, layout, alphas)
-            folded = fold(table)
             y = torch.stack([m @ folded for m in _matrices(rows, weights, layout)])
             blocks.append(unfold(y, len(layout.levels), len(table)))
-        else:
-            blocks.append(differentiable_gather(block, table, layout, alphas))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
 
 

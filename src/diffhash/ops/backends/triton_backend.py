@@ -20,6 +20,7 @@ import torch
 import triton
 from torch import Tensor
 
+from diffhash.ops.backends import torch_backend
 from diffhash.ops.backends.backend import MultiIndex
 from diffhash.ops.backends.triton_kernels import (
     gather_kernel,
@@ -48,8 +49,7 @@ def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -
             f"interpolation={layout.interpolation.name!r} is not a product over the axes, which "
             "backend='triton' needs; use backend='torch'"
         )
-    if dtype != torch.float32 and dtype != torch.float64:
-        raise ValueError(f"dtype={dtype}: allowed are torch.float32 and torch.float64")
+    torch_backend.check(layout, dtype, device)
     if device is not None and device.type != "cuda" and not _INTERPRETED:
         raise ValueError(
             f"device={str(device)!r}: backend='triton' needs a CUDA device; use backend='torch' "
