@@ -80,7 +80,8 @@ def train(
     """``train(*overrides)``: run a tiny config; into ``tmp_path/run`` unless told otherwise."""
 
     def make(*overrides: str) -> tuple[Path, RunRecord]:
-        return run(tiny_config(f"run_dir={tmp_path}/run", *overrides))
+        [result] = run(tiny_config(f"run_dir={tmp_path}/run", *overrides))
+        return result
 
     return make
 

@@ -157,6 +157,6 @@ def test_a_records_own_config_runs_again(
     cfg = OmegaConf.load(directory / "config.yaml")
     assert isinstance(cfg, DictConfig)
     cfg.run_dir = str(tmp_path / "again")
-    _, second = run(cfg)
+    [(_, second)] = run(cfg)
     assert second.config_hash == first.config_hash
     assert second.loss == first.loss

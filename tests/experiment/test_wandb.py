@@ -52,7 +52,7 @@ def config(*overrides: str) -> DictConfig:
 def logged_run(*overrides: str) -> tuple[Path, RunRecord, str]:
     stderr = StringIO()
     with redirect_stderr(stderr):
-        directory, record = run(config(*overrides))
+        [(directory, record)] = run(config(*overrides))
     return directory, record, stderr.getvalue()
 
 

@@ -28,7 +28,7 @@ def test_the_default_is_the_papers_backbone() -> None:
 def test_an_mlp_alternates_linear_maps_and_tanh() -> None:
     torch.manual_seed(0)
     net = MLP(2, width=3, depth=2, dtype=torch.float64)
-    w1, b1, w2, b2, w3, b3 = net.parameters()
+    (w1, b1), (w2, b2), (w3, b3) = net.layers
     x = torch.rand(4, 2, dtype=torch.float64)
     expected = ((x @ w1.T + b1).tanh() @ w2.T + b2).tanh() @ w3.T + b3
     torch.testing.assert_close(net(x), expected, rtol=1e-14, atol=1e-14)
@@ -37,7 +37,7 @@ def test_an_mlp_alternates_linear_maps_and_tanh() -> None:
 def test_a_siren_alternates_linear_maps_and_sines() -> None:
     torch.manual_seed(0)
     net = SIREN(2, width=3, depth=2, omega_0=7.0, dtype=torch.float64)
-    w1, b1, w2, b2, w3, b3 = net.parameters()
+    (w1, b1), (w2, b2), (w3, b3) = net.layers
     x = torch.rand(4, 2, dtype=torch.float64)
     hidden = (7 * (x @ w1.T + b1)).sin()
     expected = (7 * (hidden @ w2.T + b2)).sin() @ w3.T + b3
@@ -46,7 +46,9 @@ def test_a_siren_alternates_linear_maps_and_sines() -> None:
 
 def test_sirens_weights_have_the_papers_bounds() -> None:
     torch.manual_seed(0)
-    first, hidden, last = list(SIREN(16, width=256, depth=2, omega_0=30.0).parameters())[::2]
+    first, hidden, last = (
+        weight for weight, _ in SIREN(16, width=256, depth=2, omega_0=30.0).layers
+    )
     for weight, bound in ((first, 1 / 16), (hidden, (6 / 256) ** 0.5 / 30)):
         assert 0.99 * bound < weight.abs().max() <= bound
     assert last.abs().max() <= (6 / 256) ** 0.5 / 30
@@ -54,11 +56,11 @@ def test_sirens_weights_have_the_papers_bounds() -> None:
 
 def test_xavier_weights_are_glorot_uniform_and_biases_zero() -> None:
     torch.manual_seed(0)
-    weight, bias, *_ = MLP(50, width=100, depth=1, init="xavier").parameters()
+    (weight, bias), *_ = MLP(50, width=100, depth=1, init="xavier").layers
     bound = (6 / 150) ** 0.5
     assert 0.99 * bound < weight.abs().max() <= bound
     assert (bias == 0).all()
-    assert (list(MLP(50, depth=1).parameters())[1] != 0).any()
+    assert (MLP(50, depth=1).layers[0][1] != 0).any()
 
 
 @NETWORKS

@@ -78,15 +78,16 @@ def make_training() -> Callable[..., FieldTraining]:
 
 @pytest.fixture
 def fit() -> Callable[..., L.Trainer]:
-    """``fit(training, callbacks=(), ckpt_path=None)``: train to the end, on the CPU."""
+    """``fit(training, callbacks=(), ckpt_path=None)``: train to the end, on the CPU unless told."""
 
     def run(
         training: FieldTraining,
         callbacks: Iterable[Callback] = (),
         ckpt_path: Path | None = None,
+        accelerator: str = "cpu",
     ) -> L.Trainer:
         trainer = L.Trainer(
-            accelerator="cpu",
+            accelerator=accelerator,
             max_epochs=-1,
             callbacks=list(callbacks),
             logger=False,

@@ -43,9 +43,9 @@ def test_a_signal_ends_training_after_the_epoch(
     with GracefulStop(training) as stop:
         fit(training, [stop])
     assert training.epochs_done == 13
-    assert training.history[-1]["epoch"] == 13
-    assert training.outcome is not None
-    assert training.diverged_epoch is None
+    assert training.replicas[0].history[-1]["epoch"] == 13
+    assert training.replicas[0].outcome is not None
+    assert training.replicas[0].diverged_epoch is None
     assert "stopping after this epoch" in capsys.readouterr().err
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
@@ -73,7 +73,7 @@ def test_a_second_interrupt_ends_it_at_once(
     with pytest.raises(SystemExit) as caught, GracefulStop(training) as stop:
         fit(training, [stop])
     assert caught.value.code == 130
-    assert training.outcome is None
+    assert training.replicas[0].outcome is None
     assert "nothing is recorded" in capsys.readouterr().err
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
@@ -84,7 +84,7 @@ def test_other_signals_besides_do_not_hurry_it(make_training: MakeTraining, fit:
     with GracefulStop(training) as stop:
         fit(training, [stop])
     assert training.epochs_done == 2  # ten steps an epoch
-    assert training.outcome is not None
+    assert training.replicas[0].outcome is not None
 
 
 def test_progress_lines(

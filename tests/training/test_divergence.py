@@ -52,29 +52,30 @@ def test_the_epoch_is_the_one_whose_loss_was_not_finite(
     training = make_training(epochs=50, chunk=chunk)
     fail_at(training, 5, value)
     fit(training)
-    assert training.diverged_epoch == 5
+    assert training.replicas[0].diverged_epoch == 5
     assert training.epochs_done == 5
-    assert training.history[-1]["epoch"] == 5
-    assert training.outcome is not None
+    assert training.replicas[0].history[-1]["epoch"] == 5
+    assert training.replicas[0].outcome is not None
 
 
 def test_in_minibatches(make_training: MakeTraining, fit: Callable) -> None:
     training = make_training(epochs=50, batch_size=4)  # three steps an epoch
     fail_at(training, 8, float("nan"))
     fit(training)
-    assert training.diverged_epoch == 3
+    assert training.replicas[0].diverged_epoch == 3
 
 
 def test_a_source_that_is_not_a_number(make_training: MakeTraining, fit: Callable) -> None:
     training = make_training(problem=NaNSource(), epochs=50)
     fit(training)
-    assert training.diverged_epoch == 1
+    assert training.replicas[0].diverged_epoch == 1
 
 
 def test_a_rate_beyond_all_bounds(make_training: MakeTraining, fit: Callable) -> None:
     training = make_training(learning_rate=1e30, epochs=50)
     fit(training)
-    assert training.diverged_epoch == 2  # the loss of epoch 1 was that of the initial field
+    # The loss of epoch 1 was that of the initial field.
+    assert training.replicas[0].diverged_epoch == 2
 
 
 @pytest.mark.parametrize("rate", [1e39, 1e30], ids=["parameters", "loss"])
@@ -83,7 +84,7 @@ def test_the_very_last_step_overflows(
 ) -> None:
     training = make_training(learning_rate=rate, epochs=1)
     fit(training)
-    assert training.diverged_epoch == 1
+    assert training.replicas[0].diverged_epoch == 1
 
 
 def test_an_exact_solution_that_is_not_finite_is_no_divergence(
@@ -91,5 +92,5 @@ def test_an_exact_solution_that_is_not_finite_is_no_divergence(
 ) -> None:
     training = make_training(problem=NaNSolution(), epochs=4, chunk=2)
     fit(training)
-    assert training.diverged_epoch is None
+    assert training.replicas[0].diverged_epoch is None
     assert training.epochs_done == 4

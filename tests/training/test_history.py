@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import pi
+from math import isnan, pi
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,11 +52,11 @@ def test_one_row_an_evaluation(make_training: MakeTraining, fit: Callable) -> No
     training = make_training(epochs=10, chunk=4)
     fit(training)
     names = ["epoch", "seconds", "loss", "mse_u", "mse_ux", "mse_uxx"]
-    assert [list(row) for row in training.history] == [names] * 3
-    assert [row["epoch"] for row in training.history] == [4, 8, 10]
-    assert training.outcome is not None
-    last = training.history[-1]
-    metrics = training.outcome.metrics
+    assert [list(row) for row in training.replicas[0].history] == [names] * 3
+    assert [row["epoch"] for row in training.replicas[0].history] == [4, 8, 10]
+    assert training.replicas[0].outcome is not None
+    last = training.replicas[0].history[-1]
+    metrics = training.replicas[0].outcome.metrics
     assert [last[n] for n in names[3:]] == [metrics.mse_u, metrics.mse_ux, metrics.mse_uxx]
     assert training.epochs_done == 10
 
@@ -76,10 +76,10 @@ def test_errors_of_the_papers_problem(make_training: MakeTraining, fit: Callable
     v_x = g1 * s + g * a * c + b * (b * x).cos()
     v_xx = g2 * s + 2 * g1 * a * c - g * a**2 * s - b**2 * (b * x).sin()
     expected = [(p - q).square().mean().item() for p, q in ((u, v), (u_x, v_x), (u_xx, v_xx))]
-    assert training.outcome is not None
-    metrics = training.outcome.metrics
+    assert training.replicas[0].outcome is not None
+    metrics = training.replicas[0].outcome.metrics
     assert [metrics.mse_u, metrics.mse_ux, metrics.mse_uxx] == pytest.approx(expected, rel=1e-10)
-    predicted = training.outcome.predictions[:, :, 0]
+    predicted = training.replicas[0].outcome.predictions[:, :, 0]
     torch.testing.assert_close(predicted, torch.stack([u, u_x, u_xx])[:, :, 0].detach())
 
 
@@ -95,8 +95,8 @@ def test_errors_of_two_axes_are_their_mean(make_training: MakeTraining, fit: Cal
     error = training.field(x) - y.sin() * z.cos()
     first = gradient(error, x)
     second = torch.stack([gradient(first[:, j], x)[:, j] for j in (0, 1)])
-    assert training.outcome is not None
-    metrics = training.outcome.metrics
+    assert training.replicas[0].outcome is not None
+    metrics = training.replicas[0].outcome.metrics
     assert metrics.mse_u == pytest.approx(error.square().mean().item(), rel=1e-10)
     assert metrics.mse_ux == pytest.approx(first.square().mean().item(), rel=1e-10)
     assert metrics.mse_uxx == pytest.approx(second.square().mean().item(), rel=1e-10)
@@ -111,11 +111,12 @@ def test_errors_are_not_taken_at_training_points(make_training: MakeTraining) ->
 def test_without_a_solution_there_are_no_errors(make_training: MakeTraining, fit: Callable) -> None:
     training = make_training(problem=NoSolution(), n_labels=0, epochs=4, chunk=2)
     fit(training)
-    assert training.diverged_epoch is None
+    [replica] = training.replicas
+    assert replica.diverged_epoch is None
     assert training.epochs_done == 4
-    assert training.outcome is not None
-    assert training.outcome.metrics.mse_u != training.outcome.metrics.mse_u  # NaN
-    assert training.outcome.loss == pytest.approx(training.history[-1]["loss"], rel=0.5)
+    assert replica.outcome is not None
+    assert isnan(replica.outcome.metrics.mse_u)
+    assert replica.outcome.loss == pytest.approx(replica.history[-1]["loss"], rel=0.5)
 
 
 def test_seconds_of_steps_and_of_evaluations_are_apart(
@@ -140,6 +141,6 @@ def test_seconds_of_steps_and_of_evaluations_are_apart(
     monkeypatch.setattr(training.field, "plan", passing(10_000, training.field.plan))
     fit(training)
     assert training.train_seconds == 10
-    assert [row["seconds"] for row in training.history] == [4, 8, 10]
+    assert [row["seconds"] for row in training.replicas[0].history] == [4, 8, 10]
     assert training.evaluation_seconds == 3 * 100 + 1 + 100  # at last the loss of everything
     assert training.warmup_seconds == 3 * 10_000  # labels, residual, evaluation

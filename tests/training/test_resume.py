@@ -22,7 +22,8 @@ def parameters(training: FieldTraining) -> Tensor:
 
 
 def without_seconds(training: FieldTraining) -> list[dict[str, float]]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in training.history]
+    [replica] = training.replicas
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in replica.history]
 
 
 def stop_after(training: FieldTraining, epochs: int) -> None:
@@ -68,15 +69,15 @@ def test_resuming_is_exact(
     stop_after(first, stopped_at)
     trainer = fit(first)
     assert first.epochs_done == stopped_at
-    assert first.outcome is not None
+    assert first.replicas[0].outcome is not None
     trainer.save_checkpoint(tmp_path / "checkpoint.ckpt")
 
     second = make_training(encoder, field_seed=7, **settings)
     fit(second, ckpt_path=tmp_path / "checkpoint.ckpt")
     assert second.epochs_done == 9
     assert torch.equal(parameters(second), parameters(whole))
-    assert second.outcome is not None and whole.outcome is not None
-    assert second.outcome.loss == whole.outcome.loss
+    assert second.replicas[0].outcome is not None and whole.replicas[0].outcome is not None
+    assert second.replicas[0].outcome.loss == whole.replicas[0].outcome.loss
     # Where it was stopped there is a row of its own, beside those of the whole run.
     rows = [row for row in without_seconds(second) if row["epoch"] != 5]
     assert [row["epoch"] for row in without_seconds(second)] == [
@@ -92,8 +93,8 @@ def test_seconds_add_up(make_training: MakeTraining, fit: Callable, tmp_path: Pa
     fit(first).save_checkpoint(tmp_path / "checkpoint.ckpt")
     second = make_training(epochs=8, chunk=2)
     fit(second, ckpt_path=tmp_path / "checkpoint.ckpt")
-    seconds = [row["seconds"] for row in second.history]
-    assert seconds[:2] == [row["seconds"] for row in first.history]
+    seconds = [row["seconds"] for row in second.replicas[0].history]
+    assert seconds[:2] == [row["seconds"] for row in first.replicas[0].history]
     assert seconds == sorted(seconds)
     assert second.train_seconds == seconds[-1] > first.train_seconds
 

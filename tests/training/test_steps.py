@@ -64,9 +64,10 @@ def test_full_batch_is_a_bare_loop(
         rates = [rate * (1 + math.cos(math.pi * e / epochs)) / 2 for e in range(epochs)]
     losses = by_hand(reference, task, rates)
     assert torch.equal(parameters(training), parameters(reference))
-    assert [row["loss"] for row in training.history] == [losses[1], losses[3], losses[5]]
-    assert training.outcome is not None
-    assert training.outcome.loss == losses[6]
+    [replica] = training.replicas
+    assert [row["loss"] for row in replica.history] == [losses[1], losses[3], losses[5]]
+    assert replica.outcome is not None
+    assert replica.outcome.loss == losses[6]
     assert losses[6] < losses[0]
 
 
@@ -77,15 +78,15 @@ def test_chunk_changes_nothing(
     runs = [make_training(chunk=c, batch_size=batch_size, epochs=7) for c in (1, 3, 100)]
     for training in runs:
         fit(training)
-    assert [[row["epoch"] for row in t.history] for t in runs] == [
+    assert [[row["epoch"] for row in t.replicas[0].history] for t in runs] == [
         [1, 2, 3, 4, 5, 6, 7],
         [3, 6, 7],
         [7],
     ]
     for training in runs[1:]:
         assert torch.equal(parameters(training), parameters(runs[0]))
-        assert training.outcome is not None and runs[0].outcome is not None
-        assert training.outcome.metrics == runs[0].outcome.metrics
+        assert training.replicas[0].outcome is not None and runs[0].replicas[0].outcome is not None
+        assert training.replicas[0].outcome.metrics == runs[0].replicas[0].outcome.metrics
 
 
 def test_seed_decides(make_training: MakeTraining, fit: Callable) -> None:
@@ -140,7 +141,7 @@ def test_minibatches_of_a_term_with_few_points(
     assert [len(rows[0]) >= 1 for rows in steps] == [True] * 10
     assert set(torch.cat([rows[0] for rows in steps]).tolist()) == {0, 1, 2}
     assert sorted(torch.cat([rows[1] for rows in steps]).tolist()) == list(range(10))
-    assert training.diverged_epoch is None
+    assert training.replicas[0].diverged_epoch is None
 
 
 def test_one_batch_of_everything_is_the_full_batch(
@@ -167,10 +168,14 @@ def test_taylor_and_autograd_train_alike(
     exact = dtype == torch.float64
     tolerance = {"rtol": 1e-11, "atol": 1e-12} if exact else {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(parameters(taylor), parameters(autograd), **tolerance)
-    assert taylor.outcome is not None and autograd.outcome is not None
+    assert taylor.replicas[0].outcome is not None and autograd.replicas[0].outcome is not None
     relative = 1e-10 if exact else 1e-4
-    assert taylor.outcome.loss == pytest.approx(autograd.outcome.loss, rel=relative)
-    assert taylor.history[-1]["mse_u"] == pytest.approx(autograd.history[-1]["mse_u"], rel=relative)
+    assert taylor.replicas[0].outcome.loss == pytest.approx(
+        autograd.replicas[0].outcome.loss, rel=relative
+    )
+    assert taylor.replicas[0].history[-1]["mse_u"] == pytest.approx(
+        autograd.replicas[0].history[-1]["mse_u"], rel=relative
+    )
 
 
 def test_float64_is_float64_throughout(make_training: MakeTraining, fit: Callable) -> None:
@@ -178,8 +183,8 @@ def test_float64_is_float64_throughout(make_training: MakeTraining, fit: Callabl
     fit(training)
     assert {p.dtype for p in training.field.parameters()} == {torch.float64}
     # A float32 loss would be a multiple of a float32's last place.
-    assert training.outcome is not None
-    loss = training.outcome.loss
+    assert training.replicas[0].outcome is not None
+    loss = training.replicas[0].outcome.loss
     assert torch.tensor(loss, dtype=torch.float32).double().item() != loss
 
 

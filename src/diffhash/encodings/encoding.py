@@ -19,10 +19,16 @@ class Plan(Protocol):
 
 
 class Encoding(nn.Module, ABC):
-    """A map ``[N, n_input_dims] → [N, n_output_dims]`` of coordinates in [0, 1]."""
+    """A map ``[N, n_input_dims] → [N, n_output_dims]`` of coordinates in [0, 1].
+
+    Attributes:
+        takes_replicas: whether it also works with a leading axis R in its parameters and buffers
+            (`diffhash.networks.stack_fields`), which then leads its outputs, too.
+    """
 
     n_input_dims: int
     n_output_dims: int
+    takes_replicas = False
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class FourierFeatures(Encoding):
     """
 
     frequencies: Tensor
+    takes_replicas = True
 
     def __init__(
         self,
@@ -48,21 +49,21 @@ class FourierFeatures(Encoding):
 
     def forward(self, x: Tensor) -> Tensor:
         check_points(x, self.n_input_dims)
-        phase = x.to(self.frequencies.dtype) @ self.frequencies.T
-        return torch.cat([phase.cos(), phase.sin()], dim=1)
+        phase = x.to(self.frequencies.dtype) @ self.frequencies.mT
+        return torch.cat([phase.cos(), phase.sin()], dim=-1)
 
     def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
         value = self(x)
-        cos, sin = value.chunk(2, dim=1)
+        cos, sin = value.chunk(2, dim=-1)
         rows = [value]
         for alpha in jet_indices(orders)[1:]:
             axis, order = next((j, m) for j, m in enumerate(alpha) if m)
-            k = self.frequencies[:, axis]
+            k = self.frequencies[..., None, :, axis]
             if order == 1:
-                rows.append(torch.cat([-k * sin, k * cos], dim=1))
+                rows.append(torch.cat([-k * sin, k * cos], dim=-1))
             else:
-                rows.append(torch.cat([k, k]) ** 2 * -value)
-        return Jet(torch.stack(rows), orders)
+                rows.append(torch.cat([k, k], dim=-1) ** 2 * -value)
+        return Jet(torch.stack(rows, dim=-3), orders)
 
     def _plan(self, x: Tensor, orders: tuple[int, ...]) -> ConstantPlan:
         return ConstantPlan(self._jet(x, orders))

@@ -73,6 +73,8 @@ class GridEncoding(Encoding):
         RuntimeError: ``backend="native"`` without a C compiler.
     """
 
+    takes_replicas = True
+
     def __init__(
         self,
         n_input_dims: int,

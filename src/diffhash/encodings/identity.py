@@ -12,6 +12,8 @@ from diffhash.ops.jet import Jet, jet_indices
 class Identity(Encoding):
     """y(x) = x. ``n_output_dims = n_input_dims``."""
 
+    takes_replicas = True
+
     def __init__(self, n_input_dims: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.n_input_dims = self.n_output_dims = n_input_dims

@@ -19,19 +19,21 @@ from diffhash.encodings import Encoding, GridEncoding
 from diffhash.experiment.checks import (
     ConfigError,
     check_checkpoint,
+    check_devices,
     check_memory,
-    check_seed,
+    check_seeds,
     checked,
     choose_accelerator,
     set_threads,
 )
-from diffhash.networks import Field, Network
+from diffhash.networks import Field, Network, stack_fields
 from diffhash.ops.backends import load_backend
 from diffhash.problems import Problem
-from diffhash.training import Evaluation, FieldTraining
+from diffhash.training import Evaluation, Execution, FieldTraining
 
 # Settings that say where things go, not what is computed.
 _NOT_IN_HASH = ("logger", "name", "runs_dir", "run_dir", "ckpt_path")
+_EPOCHS_FOR_A_GRAPH = 200  # with fewer, capturing it costs more than it saves
 _NO_MEMORY = "needs more memory than there is"
 
 
@@ -55,11 +57,11 @@ def build(cfg: DictConfig) -> Setup:
     cfg = checked(cfg)
     accelerator = choose_accelerator(cfg.trainer.accelerator.value)
     set_threads(cfg.trainer.num_threads)
-    check_seed(cfg.seed)
-    torch.manual_seed(cfg.seed)
+    check_seeds(cfg.seed, cfg.seeds)
+    check_devices(cfg.trainer.devices, accelerator)
     problem = _instantiate(cfg.problem, "problem")
     task = _instantiate(cfg.task, "task", problem=problem)
-    field = _build_field(cfg, problem, accelerator)
+    field = _build_fields(cfg, problem, accelerator)
     grid_backend = _grid_backend(field.encoding, accelerator)
     n_points = cfg.trainer.evaluation_points
     try:
@@ -74,6 +76,7 @@ def build(cfg: DictConfig) -> Setup:
             batch_size=cfg.trainer.batch_size,
             schedule=cfg.trainer.schedule.value,
             derivatives=cfg.trainer.derivatives.value,
+            execution=_execution(cfg.trainer, accelerator, grid_backend),
             seed=cfg.seed,
             origin=_origin(cfg),
         )
@@ -101,7 +104,34 @@ def config_hash(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
+def seed_configs(cfg: DictConfig) -> list[DictConfig]:
+    """For each of its seeds, the config that would train it alone."""
+    if cfg.seeds is None:
+        return [cfg]
+    configs = []
+    for seed in cfg.seeds:
+        own: dict[str, Any] = {"seed": seed, "seeds": None}
+        if cfg.run_dir is not None:
+            own["run_dir"] = f"{cfg.run_dir}/seed{seed}"
+        configs.append(OmegaConf.merge(cfg, own))
+    return configs
+
+
+def _build_fields(cfg: DictConfig, problem: Problem, accelerator: str) -> Field:
+    """The field, or one that stacks those of all seeds."""
+    if cfg.seeds is None:
+        return _build_field(cfg, problem, accelerator)
+    fields = [_build_field(own, problem, accelerator) for own in seed_configs(cfg)]
+    try:
+        stack = stack_fields(fields)
+    except ValueError as error:
+        raise ConfigError(f"seeds={list(cfg.seeds)}: {error}") from error
+    check_memory([stack], accelerator)
+    return stack
+
+
 def _build_field(cfg: DictConfig, problem: Problem, accelerator: str) -> Field:
+    torch.manual_seed(cfg.seed)
     encoding, network = cfg.encoder.encoding, cfg.encoder.network
     if _is_own(encoding) and _is_own(network):
         # Shapes alone first: a table that is too large must not be allocated. Other people's
@@ -157,6 +187,27 @@ def _grid_backend(encoding: Encoding, accelerator: str) -> str | None:
     except ValueError as error:
         raise ConfigError(f"encoder.encoding: {error}") from error
     return name
+
+
+def _execution(trainer: DictConfig, accelerator: str, grid_backend: str | None) -> Execution:
+    """What ``trainer.execution`` asks for; for auto, what pays here.
+
+    On a CPU the grid and the network are C kernels, and a compiler finds little to fuse around
+    them. On a GPU a step this small is mostly waiting between kernels, which a graph takes out.
+    """
+    choice: Execution = trainer.execution.value
+    graph_can = accelerator == "gpu" and grid_backend != "tcnn" and trainer.devices == 1
+    if choice == "cudagraph" and not graph_can:
+        raise ConfigError(
+            "trainer.execution=cudagraph: needs one CUDA device (trainer.devices=1) and a grid "
+            f"that is not tcnn's; here it is {trainer.devices} of {accelerator}, "
+            f"grid {grid_backend}; use eager"
+        )
+    if choice != "auto":
+        return choice
+    full_batch = trainer.batch_size is None and trainer.derivatives.value == "taylor"
+    long = trainer.epochs >= _EPOCHS_FOR_A_GRAPH
+    return "cudagraph" if graph_can and full_batch and long else "eager"
 
 
 def _origin(cfg: DictConfig) -> dict[str, Any]:

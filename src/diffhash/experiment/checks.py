@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
@@ -47,10 +49,26 @@ def checked(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed that torch does not take."""
-    if not 0 <= seed <= _MAX_SEED:
-        raise ConfigError(f"seed={seed}: give 0 to {_MAX_SEED}")
+def check_seeds(seed: int, seeds: Sequence[int] | None) -> None:
+    """Refuse a seed that torch does not take, and seeds that are not different ones."""
+    for one in (seed, *(seeds or ())):
+        if not 0 <= one <= _MAX_SEED:
+            raise ConfigError(f"seed={one}: give 0 to {_MAX_SEED}")
+    if seeds is not None and (not seeds or len(set(seeds)) < len(seeds)):
+        raise ConfigError(f"seeds={list(seeds)}: give different seeds, or null for the one of seed")
+
+
+def check_devices(devices: int, accelerator: str) -> None:
+    """Refuse more devices than there are, and several where their processes cannot be started."""
+    available = max(1, torch.cuda.device_count() if accelerator == "gpu" else os.cpu_count() or 1)
+    if not 1 <= devices <= available:
+        raise ConfigError(f"trainer.devices={devices}: give 1 to {available}, what there is here")
+    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if devices > 1 and in_sweep:
+        raise ConfigError(
+            f"trainer.devices={devices}: each process runs the command line again, which a sweep "
+            "(-m) cannot have; start the runs one by one"
+        )
 
 
 def choose_accelerator(name: str) -> str:

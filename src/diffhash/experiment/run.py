@@ -9,15 +9,18 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
 import pandas as pd
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import WandbLogger
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
-from diffhash.experiment.build import Setup, build, config_hash
+from diffhash.experiment.build import Setup, build, config_hash, seed_configs
 from diffhash.experiment.checks import ConfigError, checked
 from diffhash.experiment.environment import describe_environment, keep_freed_memory, peak_memory_mb
 from diffhash.experiment.folder import (
@@ -37,13 +40,20 @@ from diffhash.results.record import (
     RunRecord,
     Status,
 )
-from diffhash.training import FieldTraining, GracefulStop, HistoryLogger, ProgressReport
+from diffhash.training import (
+    GracefulStop,
+    HistoryLogger,
+    ProgressReport,
+    Replica,
+    SharedPoints,
+    one_replica,
+)
 
 _CHUNKS_BETWEEN_CHECKPOINTS = 10
 
 
-def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[Path, RunRecord]:
-    """Train what ``cfg`` describes and write its record.
+def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunRecord]]:
+    """Train what ``cfg`` describes and write its record; with ``seeds`` one record each.
 
     Everything is written to ``<run_dir>.partial`` first; the folder takes its name when training
     has ended, and ``result.json`` makes it a record.
@@ -53,7 +63,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[Path, RunRecord
         overrides: the command line's, for the record.
 
     Returns:
-        The record and its directory.
+        Each record with its directory; none from a process that helps another one (DDP).
 
     Raises:
         ConfigError: a setting that cannot be run; nothing was trained or written.
@@ -63,70 +73,95 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[Path, RunRecord
     keep_freed_memory()
     cfg = checked(cfg)
     setup = build(cfg)
-    with run_folder(cfg) as folder, GracefulStop(setup.training) as stop:
-        try:
-            record = _train(cfg, setup, folder, stop, overrides, started)
-        except ConfigError:  # W&B's, before training
-            shutil.rmtree(folder.partial)
-            raise
-        folder.publish(record)
-    return folder.final, record
+    with GracefulStop(setup.training) as stop:
+        if rank_zero_only.rank > 0:
+            _fit(cfg, setup, Path(os.devnull), [stop])  # the first process writes
+            return []
+        with ExitStack() as stack:
+            runs = [
+                _Run(c, overrides, stack.enter_context(run_folder(c))) for c in seed_configs(cfg)
+            ]
+            try:
+                records = _train(cfg, setup, runs, stop, started)
+            except ConfigError:  # W&B's, before training
+                for one in runs:
+                    shutil.rmtree(one.folder.partial)
+                raise
+            for one, record in zip(runs, records, strict=True):
+                one.folder.publish(record)
+    return [(one.folder.final, record) for one, record in zip(runs, records, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is recorded of one seed, under the config that would train it alone."""
+
+    cfg: DictConfig
+    overrides: Sequence[str]
+    folder: RunFolder
+
+    @property
+    def title(self) -> str:
+        return f"{_name(self.cfg)} seed {self.cfg.seed}"
 
 
 def _train(
-    cfg: DictConfig,
-    setup: Setup,
-    folder: RunFolder,
-    stop: GracefulStop,
-    overrides: Sequence[str],
-    started: float,
-) -> RunRecord:
-    """Train, and write everything but the record itself."""
-    OmegaConf.save(cfg, folder.partial / CONFIG_FILE, resolve=True)
-    with wandb_loggers(cfg, _title(cfg), folder.partial, folder.final) as loggers:
-        _fit(cfg, setup, folder.partial, stop, loggers)
-        record = _record(cfg, setup, overrides, started)
-        predictions = _predictions(setup)
-        predictions.to_csv(folder.partial / PREDICTIONS_FILE, index=False)
-        pd.DataFrame(setup.training.history).to_csv(folder.partial / HISTORY_FILE, index=False)
-        figure = folder.partial / FIGURE_FILE
-        run_figure(predictions, _title(cfg)).savefig(figure, dpi=150)
-        log_final(loggers, record, figure)
-    return record
+    cfg: DictConfig, setup: Setup, runs: Sequence[_Run], stop: GracefulStop, started: float
+) -> list[RunRecord]:
+    """Train, and write everything but the records themselves."""
+    for one in runs:
+        OmegaConf.save(one.cfg, one.folder.partial / CONFIG_FILE, resolve=True)
+    with ExitStack() as stack:
+        loggers = [
+            stack.enter_context(
+                wandb_loggers(one.cfg, one.title, one.folder.partial, one.folder.final)
+            )
+            for one in runs
+        ]
+        seeds = "" if cfg.seeds is None else "s"
+        title = f"{_name(cfg)} seed{seeds} {', '.join(str(one.cfg.seed) for one in runs)}"
+        checkpoint = runs[0].folder.partial / CHECKPOINT_FILE
+        _fit(cfg, setup, checkpoint, [stop, ProgressReport(title), HistoryLogger(loggers)])
+        if cfg.seeds is not None:
+            whole = torch.load(checkpoint, weights_only=True)
+            for index, one in enumerate(runs):
+                torch.save(one_replica(whole, index), one.folder.partial / CHECKPOINT_FILE)
+        records = []
+        for one, replica, own in zip(runs, setup.training.replicas, loggers, strict=True):
+            partial = one.folder.partial
+            record = _record(one, setup, replica, started)
+            predictions = _predictions(setup, replica)
+            predictions.to_csv(partial / PREDICTIONS_FILE, index=False)
+            pd.DataFrame(replica.history).to_csv(partial / HISTORY_FILE, index=False)
+            run_figure(predictions, one.title).savefig(partial / FIGURE_FILE, dpi=150)
+            log_final(own, record, partial / FIGURE_FILE)
+            records.append(record)
+    return records
 
 
-def _fit(
-    cfg: DictConfig,
-    setup: Setup,
-    directory: Path,
-    stop: GracefulStop,
-    loggers: list[WandbLogger],
-) -> None:
+def _fit(cfg: DictConfig, setup: Setup, checkpoint: Path, callbacks: list[Callback]) -> None:
+    """Train; leave a checkpoint now and then, and at the end."""
+    regular = ModelCheckpoint(
+        dirpath=checkpoint.parent,
+        filename=checkpoint.stem,
+        every_n_epochs=_CHUNKS_BETWEEN_CHECKPOINTS,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
     trainer = L.Trainer(
         accelerator=setup.accelerator,
-        devices=1,
+        devices=cfg.trainer.devices,
+        strategy=SharedPoints() if cfg.trainer.devices > 1 else "auto",
         max_epochs=-1,  # FieldTraining stops by its own count
-        logger=loggers or False,
-        log_every_n_steps=1,
-        callbacks=[
-            ProgressReport(_title(cfg)),
-            HistoryLogger(),
-            stop,
-            ModelCheckpoint(
-                dirpath=directory,
-                filename=Path(CHECKPOINT_FILE).stem,
-                every_n_epochs=_CHUNKS_BETWEEN_CHECKPOINTS,
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            ),
-        ],
+        logger=False,  # HistoryLogger has them
+        callbacks=[*callbacks, regular],
         enable_progress_bar=False,
         enable_model_summary=False,
         inference_mode=False,
         use_distributed_sampler=False,
     )
     trainer.fit(setup.training, ckpt_path=cfg.ckpt_path, weights_only=True)
-    trainer.save_checkpoint(directory / CHECKPOINT_FILE)
+    trainer.save_checkpoint(checkpoint)
 
 
 def _silence_lightning() -> None:
@@ -140,21 +175,27 @@ def _silence_lightning() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _record(cfg: DictConfig, setup: Setup, overrides: Sequence[str], started: float) -> RunRecord:
-    training = setup.training
-    outcome = training.outcome
+def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRecord:
+    cfg, training, outcome = one.cfg, setup.training, replica.outcome
     assert outcome is not None
+    n_parameters = sum(p.numel() for p in setup.field.parameters())
+    how = {
+        "grid_backend": setup.grid_backend,
+        "execution": training.execution,
+        "devices": cfg.trainer.devices,
+        "replicas": len(training.replicas),  # which share the seconds
+    }
     return RunRecord(
-        status=_status(training),
+        status=_status(replica, training.epochs),
         experiment=cfg.name,
         encoder=cfg.encoder.name,
         preset=cfg.encoder.preset,
         task=cfg.task.name,
         problem=cfg.problem.name,
         seed=cfg.seed,
-        epochs=training.epochs_done,
+        epochs=replica.epochs_done,
         epochs_requested=training.epochs,
-        diverged_epoch=training.diverged_epoch,
+        diverged_epoch=replica.diverged_epoch,
         learning_rate=training.learning_rate,
         mse_u=outcome.metrics.mse_u,
         mse_ux=outcome.metrics.mse_ux,
@@ -164,28 +205,28 @@ def _record(cfg: DictConfig, setup: Setup, overrides: Sequence[str], started: fl
         warmup_seconds=training.warmup_seconds,
         evaluation_seconds=training.evaluation_seconds,
         wall_seconds=time.perf_counter() - started,
-        n_parameters=sum(p.numel() for p in setup.field.parameters()),
+        n_parameters=n_parameters // len(training.replicas),
         peak_memory_mb=peak_memory_mb(),
         config_hash=config_hash(cfg),
-        overrides=list(overrides),
-        environment=describe_environment(setup.accelerator) | {"grid_backend": setup.grid_backend},
+        overrides=list(one.overrides),
+        environment=describe_environment(setup.accelerator) | how,
     )
 
 
-def _status(training: FieldTraining) -> Status:
-    if training.diverged_epoch is not None:
+def _status(replica: Replica, epochs: int) -> Status:
+    if replica.diverged_epoch is not None:
         return "diverged"
-    return "completed" if training.epochs_done >= training.epochs else "interrupted"
+    return "completed" if replica.epochs_done >= epochs else "interrupted"
 
 
-def _predictions(setup: Setup) -> pd.DataFrame:
+def _predictions(setup: Setup, replica: Replica) -> pd.DataFrame:
     """u, its derivatives and the exact ones on the evaluation's points, one column each."""
     evaluation = setup.training.evaluation
-    assert setup.training.outcome is not None
+    assert replica.outcome is not None
     n_dims = setup.problem.n_dims
     axes = ["x"] if n_dims == 1 else [f"x{j}" for j in range(n_dims)]
     columns = {axis: evaluation.x[:, j].numpy() for j, axis in enumerate(axes)}
-    jets = {"": setup.training.outcome.predictions, "exact_": evaluation.exact}
+    jets = {"": replica.outcome.predictions, "exact_": evaluation.exact}
     for prefix, data in jets.items():
         if data is None:
             data = jets[""] * float("nan")
@@ -197,28 +238,31 @@ def _predictions(setup: Setup) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _title(cfg: DictConfig) -> str:
-    return f"{cfg.name or f'{cfg.encoder.name} {cfg.task.name}'} seed {cfg.seed}"
+def _name(cfg: DictConfig) -> str:
+    return cfg.name or f"{cfg.encoder.name} {cfg.task.name}"
 
 
 def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
-    """`run` for the command line: one line about the result, exit code 1 for a bad config."""
+    """`run` for the command line: one line about each record, exit code 1 for a bad config."""
     try:
-        directory, record = run(cfg, overrides)
+        results = run(cfg, overrides)
     except ConfigError as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    if record.status == "diverged":
-        outcome = f"diverged at epoch {record.diverged_epoch}"
-    else:
-        outcome = f"{record.status} after {record.epochs} epochs: " + "  ".join(
-            f"{name} {value:.2e}"
-            for name in METRICS
-            if (value := getattr(record, name)) is not None
-        )
-    print(f"{outcome}  train {record.train_seconds:.1f} s  {directory}")
-    if record.status == "interrupted":
+    for directory, record in results:
+        print(f"{_outcome(record)}  train {record.train_seconds:.1f} s  {directory}")
+    interrupted = [d for d, record in results if record.status == "interrupted"]
+    for directory in interrupted:
         print(f"resume with ckpt_path={directory}/{CHECKPOINT_FILE}", file=sys.stderr)
+    if interrupted:
         raise SystemExit(130)
+
+
+def _outcome(record: RunRecord) -> str:
+    if record.status == "diverged":
+        return f"diverged at epoch {record.diverged_epoch}"
+    return f"{record.status} after {record.epochs} epochs: " + "  ".join(
+        f"{name} {value:.2e}" for name in METRICS if (value := getattr(record, name)) is not None
+    )

@@ -34,6 +34,15 @@ class Schedule(Enum):
     cosine = "cosine"
 
 
+class Execution(Enum):
+    """How steps run (`diffhash.training.steps`); auto is cudagraph on a GPU if it pays."""
+
+    auto = "auto"
+    eager = "eager"
+    compile = "compile"
+    cudagraph = "cudagraph"
+
+
 class Accelerator(Enum):
     """Where to train."""
 
@@ -81,6 +90,7 @@ class MLPConfig:
     _target_: str = "diffhash.networks.MLP"
     width: int = MISSING
     depth: int = MISSING
+    activation: str = "tanh"
     init: str = MISSING
 
 
@@ -149,9 +159,11 @@ class TrainerConfig:
     chunk: int = MISSING
     evaluation_points: int = MISSING
     accelerator: Accelerator = MISSING
+    devices: int = MISSING
     num_threads: int | None = None
     precision: Precision = MISSING
     derivatives: Derivatives = MISSING
+    execution: Execution = MISSING
 
 
 @dataclass
@@ -181,6 +193,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = MISSING
+    seeds: list[int] | None = None
     name: str | None = None
     runs_dir: str = MISSING
     run_dir: str | None = None

@@ -150,7 +150,7 @@ def _mode() -> str:
 
 def _log_earlier_history(logger: WandbLogger, ckpt_path: str) -> None:
     checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
-    for row in checkpoint["diffhash"]["history"]:
+    for row in checkpoint["diffhash"]["replicas"][0]["history"]:
         metrics = {f"history/{name}": value for name, value in row.items() if name != "epoch"}
         logger.log_metrics(metrics, step=int(row["epoch"]))
 

@@ -41,7 +41,8 @@ def compiled(source: Path, **constants: str | int) -> ctypes.CDLL:
 
 
 def _library(command: list[str], source: Path) -> ctypes.CDLL:
-    key = "\0".join([*command, source.read_text(), _processor()])
+    sources = [source, *sorted(source.parent.glob("*.h"))]
+    key = "\0".join([*command, *(file.read_text() for file in sources), _processor()])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     library = _cache() / f"{source.stem}-{digest}.so"
     if not library.exists():

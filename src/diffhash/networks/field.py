@@ -41,6 +41,11 @@ class Field(nn.Module):
         self._low = [low for low, _ in domain]
         self._width = [high - low for low, high in domain]
 
+    @property
+    def n_replicas(self) -> int | None:
+        """R of a stack of fields (`stack_fields`), which puts R in front of every shape below."""
+        return self.network.n_replicas
+
     def forward(self, x: Tensor) -> Tensor:
         """u at ``x [N, d]``: ``[N, n_outputs]``; differentiable by autograd to any order."""
         return self.network(self.encoding(self._normalise(x)))
@@ -73,6 +78,32 @@ class Field(nn.Module):
             for alpha in jet_indices(jet.orders)
         ]
         return Jet(jet.data * jet.data.new_tensor(factors)[:, None, None], jet.orders)
+
+
+@torch.no_grad()
+def stack_fields(fields: Sequence[Field]) -> Field:
+    """R fields of one shape as one whose parameters have a leading axis R, to train together.
+
+    Args:
+        fields: as each seed alone would make it. The first becomes the stack.
+
+    Raises:
+        ValueError: an encoding that does not take replicas (`Encoding.takes_replicas`).
+    """
+    encoding = fields[0].encoding
+    if not encoding.takes_replicas:
+        raise ValueError(
+            f"{type(encoding).__name__} does not take replicas (see Encoding.takes_replicas): "
+            "train its seeds one by one"
+        )
+    modules = [list(field.modules()) for field in fields]
+    for first, *others in zip(*modules, strict=True):
+        for name, parameter in list(first.named_parameters(recurse=False)):
+            parts = [parameter, *(getattr(other, name) for other in others)]
+            setattr(first, name, nn.Parameter(torch.stack(parts)))
+        for name, buffer in list(first.named_buffers(recurse=False)):
+            setattr(first, name, torch.stack([buffer, *(getattr(o, name) for o in others)]))
+    return fields[0]
 
 
 class FieldPlan:

@@ -3,71 +3,109 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffhash.networks.activations import Activation, activate_jet, sine, tanh
+from diffhash.networks.activations import Activation, named_activation, sine
+from diffhash.networks.taylor import network_jet, split_layers
 from diffhash.ops.jet import Jet
 
-_INITS = ("torch", "xavier")
+
+def _keep(layers: list[nn.Linear]) -> None:
+    pass
+
+
+def _xavier(layers: list[nn.Linear]) -> None:
+    for layer in layers:
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+
+_INITS = {"torch": _keep, "xavier": _xavier}
 
 
 class Network(nn.Module):
-    """Linear layers with one activation between them; the base of `MLP` and `SIREN`."""
+    """Linear layers with one activation between them; the base of `MLP` and `SIREN`.
+
+    Attributes:
+        params: flat ``nn.Parameter [P]``: of each layer the weight ``[C_out, C_in]``, then the
+            bias; `layers` are views of it. ``[R, P]`` are R networks (replicas), which map
+            ``[R, N, n_inputs]``, or one ``[N, n_inputs]`` for all, to ``[R, N, n_outputs]``.
+        widths: of the layers, input and output included.
+    """
 
     def __init__(
-        self, n_inputs: int, n_outputs: int, width: int, depth: int, dtype: torch.dtype
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        width: int,
+        depth: int,
+        activation: Activation,
+        initialise: Callable[[list[nn.Linear]], None],
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
         for name, size in {"width": width, "depth": depth}.items():
             if size < 1:
                 raise ValueError(f"{name}={size}: give at least 1")
-        sizes = [n_inputs, *[width] * depth, n_outputs]
-        self.layers = nn.ModuleList(nn.Linear(a, b, dtype=dtype) for a, b in pairwise(sizes))
-        self._activation: Activation
+        self.widths = (n_inputs, *[width] * depth, n_outputs)
+        self._activation = activation
+        layers = [nn.Linear(a, b, dtype=dtype) for a, b in pairwise(self.widths)]
+        initialise(layers)
+        parts = [p.detach().flatten() for layer in layers for p in layer.parameters()]
+        self.params = nn.Parameter(torch.cat(parts))
+
+    @property
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """(weight, bias) of each layer, as differentiable views of `params`."""
+        return split_layers(self.params, self.widths)
+
+    @property
+    def n_replicas(self) -> int | None:
+        """R, or None without a replica axis."""
+        return None if self.params.ndim == 1 else len(self.params)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[N, n_inputs] → [N, n_outputs]``."""
-        *hidden, last = self._linears()
+        """``[N, n_inputs] → [N, n_outputs]``; differentiable by autograd to any order."""
+        *hidden, last = self.layers
         for layer in hidden:
-            features = self._activation.value(layer(features))
-        return last(features)
+            features = self._activation.value(_linear(features, *layer))
+        return _linear(features, *last)
 
     def jet(self, features: Jet) -> Jet:
-        """The jet of the composition, by Taylor mode; one matrix product a layer.
+        """The jet of the composition, by Taylor mode, in one pass.
 
         Differentiable once in features and parameters.
         """
-        *hidden, last = self._linears()
-        data = features.data
-        for layer in hidden:
-            data = activate_jet(
-                F.linear(data, layer.weight), layer.bias, features.orders, self._activation
-            )
-        data = F.linear(data, last.weight)
-        # The bias belongs to the value alone.
-        return Jet(torch.cat([data[:1] + last.bias, data[1:]]), features.orders)
+        orders = features.orders
+        data = network_jet(features.data, self.params, self.widths, orders, self._activation)
+        return Jet(data, orders)
 
-    def _linears(self) -> list[nn.Linear]:
-        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if weight.ndim == 2:
+        return F.linear(x, weight, bias)
+    return x @ weight.mT + bias[:, None]
 
 
 class MLP(Network):
-    """tanh network; the paper's backbone is ``width=64, depth=3``.
+    """Fully connected network; the paper's backbone is ``width=64, depth=3`` with tanh.
 
     Args:
         n_inputs: features per point.
         n_outputs: components of u.
         width: units per hidden layer.
         depth: hidden layers.
+        activation: tanh, silu, gelu or softplus.
         init: ``torch`` (`nn.Linear`'s own) or ``xavier`` (Glorot uniform weights, zero biases).
         dtype: of the parameters.
 
     Raises:
-        ValueError: a size below 1 or an unknown ``init``.
+        ValueError: a size below 1 or an unknown ``activation`` or ``init``.
     """
 
     def __init__(
@@ -76,17 +114,18 @@ class MLP(Network):
         n_outputs: int = 1,
         width: int = 64,
         depth: int = 3,
+        activation: str = "tanh",
         init: str = "torch",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(n_inputs, n_outputs, width, depth, dtype)
-        self._activation = tanh()
         if init not in _INITS:
             raise ValueError(f"init={init!r} is unknown; choose one of {', '.join(_INITS)}")
-        if init == "xavier":
-            for layer in self._linears():
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        super().__init__(
+            *(n_inputs, n_outputs, width, depth),
+            named_activation(activation),
+            _INITS[init],
+            dtype,
+        )
 
 
 class SIREN(Network):
@@ -116,11 +155,13 @@ class SIREN(Network):
         omega_0: float = 30.0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(n_inputs, n_outputs, width, depth, dtype)
         if not (omega_0 > 0 and math.isfinite(omega_0)):
             raise ValueError(f"omega_0={omega_0}: give a positive number")
-        self._activation = sine(omega_0)
-        for index, layer in enumerate(self._linears()):
-            n = layer.in_features
-            bound = 1 / n if index == 0 else math.sqrt(6 / n) / omega_0
-            nn.init.uniform_(layer.weight, -bound, bound)
+
+        def initialise(layers: list[nn.Linear]) -> None:
+            for index, layer in enumerate(layers):
+                n = layer.in_features
+                bound = 1 / n if index == 0 else math.sqrt(6 / n) / omega_0
+                nn.init.uniform_(layer.weight, -bound, bound)
+
+        super().__init__(n_inputs, n_outputs, width, depth, sine(omega_0), initialise, dtype)

@@ -67,7 +67,7 @@ class Jet:
 
 
 def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, orders: tuple[int, ...]) -> Jet:
-    """The jet of a pointwise ``f: [N, d] → [N, C]`` by nested reverse mode: every jet's oracle.
+    """The jet of a pointwise ``f: [N, d] → [.., N, C]`` by nested reverse mode: jets' oracle.
 
     The result is differentiable in whatever ``f`` closes over.
     """
@@ -78,10 +78,12 @@ def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, orders: tuple[int, ..
         for axis, order in enumerate(orders):
             current = value
             for _ in range(order):
-                columns = [_gradient(current[:, c], x)[:, axis] for c in range(current.shape[1])]
-                current = torch.stack(columns, dim=1)
+                flat = current.movedim(-2, 0).flatten(1)  # [N, ..C]
+                columns = [_gradient(flat[:, c], x)[:, axis] for c in range(flat.shape[1])]
+                moved = value.movedim(-2, 0).shape
+                current = torch.stack(columns, dim=1).reshape(moved).movedim(0, -2)
                 rows.append(current)
-    return Jet(torch.stack(rows), orders)
+    return Jet(torch.stack(rows, dim=-3), orders)
 
 
 def _gradient(y: Tensor, x: Tensor) -> Tensor:

@@ -30,7 +30,10 @@ class Problem(ABC):
 
     @abstractmethod
     def operator(self, x: Tensor, u: Jet) -> Tensor:
-        """D[u] at ``x [N, d]``, shape ``[N, equations]``, from the jet of u."""
+        """D[u] at ``x [N, d]``, shape ``[N, equations]``, from the jet of u.
+
+        Replicas of u have a leading axis R, which broadcasting takes along.
+        """
 
     def solution(self, x: Tensor) -> Tensor:
         """The exact u at ``x [N, d]``, shape ``[N, 1]``, from torch operations; optional."""
@@ -84,7 +87,7 @@ class Problem(ABC):
             ValueError: `operator` and `source` differ in shape.
         """
         left, right = self.operator(x, u), self.source(x) if source is None else source
-        if left.shape != right.shape:
+        if left.shape[-2:] != right.shape:
             raise ValueError(
                 f"{type(self).__name__}.operator has the shape {list(left.shape)}, "
                 f"its source {list(right.shape)}: give both [N, equations]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from diffhash.ops.jet import Jet
 
-ErrorFunction = Callable[[Tensor, Jet, Tensor], Tensor]  # (x, jet of u, target) → [N, ·]
+ErrorFunction = Callable[[Tensor, Jet, Tensor], Tensor]  # (x, jet of u, target) → [.., N, ·]
 
 
 class Term(nn.Module):
@@ -30,6 +31,7 @@ class Term(nn.Module):
     x: Tensor
     target: Tensor
     weight: Tensor
+    fraction = 1.0  # of the points whose mean this is a part of
 
     def __init__(
         self,
@@ -47,12 +49,40 @@ class Term(nn.Module):
         self.orders = orders
         self.error = error
         # All float64, whatever the precision of training: plans use the points exactly.
+        self._converted = x, target
         self.register_buffer("x", x, persistent=False)
         self.register_buffer("target", target, persistent=False)
         self.register_buffer("weight", torch.tensor(weight, dtype=torch.float64), persistent=False)
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def in_dtype(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Points and targets in the precision of training; converted once."""
+        x, target = self._converted
+        if x.dtype != dtype or x.device != self.x.device:
+            self._converted = x, target = self.x.to(dtype), self.target.to(dtype)
+        return x, target
+
+    def share(self, index: int, count: int) -> Term:
+        """Every ``count``-th point from ``index`` on, as a part of the same mean.
+
+        The weight is this term's own, also when it changes.
+
+        Raises:
+            ValueError: fewer points than shares.
+        """
+        if len(self) < count:
+            raise ValueError(
+                f"devices={count}: the term {self.name} has {len(self)} points, each device needs "
+                "at least one"
+            )
+        part = copy.copy(self)
+        part._buffers = dict(self._buffers)
+        part.x, part.target = self.x[index::count], self.target[index::count]
+        part._converted = part.x, part.target
+        part.fraction = len(part) / len(self)
+        return part
 
 
 class Task(nn.Module):
@@ -71,8 +101,16 @@ class Task(nn.Module):
         """The parts of the loss."""
         return [term for term in self._terms if isinstance(term, Term)]
 
+    def share(self, index: int, count: int) -> Task:
+        """Part ``index`` of ``count``: their losses, and gradients, add up to this task's.
+
+        Raises:
+            ValueError: a term has fewer points than there are parts.
+        """
+        return Task([term.share(index, count) for term in self.terms])
+
     def loss(self, jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
-        """Σ_i weight_i · mean(error_i²), a scalar.
+        """Σ_i weight_i · mean(error_i²): a scalar, or ``[R]`` for replicas.
 
         Args:
             jets: of u at each term's points.
@@ -80,12 +118,13 @@ class Task(nn.Module):
         """
         total = None
         for index, (term, jet) in enumerate(zip(self.terms, jets, strict=True)):
-            x, target = term.x, term.target
+            x, target = term.in_dtype(jet.data.dtype)
             if rows is not None:
                 x, target = x[rows[index]], target[rows[index]]
-            dtype = jet.data.dtype
-            error = term.error(x.to(dtype), jet, target.to(dtype))
-            part = term.weight.to(dtype) * error.square().mean()
+            error = term.error(x, jet, target)
+            part = term.weight.to(jet.data.dtype) * error.square().mean(dim=(-2, -1))
+            if term.fraction != 1:
+                part = term.fraction * part
             total = part if total is None else total + part
         assert total is not None
         return total

@@ -6,11 +6,14 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from statistics import median
 from types import FrameType
 from typing import Any, Self
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -56,9 +59,7 @@ class ProgressReport(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         module = _field_training(pl_module)
-        row = module.history[-1]
-        done = f"{module.epochs_done}/{module.epochs}"
-        status = f"{done}  loss {row['loss']:.1e}  mse_u {row['mse_u']:.1e}"
+        status = _status(module)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=module.epochs_done, status=status)
         elif time.monotonic() >= self._next_line or trainer.should_stop:
@@ -78,14 +79,41 @@ class ProgressReport(Callback):
             self._bar.stop()
 
 
+def _status(module: FieldTraining) -> str:
+    """Epochs done, and where the replica is, or the median of those that have not diverged."""
+    done = f"{module.epochs_done}/{module.epochs}"
+    rows = [r.history[-1] for r in module.replicas if r.diverged_epoch is None]
+    if not rows:
+        return f"{done}  diverged"
+    loss, mse_u = (median(row[name] for row in rows) for name in ("loss", "mse_u"))
+    diverged = len(module.replicas) - len(rows)
+    return f"{done}  loss {loss:.1e}  mse_u {mse_u:.1e}" + (
+        f"  {diverged} diverged" if diverged else ""
+    )
+
+
 class HistoryLogger(Callback):
-    """Hands each row of the history to the trainer's loggers; the step is the epoch."""
+    """Hands each new row of the histories to loggers; the step is the epoch.
+
+    Args:
+        loggers: of each replica.
+    """
+
+    def __init__(self, loggers: Sequence[Sequence[Logger]]) -> None:
+        self._loggers = loggers
+        self._logged = [0] * len(loggers)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._logged = [len(r.history) for r in _field_training(pl_module).replicas]
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        row = dict(_field_training(pl_module).history[-1])
-        epoch = int(row.pop("epoch"))
-        for logger in trainer.loggers:
-            logger.log_metrics({f"history/{name}": v for name, v in row.items()}, step=epoch)
+        replicas = _field_training(pl_module).replicas
+        for index, (replica, loggers) in enumerate(zip(replicas, self._loggers, strict=True)):
+            for row in replica.history[self._logged[index] :]:
+                for logger in loggers:
+                    metrics = {f"history/{k}": v for k, v in row.items() if k != "epoch"}
+                    logger.log_metrics(metrics, step=int(row["epoch"]))
+            self._logged[index] = len(replica.history)
 
 
 class GracefulStop(Callback):

@@ -37,25 +37,29 @@ class Evaluation:
             problem.solution_jet(self.x, self.orders).data if problem.has_solution else None
         )
         self._plan: FieldPlan | None = None
+        self._n_replicas: int | None = None
 
     def prepare(self, field: Field, device: torch.device) -> None:
         """Compute what training does not change, on the field's device."""
         self._plan = field.plan(self.x.to(device), self.orders)
+        self._n_replicas = field.n_replicas
 
     @torch.no_grad()
-    def jet(self) -> Tensor:
-        """u and its derivatives at the points, float64 on the CPU: ``[1 + 2d, N, 1]``."""
+    def jets(self) -> list[Tensor]:
+        """u and its derivatives at the points, float64 on the CPU: ``[1 + 2d, N, 1]`` a replica."""
         if self._plan is None:
-            raise RuntimeError("Evaluation.prepare must be called before jet")
-        return self._plan.jet().data.to("cpu", torch.float64)
+            raise RuntimeError("Evaluation.prepare must be called before jets")
+        data = self._plan.jet().data.to("cpu", torch.float64)
+        return list(data) if data.ndim == 4 else [data]
 
-    def metrics(self) -> Metrics:
-        """The field's present errors."""
+    def metrics(self) -> list[Metrics]:
+        """The present errors of the field, of each replica of it."""
         if self.exact is None:
-            return Metrics(*[float("nan")] * 3)
-        squares = Jet(
-            (self.jet() - self.exact).square().mean(dim=(1, 2), keepdim=True), self.orders
-        )
+            return [Metrics(*[float("nan")] * 3)] * (self._n_replicas or 1)
+        return [self._errors(jet - self.exact) for jet in self.jets()]
+
+    def _errors(self, difference: Tensor) -> Metrics:
+        squares = Jet(difference.square().mean(dim=(1, 2), keepdim=True), self.orders)
         axes = range(len(self.orders))
         first = torch.stack([squares.derivative(j, 1) for j in axes]).mean()
         second = torch.stack([squares.derivative(j, 2) for j in axes]).mean()

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Adam
 from torch.utils.data import DataLoader, TensorDataset
@@ -23,29 +23,28 @@ from torch.utils.data import DataLoader, TensorDataset
 from diffhash.networks import Field, FieldPlan
 from diffhash.ops.jet import Jet, autograd_jet
 from diffhash.tasks import Task
-from diffhash.training.evaluation import Evaluation, Metrics
+from diffhash.training.evaluation import Evaluation
+from diffhash.training.replica import Outcome, Replica
+from diffhash.training.steps import (
+    CompiledStep,
+    EagerStep,
+    Execution,
+    GraphedStep,
+    Rows,
+    adam,
+    follow_execution,
+)
 
 Derivatives = Literal["taylor", "autograd"]
 Schedule = Literal["constant", "cosine"]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Where training ended.
-
-    Attributes:
-        loss: the task's, over all points.
-        metrics: the field's errors.
-        predictions: u and its derivatives at the evaluation's points, ``[1 + 2d, N, 1]``.
-    """
-
-    loss: float
-    metrics: Metrics
-    predictions: Tensor
-
-
 class FieldTraining(L.LightningModule):
     """Minimise a task's loss over a field's parameters with Adam.
+
+    A field of R replicas (`diffhash.networks.stack_fields`) trains as one program: each replica
+    on its own loss, as it would alone. One that diverges is recorded and does not stop the others.
+    Several processes (Lightning's DDP) share out the points of every term.
 
     Args:
         field: what is trained.
@@ -54,22 +53,25 @@ class FieldTraining(L.LightningModule):
         epochs: passes over the points.
         learning_rate: Adam's.
         chunk: epochs between two evaluations.
-        batch_size: at most so many points per optimizer step and term; None for all at once.
+        batch_size: at most so many points per optimizer step, term and process; None for all at
+            once.
         schedule: ``constant`` (the paper's) or ``cosine``, which lets the rate fall to zero as
             learning_rate · (1 + cos(π·epoch/epochs))/2. A resumed run follows its own ``epochs``
             and ``learning_rate``, whatever they were before.
         derivatives: ``taylor`` (jets) or ``autograd`` (nested reverse mode, the slow oracle).
+        execution: of a step, see `diffhash.training.steps`.
         seed: of the shuffling of minibatches.
         origin: what the field was built from; kept in checkpoints, so that they can be told apart.
 
     Attributes:
-        history: one row per evaluation: epoch, seconds, loss, mse_u, mse_ux, mse_uxx.
+        replicas: what training has come to: one, or R.
         epochs_done: completed epochs.
-        diverged_epoch: the epoch whose loss was NaN or infinite, or None.
         train_seconds: synchronised seconds inside optimizer steps (the paper's "Train Cost").
-        warmup_seconds: seconds preparing plans before the first step.
+        warmup_seconds: seconds preparing plans and compiling before the first step.
         evaluation_seconds: seconds evaluating.
-        outcome: set when training ends, by itself or because it was asked to stop.
+
+    Raises:
+        ValueError: a number out of range, or settings that do not go together.
     """
 
     def __init__(
@@ -84,11 +86,22 @@ class FieldTraining(L.LightningModule):
         batch_size: int | None = None,
         schedule: Schedule = "constant",
         derivatives: Derivatives = "taylor",
+        execution: Execution = "eager",
         seed: int = 0,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         _check_settings(epochs, learning_rate, chunk, batch_size)
+        if batch_size is not None and field.n_replicas is not None:
+            raise ValueError(
+                f"batch_size={batch_size}: every seed draws minibatches of its own, so several "
+                "cannot train as one program; use null, or train the seeds one by one"
+            )
+        if execution != "eager" and (batch_size is not None or derivatives != "taylor"):
+            raise ValueError(
+                f"execution={execution}: needs batch_size=null and derivatives=taylor, got "
+                f"batch_size={batch_size} and derivatives={derivatives}; use eager"
+            )
         self.automatic_optimization = False
         self.field = field
         self.task = task
@@ -99,18 +112,21 @@ class FieldTraining(L.LightningModule):
         self.batch_size = batch_size
         self.schedule = schedule
         self.derivatives = derivatives
+        self.execution: Execution = execution
         self.origin = dict(origin or {})
-        self.history: list[dict[str, float]] = []
+        self.replicas = [Replica() for _ in range(field.n_replicas or 1)]
         self.epochs_done: int = 0
-        self.diverged_epoch: int | None = None
         self.stop_requested = False
-        self.outcome: Outcome | None = None
         self.train_seconds = self.warmup_seconds = self.evaluation_seconds = 0.0
         self._shuffle = torch.Generator().manual_seed(seed)
+        self._n_processes = 1
+        self._share = task  # of this process
         self._plans: list[FieldPlan] = []
+        self._eager: EagerStep
+        self._step: EagerStep | GraphedStep
 
     def configure_optimizers(self) -> Adam:
-        return Adam(self.field.parameters(), lr=self.learning_rate, fused=True)
+        return adam(list(self.field.parameters()), self.execution)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         # The points live in the task; Lightning only counts chunks.
@@ -118,73 +134,113 @@ class FieldTraining(L.LightningModule):
 
     def on_train_start(self) -> None:
         start = time.perf_counter()
+        self._n_processes = self.trainer.world_size
+        if self._n_processes > 1:
+            self._share = self.task.share(self.global_rank, self._n_processes)
         if self.batch_size is None and self.derivatives == "taylor":
-            self._plans = [self.field.plan(term.x, term.orders) for term in self.task.terms]
+            self._plans = [self.field.plan(term.x, term.orders) for term in self._share.terms]
         self.evaluation.prepare(self.field, self.device)
+        self._prepare_steps()
         self.warmup_seconds += self._seconds_since(start)
+
+    def _prepare_steps(self) -> None:
+        optimizer = self._optimizer().optimizer
+        assert isinstance(optimizer, Adam)
+        follow_execution(optimizer, self.execution)
+        reduce = self._sum_over_processes if self._n_processes > 1 else None
+        self._eager = EagerStep(self._loss, optimizer, reduce)
+        match self.execution:
+            case "eager":
+                self._step = self._eager
+            case "compile":
+                self._step = CompiledStep(self._loss, optimizer, reduce)
+            case "cudagraph":
+                self._step = GraphedStep(self._loss, optimizer)
+        self._step.prepare()
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         """Run one chunk of epochs, then evaluate."""
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
-        bare = optimizer.optimizer
+        optimizer = self._optimizer()
         # A run that was interrupted inside a chunk meets the next evaluation where it would have.
         until_evaluation = self.chunk - self.epochs_done % self.chunk
         n_epochs = min(until_evaluation, self.epochs - self.epochs_done)
         losses: list[Tensor] = []
         start = time.perf_counter()
         for index in range(n_epochs):
-            for group in bare.param_groups:
-                group["lr"] = self._rate(self.epochs_done + index)
+            rate = self._rate(self.epochs_done + index)
             for rows in self._batches():
-                loss = self.task.loss(self._jets(rows), rows)
-                bare.zero_grad(set_to_none=True)
-                loss.backward()
-                last = index == n_epochs - 1 or self.stop_requested
-                # Lightning's wrapper costs as much as a small step; it counts chunks, not steps.
-                optimizer.step() if last else bare.step()
-            losses.append(loss.detach())
-            if self.stop_requested:
+                if index == n_epochs - 1:
+                    # Lightning's wrapper costs as much as a small step; it counts chunks.
+                    loss = self._eager(rate, rows, optimizer.step)
+                else:
+                    loss = self._step(rate, rows)
+            losses.append(loss)
+            if self.stop_requested and self._n_processes == 1:  # several stop together, later
                 break
-        finite = torch.stack(losses).isfinite().tolist()
+        values = torch.stack(losses).reshape(len(losses), -1).T.tolist()
         self.train_seconds += self._seconds_since(start)
-        self._record(finite, losses[-1].item())
-        if self.epochs_done >= self.epochs or self.diverged_epoch or self.stop_requested:
+        self._record(values)
+        everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)
+        if self.epochs_done >= self.epochs or everything_diverged or self._asked_to_stop():
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
         # Here and not after fit: Lightning moves the module off its device when it tears down.
         start = time.perf_counter()
-        loss = self.task.loss(self._jets(None)).item()
-        if self.diverged_epoch is None and not math.isfinite(loss):
-            self.diverged_epoch = self.epochs_done
-        self.outcome = Outcome(loss, self.evaluation.metrics(), self.evaluation.jet())
+        with torch.no_grad():
+            loss = self._loss(None)
+        if self._n_processes > 1:
+            torch.distributed.all_reduce(loss)
+        outcomes = zip(
+            loss.reshape(-1).tolist(),
+            self.evaluation.metrics(),
+            self.evaluation.jets(),
+            strict=True,
+        )
+        for replica, outcome in zip(self.replicas, outcomes, strict=True):
+            replica.finish(Outcome(*outcome))
         self.evaluation_seconds += self._seconds_since(start)
 
-    def _record(self, finite: list[bool], loss: float) -> None:
-        first_epoch = self.epochs_done + 1
-        self.epochs_done += len(finite)
-        if not all(finite):
-            self.diverged_epoch = first_epoch + finite.index(False)
-            self.epochs_done = self.diverged_epoch
+    def _record(self, losses: list[list[float]]) -> None:
+        """Evaluate after a chunk; ``losses`` of each replica, epoch by epoch."""
+        self.epochs_done += len(losses[0])
         start = time.perf_counter()
         metrics = self.evaluation.metrics()
         self.evaluation_seconds += self._seconds_since(start)
-        # The last step itself may have overflowed, after a finite loss.
-        parameters_finite = all(p.isfinite().all() for p in self.field.parameters())
-        if self.diverged_epoch is None and not parameters_finite:
-            self.diverged_epoch = self.epochs_done
-        self.history.append(
-            {"epoch": self.epochs_done, "seconds": self.train_seconds, "loss": loss}
-            | asdict(metrics)
-        )
+        finite = torch.stack(
+            [
+                p.isfinite().reshape(len(self.replicas), -1).all(dim=1)
+                for p in self.field.parameters()
+            ]
+        ).all(dim=0)
+        for index, replica in enumerate(self.replicas):
+            replica.record(losses[index], metrics[index], bool(finite[index]), self.train_seconds)
+        if len(self.replicas) == 1:
+            self.epochs_done = self.replicas[0].epochs_done
 
-    def _batches(self) -> list[list[Tensor] | None]:
+    def _loss(self, rows: Rows) -> Tensor:
+        return self._share.loss(self._jets(rows), rows)
+
+    def _jets(self, rows: Rows) -> list[Jet]:
+        if rows is None and self._plans:
+            return [plan.jet() for plan in self._plans]
+        jets = []
+        for index, term in enumerate(self._share.terms):
+            x = term.x if rows is None else term.x[rows[index]]
+            x = x.to(next(self.field.parameters()).dtype)
+            if self.derivatives == "taylor":
+                jets.append(self.field.jet(x, term.orders))
+            else:
+                jets.append(autograd_jet(self.field, x, term.orders))
+        return jets
+
+    def _batches(self) -> Sequence[Rows]:
         """Rows of every term for each optimizer step of an epoch; [None] for one full batch."""
         if self.batch_size is None:
             return [None]
-        n_steps = max(-(-len(term) // self.batch_size) for term in self.task.terms)
-        per_term = [self._shuffled(len(term), n_steps) for term in self.task.terms]
+        largest = max(len(term) for term in self.task.terms)
+        n_steps = -(-largest // (self.batch_size * self._n_processes))
+        per_term = [self._shuffled(len(term), n_steps) for term in self._share.terms]
         return [list(rows) for rows in zip(*per_term, strict=True)]
 
     def _shuffled(self, n_points: int, n_steps: int) -> tuple[Tensor, ...]:
@@ -200,18 +256,24 @@ class FieldTraining(L.LightningModule):
             return self.learning_rate
         return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
 
-    def _jets(self, rows: list[Tensor] | None) -> list[Jet]:
-        if rows is None and self._plans:
-            return [plan.jet() for plan in self._plans]
-        jets = []
-        for index, term in enumerate(self.task.terms):
-            x = term.x if rows is None else term.x[rows[index]]
-            x = x.to(next(self.field.parameters()).dtype)
-            if self.derivatives == "taylor":
-                jets.append(self.field.jet(x, term.orders))
-            else:
-                jets.append(autograd_jet(self.field, x, term.orders))
-        return jets
+    def _sum_over_processes(self, loss: Tensor) -> None:
+        """Gradients and losses, each process having its share of every term's mean."""
+        for tensor in (*(p.grad for p in self.field.parameters()), loss):
+            torch.distributed.all_reduce(tensor)
+
+    def _asked_to_stop(self) -> bool:
+        """Whether any process was."""
+        if self._n_processes == 1:
+            return self.stop_requested
+        asked = torch.tensor(float(self.stop_requested), device=self.device)
+        torch.distributed.all_reduce(asked)
+        self.stop_requested = asked.item() > 0
+        return self.stop_requested
+
+    def _optimizer(self) -> LightningOptimizer:
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        return optimizer
 
     def _seconds_since(self, start: float) -> float:
         if self.device.type == "cuda":
@@ -220,7 +282,7 @@ class FieldTraining(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["diffhash"] = {
-            "history": self.history,
+            "replicas": [replica.state() for replica in self.replicas],
             "epochs_done": self.epochs_done,
             "seconds": (self.train_seconds, self.warmup_seconds, self.evaluation_seconds),
             "shuffle": self._shuffle.get_state(),
@@ -229,7 +291,7 @@ class FieldTraining(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["diffhash"]
-        self.history = state["history"]
+        self.replicas = [Replica(**replica) for replica in state["replicas"]]
         self.epochs_done = state["epochs_done"]
         self.train_seconds, self.warmup_seconds, self.evaluation_seconds = state["seconds"]
         self._shuffle.set_state(state["shuffle"].cpu())

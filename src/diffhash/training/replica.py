@@ -1,0 +1,80 @@
+"""What training has come to, for one seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+
+from torch import Tensor
+
+from diffhash.training.evaluation import Metrics
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where training ended.
+
+    Attributes:
+        loss: the task's, over all points.
+        metrics: the field's errors.
+        predictions: u and its derivatives at the evaluation's points, ``[1 + 2d, N, 1]``.
+    """
+
+    loss: float
+    metrics: Metrics
+    predictions: Tensor
+
+
+@dataclass
+class Replica:
+    """One of the seeds that train together, or the only one.
+
+    Attributes:
+        history: one row per evaluation: epoch, seconds, loss, mse_u, mse_ux, mse_uxx.
+        epochs_done: completed epochs.
+        diverged_epoch: the epoch whose loss was NaN or infinite, or None.
+        outcome: set when training ends, by itself or because it was asked to stop.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    epochs_done: int = 0
+    diverged_epoch: int | None = None
+    outcome: Outcome | None = None
+
+    def record(
+        self,
+        losses: list[float],
+        metrics: Metrics,
+        parameters_are_finite: bool,
+        seconds: float,
+    ) -> None:
+        """Take in a chunk: the loss of each of its epochs, and what followed from it.
+
+        One that has diverged stays as it is.
+        """
+        if self.diverged_epoch is not None:
+            return
+        finite = [math.isfinite(loss) for loss in losses]
+        first_epoch = self.epochs_done + 1
+        self.epochs_done += len(losses)
+        if not all(finite):
+            self.diverged_epoch = first_epoch + finite.index(False)
+            self.epochs_done = self.diverged_epoch
+        elif not parameters_are_finite:  # the last step itself overflowed, after a finite loss
+            self.diverged_epoch = self.epochs_done
+        row = {"epoch": self.epochs_done, "seconds": seconds, "loss": losses[-1]}
+        self.history.append(row | asdict(metrics))
+
+    def finish(self, outcome: Outcome) -> None:
+        """Take in the end of training."""
+        if self.diverged_epoch is None and not math.isfinite(outcome.loss):
+            self.diverged_epoch = self.epochs_done
+        self.outcome = outcome
+
+    def state(self) -> dict[str, object]:
+        """For a checkpoint."""
+        return {
+            "history": self.history,
+            "epochs_done": self.epochs_done,
+            "diverged_epoch": self.diverged_epoch,
+        }

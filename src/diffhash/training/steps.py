@@ -1,0 +1,148 @@
+"""One optimizer step, in three executions that compute the same.
+
+- ``eager``: operation by operation. On a CPU the grid and the network are one C kernel each way,
+  so that little is left to fuse.
+- ``compile``: losses and their gradients through `torch.compile` (8 to 25 s before the first step).
+- ``cudagraph``: the whole step, optimizer included, captured once and replayed: no time between
+  kernels. Whatever may change while training lives in tensors that the graph reads: the learning
+  rate in the optimizer, weights in the task's terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+Execution = Literal["eager", "compile", "cudagraph"]
+Rows = Sequence[Tensor] | None  # of every term; None for all points
+Loss = Callable[[Rows], Tensor]  # the losses of the replicas, or a scalar
+
+_WARM_UPS = 3  # that CUDA's libraries may need before they can be captured
+
+
+def adam(parameters: Sequence[Tensor], execution: Execution) -> Adam:
+    """Adam; its learning rate is set at every step."""
+    if execution == "cudagraph":
+        rate = torch.zeros((), device=parameters[0].device)
+        return Adam(parameters, lr=rate, capturable=True, fused=True)
+    return Adam(parameters, lr=0.0, fused=True)
+
+
+class EagerStep:
+    """zero_grad, loss, backward, step.
+
+    Args:
+        loss: of the rows of a step.
+        optimizer: over all parameters.
+        reduce: called after the backward pass with the losses, to sum over processes.
+    """
+
+    def __init__(
+        self, loss: Loss, optimizer: Adam, reduce: Callable[[Tensor], None] | None = None
+    ) -> None:
+        self._loss = loss
+        self._optimizer = optimizer
+        self._reduce = reduce
+        self._ones: Tensor | None = None
+
+    def prepare(self) -> None:
+        """Compile whatever is compiled when it is first called; changes no parameter."""
+
+    def __call__(
+        self, rate: float, rows: Rows = None, step: Callable[[], object] | None = None
+    ) -> Tensor:
+        """Take a step at a learning rate; the losses before it.
+
+        Args:
+            step: called for ``optimizer.step``, which it must do.
+        """
+        set_rate(self._optimizer, rate)
+        loss = self.backward(rows)
+        (step or self._optimizer.step)()
+        return loss
+
+    def backward(self, rows: Rows = None) -> Tensor:
+        """Losses, and their gradients in the parameters' ``grad``."""
+        loss = self._loss(rows)
+        if self._ones is None:
+            self._ones = torch.ones_like(loss)
+        self._optimizer.zero_grad(set_to_none=True)
+        # Replicas have no parameter in common: the gradient of the sum is each one's own.
+        loss.backward(self._ones)
+        loss = loss.detach()
+        if self._reduce is not None:
+            self._reduce(loss)
+        return loss
+
+
+class CompiledStep(EagerStep):
+    """As `EagerStep`, with the losses and their gradients compiled."""
+
+    def __init__(
+        self, loss: Loss, optimizer: Adam, reduce: Callable[[Tensor], None] | None = None
+    ) -> None:
+        super().__init__(torch.compile(loss), optimizer, reduce)
+
+    def prepare(self) -> None:
+        self.backward()
+        self._optimizer.zero_grad(set_to_none=True)
+
+
+class GraphedStep:
+    """As `EagerStep`, all of it one CUDA graph; for steps over all points.
+
+    The first step runs as it is, because it makes Adam's state; the second is captured.
+    """
+
+    def __init__(self, loss: Loss, optimizer: Adam) -> None:
+        self._eager = EagerStep(loss, optimizer)
+        self._optimizer = optimizer
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._captured_loss = torch.empty(0)
+
+    def prepare(self) -> None:
+        """Run what will be captured, but for the optimizer, on a stream of its own."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                self._eager.backward()
+        torch.cuda.current_stream().wait_stream(stream)
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def __call__(self, rate: float, rows: Rows = None) -> Tensor:
+        """Take a step at a learning rate; the losses before it."""
+        assert rows is None
+        set_rate(self._optimizer, rate)
+        if self._graph is None:
+            if not self._optimizer.state:
+                return self._eager(rate)
+            self._optimizer.zero_grad(set_to_none=True)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph):
+                self._captured_loss = self._eager.backward()
+                self._optimizer.step()
+        self._graph.replay()
+        return self._captured_loss.clone()
+
+
+def set_rate(optimizer: Adam, rate: float) -> None:
+    """The learning rate of the next step; in place where a graph reads it."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def follow_execution(optimizer: Adam, execution: Execution) -> None:
+    """Make an optimizer that was restored from a checkpoint fit the execution of this run."""
+    graphed = execution == "cudagraph"
+    for group in optimizer.param_groups:
+        device = group["params"][0].device
+        group["capturable"] = graphed
+        group["lr"] = torch.zeros((), device=device) if graphed else 0.0

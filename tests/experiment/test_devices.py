@@ -1,0 +1,48 @@
+"""Two processes that share out the points of every term (DDP, on a CPU)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffhash.results import read_history
+from diffhash.results.record import read_record
+
+TASKS = {"full batch": ("task.n_labels=9",), "minibatches": ("trainer.batch_size=3",)}
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+@pytest.mark.parametrize("settings", TASKS.values(), ids=TASKS)
+def test_two_processes_train_as_one(
+    root: Path, tiny: tuple[str, ...], tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    arguments = [*tiny, "encoder=cubic", "encoder.encoding.n_levels=3", "task=pinn", *settings]
+    arguments += ["task.n_residual=11", "trainer.precision=float64", "trainer.execution=eager"]
+    done = subprocess.run(
+        [sys.executable, "train.py", *arguments, "trainer.devices=2", f"run_dir={tmp_path}/two"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    record = read_record(tmp_path / "two")
+    assert record.status == "completed"
+    assert record.environment["devices"] == 2
+    assert done.stdout.count("completed after 6 epochs") == 1  # one of the two reports
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["two"]
+    if "trainer.batch_size=3" in settings:  # other points in each minibatch than alone
+        return
+    subprocess.run(
+        [sys.executable, "train.py", *arguments, f"run_dir={tmp_path}/one"], cwd=root, check=True
+    )
+    alone = read_record(tmp_path / "one")
+    for name in ("mse_u", "mse_ux", "mse_uxx", "loss"):
+        assert getattr(record, name) == pytest.approx(getattr(alone, name), rel=1e-8)
+    columns = ["epoch", "loss", "mse_u", "mse_ux", "mse_uxx"]
+    two, one = (read_history(tmp_path / name)[columns].to_numpy() for name in ("two", "one"))
+    assert two == pytest.approx(one, rel=1e-8)
