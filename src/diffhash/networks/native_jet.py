@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def library(activation: Activation, dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 class NetworkKernel:
-    """The kernels for one network, one set of jets and one number of points.
+    """The kernels for one network, one set of jets and one number of points; see `network_kernel`.
 
     Args:
         widths: of the layers, input and output included.
@@ -67,6 +67,7 @@ class NetworkKernel:
         shared_input: whether all replicas read one input.
         activation: between the layers.
         dtype: of everything.
+        max_threads: that may share the work.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class NetworkKernel:
         shared_input: bool,
         activation: Activation,
         dtype: torch.dtype,
+        max_threads: int,
     ) -> None:
         kernels = library(activation, dtype)
         assert kernels is not None
@@ -97,7 +99,7 @@ class NetworkKernel:
             n_replicas,
             block,
             n_blocks * block,
-            max(1, min(torch.get_num_threads(), work // _WORK_PER_THREAD)),
+            max(1, min(max_threads, work // _WORK_PER_THREAD)),
             int(shared_input),
             ctypes.addressof(self._orders),
             ctypes.addressof(self._widths),
@@ -124,6 +126,9 @@ class NetworkKernel:
     def _call(self, name: str, *tensors: Tensor | None) -> None:
         if call(getattr(self._library, name), self._shape, *tensors):
             raise MemoryError(f"the network's {name} pass needs more memory than there is")
+
+
+network_kernel = lru_cache(maxsize=256)(NetworkKernel)  # one per term of a loss, step after step
 
 
 @cache

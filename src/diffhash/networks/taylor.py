@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from diffhash.networks.activations import Activation
-from diffhash.networks.native_jet import NetworkKernel, library
+from diffhash.networks.native_jet import library, network_kernel
 
 
 def network_jet(
@@ -186,7 +186,7 @@ class _NativeJet(Function):
         if n_inputs != widths[0]:
             raise ValueError(f"features have {n_inputs} channels, the network reads {widths[0]}")
         replicas = params.shape[:-1]
-        kernel = NetworkKernel(
+        kernel = network_kernel(
             widths,
             orders,
             n_points,
@@ -194,6 +194,7 @@ class _NativeJet(Function):
             features.ndim == 3,
             activation,
             features.dtype,
+            torch.get_num_threads(),
         )
         out = features.new_empty(*replicas, n_rows, n_points, widths[-1])
         states = features.new_empty(kernel.state_size) if any(ctx.needs_input_grad) else None

@@ -16,10 +16,11 @@ Tables are ``[n_rows·F]``, or ``[R, n_rows·F]`` for R of them over the same po
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 from diffhash.ops import compiled
 from diffhash.ops.backends import BackendPlan, MultiIndex, load_backend, raised
 from diffhash.ops.layout import GridLayout
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def gather(
@@ -69,11 +72,11 @@ class GridPlan:
 
     def gather(self, params: Tensor) -> Tensor:
         """The same as `gather` at the plan's points; differentiable in ``params`` alone."""
+        if not torch.compiler.is_compiling():
+            return _Planned.apply(params, self.plan, False)
         if params.ndim == 1:
-            return self.gather(params[None]).squeeze(0)
-        if torch.compiler.is_compiling():
-            return compiled.planned_gather(params, self.plan)
-        return _Planned.apply(params, self.plan, False)
+            return compiled.planned_gather(params[None], self.plan).squeeze(0)
+        return compiled.planned_gather(params, self.plan)
 
 
 def grid_plan(
@@ -124,6 +127,12 @@ def _outer_forward_mode(*saved: Tensor) -> Iterator[list[Tensor]]:
         yield [unpack_dual(t).primal for t in saved]
 
 
+def _bound_once(forward: _F) -> _F:
+    """Keep the signature that `Function.apply` would work out anew at every call."""
+    forward.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    return forward
+
+
 class _GridFunction(Function):
     """What gather and scatter remember: the points, and the tensor they are linear in."""
 
@@ -138,6 +147,7 @@ class _Gather(_GridFunction):
     """``params [R, n_rows·F]`` → ``[R, A, N, L·F]``."""
 
     @staticmethod
+    @_bound_once
     def forward(
         x: Tensor,
         params: Tensor,
@@ -192,6 +202,7 @@ class _Scatter(_GridFunction):
     """``g [R, A, N, L·F]`` → ``[R, n_rows·F]``."""
 
     @staticmethod
+    @_bound_once
     def forward(
         x: Tensor,
         g: Tensor,
@@ -241,14 +252,23 @@ class _Scatter(_GridFunction):
 class _Planned(Function):
     """A plan's gather, or its transpose; linear, so that jvp and vmap are the map itself.
 
-    ``params [R, n_rows·F]`` → ``[R, A, N, L·F]``, transposed the other way round.
+    ``params [R, n_rows·F]`` → ``[R, A, N, L·F]``, or both without R; transposed the other way
+    round.
     """
 
     @staticmethod
+    @_bound_once
     def forward(operand: Tensor, plan: BackendPlan, transposed: bool) -> Tensor:
+        replicas = operand if _Planned._has_replicas(operand, transposed) else operand[None]
         if transposed:
-            return plan.scatter(operand).flatten(1)
-        return plan.gather(operand.unflatten(1, (plan.layout.n_rows, -1)))
+            result = plan.scatter(replicas).flatten(1)
+        else:
+            result = plan.gather(replicas.unflatten(1, (plan.layout.n_rows, -1)))
+        return result if replicas is operand else result.squeeze(0)
+
+    @staticmethod
+    def _has_replicas(operand: Tensor, transposed: bool) -> bool:
+        return operand.ndim == (4 if transposed else 2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -265,7 +285,14 @@ class _Planned(Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[int | None, ...], operand: Tensor, *rest: Any
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        operand: Tensor,
+        plan: BackendPlan,
+        transposed: bool,
     ) -> tuple[Tensor, int]:
         (operand,) = _batch_first(in_dims, operand)
-        return _Planned.apply(operand.flatten(0, 1), *rest).unflatten(0, operand.shape[:2]), 0
+        if not _Planned._has_replicas(operand[0], transposed):  # the batch takes their place
+            return _Planned.apply(operand, plan, transposed), 0
+        result = _Planned.apply(operand.flatten(0, 1), plan, transposed)
+        return result.unflatten(0, operand.shape[:2]), 0

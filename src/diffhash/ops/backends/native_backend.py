@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: t
     shape = (len(x), len(layout.levels))
     rows = torch.empty(*shape, layout.n_taps, dtype=torch.int32)
     weights = torch.empty(*shape, len(alphas), layout.n_taps, dtype=dtype)
-    problem = _problem(len(x), 1, 1, layout, alphas, x.dtype)
+    problem = _problem(len(x), 1, 1, layout, alphas, x.dtype, _n_threads(len(x), layout, alphas))
     call(_library(layout, dtype, x.dtype).plan, problem, x.contiguous(), rows, weights)
     return Plan(x, layout, alphas, (rows, weights))
 
@@ -151,6 +151,7 @@ def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dty
     )
 
 
+@cache
 def _library(layout: GridLayout, dtype: torch.dtype, x_dtype: torch.dtype) -> ctypes.CDLL:
     return compiled(
         _SOURCE,
@@ -204,12 +205,18 @@ def _call(
     else:
         x, (rows, weights) = None, points
         x_dtype = source.dtype  # no stencil is computed: any will do
-    problem = _problem(n_points, len(source), n_features, layout, alphas, x_dtype)
+    threads = _n_threads(n_points, layout, alphas)
+    problem = _problem(n_points, len(source), n_features, layout, alphas, x_dtype, threads)
     kernel = getattr(_library(layout, source.dtype, x_dtype), name)
     if call(kernel, problem, x, rows, weights, source.contiguous(), result):
         raise MemoryError(f"{name} of {n_points} points")
 
 
+def _n_threads(n_points: int, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> int:
+    return n_threads(len(alphas) * n_points * len(layout.levels) * layout.n_taps)
+
+
+@lru_cache(maxsize=256)
 def _problem(
     n_points: int,
     n_replicas: int,
@@ -217,9 +224,9 @@ def _problem(
     layout: GridLayout,
     alphas: tuple[MultiIndex, ...],
     x_dtype: torch.dtype,
+    threads: int,
 ) -> _Problem:
     tables = _tables(layout, alphas, x_dtype)
-    n_weights = len(alphas) * n_points * len(layout.levels) * layout.n_taps
     return _Problem(
         n_points,
         n_replicas,
@@ -228,7 +235,7 @@ def _problem(
         n_features,
         tables.n_orders,
         len(alphas),
-        n_threads(n_weights),
+        threads,
         ctypes.addressof(tables.levels),
         tables.coefficients.data_ptr(),
         tables.factors.data_ptr(),
