@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffhash import MLP, Field, GridEncoding, Identity, Jet, autograd_jet
+from diffhash.networks import taylor
 from diffhash.ops.jet import jet_orders
 
 EPS = torch.finfo(torch.float64).eps
@@ -245,3 +246,51 @@ def test_a_jet_compiles_whole_and_gives_the_same(
     for eager, compiled in zip(*results, strict=True):
         atol = 500 * torch.finfo(eager.dtype).eps * eager.abs().max().item()
         torch.testing.assert_close(compiled, eager, rtol=0, atol=atol)
+
+
+@ENCODERS
+@NETWORKS
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("without_kernels", [False, True], ids=["kernels", "torch"])
+def test_the_vjp_outside_of_autograd_is_the_backward_pass(
+    encoder: str,
+    network: str,
+    d: int,
+    without_kernels: bool,
+    make_field: MakeField,
+    points: Points,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    field = make_field(encoder, network, BOXES[d])
+    plans = [field.plan(points(BOXES[d], n), 2) for n in (5, 12)]
+    weights = [torch.randn(1 + 2 * d, n, 2, dtype=torch.float64) for n in (5, 12)]
+    jets = [plan.jet() for plan in plans]
+    sum((w * jet.data).sum() for w, jet in zip(weights, jets, strict=True)).backward()
+    expected = [p.grad for p in field.parameters()]
+    field.zero_grad()
+    if without_kernels:
+        monkeypatch.setattr(taylor, "library", lambda activation, dtype: None)
+    for plan, jet, weight in zip(plans, jets, weights, strict=True):
+        again, vjp = plan.jet_and_vjp()
+        assert not again.data.requires_grad
+        torch.testing.assert_close(again.data, jet.data.detach(), rtol=1e-11, atol=1e-11)
+        vjp(weight)
+    for parameter, gradient in zip(field.parameters(), expected, strict=True):
+        assert parameter.grad is not None and gradient is not None
+        _assert_rows_close(parameter.grad[None], gradient[None], 100 * AMPLIFICATION[network])
+
+
+def test_the_vjp_leaves_out_what_is_frozen(make_field: MakeField, points: Points) -> None:
+    field = make_field("cubic", "mlp", BOXES[1])
+    field.encoding.requires_grad_(False)
+    jet, vjp = field.plan(points(BOXES[1], 5), 2).jet_and_vjp()
+    vjp(torch.ones_like(jet.data))
+    assert all(p.grad is None for p in field.encoding.parameters())
+    assert all(p.grad is not None for p in field.network.parameters())
+    field.requires_grad_(True)
+    field.network.requires_grad_(False)
+    field.zero_grad()
+    _, vjp = field.plan(points(BOXES[1], 5), 2).jet_and_vjp()
+    vjp(torch.ones_like(jet.data))
+    assert all(p.grad is not None for p in field.encoding.parameters())
+    assert all(p.grad is None for p in field.network.parameters())

@@ -17,17 +17,17 @@ MakeTraining = Callable[..., FieldTraining]
 
 def send(training: FieldTraining, signals: dict[int, int]) -> None:
     """Send this process ``signals[step]`` in that step."""
-    jets = training._jets
+    loss = training.task.loss
     step = 0
 
-    def sending(rows: Sequence[Tensor] | None) -> list[Jet]:
+    def sending(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
         nonlocal step
         step += 1
         if step in signals:
             os.kill(os.getpid(), signals[step])
-        return jets(rows)
+        return loss(jets, rows)
 
-    training._jets = sending  # type: ignore[method-assign]
+    training.task.loss = sending  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -55,8 +55,8 @@ def test_an_epoch_of_minibatches_is_finished_first(
 ) -> None:
     training = make_training(epochs=50, batch_size=4)  # three steps an epoch
     steps = []
-    jets = training._jets
-    training._jets = lambda rows: steps.append(rows) or jets(rows)  # type: ignore
+    loss = training.task.loss
+    training.task.loss = lambda *given: steps.append(given) or loss(*given)  # type: ignore
     send(training, {4: signal.SIGINT})
     with GracefulStop(training) as stop:
         fit(training, [stop])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -32,16 +32,17 @@ class NaNSolution(Poisson1D):
 
 def fail_at(training: FieldTraining, step: int, value: float) -> None:
     """Let the loss be ``value`` from a step on."""
-    jets = training._jets
+    loss = training.task.loss
     steps = 0
 
-    def failing(rows: object) -> list[Jet]:
+    def failing(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
         nonlocal steps
         steps += 1
-        result = jets(rows)  # type: ignore[arg-type]
-        return result if steps < step else [Jet(j.data * value, j.orders) for j in result]
+        if steps >= step:
+            jets = [Jet(jet.data * value, jet.orders) for jet in jets]
+        return loss(jets, rows)
 
-    training._jets = failing  # type: ignore[method-assign]
+    training.task.loss = failing  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -90,19 +90,16 @@ def test_each_replica_trains_as_it_does_alone(
 
 def spoil(training: FieldTraining, replica: int, step: int) -> None:
     """Make the jets of one replica NaN from a step on."""
-    jets, steps = training._jets, 0
+    loss, steps = training.task.loss, 0
 
-    def failing(rows: object) -> list[Jet]:
+    def failing(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
         nonlocal steps
         steps += 1
-        result = jets(rows)  # type: ignore[arg-type]
-        if steps < step:
-            return result
         factor = torch.ones(len(SEEDS), 1, 1, 1)
-        factor[replica] = float("nan")
-        return [Jet(jet.data * factor, jet.orders) for jet in result]
+        factor[replica] = float("nan") if steps >= step else 1
+        return loss([Jet(jet.data * factor, jet.orders) for jet in jets], rows)
 
-    training._jets = failing  # type: ignore[method-assign]
+    training.task.loss = failing  # type: ignore[method-assign]
 
 
 def test_one_that_diverges_does_not_disturb_the_others(

@@ -28,19 +28,19 @@ def without_seconds(training: FieldTraining) -> list[dict[str, float]]:
 
 def stop_after(training: FieldTraining, epochs: int) -> None:
     """Ask for a stop, as a signal does, once training has come so far."""
-    jets = training._jets
+    loss = training.task.loss
     n_steps = 0
     per_epoch = len(training._batches())
     training._shuffle.manual_seed(0)
 
-    def counting(rows: Sequence[Tensor] | None) -> list[Jet]:
+    def counting(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
         nonlocal n_steps
         n_steps += 1
         if n_steps > (epochs - 1) * per_epoch:
             training.stop_requested = True
-        return jets(rows)
+        return loss(jets, rows)
 
-    training._jets = counting  # type: ignore[method-assign]
+    training.task.loss = counting  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("stopped_at", [4, 5], ids=["between chunks", "inside a chunk"])
@@ -114,15 +114,15 @@ def test_a_finished_run_goes_on_to_more_epochs(
 def rates(training: FieldTraining, fit: Callable, ckpt_path: Path | None = None) -> list[float]:
     """Train, noting the learning rate of every step."""
     noted = []
-    jets = training._jets
+    loss = training.task.loss
 
-    def noting(rows: Sequence[Tensor] | None) -> list[Jet]:
+    def noting(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
         optimizer = training.optimizers()
         assert not isinstance(optimizer, list)
         noted.append(optimizer.param_groups[0]["lr"])
-        return jets(rows)
+        return loss(jets, rows)
 
-    training._jets = noting  # type: ignore[method-assign]
+    training.task.loss = noting  # type: ignore[method-assign]
     trainer = fit(training, ckpt_path=ckpt_path)
     if ckpt_path is None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoint.ckpt")

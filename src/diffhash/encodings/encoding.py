@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from diffhash.ops.jet import Jet, jet_orders
 
+Vjp = Callable[[Tensor], None]  # adds to the parameters' grad, for a gradient of a jet's data
 
-class Plan(Protocol):
+
+class Plan(ABC):
     """Everything about fixed points that training does not change, computed once."""
 
+    @abstractmethod
     def jet(self) -> Jet:
         """The encoding's jet at the points, with its present parameters."""
-        ...
+
+    def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
+        """The jet outside of autograd, and what a backward pass through it would do.
+
+        ``vjp(g)``, for ``g`` of the shape of the jet's data, adds to ``grad`` of the parameters;
+        None where there are none to train. A step of training saves the graph that way.
+        """
+        with torch.enable_grad():
+            jet = self.jet()
+        vjp = jet.data.backward if jet.data.requires_grad else None
+        return Jet(jet.data.detach(), jet.orders), vjp
 
 
 class Encoding(nn.Module, ABC):
@@ -62,7 +76,7 @@ class Encoding(nn.Module, ABC):
     def _plan(self, x: Tensor, orders: tuple[int, ...]) -> Plan: ...
 
 
-class ConstantPlan:
+class ConstantPlan(Plan):
     """The plan of an encoding without parameters: its jet."""
 
     def __init__(self, jet: Jet) -> None:
@@ -71,6 +85,17 @@ class ConstantPlan:
     def jet(self) -> Jet:
         """The jet, computed when the plan was made."""
         return self._jet
+
+    def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
+        return self._jet, None
+
+
+def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
+    """Add to ``parameter.grad``, as a backward pass does."""
+    if parameter.grad is None:
+        parameter.grad = gradient
+    else:
+        parameter.grad.add_(gradient)
 
 
 def check_points(x: Tensor, n_input_dims: int) -> None:

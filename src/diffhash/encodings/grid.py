@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from diffhash.encodings.encoding import Encoding, check_points
+from diffhash.encodings.encoding import Encoding, Plan, Vjp, add_gradient, check_points
 from diffhash.ops.backends import MultiIndex, select_backend
 from diffhash.ops.grid import GridPlan, gather, grid_plan
 from diffhash.ops.jet import Jet, jet_indices
@@ -180,9 +180,18 @@ def _uniform(size: int, dtype: torch.dtype, seed: int | None) -> Tensor:
     return torch.rand(size, dtype=dtype, generator=generator).mul_(2).sub_(1)
 
 
-class _GridEncodingPlan:
+class _GridEncodingPlan(Plan):
     def __init__(self, encoding: GridEncoding, plan: GridPlan, orders: tuple[int, ...]) -> None:
         self._encoding, self._plan, self._orders = encoding, plan, orders
 
     def jet(self) -> Jet:
         return Jet(self._plan.gather(self._encoding.params), self._orders)
+
+    def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
+        params = self._encoding.params
+
+        def vjp(g: Tensor) -> None:
+            add_gradient(params, self._plan.scatter(g))
+
+        with torch.no_grad():
+            return self.jet(), vjp if params.requires_grad else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffhash.encodings import Encoding, Plan
-from diffhash.encodings.encoding import check_points
+from diffhash.encodings.encoding import Vjp, check_points
 from diffhash.networks.network import Network
 from diffhash.ops.jet import Jet, jet_indices, jet_orders
 
@@ -70,14 +70,16 @@ class Field(nn.Module):
 
     def _finish(self, features: Jet) -> Jet:
         jet = self.network.jet(features)
+        factors = self._factors(jet)
+        return jet if factors is None else Jet(jet.data * factors, jet.orders)
+
+    def _factors(self, jet: Jet) -> Tensor | None:
+        """Chain rule of the normalisation: 1/width per derivative, for each row of a jet."""
         if all(width == 1 for width in self._width):
-            return jet
-        # Chain rule of the normalisation: a factor 1/width per derivative.
-        factors = [
-            torch.tensor(self._width, dtype=torch.float64).pow(-torch.tensor(alpha)).prod().item()
-            for alpha in jet_indices(jet.orders)
-        ]
-        return Jet(jet.data * jet.data.new_tensor(factors)[:, None, None], jet.orders)
+            return None
+        widths = torch.tensor(self._width, dtype=torch.float64)
+        factors = [widths.pow(-torch.tensor(a)).prod().item() for a in jet_indices(jet.orders)]
+        return jet.data.new_tensor(factors)[:, None, None]
 
 
 @torch.no_grad()
@@ -115,3 +117,15 @@ class FieldPlan:
     def jet(self) -> Jet:
         """u and its derivatives with the present parameters."""
         return self._field._finish(self._plan.jet())
+
+    def jet_and_vjp(self) -> tuple[Jet, Vjp]:
+        """The jet outside of autograd, and what a backward pass through it would do.
+
+        ``vjp(g)``, for ``g`` of the shape of the jet's data, adds to ``grad`` of the field's
+        parameters; hooks of theirs are not called.
+        """
+        jet, vjp = self._field.network.jet_and_vjp(*self._plan.jet_and_vjp())
+        factors = self._field._factors(jet)
+        if factors is None:
+            return jet, vjp
+        return Jet(jet.data * factors, jet.orders), lambda g: vjp(g * factors)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffhash.encodings.encoding import Vjp, add_gradient
 from diffhash.networks.activations import Activation, named_activation, sine
-from diffhash.networks.taylor import network_jet, split_layers
+from diffhash.networks.taylor import network_jet, network_jet_and_vjp, split_layers
 from diffhash.ops.jet import Jet
 
 
@@ -84,6 +85,23 @@ class Network(nn.Module):
         orders = features.orders
         data = network_jet(features.data, self.params, self.widths, orders, self._activation)
         return Jet(data, orders)
+
+    def jet_and_vjp(self, features: Jet, features_vjp: Vjp | None) -> tuple[Jet, Vjp]:
+        """`jet` outside of autograd, and its vjp on to that of the features, as in `Plan`."""
+        params, orders = self.params, features.orders
+        data, backward = network_jet_and_vjp(
+            *(features.data, params, self.widths, orders, self._activation),
+            with_features=features_vjp is not None,
+        )
+
+        def vjp(g: Tensor) -> None:
+            params_grad, features_grad = backward(g)
+            if params.requires_grad:
+                add_gradient(params, params_grad)
+            if features_vjp is not None and features_grad is not None:
+                features_vjp(features_grad)
+
+        return Jet(data, orders), vjp
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ A linear layer acts on every row of the jet alike, its bias on the value alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -49,6 +50,39 @@ def network_jet(
     if native and library(activation, features.dtype) is not None:
         return _NativeJet.apply(features, params, widths, orders, activation)
     return _torch_jet(features, params, widths, orders, activation, _TorchActivation.apply)
+
+
+def network_jet_and_vjp(
+    features: Tensor,
+    params: Tensor,
+    widths: tuple[int, ...],
+    orders: tuple[int, ...],
+    activation: Activation,
+    with_features: bool,
+) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor | None]]]:
+    """`network_jet` outside of autograd, and its vjp.
+
+    Args:
+        with_features: whether gradients towards the features are wanted, too.
+
+    Returns:
+        The jet, and a function from a gradient of it to those of ``params`` and ``features``.
+    """
+    if features.device.type == "cpu" and library(activation, features.dtype) is not None:
+        native = _NativePass(features, params, widths, orders, activation, True)
+        return native.out, partial(native.backward, with_features=with_features)
+    leaves = [params.detach().requires_grad_(True)]
+    if with_features:
+        features = features.detach().requires_grad_(True)
+        leaves.append(features)
+    with torch.enable_grad():
+        out = network_jet(features, leaves[0], widths, orders, activation)
+
+    def vjp(g: Tensor) -> tuple[Tensor, Tensor | None]:
+        params_grad, *rest = torch.autograd.grad(out, leaves, g)
+        return params_grad, rest[0] if rest else None
+
+    return out.detach(), vjp
 
 
 def network_jet_reference(
@@ -171,6 +205,52 @@ class _TorchActivation(Function):
         return grad, None, None
 
 
+class _NativePass:
+    """The kernels' way forward, and, if ``states`` are kept for it, back."""
+
+    def __init__(
+        self,
+        features: Tensor,
+        params: Tensor,
+        widths: tuple[int, ...],
+        orders: tuple[int, ...],
+        activation: Activation,
+        keep_states: bool,
+    ) -> None:
+        self.features, self.params = features.contiguous(), params.contiguous()
+        *_, n_rows, n_points, n_inputs = features.shape
+        if n_inputs != widths[0]:
+            raise ValueError(f"features have {n_inputs} channels, the network reads {widths[0]}")
+        replicas = params.shape[:-1]
+        self._kernel = network_kernel(
+            widths,
+            orders,
+            n_points,
+            replicas.numel(),
+            features.ndim == 3,
+            activation,
+            features.dtype,
+            torch.get_num_threads(),
+        )
+        self.out = features.new_empty(*replicas, n_rows, n_points, widths[-1])
+        self._states = features.new_empty(self._kernel.state_size) if keep_states else None
+        self._kernel.forward(self.features, self.params, self._states, self.out)
+
+    def backward(self, g: Tensor, with_features: bool) -> tuple[Tensor, Tensor | None]:
+        """Gradients of the parameters, and of the features if wanted."""
+        features, params = self.features, self.params
+        assert self._states is not None
+        params_grad, features_grad = torch.empty_like(params), None
+        if with_features:  # of one input that replicas share, each has a gradient
+            features_grad = features.new_empty(*params.shape[:-1], *features.shape[-3:])
+        self._kernel.backward(
+            features, params, self._states, g.contiguous(), params_grad, features_grad
+        )
+        if features_grad is not None and features_grad.ndim > features.ndim:
+            features_grad = features_grad.sum(dim=0)
+        return params_grad, features_grad
+
+
 class _NativeJet(Function):
     @staticmethod
     def forward(
@@ -181,40 +261,18 @@ class _NativeJet(Function):
         orders: tuple[int, ...],
         activation: Activation,
     ) -> Tensor:
-        features, params = features.contiguous(), params.contiguous()
-        *_, n_rows, n_points, n_inputs = features.shape
-        if n_inputs != widths[0]:
-            raise ValueError(f"features have {n_inputs} channels, the network reads {widths[0]}")
-        replicas = params.shape[:-1]
-        kernel = network_kernel(
-            widths,
-            orders,
-            n_points,
-            replicas.numel(),
-            features.ndim == 3,
-            activation,
-            features.dtype,
-            torch.get_num_threads(),
-        )
-        out = features.new_empty(*replicas, n_rows, n_points, widths[-1])
-        states = features.new_empty(kernel.state_size) if any(ctx.needs_input_grad) else None
-        kernel.forward(features, params, states, out)
-        ctx.kernel = kernel
-        ctx.save_for_backward(features, params, states)
+        needed = any(ctx.needs_input_grad)
+        native = _NativePass(features, params, widths, orders, activation, needed)
+        out = native.out
+        if needed:
+            del native.out  # the node owns it: keeping it here would be a cycle
+            ctx.native = native
+            ctx.save_for_backward(features, params)  # to notice changes in place
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_differentiation()
-        features, params, states = ctx.saved_tensors
-        params_grad = torch.empty_like(params)
-        features_grad = None
-        if ctx.needs_input_grad[0]:
-            # Of one input that replicas share, each has a gradient.
-            features_grad = features.new_empty(*params.shape[:-1], *features.shape[-3:])
-        ctx.kernel.backward(
-            features, params, states, grads[0].contiguous(), params_grad, features_grad
-        )
-        if features_grad is not None and features_grad.ndim > features.ndim:
-            features_grad = features_grad.sum(dim=0)
+        _ = ctx.saved_tensors
+        params_grad, features_grad = ctx.native.backward(grads[0], ctx.needs_input_grad[0])
         return features_grad, params_grad, None, None, None

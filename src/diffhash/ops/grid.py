@@ -78,6 +78,10 @@ class GridPlan:
             return compiled.planned_gather(params[None], self.plan).squeeze(0)
         return compiled.planned_gather(params, self.plan)
 
+    def scatter(self, g: Tensor) -> Tensor:
+        """The transpose of `gather`: gradients of its result → gradients of ``params``."""
+        return _Planned.apply(g, self.plan, True)
+
 
 def grid_plan(
     x: Tensor,

@@ -30,8 +30,9 @@ from diffhash.training.steps import (
     EagerStep,
     Execution,
     GraphedStep,
+    LeanAdam,
     Rows,
-    adam,
+    autograd,
     follow_execution,
 )
 
@@ -126,7 +127,7 @@ class FieldTraining(L.LightningModule):
         self._step: EagerStep | GraphedStep
 
     def configure_optimizers(self) -> Adam:
-        return adam(list(self.field.parameters()), self.execution)
+        return LeanAdam(list(self.field.parameters()), self.execution)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         # The points live in the task; Lightning only counts chunks.
@@ -145,10 +146,11 @@ class FieldTraining(L.LightningModule):
 
     def _prepare_steps(self) -> None:
         optimizer = self._optimizer().optimizer
-        assert isinstance(optimizer, Adam)
+        assert isinstance(optimizer, LeanAdam)
         follow_execution(optimizer, self.execution)
         reduce = self._sum_over_processes if self._n_processes > 1 else None
-        self._eager = EagerStep(self._loss, optimizer, reduce)
+        backward = self._backward_through_plans if self._plans else autograd(self._loss)
+        self._eager = EagerStep(backward, optimizer, reduce)
         match self.execution:
             case "eager":
                 self._step = self._eager
@@ -217,6 +219,19 @@ class FieldTraining(L.LightningModule):
             replica.record(losses[index], metrics[index], bool(finite[index]), self.train_seconds)
         if len(self.replicas) == 1:
             self.epochs_done = self.replicas[0].epochs_done
+
+    def _backward_through_plans(self, rows: Rows) -> Tensor:
+        """The loss of all points and its gradients; autograd sees the loss's own arithmetic alone,
+        which is a few numbers a point: a graph of the field would cost as much as a small step."""
+        fields = [plan.jet_and_vjp() for plan in self._plans]
+        jets = [Jet(jet.data.requires_grad_(True), jet.orders) for jet, _ in fields]
+        loss = self._share.loss(jets)
+        gradients = torch.autograd.grad(
+            loss, [jet.data for jet in jets], torch.ones_like(loss), materialize_grads=True
+        )
+        for (_, vjp), gradient in zip(fields, gradients, strict=True):
+            vjp(gradient)
+        return loss.detach()
 
     def _loss(self, rows: Rows) -> Tensor:
         return self._share.loss(self._jets(rows), rows)

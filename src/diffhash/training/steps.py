@@ -16,38 +16,96 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.optim import Adam
+from torch.optim.adam import adam
 
 Execution = Literal["eager", "compile", "cudagraph"]
 Rows = Sequence[Tensor] | None  # of every term; None for all points
 Loss = Callable[[Rows], Tensor]  # the losses of the replicas, or a scalar
+Backward = Callable[[Rows], Tensor]  # that loss, its gradients added to the parameters' grad
 
 _WARM_UPS = 3  # that CUDA's libraries may need before they can be captured
 
 
-def adam(parameters: Sequence[Tensor], execution: Execution) -> Adam:
-    """Adam; its learning rate is set at every step."""
-    if execution == "cudagraph":
-        rate = torch.zeros((), device=parameters[0].device)
-        return Adam(parameters, lr=rate, capturable=True, fused=True)
-    return Adam(parameters, lr=0.0, fused=True)
+class LeanAdam(Adam):
+    """torch's Adam, fused, and a step of it without the hooks around it.
+
+    Hooks, profiler marks and checks cost as much as the arithmetic where parameters are few.
+
+    Args:
+        parameters: to optimise.
+        execution: of the steps; the learning rate is set at every one.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], execution: Execution) -> None:
+        graphed = execution == "cudagraph"
+        rate = torch.zeros((), device=parameters[0].device) if graphed else 0.0
+        super().__init__(parameters, lr=rate, capturable=graphed, fused=True)
+
+    @torch.no_grad()
+    def lean_step(self) -> None:
+        """The same as `step`, without closure, hooks and gradient scaling."""
+        if not self.state:
+            self.step()  # makes the state
+            return
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            states = [self.state[p] for p in parameters]
+            beta1, beta2 = group["betas"]
+            adam(
+                parameters,
+                [p.grad for p in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                fused=True,
+                capturable=group["capturable"],
+                amsgrad=group["amsgrad"],
+                beta1=beta1,
+                beta2=beta2,
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=group["maximize"],
+            )
+
+    def forget_gradients(self) -> None:
+        """`zero_grad`, without its hooks."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+def autograd(loss: Loss) -> Backward:
+    """A loss and its backward pass."""
+
+    def backward(rows: Rows) -> Tensor:
+        value = loss(rows)
+        # Replicas have no parameter in common: the gradient of the sum is each one's own.
+        value.backward(torch.ones_like(value))
+        return value.detach()
+
+    return backward
 
 
 class EagerStep:
     """zero_grad, loss, backward, step.
 
     Args:
-        loss: of the rows of a step.
+        backward: of the rows of a step.
         optimizer: over all parameters.
         reduce: called after the backward pass with the losses, to sum over processes.
     """
 
     def __init__(
-        self, loss: Loss, optimizer: Adam, reduce: Callable[[Tensor], None] | None = None
+        self,
+        backward: Backward,
+        optimizer: LeanAdam,
+        reduce: Callable[[Tensor], None] | None = None,
     ) -> None:
-        self._loss = loss
+        self._backward = backward
         self._optimizer = optimizer
         self._reduce = reduce
-        self._ones: Tensor | None = None
 
     def prepare(self) -> None:
         """Compile whatever is compiled when it is first called; changes no parameter."""
@@ -58,22 +116,17 @@ class EagerStep:
         """Take a step at a learning rate; the losses before it.
 
         Args:
-            step: called for ``optimizer.step``, which it must do.
+            step: called instead of the optimizer's, which it must call.
         """
         set_rate(self._optimizer, rate)
         loss = self.backward(rows)
-        (step or self._optimizer.step)()
+        (step or self._optimizer.lean_step)()
         return loss
 
     def backward(self, rows: Rows = None) -> Tensor:
         """Losses, and their gradients in the parameters' ``grad``."""
-        loss = self._loss(rows)
-        if self._ones is None:
-            self._ones = torch.ones_like(loss)
-        self._optimizer.zero_grad(set_to_none=True)
-        # Replicas have no parameter in common: the gradient of the sum is each one's own.
-        loss.backward(self._ones)
-        loss = loss.detach()
+        self._optimizer.forget_gradients()
+        loss = self._backward(rows)
         if self._reduce is not None:
             self._reduce(loss)
         return loss
@@ -83,13 +136,13 @@ class CompiledStep(EagerStep):
     """As `EagerStep`, with the losses and their gradients compiled."""
 
     def __init__(
-        self, loss: Loss, optimizer: Adam, reduce: Callable[[Tensor], None] | None = None
+        self, loss: Loss, optimizer: LeanAdam, reduce: Callable[[Tensor], None] | None = None
     ) -> None:
-        super().__init__(torch.compile(loss), optimizer, reduce)
+        super().__init__(autograd(torch.compile(loss)), optimizer, reduce)
 
     def prepare(self) -> None:
         self.backward()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.forget_gradients()
 
 
 class GraphedStep:
@@ -98,8 +151,8 @@ class GraphedStep:
     The first step runs as it is, because it makes Adam's state; the second is captured.
     """
 
-    def __init__(self, loss: Loss, optimizer: Adam) -> None:
-        self._eager = EagerStep(loss, optimizer)
+    def __init__(self, loss: Loss, optimizer: LeanAdam) -> None:
+        self._eager = EagerStep(autograd(loss), optimizer)
         self._optimizer = optimizer
         self._graph: torch.cuda.CUDAGraph | None = None
         self._captured_loss = torch.empty(0)
@@ -112,7 +165,7 @@ class GraphedStep:
             for _ in range(_WARM_UPS):
                 self._eager.backward()
         torch.cuda.current_stream().wait_stream(stream)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.forget_gradients()
 
     def __call__(self, rate: float, rows: Rows = None) -> Tensor:
         """Take a step at a learning rate; the losses before it."""
@@ -121,16 +174,16 @@ class GraphedStep:
         if self._graph is None:
             if not self._optimizer.state:
                 return self._eager(rate)
-            self._optimizer.zero_grad(set_to_none=True)
+            self._optimizer.forget_gradients()
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
                 self._captured_loss = self._eager.backward()
-                self._optimizer.step()
+                self._optimizer.lean_step()
         self._graph.replay()
         return self._captured_loss.clone()
 
 
-def set_rate(optimizer: Adam, rate: float) -> None:
+def set_rate(optimizer: LeanAdam, rate: float) -> None:
     """The learning rate of the next step; in place where a graph reads it."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
@@ -139,7 +192,7 @@ def set_rate(optimizer: Adam, rate: float) -> None:
             group["lr"] = rate
 
 
-def follow_execution(optimizer: Adam, execution: Execution) -> None:
+def follow_execution(optimizer: LeanAdam, execution: Execution) -> None:
     """Make an optimizer that was restored from a checkpoint fit the execution of this run."""
     graphed = execution == "cudagraph"
     for group in optimizer.param_groups:
