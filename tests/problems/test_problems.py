@@ -171,3 +171,44 @@ def test_neither_solution_nor_source_is_one_clear_error() -> None:
 
     with pytest.raises(NotImplementedError, match=r"Nothing.*solution.*source"):
         Nothing().source(torch.zeros(1, 1, dtype=torch.float64))
+
+
+def test_coefficients_of_a_linear_operator() -> None:
+    problem = Poisson1D(k=0.3)
+    x = problem.domain_points(5)
+    coefficients = problem.coefficients(x)
+    assert coefficients is not None
+    assert coefficients[:, :, 0].T.tolist() == [[0.0, 0.0, 0.3]] * 5
+
+
+def test_coefficients_may_depend_on_x_and_on_axes() -> None:
+    class Waves(Problem):
+        """x u_t + u_xx, and u."""
+
+        domain = ((0.0, 1.0), (0.0, 2.0))
+        order = (2, 1)
+        linear = True
+
+        def operator(self, x: Tensor, u: Jet) -> Tensor:
+            first = x[:, :1] * u.derivative(1, 1) + u.derivative(0, 2)
+            return torch.cat([first, u.value], dim=-1)
+
+    problem = Waves()
+    x = problem.domain_points(4)
+    coefficients = problem.coefficients(x)
+    assert coefficients is not None
+    assert coefficients.shape == (4, 4, 2)
+    expected = torch.zeros(4, 4, 2, dtype=torch.float64)
+    expected[2, :, 0], expected[3, :, 0], expected[0, :, 1] = 1, x[:, 0], 1
+    assert torch.equal(coefficients, expected)
+
+
+def test_an_operator_that_is_not_linear_is_not_taken_for_it() -> None:
+    class Burgers(Poisson1D):
+        def operator(self, x: Tensor, u: Jet) -> Tensor:
+            return u.value * u.derivative(0, 1)
+
+    with pytest.raises(ValueError, match=r"Burgers\.linear=True: its operator is not linear"):
+        Burgers().coefficients(Poisson1D().domain_points(3))
+    Burgers.linear = False
+    assert Burgers().coefficients(Poisson1D().domain_points(3)) is None

@@ -15,8 +15,20 @@ from diffhash.training import FieldTraining, GracefulStop, ProgressReport, callb
 MakeTraining = Callable[..., FieldTraining]
 
 
+def send_in_epoch(training: FieldTraining, signals: dict[int, int]) -> None:
+    """Send this process ``signals[epoch]`` in that epoch."""
+    rate = training._rate
+
+    def sending(epoch: int) -> float:
+        if epoch + 1 in signals:
+            os.kill(os.getpid(), signals[epoch + 1])
+        return rate(epoch)
+
+    training._rate = sending  # type: ignore[method-assign]
+
+
 def send(training: FieldTraining, signals: dict[int, int]) -> None:
-    """Send this process ``signals[step]`` in that step."""
+    """Send this process ``signals[step]`` in that step of minibatches."""
     loss = training.task.loss
     step = 0
 
@@ -39,7 +51,7 @@ def test_a_signal_ends_training_after_the_epoch(
 ) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     training = make_training(epochs=50, chunk=10)
-    send(training, {13: signum})
+    send_in_epoch(training, {13: signum})
     with GracefulStop(training) as stop:
         fit(training, [stop])
     assert training.epochs_done == 13

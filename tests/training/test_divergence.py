@@ -30,8 +30,20 @@ class NaNSolution(Poisson1D):
         return Poisson1D().source(x)
 
 
+def fail_in_epoch(training: FieldTraining, epoch: int, value: float) -> None:
+    """Let the loss be ``value`` from an epoch on."""
+    rate = training._rate
+
+    def failing(epochs_done: int) -> float:
+        if epochs_done + 1 >= epoch:
+            training.task.terms[0].weight.fill_(value)
+        return rate(epochs_done)
+
+    training._rate = failing  # type: ignore[method-assign]
+
+
 def fail_at(training: FieldTraining, step: int, value: float) -> None:
-    """Let the loss be ``value`` from a step on."""
+    """Let the loss be ``value`` from a step of minibatches on."""
     loss = training.task.loss
     steps = 0
 
@@ -51,7 +63,7 @@ def test_the_epoch_is_the_one_whose_loss_was_not_finite(
     make_training: MakeTraining, fit: Callable, chunk: int, value: float
 ) -> None:
     training = make_training(epochs=50, chunk=chunk)
-    fail_at(training, 5, value)
+    fail_in_epoch(training, 5, value)
     fit(training)
     assert training.replicas[0].diverged_epoch == 5
     assert training.epochs_done == 5

@@ -122,7 +122,7 @@ def test_without_a_solution_there_are_no_errors(make_training: MakeTraining, fit
 def test_seconds_of_steps_and_of_evaluations_are_apart(
     make_training: MakeTraining, fit: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that moves 1 a loss, 100 an evaluation and 10 000 a plan."""
+    """By a clock that moves 1 an epoch, 100 an evaluation and 10 000 a plan."""
     now = 0.0
 
     def passing(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -135,12 +135,12 @@ def test_seconds_of_steps_and_of_evaluations_are_apart(
 
     training = make_training(epochs=10, chunk=4)
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
-    monkeypatch.setattr(training.task, "loss", passing(1, training.task.loss))
+    monkeypatch.setattr(training, "_rate", passing(1, training._rate))
     metrics = passing(100, training.evaluation.metrics)
     monkeypatch.setattr(training.evaluation, "metrics", metrics)
     monkeypatch.setattr(training.field, "plan", passing(10_000, training.field.plan))
     fit(training)
     assert training.train_seconds == 10
     assert [row["seconds"] for row in training.replicas[0].history] == [4, 8, 10]
-    assert training.evaluation_seconds == 3 * 100 + 1 + 100  # at last the loss of everything
+    assert training.evaluation_seconds == 3 * 100 + 100  # the last is the outcome's
     assert training.warmup_seconds == 3 * 10_000  # labels, residual, evaluation

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from diffhash import MLP, Jet
+from diffhash import MLP
 from diffhash.encodings import Encoding, Identity
 from diffhash.networks import Field, stack_fields
 from diffhash.problems import Poisson1D
@@ -88,18 +88,16 @@ def test_each_replica_trains_as_it_does_alone(
             assert row["mse_uxx"] == pytest.approx(expected["mse_uxx"], rel=1e-8)
 
 
-def spoil(training: FieldTraining, replica: int, step: int) -> None:
-    """Make the jets of one replica NaN from a step on."""
-    loss, steps = training.task.loss, 0
+def spoil(training: FieldTraining, replica: int, epoch: int) -> None:
+    """Make a parameter of one replica NaN at the beginning of an epoch."""
+    rate = training._rate
 
-    def failing(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
-        nonlocal steps
-        steps += 1
-        factor = torch.ones(len(SEEDS), 1, 1, 1)
-        factor[replica] = float("nan") if steps >= step else 1
-        return loss([Jet(jet.data * factor, jet.orders) for jet in jets], rows)
+    def failing(epochs_done: int) -> float:
+        if epochs_done + 1 == epoch:
+            training.field.network.params.data[replica, 0] = float("nan")
+        return rate(epochs_done)
 
-    training.task.loss = failing  # type: ignore[method-assign]
+    training._rate = failing  # type: ignore[method-assign]
 
 
 def test_one_that_diverges_does_not_disturb_the_others(
@@ -108,7 +106,7 @@ def test_one_that_diverges_does_not_disturb_the_others(
     settings = {"epochs": 20, "chunk": 4}
     sound, spoilt = make_replicas("cubic", **settings), make_replicas("cubic", **settings)
     fit(sound)
-    spoil(spoilt, replica=1, step=7)
+    spoil(spoilt, replica=1, epoch=7)
     fit(spoilt)
     assert [r.diverged_epoch for r in spoilt.replicas] == [None, 7, None]
     assert [r.epochs_done for r in spoilt.replicas] == [20, 7, 20]
@@ -123,7 +121,7 @@ def test_one_that_diverges_does_not_disturb_the_others(
 def test_training_ends_when_all_have_diverged(make_replicas: MakeTraining, fit: Callable) -> None:
     training = make_replicas("mlp", epochs=100, chunk=5)
     for index in range(len(SEEDS)):
-        spoil(training, replica=index, step=3 + 4 * index)
+        spoil(training, replica=index, epoch=3 + 4 * index)
     fit(training)
     assert [r.diverged_epoch for r in training.replicas] == [3, 7, 11]
     assert training.epochs_done == 15

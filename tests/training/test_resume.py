@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhash.ops.jet import Jet
-from diffhash.training import FieldTraining
+from diffhash.training import FieldTraining, steps
 
 MakeTraining = Callable[..., FieldTraining]
 
@@ -28,19 +27,13 @@ def without_seconds(training: FieldTraining) -> list[dict[str, float]]:
 
 def stop_after(training: FieldTraining, epochs: int) -> None:
     """Ask for a stop, as a signal does, once training has come so far."""
-    loss = training.task.loss
-    n_steps = 0
-    per_epoch = len(training._batches())
-    training._shuffle.manual_seed(0)
+    rate = training._rate
 
-    def counting(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
-        nonlocal n_steps
-        n_steps += 1
-        if n_steps > (epochs - 1) * per_epoch:
-            training.stop_requested = True
-        return loss(jets, rows)
+    def stopping(epoch: int) -> float:
+        training.stop_requested = epoch + 1 == epochs
+        return rate(epoch)
 
-    training.task.loss = counting  # type: ignore[method-assign]
+    training._rate = stopping  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("stopped_at", [4, 5], ids=["between chunks", "inside a chunk"])
@@ -114,19 +107,18 @@ def test_a_finished_run_goes_on_to_more_epochs(
 def rates(training: FieldTraining, fit: Callable, ckpt_path: Path | None = None) -> list[float]:
     """Train, noting the learning rate of every step."""
     noted = []
-    loss = training.task.loss
+    set_rate = steps.set_rate
 
-    def noting(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
-        optimizer = training.optimizers()
-        assert not isinstance(optimizer, list)
+    def noting(optimizer: steps.LeanAdam, rate: float) -> None:
+        set_rate(optimizer, rate)
         noted.append(optimizer.param_groups[0]["lr"])
-        return loss(jets, rows)
 
-    training.task.loss = noting  # type: ignore[method-assign]
-    trainer = fit(training, ckpt_path=ckpt_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "set_rate", noting)
+        trainer = fit(training, ckpt_path=ckpt_path)
     if ckpt_path is None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoint.ckpt")
-    return noted[:-1]  # the last one is the outcome's
+    return noted
 
 
 def test_a_resumed_run_follows_its_own_schedule(

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from diffhash.ops.jet import Jet, jet_orders
+
+
+@dataclass(frozen=True)
+class GridRows:
+    """What a planned jet of a table is summed from.
+
+    Attributes:
+        params: the table, ``[rows · F]`` or ``[R, rows · F]``.
+        rows: of the table, ``[N, L, T]``, 32-bit.
+        weights: of those rows in each of the jet's, ``[N, L, K, T]``.
+        n_features: F.
+    """
+
+    params: Tensor
+    rows: Tensor
+    weights: Tensor
+    n_features: int
+
 
 Vjp = Callable[[Tensor], None]  # adds to the parameters' grad, for a gradient of a jet's data
 
@@ -30,6 +49,11 @@ class Plan(ABC):
             jet = self.jet()
         vjp = jet.data.backward if jet.data.requires_grad else None
         return Jet(jet.data.detach(), jet.orders), vjp
+
+    def source(self) -> Jet | GridRows | None:
+        """What the jet is made of, for kernels that make it themselves: a constant jet, or rows of
+        a table. None where that is not to be had."""
+        return None
 
 
 class Encoding(nn.Module, ABC):
@@ -88,6 +112,9 @@ class ConstantPlan(Plan):
 
     def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
         return self._jet, None
+
+    def source(self) -> Jet | GridRows | None:
+        return self._jet
 
 
 def add_gradient(parameter: Tensor, gradient: Tensor) -> None:

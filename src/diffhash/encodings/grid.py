@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from diffhash.encodings.encoding import Encoding, Plan, Vjp, add_gradient, check_points
+from diffhash.encodings.encoding import Encoding, GridRows, Plan, Vjp, add_gradient, check_points
 from diffhash.ops.backends import MultiIndex, select_backend
 from diffhash.ops.grid import GridPlan, gather, grid_plan
 from diffhash.ops.jet import Jet, jet_indices
@@ -195,3 +195,9 @@ class _GridEncodingPlan(Plan):
 
         with torch.no_grad():
             return self.jet(), vjp if params.requires_grad else None
+
+    def source(self) -> Jet | GridRows | None:
+        kept = self._plan.rows_and_weights
+        if kept is None:
+            return None
+        return GridRows(self._encoding.params, *kept, self._encoding.n_features_per_level)

@@ -2,5 +2,6 @@
 
 from diffhash.networks.field import Field, FieldPlan, stack_fields
 from diffhash.networks.network import MLP, SIREN, Network
+from diffhash.networks.squares import FieldSquares
 
-__all__ = ["MLP", "SIREN", "Field", "FieldPlan", "Network", "stack_fields"]
+__all__ = ["MLP", "SIREN", "Field", "FieldPlan", "FieldSquares", "Network", "stack_fields"]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from diffhash.encodings import Encoding, Plan
 from diffhash.encodings.encoding import Vjp, check_points
 from diffhash.networks.network import Network
+from diffhash.networks.squares import FieldSquares, field_squares
 from diffhash.ops.jet import Jet, jet_indices, jet_orders
 
 
@@ -62,7 +63,7 @@ class Field(nn.Module):
     def plan(self, x: Tensor, order: int | tuple[int, ...] = 2) -> FieldPlan:
         """Prepare `jet` at fixed points: what training does not change is computed once."""
         orders = jet_orders(order, len(self._width))
-        return FieldPlan(self, self.encoding.plan(self._normalise(x), orders))
+        return FieldPlan(self, self.encoding.plan(self._normalise(x), orders), orders)
 
     def _normalise(self, x: Tensor) -> Tensor:
         check_points(x, len(self._width))
@@ -111,8 +112,8 @@ def stack_fields(fields: Sequence[Field]) -> Field:
 class FieldPlan:
     """A field at fixed points."""
 
-    def __init__(self, field: Field, plan: Plan) -> None:
-        self._field, self._plan = field, plan
+    def __init__(self, field: Field, plan: Plan, orders: tuple[int, ...]) -> None:
+        self._field, self._plan, self._orders = field, plan, orders
 
     def jet(self) -> Jet:
         """u and its derivatives with the present parameters."""
@@ -129,3 +130,20 @@ class FieldPlan:
         if factors is None:
             return jet, vjp
         return Jet(jet.data * factors, jet.orders), lambda g: vjp(g * factors)
+
+    def squares(self, coefficients: Tensor, target: Tensor) -> FieldSquares | None:
+        """Mean squares of what is linear in u's jet, with their gradients, as one C kernel.
+
+        Args:
+            coefficients: ``[K, N, E]``: E equations Σ_k c_k ∂_k u = target at each point.
+            target: ``[N, E]``.
+
+        Returns:
+            None where the kernel cannot be had: another device, an encoding that is not known to
+            it, several components of u, or a large table.
+        """
+        source = self._plan.source()
+        factors = self._field._factors(Jet(coefficients, self._orders))
+        if factors is not None:
+            coefficients = coefficients * factors
+        return field_squares(self._field.network, source, self._orders, coefficients, target)

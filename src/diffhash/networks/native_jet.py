@@ -1,4 +1,4 @@
-"""Jets through a whole network in C: one pass over the points each way.
+"""Jets through a whole network in C: one pass over the points each way, or both in one.
 
 Points go through all layers in blocks that stay in the processor's cache; the kernels
 (`network_kernels.c`) are compiled for an activation and a type when they are first needed.
@@ -33,17 +33,17 @@ def library(activation: Activation, dtype: torch.dtype) -> ctypes.CDLL | None:
     """The kernels of an activation; None where they cannot be compiled."""
     if dtype not in C_NAMES:
         return None
-    kernel = activation.kernel
-    first, second, third = kernel.slopes
+    code = activation.kernel
+    first, second, third = code.slopes
     constants: dict[str, str | int] = {
         "REAL": C_NAMES[dtype],
         "REAL_BITS": torch.finfo(dtype).bits,
-        "STATE": kernel.state,
-        "VALUE": kernel.value,
+        "STATE": code.state,
+        "VALUE": code.value,
         "FIRST": first,
         "SECOND": second,
         "THIRD": third,
-        "HAS_B": int(kernel.has_b),
+        "HAS_B": int(code.has_b),
     }
     if activation.name == "sine":
         constants["SINES"] = 1
@@ -52,7 +52,8 @@ def library(activation: Activation, dtype: torch.dtype) -> ctypes.CDLL | None:
     except CompilerError:
         return None
     lib.state_size.restype = ctypes.c_int64
-    lib.forward.restype = lib.backward.restype = ctypes.c_int64
+    for kernel in (lib.forward, lib.backward, lib.squares):
+        kernel.restype = ctypes.c_int64
     return lib
 
 
@@ -123,6 +124,26 @@ class NetworkKernel:
         """Fill the gradients, that of the features unless it is None."""
         self._call("backward", features, params, states, out_grad, params_grad, features_grad)
 
+    def squares(
+        self,
+        squares: Squares,
+        grid: Grid | None,
+        features: Tensor | None,
+        params: Tensor,
+        losses: Tensor,
+        params_grad: Tensor,
+        table_grad: Tensor | None,
+    ) -> None:
+        """Fill the losses of `Squares`, and their gradients.
+
+        The input is that of a `Grid`, or ``features``.
+        """
+        pointers = [None if one is None else ctypes.byref(one) for one in (squares, grid)]
+        tensors = (features, params, losses, params_grad, table_grad)
+        pointers += [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
+        if self._library.squares(ctypes.byref(self._shape), *pointers):
+            raise MemoryError("a pass through the network needs more memory than there is")
+
     def _call(self, name: str, *tensors: Tensor | None) -> None:
         if call(getattr(self._library, name), self._shape, *tensors):
             raise MemoryError(f"the network's {name} pass needs more memory than there is")
@@ -147,3 +168,23 @@ def _shape_type(dtype: torch.dtype) -> type[ctypes.Structure]:
         ]
 
     return Shape
+
+
+class Squares(ctypes.Structure):
+    """weight · mean((Σ_k c_k ∂_k u - target)²): coefficients ``[K, N, E]``, target ``[N, E]``."""
+
+    _fields_ = [
+        ("n_equations", ctypes.c_int64),
+        ("weight", ctypes.c_double),
+        ("coefficients", ctypes.c_void_p),
+        ("target", ctypes.c_void_p),
+    ]
+
+
+class Grid(ctypes.Structure):
+    """Rows ``[N, L, T]`` and weights ``[N, L, K, T]`` of the jets of tables ``[R, rows · F]``."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("n_levels", "n_features", "n_taps", "table_size")),
+        *((name, ctypes.c_void_p) for name in ("rows", "weights", "tables")),
+    ]

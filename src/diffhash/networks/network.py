@@ -37,6 +37,7 @@ class Network(nn.Module):
             bias; `layers` are views of it. ``[R, P]`` are R networks (replicas), which map
             ``[R, N, n_inputs]``, or one ``[N, n_inputs]`` for all, to ``[R, N, n_outputs]``.
         widths: of the layers, input and output included.
+        activation: between them.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Network(nn.Module):
             if size < 1:
                 raise ValueError(f"{name}={size}: give at least 1")
         self.widths = (n_inputs, *[width] * depth, n_outputs)
-        self._activation = activation
+        self.activation = activation
         layers = [nn.Linear(a, b, dtype=dtype) for a, b in pairwise(self.widths)]
         initialise(layers)
         parts = [p.detach().flatten() for layer in layers for p in layer.parameters()]
@@ -74,7 +75,7 @@ class Network(nn.Module):
         """``[N, n_inputs] → [N, n_outputs]``; differentiable by autograd to any order."""
         *hidden, last = self.layers
         for layer in hidden:
-            features = self._activation.value(_linear(features, *layer))
+            features = self.activation.value(_linear(features, *layer))
         return _linear(features, *last)
 
     def jet(self, features: Jet) -> Jet:
@@ -83,14 +84,14 @@ class Network(nn.Module):
         Differentiable once in features and parameters.
         """
         orders = features.orders
-        data = network_jet(features.data, self.params, self.widths, orders, self._activation)
+        data = network_jet(features.data, self.params, self.widths, orders, self.activation)
         return Jet(data, orders)
 
     def jet_and_vjp(self, features: Jet, features_vjp: Vjp | None) -> tuple[Jet, Vjp]:
         """`jet` outside of autograd, and its vjp on to that of the features, as in `Plan`."""
         params, orders = self.params, features.orders
         data, backward = network_jet_and_vjp(
-            *(features.data, params, self.widths, orders, self._activation),
+            *(features.data, params, self.widths, orders, self.activation),
             with_features=features_vjp is not None,
         )
 

@@ -42,6 +42,21 @@ typedef struct {
     REAL parameter;
 } Shape;
 
+/* Rows [N, L, n_taps] and weights [N, L, K, n_taps] of a grid's jets at fixed points. */
+typedef struct {
+    int64_t n_levels, n_features, n_taps, table_size; /* elements of a table */
+    const uint32_t *rows;
+    const REAL *weights;
+    const REAL *tables; /* [R, table_size] */
+} Grid;
+
+/* weight · mean over N and E of (sum_k coefficients[k, n, e] jet[k, n] - target[n, e])^2. */
+typedef struct {
+    int64_t n_equations;
+    double weight;
+    const REAL *coefficients, *target;
+} Squares;
+
 static int64_t padded(int64_t n) { return (n + V - 1) / V * V; }
 static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -338,67 +353,27 @@ static void add_bias(const REAL *bias, int64_t n, int64_t C, int64_t ld, REAL *v
     }
 }
 
+/* Input [K, block, ld] -> output [K, block, padded(C_out)]; what the way back needs into `state`. */
 static void forward_block(
-    const Shape *s, int64_t start, const REAL *input, const REAL *transposed,
-    const REAL *parameters, REAL *state, REAL *y, REAL *output) {
+    const Shape *s, const REAL *x, int64_t ld, const REAL *transposed, const REAL *parameters,
+    REAL *state, REAL *y, REAL *out) {
     const int64_t B = s->block, rows = s->n_rows * B, L = s->n_layers;
-    load(s, input, start, s->widths[0], s->widths[0], y);
-    int64_t ld = s->widths[0];
     for (int64_t l = 0; l < L - 1; l++) {
         const int64_t I = s->widths[l], O = s->widths[l + 1], Op = padded(O);
-        multiply(rows, Op, I, y, ld, 1, transposed, Op, state, Op);
+        multiply(rows, Op, I, x, ld, 1, transposed, Op, state, Op);
         add_bias(parameters + I * O, B, O, Op, state);
         keep_state(s, state, B * Op);
         activate(s, state, B * Op, y);
         state += (s->n_rows + HAS_B) * B * Op;
         transposed += I * Op;
         parameters += (I + 1) * O;
+        x = y;
         ld = Op;
     }
     const int64_t I = s->widths[L - 1], O = s->widths[L], Op = padded(O);
-    REAL *out = y + rows * ld;
-    if (O <= 2) dot_products(rows, O, I, y, ld, parameters, out, Op);
-    else multiply(rows, Op, I, y, ld, 1, transposed, Op, out, Op);
+    if (O <= 2) dot_products(rows, O, I, x, ld, parameters, out, Op);
+    else multiply(rows, Op, I, x, ld, 1, transposed, Op, out, Op);
     add_bias(parameters + I * O, B, O, Op, out);
-    store(s, out, start, O, Op, output);
-}
-
-/* input [R or 1, K, N, C_in] and parameters [R, P] → output [R, K, N, C_out]; states NULL: nothing
- * is kept. 0, or 1 where memory ran out. */
-int64_t forward(
-    const Shape *s, const REAL *input, const REAL *parameters, REAL *states, REAL *output) {
-    const int64_t R = s->n_replicas, S = n_segments(s), size = packed_size(s, 1);
-    const int64_t rows = s->n_rows * s->block, kept = block_state(s);
-    const int64_t in_jet = s->n_rows * s->n_points * s->widths[0];
-    const int64_t out_jet = s->n_rows * s->n_points * s->widths[s->n_layers];
-    REAL *packed = allocate(R * size);
-    if (!packed) return 1;
-    pack(s, parameters, 1, packed);
-    int64_t failed = 0;
-#pragma omp parallel num_threads(s->n_threads) if (s->n_threads > 1)
-    {
-        REAL *y = allocate(2 * rows * widest(s) + (states ? 0 : kept));
-        if (!y) {
-#pragma omp atomic write
-            failed = 1;
-        }
-#pragma omp for schedule(dynamic)
-        for (int64_t unit = 0; unit < R * S; unit++) {
-            if (!y) continue;
-            const int64_t r = unit / S, first = unit % S * s->segment;
-            const int64_t end = minimum(first + s->segment, s->n_points);
-            for (int64_t start = first; start < end; start += s->block) {
-                const int64_t block = r * n_blocks(s) + start / s->block;
-                REAL *state = states ? states + block * kept : y + 2 * rows * widest(s);
-                forward_block(
-                    s, start, input + (s->shared_input ? 0 : r * in_jet), packed + r * size,
-                    parameters + r * n_parameters(s, s->n_layers), state, y, output + r * out_jet);
-            }
-        }
-        free(y);
-    }
-    free(packed);
-    return failed;
 }
 
 static void sum_rows(const REAL *rows, int64_t n, int64_t ld, REAL *restrict sum) {
@@ -409,12 +384,12 @@ static void sum_rows(const REAL *rows, int64_t n, int64_t ld, REAL *restrict sum
     }
 }
 
-/* Adds a block's weight gradients to `sums`: for each layer [O, padded(I)] and then [padded(O)]. */
-static void backward_block(
-    const Shape *s, int64_t start, const REAL *input, const REAL *packed, const REAL *state,
-    const REAL *output_grad, REAL *y, REAL *g, REAL *h, REAL *sums_end, REAL *input_grad) {
+/* The output's gradient in g -> the input's, returned in g or h, if wanted. Adds a block's weight
+ * gradients to what ends at sums_end: for each layer [O, padded(I)] and then [padded(O)]. */
+static REAL *backward_block(
+    const Shape *s, const REAL *x, const REAL *packed, const REAL *state, REAL *y, REAL *g,
+    REAL *h, REAL *sums_end, int want_input) {
     const int64_t B = s->block, rows = s->n_rows * B, L = s->n_layers;
-    load(s, output_grad, start, s->widths[L], padded(s->widths[L]), g);
     packed += packed_size(s, 0);
     state += block_state(s);
     for (int64_t l = L - 1; l >= 0; l--) {
@@ -424,81 +399,294 @@ static void backward_block(
         if (l > 0) {
             state -= (s->n_rows + HAS_B) * B * Ip;
             activate(s, state, B * Ip, y);
-        } else load(s, input, start, I, Ip, y);
-        multiply_add(O, Ip, rows, g, 1, Op, y, Ip, sums_end, Ip);
+        }
+        multiply_add(O, Ip, rows, g, 1, Op, l > 0 ? y : x, Ip, sums_end, Ip);
         sum_rows(g, B, Op, sums_end + O * Ip);
-        if (l > 0) {
-            multiply(rows, Ip, O, g, Op, 1, packed, Ip, h, Ip);
-            activate_back(s, state, B * Ip, h);
-            REAL *swap = g;
-            g = h;
-            h = swap;
-        } else if (input_grad) {
-            multiply(rows, Ip, O, g, Op, 1, packed, Ip, h, Ip);
-            store(s, h, start, I, Ip, input_grad);
+        if (l == 0 && !want_input) return NULL;
+        multiply(rows, Ip, O, g, Op, 1, packed, Ip, h, Ip);
+        if (l > 0) activate_back(s, state, B * Ip, h);
+        REAL *swap = g;
+        g = h;
+        h = swap;
+    }
+    return g;
+}
+
+/* The jet of a grid at a block of points: [K, block, ld], the rest zero. */
+static void gather(
+    const Shape *s, const Grid *grid, const REAL *table, int64_t start, int64_t ld, REAL *out) {
+    const int64_t n = minimum(s->block, s->n_points - start), K = s->n_rows;
+    const int64_t L = grid->n_levels, F = grid->n_features, T = grid->n_taps;
+    memset(out, 0, K * s->block * ld * sizeof(REAL));
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t l = 0; l < L; l++) {
+            const uint32_t *rows = grid->rows + ((start + i) * L + l) * T;
+            const REAL *weights = grid->weights + ((start + i) * L + l) * K * T;
+            for (int64_t k = 0; k < K; k++) {
+                REAL *restrict y = out + (k * s->block + i) * ld + l * F;
+                for (int64_t v = 0; v < T; v++) {
+                    const REAL w = weights[k * T + v], *restrict row = table + rows[v] * F;
+#pragma omp simd
+                    for (int64_t f = 0; f < F; f++) y[f] += w * row[f];
+                }
+            }
+        }
+}
+
+/* Adds the transpose of `gather` to a table's gradient. */
+static void scatter(
+    const Shape *s, const Grid *grid, const REAL *g, int64_t start, int64_t ld, REAL *table) {
+    const int64_t n = minimum(s->block, s->n_points - start), K = s->n_rows;
+    const int64_t L = grid->n_levels, F = grid->n_features, T = grid->n_taps;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t l = 0; l < L; l++) {
+            const uint32_t *rows = grid->rows + ((start + i) * L + l) * T;
+            const REAL *weights = grid->weights + ((start + i) * L + l) * K * T;
+            for (int64_t v = 0; v < T; v++) {
+                REAL *restrict to = table + rows[v] * F;
+                for (int64_t k = 0; k < K; k++) {
+                    const REAL w = weights[k * T + v];
+                    const REAL *restrict from = g + (k * s->block + i) * ld + l * F;
+#pragma omp simd
+                    for (int64_t f = 0; f < F; f++) to[f] += w * from[f];
+                }
+            }
+        }
+}
+
+/* The sum of squared errors of a block's outputs [K, block, ld]; its gradient, weighted, into g. */
+static double squares_block(
+    const Shape *s, const Squares *squares, int64_t start, const REAL *out, int64_t ld, REAL *g) {
+    const int64_t n = minimum(s->block, s->n_points - start), K = s->n_rows, B = s->block;
+    const int64_t E = squares->n_equations, N = s->n_points;
+    const REAL scale = (REAL)(2 * squares->weight / (double)(N * E));
+    double sum = 0;
+    memset(g, 0, K * B * ld * sizeof(REAL));
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t e = 0; e < E; e++) {
+            const int64_t at = (start + i) * E + e;
+            REAL error = -squares->target[at];
+            for (int64_t k = 0; k < K; k++)
+                error += squares->coefficients[k * N * E + at] * out[(k * B + i) * ld];
+            sum += (double)error * error;
+            for (int64_t k = 0; k < K; k++)
+                g[(k * B + i) * ld] += squares->coefficients[k * N * E + at] * (scale * error);
+        }
+    return sum;
+}
+
+/* Elements of a segment's weight gradients. */
+static int64_t sums_size(const Shape *s) {
+    int64_t size = packed_size(s, 0);
+    for (int64_t l = 0; l < s->n_layers; l++) size += padded(s->widths[l + 1]);
+    return size;
+}
+
+/* Sums of R x S segments, `stride` apart, are added up segment by segment; each replica's total
+ * is then where its first segment was. */
+static void add_segments(
+    int64_t R, int64_t S, int64_t size, int64_t stride, REAL *sums, int64_t n_threads) {
+#pragma omp parallel for schedule(static) num_threads(n_threads) if (n_threads > 1)
+    for (int64_t chunk = 0; chunk < R * 16; chunk++) {
+        REAL *restrict total = sums + chunk / 16 * S * stride;
+        const int64_t first = size * (chunk % 16) / 16, end = size * (chunk % 16 + 1) / 16;
+        for (int64_t unit = 1; unit < S; unit++) {
+            const REAL *restrict other = total + unit * stride;
+#pragma omp simd
+            for (int64_t i = first; i < end; i++) total[i] += other[i];
         }
     }
 }
 
+static void unpack(const Shape *s, const REAL *total, REAL *grad) {
+    for (int64_t l = 0; l < s->n_layers; l++) {
+        const int64_t I = s->widths[l], O = s->widths[l + 1], Ip = padded(I);
+        for (int64_t o = 0; o < O; o++) memcpy(grad + o * I, total + o * Ip, I * sizeof(REAL));
+        memcpy(grad + O * I, total + O * Ip, O * sizeof(REAL));
+        grad += (I + 1) * O;
+        total += O * Ip + padded(O);
+    }
+}
+
+/* A thread's working memory for a block. */
+typedef struct {
+    REAL *x, *y, *g, *h, *out, *state;
+} Scratch;
+
+static int allocate_scratch(const Shape *s, Scratch *scratch) {
+    const int64_t rows = s->n_rows * s->block, size = rows * widest(s);
+    REAL *memory = allocate(5 * size + block_state(s));
+    *scratch = (Scratch){memory, memory + size, memory + 2 * size, memory + 3 * size,
+                         memory + 4 * size, memory + 5 * size};
+    return memory != NULL;
+}
+
+/* ---------------------------------------------------------------------- entry points: 0, or 1
+ * where memory ran out */
+
+/* input [R or 1, K, N, C_in] and parameters [R, P] → output [R, K, N, C_out]; states NULL: nothing
+ * is kept. */
+int64_t forward(
+    const Shape *s, const REAL *input, const REAL *parameters, REAL *states, REAL *output) {
+    const int64_t R = s->n_replicas, S = n_segments(s), size = packed_size(s, 1);
+    const int64_t kept = block_state(s), I = s->widths[0], O = s->widths[s->n_layers];
+    const int64_t in_jet = s->n_rows * s->n_points * I, out_jet = s->n_rows * s->n_points * O;
+    REAL *packed = allocate(R * size);
+    if (!packed) return 1;
+    pack(s, parameters, 1, packed);
+    int64_t failed = 0;
+#pragma omp parallel num_threads(s->n_threads) if (s->n_threads > 1)
+    {
+        Scratch scratch;
+        const int ready = allocate_scratch(s, &scratch);
+        if (!ready) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(dynamic)
+        for (int64_t unit = 0; unit < R * S; unit++) {
+            if (!ready) continue;
+            const int64_t r = unit / S, first = unit % S * s->segment;
+            const int64_t end = minimum(first + s->segment, s->n_points);
+            for (int64_t start = first; start < end; start += s->block) {
+                const int64_t block = r * n_blocks(s) + start / s->block;
+                load(s, input + (s->shared_input ? 0 : r * in_jet), start, I, I, scratch.x);
+                forward_block(
+                    s, scratch.x, I, packed + r * size,
+                    parameters + r * n_parameters(s, s->n_layers),
+                    states ? states + block * kept : scratch.state, scratch.y, scratch.out);
+                store(s, scratch.out, start, O, padded(O), output + r * out_jet);
+            }
+        }
+        free(scratch.x);
+    }
+    free(packed);
+    return failed;
+}
+
 /* output_grad [R, K, N, C_out] → grad [R, P] of the parameters, and input_grad [R, K, N, C_in]
- * unless NULL. 0, or 1 where memory ran out. */
+ * unless NULL. */
 int64_t backward(
     const Shape *s, const REAL *input, const REAL *parameters, const REAL *states,
     const REAL *output_grad, REAL *grad, REAL *input_grad) {
-    const int64_t R = s->n_replicas, S = n_segments(s), L = s->n_layers;
-    const int64_t size = packed_size(s, 0), kept = block_state(s);
-    const int64_t rows = s->n_rows * s->block;
-    const int64_t in_jet = s->n_rows * s->n_points * s->widths[0];
-    const int64_t out_jet = s->n_rows * s->n_points * s->widths[L];
-    int64_t sum_size = size;
-    for (int64_t l = 0; l < L; l++) sum_size += padded(s->widths[l + 1]);
-    REAL *packed = allocate(R * size);
-    REAL *sums = allocate(R * S * sum_size);
+    const int64_t R = s->n_replicas, S = n_segments(s), size = packed_size(s, 0);
+    const int64_t kept = block_state(s), I = s->widths[0], O = s->widths[s->n_layers];
+    const int64_t in_jet = s->n_rows * s->n_points * I, out_jet = s->n_rows * s->n_points * O;
+    const int64_t stride = sums_size(s);
+    REAL *packed = allocate(R * size), *sums = allocate(R * S * stride);
     int64_t failed = !packed || !sums;
     if (!failed) {
         pack(s, parameters, 0, packed);
 #pragma omp parallel num_threads(s->n_threads) if (s->n_threads > 1)
         {
-            const int64_t scratch = rows * widest(s);
-            REAL *y = allocate(3 * scratch);
-            if (!y) {
+            Scratch scratch;
+            const int ready = allocate_scratch(s, &scratch);
+            if (!ready) {
 #pragma omp atomic write
                 failed = 1;
             }
 #pragma omp for schedule(dynamic)
             for (int64_t unit = 0; unit < R * S; unit++) {
-                if (!y) continue;
+                if (!ready) continue;
                 const int64_t r = unit / S, first = unit % S * s->segment;
                 const int64_t end = minimum(first + s->segment, s->n_points);
-                REAL *sum = sums + unit * sum_size;
-                memset(sum, 0, sum_size * sizeof(REAL));
-                for (int64_t start = first; start < end; start += s->block)
-                    backward_block(
-                        s, start, input + (s->shared_input ? 0 : r * in_jet), packed + r * size,
-                        states + (r * n_blocks(s) + start / s->block) * kept,
-                        output_grad + r * out_jet, y, y + scratch, y + 2 * scratch, sum + sum_size,
-                        input_grad ? input_grad + r * in_jet : NULL);
+                REAL *sum = sums + unit * stride;
+                memset(sum, 0, stride * sizeof(REAL));
+                for (int64_t start = first; start < end; start += s->block) {
+                    const int64_t block = r * n_blocks(s) + start / s->block;
+                    load(
+                        s, input + (s->shared_input ? 0 : r * in_jet), start, I, padded(I),
+                        scratch.x);
+                    load(s, output_grad + r * out_jet, start, O, padded(O), scratch.g);
+                    const REAL *from = backward_block(
+                        s, scratch.x, packed + r * size, states + block * kept, scratch.y,
+                        scratch.g, scratch.h, sum + stride, input_grad != NULL);
+                    if (input_grad) store(s, from, start, I, padded(I), input_grad + r * in_jet);
+                }
             }
-            free(y);
+            free(scratch.x);
         }
     }
-    for (int64_t r = 0; r < R && !failed; r++) {
-        REAL *total = sums + r * S * sum_size;
-        for (int64_t unit = 1; unit < S; unit++) {
-            const REAL *restrict other = total + unit * sum_size;
-            REAL *restrict target = total;
-#pragma omp simd
-            for (int64_t i = 0; i < sum_size; i++) target[i] += other[i];
+    if (!failed) {
+        add_segments(R, S, stride, stride, sums, s->n_threads);
+        for (int64_t r = 0; r < R; r++)
+            unpack(s, sums + r * S * stride, grad + r * n_parameters(s, s->n_layers));
+    }
+    free(packed);
+    free(sums);
+    return failed;
+}
+
+/* Losses [R] of a jet's squares and their gradients in the parameters [R, P] and, with a grid
+ * instead of an input, in its tables [R, table_size]; forwards and backwards block by block, so
+ * that nothing in between leaves the cache. */
+int64_t squares(
+    const Shape *s, const Squares *loss, const Grid *grid, const REAL *input,
+    const REAL *parameters, REAL *losses, REAL *grad, REAL *table_grad) {
+    const int64_t R = s->n_replicas, S = n_segments(s), P = n_parameters(s, s->n_layers);
+    const int64_t there = packed_size(s, 1), back = packed_size(s, 0);
+    const int64_t I = s->widths[0], Ip = padded(I), in_jet = s->n_rows * s->n_points * I;
+    const int64_t weights_size = sums_size(s), table_size = table_grad ? grid->table_size : 0;
+    const int64_t stride = weights_size + table_size;
+    REAL *packed = allocate(R * (there + back)), *sums = allocate(R * S * stride);
+    double *segments = malloc(R * S * sizeof(double));
+    int64_t failed = !packed || !sums || !segments;
+    if (!failed) {
+        pack(s, parameters, 1, packed);
+        pack(s, parameters, 0, packed + R * there);
+#pragma omp parallel num_threads(s->n_threads) if (s->n_threads > 1)
+        {
+            Scratch scratch;
+            const int ready = allocate_scratch(s, &scratch);
+            if (!ready) {
+#pragma omp atomic write
+                failed = 1;
+            }
+#pragma omp for schedule(dynamic)
+            for (int64_t unit = 0; unit < R * S; unit++) {
+                if (!ready) continue;
+                const int64_t r = unit / S, first = unit % S * s->segment;
+                const int64_t end = minimum(first + s->segment, s->n_points);
+                REAL *sum = sums + unit * stride;
+                memset(sum, 0, stride * sizeof(REAL));
+                segments[unit] = 0;
+                for (int64_t start = first; start < end; start += s->block) {
+                    if (grid)
+                        gather(
+                            s, grid, grid->tables + r * grid->table_size, start, Ip, scratch.x);
+                    else
+                        load(
+                            s, input + (s->shared_input ? 0 : r * in_jet), start, I, Ip,
+                            scratch.x);
+                    forward_block(
+                        s, scratch.x, Ip, packed + r * there, parameters + r * P, scratch.state,
+                        scratch.y, scratch.out);
+                    segments[unit] +=
+                        squares_block(s, loss, start, scratch.out, padded(1), scratch.g);
+                    const REAL *from = backward_block(
+                        s, scratch.x, packed + R * there + r * back, scratch.state, scratch.y,
+                        scratch.g, scratch.h, sum + weights_size, table_grad != NULL);
+                    if (table_grad) scatter(s, grid, from, start, Ip, sum + weights_size);
+                }
+            }
+            free(scratch.x);
         }
-        for (int64_t l = 0; l < L; l++) {
-            const int64_t I = s->widths[l], O = s->widths[l + 1], Ip = padded(I);
-            for (int64_t o = 0; o < O; o++) memcpy(grad + o * I, total + o * Ip, I * sizeof(REAL));
-            memcpy(grad + O * I, total + O * Ip, O * sizeof(REAL));
-            grad += (I + 1) * O;
-            total += O * Ip + padded(O);
+    }
+    if (!failed) {
+        add_segments(R, S, stride, stride, sums, s->n_threads);
+        for (int64_t r = 0; r < R; r++) {
+            const REAL *total = sums + r * S * stride;
+            unpack(s, total, grad + r * P);
+            if (table_grad)
+                memcpy(
+                    table_grad + r * table_size, total + weights_size, table_size * sizeof(REAL));
+            double sum = 0;
+            for (int64_t unit = r * S; unit < (r + 1) * S; unit++) sum += segments[unit];
+            losses[r] = (REAL)(loss->weight * sum / (double)(s->n_points * loss->n_equations));
         }
     }
     free(packed);
     free(sums);
+    free(segments);
     return failed;
 }

@@ -82,6 +82,11 @@ class GridPlan:
         """The transpose of `gather`: gradients of its result → gradients of ``params``."""
         return _Planned.apply(g, self.plan, True)
 
+    @property
+    def rows_and_weights(self) -> tuple[Tensor, Tensor] | None:
+        """Rows ``[N, L, T]`` and weights ``[N, L, A, T]``, where a C kernel can read them."""
+        return getattr(self.plan, "rows_and_weights", None)
+
 
 def grid_plan(
     x: Tensor,

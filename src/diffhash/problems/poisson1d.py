@@ -26,6 +26,7 @@ class Poisson1D(Problem):
 
     domain = ((0.0, 1.0),)
     order = 2
+    linear = True
 
     def __init__(self, k: float = 0.01, label_region: Sequence[float] = (0.0, 0.5)) -> None:
         if len(label_region) != 2 or not 0 <= label_region[0] < label_region[1] <= 1:

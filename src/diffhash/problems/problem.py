@@ -23,10 +23,12 @@ class Problem(ABC):
     Attributes:
         domain: (low, high) of each axis.
         order: highest derivative along each axis that `operator` reads (at most 2).
+        linear: whether `operator` is linear in u. Its residual's squares then train in one kernel.
     """
 
     domain: Box
     order: int | tuple[int, ...]
+    linear: bool = False
 
     @abstractmethod
     def operator(self, x: Tensor, u: Jet) -> Tensor:
@@ -93,6 +95,30 @@ class Problem(ABC):
                 f"its source {list(right.shape)}: give both [N, equations]"
             )
         return left - right
+
+    def coefficients(self, x: Tensor) -> Tensor | None:
+        """c of D[u] = Σ_k c_k(x) ∂_k u, ``[K, N, equations]``, for the rows k of u's jet.
+
+        None for an operator that is not `linear`.
+
+        Raises:
+            ValueError: it is said to be linear, and is not.
+        """
+        if not self.linear:
+            return None
+        n_rows = 1 + sum(self.orders)
+        unit = torch.eye(n_rows, dtype=x.dtype)[:, :, None, None].expand(-1, -1, len(x), 1)
+        c = torch.stack([self.operator(x, Jet(row, self.orders)) for row in unit])
+        generator = torch.Generator().manual_seed(0)
+        jet = torch.randn(n_rows, len(x), 1, dtype=x.dtype, generator=generator)
+        value = self.operator(x, Jet(jet, self.orders))
+        tolerance = 1e-9 * c.abs().max().item()
+        if not torch.allclose((c * jet).sum(dim=0), value, rtol=1e-9, atol=tolerance):
+            raise ValueError(
+                f"{type(self).__name__}.linear=True: its operator is not linear in u; "
+                "leave linear at False"
+            )
+        return c
 
     def domain_points(self, n: int) -> Tensor:
         """``n`` points spread evenly over the domain, ``[n, d]``: see `even_points`."""

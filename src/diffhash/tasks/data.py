@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from diffhash.ops.jet import Jet
@@ -32,7 +33,8 @@ def label_term(problem: Problem, x: Tensor, weight: float) -> Term:
         )
     orders = (0,) * problem.n_dims
     labels = problem.solution_jet(x, orders).value
-    return Term("data", x, labels, orders, _label_error, weight)
+    ones = torch.ones_like(labels)[None]
+    return Term("data", x, labels, orders, _label_error, weight, ones)
 
 
 def _label_error(_: Tensor, u: Jet, target: Tensor) -> Tensor:

@@ -28,7 +28,15 @@ def pinn_task(
         raise ValueError(f"n_labels={n_labels}: give at least 0")
     x = problem.domain_points(n_residual)
     terms = [
-        Term("residual", x, problem.source(x), problem.orders, problem.residual, residual_weight)
+        Term(
+            "residual",
+            x,
+            problem.source(x),
+            problem.orders,
+            problem.residual,
+            residual_weight,
+            problem.coefficients(x),
+        )
     ]
     if n_labels:
         terms.insert(0, label_term(problem, problem.label_points(n_labels), data_weight))

@@ -22,6 +22,8 @@ class Term(nn.Module):
         target: what the error compares with at each point, ``[N, ·]``.
         orders: derivatives of u that ``error`` reads, per axis.
         error: pointwise error.
+        coefficients: c where the error is Σ_k c_k ∂_k u - target over the rows k of the jet,
+            ``[K, N, ·]``; None where it is not linear in u.
         weight: of this term; a buffer, so that it can change while training.
 
     Raises:
@@ -31,6 +33,7 @@ class Term(nn.Module):
     x: Tensor
     target: Tensor
     weight: Tensor
+    coefficients: Tensor | None
     fraction = 1.0  # of the points whose mean this is a part of
 
     def __init__(
@@ -41,6 +44,7 @@ class Term(nn.Module):
         orders: tuple[int, ...],
         error: ErrorFunction,
         weight: float,
+        coefficients: Tensor | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= weight < float("inf"):
@@ -50,6 +54,7 @@ class Term(nn.Module):
         self.error = error
         # All float64, whatever the precision of training: plans use the points exactly.
         self._converted = x, target
+        self.register_buffer("coefficients", coefficients, persistent=False)
         self.register_buffer("x", x, persistent=False)
         self.register_buffer("target", target, persistent=False)
         self.register_buffer("weight", torch.tensor(weight, dtype=torch.float64), persistent=False)
@@ -80,6 +85,8 @@ class Term(nn.Module):
         part = copy.copy(self)
         part._buffers = dict(self._buffers)
         part.x, part.target = self.x[index::count], self.target[index::count]
+        if self.coefficients is not None:
+            part.coefficients = self.coefficients[:, index::count]
         part._converted = part.x, part.target
         part.fraction = len(part) / len(self)
         return part

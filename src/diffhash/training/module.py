@@ -24,6 +24,7 @@ from diffhash.networks import Field, FieldPlan
 from diffhash.ops.jet import Jet, autograd_jet
 from diffhash.tasks import Task
 from diffhash.training.evaluation import Evaluation
+from diffhash.training.planned import PlannedBackward
 from diffhash.training.replica import Outcome, Replica
 from diffhash.training.steps import (
     CompiledStep,
@@ -149,7 +150,9 @@ class FieldTraining(L.LightningModule):
         assert isinstance(optimizer, LeanAdam)
         follow_execution(optimizer, self.execution)
         reduce = self._sum_over_processes if self._n_processes > 1 else None
-        backward = self._backward_through_plans if self._plans else autograd(self._loss)
+        backward = autograd(self._loss)
+        if self._plans:
+            backward = PlannedBackward(self._share, self._plans)
         self._eager = EagerStep(backward, optimizer, reduce)
         match self.execution:
             case "eager":
@@ -219,19 +222,6 @@ class FieldTraining(L.LightningModule):
             replica.record(losses[index], metrics[index], bool(finite[index]), self.train_seconds)
         if len(self.replicas) == 1:
             self.epochs_done = self.replicas[0].epochs_done
-
-    def _backward_through_plans(self, rows: Rows) -> Tensor:
-        """The loss of all points and its gradients; autograd sees the loss's own arithmetic alone,
-        which is a few numbers a point: a graph of the field would cost as much as a small step."""
-        fields = [plan.jet_and_vjp() for plan in self._plans]
-        jets = [Jet(jet.data.requires_grad_(True), jet.orders) for jet, _ in fields]
-        loss = self._share.loss(jets)
-        gradients = torch.autograd.grad(
-            loss, [jet.data for jet in jets], torch.ones_like(loss), materialize_grads=True
-        )
-        for (_, vjp), gradient in zip(fields, gradients, strict=True):
-            vjp(gradient)
-        return loss.detach()
 
     def _loss(self, rows: Rows) -> Tensor:
         return self._share.loss(self._jets(rows), rows)

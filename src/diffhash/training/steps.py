@@ -44,7 +44,8 @@ class LeanAdam(Adam):
     @torch.no_grad()
     def lean_step(self) -> None:
         """The same as `step`, without closure, hooks and gradient scaling."""
-        if not self.state:
+        trained = [p for g in self.param_groups for p in g["params"] if p.grad is not None]
+        if any(p not in self.state for p in trained):
             self.step()  # makes the state
             return
         for group in self.param_groups:

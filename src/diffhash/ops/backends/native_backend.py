@@ -69,6 +69,11 @@ class Plan:
     points: _Points
     backend: str = "native"
 
+    @property
+    def rows_and_weights(self) -> tuple[Tensor, Tensor] | None:
+        """``[N, L, taps^d]`` and ``[N, L, A, taps^d]``, where they are kept."""
+        return None if isinstance(self.points, Tensor) else self.points
+
     def gather(self, table: Tensor) -> Tensor:
         """See `BackendPlan.gather`."""
         return _gather(self.points, len(self.x), table, self.layout, self.alphas)
