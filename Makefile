@@ -78,7 +78,7 @@ bench-gpu: $(STAMP) ## all that needs a CUDA GPU, in under ten minutes: its test
 	"$(PY)" -m pytest tests/ops/test_triton.py
 	"$(PY)" scripts/bench_ops.py --device cuda --interpolations linear s1 cubic
 
-reproduce-tables: $(STAMP) ## run every row of Tables I and II that is missing, then tables and figures
+reproduce-tables: $(STAMP) ## run the rows of Tables I and II that are missing, time each alone, write all
 	"$(PY)" scripts/reproduce_tables.py --seeds $(SEEDS)
 
 tables: $(STAMP) ## write results/tables from the finished runs

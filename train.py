@@ -4,7 +4,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from diffhash.experiment import main_task, register
+from diffhash.experiment import register
+from diffhash.experiment.sweep import job_task
 
 register()
 
@@ -12,7 +13,7 @@ register()
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> None:
     """Run the composed config."""
-    main_task(cfg, HydraConfig.get().overrides.task)
+    job_task(cfg, HydraConfig.get().overrides.task)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run every row of Tables I and II that is missing, then write the tables and figures."""
+"""Run every row of Tables I and II that is missing, time each alone, write tables and figures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diffhash.experiment import ConfigError
 from diffhash.experiment.reproduce import ROWS, exclusive, plan, run_jobs
+from diffhash.experiment.timing import time_rows
 from diffhash.experiment.workers import default_workers
 from diffhash.results import RecordError, write_claims, write_tables
 from diffhash.results.figures import NoRecordsError, make_figures
@@ -40,6 +41,7 @@ def main() -> int:
             seeds = range(arguments.seeds)
             jobs = plan(ROOT, arguments.runs, arguments.rows, seeds, arguments.overrides)
             failed = run_jobs(ROOT, jobs, workers)
+            not_timed = time_rows(arguments.runs, arguments.rows)
         tables, paper = arguments.output / "tables", RESULTS / "paper"
         _, total = write_tables(arguments.runs, tables, paper)
         write_claims(arguments.runs, tables, paper)
@@ -59,7 +61,9 @@ def main() -> int:
     print(f"{time.perf_counter() - start:.0f} s in all; results in {arguments.output}")
     for job in failed:
         print(f"error: {job.row} seed {job.seed} has no record", file=sys.stderr)
-    return 1 if failed else 0
+    for row in not_timed:
+        print(f"error: {row} could not be timed", file=sys.stderr)
+    return 1 if failed or not_timed else 0
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from diffhash.experiment import ConfigError, register, reproduce, run
+from diffhash.experiment import ConfigError, register, reproduce, run, timing
 from diffhash.experiment.reproduce import ROWS, Job, exclusive, plan, run_jobs
 from diffhash.experiment.workers import Command
 from diffhash.results import find_records, read_record
@@ -54,6 +54,7 @@ def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return failed
 
     monkeypatch.setattr(reproduce, "run_side_by_side", run_here)
+    monkeypatch.setattr(timing, "_run_alone", timing._run)
     return titles
 
 
@@ -205,6 +206,8 @@ def test_the_script_says_which_row_failed(
     assert done.code == 1
     assert "error: table1/mlp_10k seed 0 has no record" in done.err
     assert "error: table1/ff" not in done.err
+    assert "timed    table1/ff: " in done.out
+    assert "timed    table1/mlp_10k" not in done.out
     assert (tmp_path / "output/tables/table1.md").exists()
 
 
@@ -288,6 +291,9 @@ def test_killed_and_interrupted_no_finished_row_is_lost(
     assert "2 runs: 1 finished already, 1 to do" in done.out
     assert state(first) == finished
     assert read_record(second).status == "completed"
+    assert {path.parent for path, _ in find_records(runs / "timing")} == {
+        runs / "timing" / row for row in (FIRST, SECOND)
+    }
     assert {"table1.csv", "table1.md", "table1.tex"} <= {p.name for p in output.rglob("*")}
     assert {"figure1.png", "figure3.pdf"} <= {p.name for p in output.rglob("*")}
     assert "figure5" in done.err  # of the other table

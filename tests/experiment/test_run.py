@@ -19,7 +19,7 @@ import yaml
 from diffhash.experiment import folder, run
 from diffhash.experiment.run import config_hash
 from diffhash.results import find_records, read_history, read_predictions, read_record
-from diffhash.training import FieldTraining
+from diffhash.training.steps import EagerStep
 
 Call = Callable[..., Any]
 CUBIC = ("encoder=cubic", "encoder.encoding.n_levels=2", "encoder.encoding.log2_hashmap_size=6")
@@ -213,17 +213,17 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """``interrupt(step, signal)``: send this process a signal in that step of every run."""
 
     def arm(step: int, signum: int) -> None:
-        jets = FieldTraining._jets
+        backward = EagerStep.backward
         steps = 0
 
-        def sending(training: FieldTraining, rows: Any) -> Any:
+        def sending(self: EagerStep, rows: Any = None) -> Any:
             nonlocal steps
             steps += 1
             if steps == step:
                 os.kill(os.getpid(), signum)
-            return jets(training, rows)
+            return backward(self, rows)
 
-        monkeypatch.setattr(FieldTraining, "_jets", sending)
+        monkeypatch.setattr(EagerStep, "backward", sending)
 
     return arm
 

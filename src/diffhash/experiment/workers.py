@@ -1,8 +1,8 @@
 """Runs side by side: each a process of its own, on processor cores of its own.
 
 The matrices of these runs are small: one thread a run, and as many runs as there are cores, takes
-about two thirds of the time of one run on all cores. Cores are not shared, so that a run's train
-cost stays its own.
+about two thirds of the time of one run on all cores. Cores are not shared, so that no run waits
+for another; what a run costs alone is measured by `diffhash.experiment.timing`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,12 @@ class _Running:
 def default_workers() -> int:
     """One run at a time on a GPU, else one a core."""
     return 1 if torch.cuda.is_available() else len(_cores())
+
+
+def signal_when_parent_ends(signum: int) -> None:
+    """Let the system send ``signum`` to this process when its parent ends; on Linux alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
 
 
 def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]:
@@ -126,8 +132,7 @@ def _start(command: Command, cores: tuple[int, ...] | None) -> _Running:
         if cores is not None:
             os.sched_setaffinity(0, cores)
         # Leave no run behind that would write on while the next reproduction starts the same one.
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal_when_parent_ends(signal.SIGKILL)
 
     with command.log.open("wb") as log:
         process = subprocess.Popen(

@@ -1,6 +1,7 @@
 """From records to one data frame per table of the paper.
 
 The runs of a row lie in ``<runs>/<table>/<row>/…``, usually one ``seed<n>`` folder per seed.
+Their timings lie elsewhere: see `diffhash.results.timing`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import pandas as pd
 
 from diffhash.results.paper import PAPER_DIRECTORY, VALUES, load_paper_table
 from diffhash.results.record import RecordError, RunRecord, find_records
+from diffhash.results.timing import Timing, find_timing
 
 _LABELS = {"mlp": "MLP", "siren": "SIREN", "ff": "FF", "linear": "Linear", "s1": "S1", "s2": "S2",
            "cubic": "Cubic"}  # fmt: skip
 COLUMNS = (
     "row", "model", "status", "epochs", "paper_epochs",
     *(f"{prefix}{value}" for value in VALUES for prefix in ("", "paper_", "decades_")),
-    "seeds", "n", "n_diverged",
+    "timed_alone", "peak_memory_mb", "seeds", "n", "n_diverged",
 )  # fmt: skip
 
 RowRecords = dict[str, list[tuple[Path, RunRecord]]]
@@ -67,6 +69,20 @@ def row_records(table: str, runs: Path | str) -> RowRecords:
     return rows
 
 
+def row_timing(runs: Path | str, found: Iterable[tuple[Path, RunRecord]]) -> Timing | None:
+    """The timing of a row: that of the first of its runs which has one.
+
+    Args:
+        runs: folder of the records of all rows.
+        found: the row's, out of :func:`row_records`.
+
+    Raises:
+        RecordError, FileNotFoundError: see `diffhash.results.timing.find_timing`.
+    """
+    timings = (find_timing(runs, record) for _, record in found)
+    return next((timing for timing in timings if timing), None)
+
+
 def aggregate(table: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY) -> pd.DataFrame:
     """One row per table row: the paper's rows in printed order, then any other row with records.
 
@@ -76,15 +92,23 @@ def aggregate(table: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY)
     the row's records of any status, ``n_diverged`` the diverged ones. ``status`` is
     ``completed``, ``diverged @ epoch N``, ``interrupted @ epoch N`` or ``missing``; with several
     seeds it names those that did not complete. ``epochs`` is the budget of our runs.
+    ``train_seconds`` are those of an epoch alone on the machine times the epochs, and
+    ``timed_alone`` is true, or those that the runs themselves took. ``peak_memory_mb`` is the
+    largest of any run.
 
     Raises:
-        RecordError: see :func:`row_records`.
-        FileNotFoundError: no transcription of the paper's table in ``paper``.
+        RecordError: see :func:`row_records` and :func:`row_timing`.
+        FileNotFoundError: no transcription of the paper's table in ``paper``, or a timing
+            without history.
     """
     printed = load_paper_table(table, paper).to_dict("index")
     found = row_records(table, runs)
     rows = [str(row) for row in printed] + [row for row in found if row not in printed]
-    frame = pd.DataFrame([_summary(r, printed.get(r), found.get(r, [])) for r in rows])
+    lines = []
+    for row in rows:
+        timing = row_timing(runs, found.get(row, []))
+        lines.append(_summary(row, printed.get(row), found.get(row, []), timing))
+    frame = pd.DataFrame(lines)
     for value in VALUES:
         frame[f"decades_{value}"] = decades(frame[value], frame[f"paper_{value}"])
     types = {"epochs": "Int64", "paper_epochs": "Int64"}
@@ -132,7 +156,10 @@ def _check_consistent(found: list[tuple[Path, RunRecord]]) -> None:
 
 
 def _summary(
-    row: str, printed: dict[str, Any] | None, found: list[tuple[Path, RunRecord]]
+    row: str,
+    printed: dict[str, Any] | None,
+    found: list[tuple[Path, RunRecord]],
+    timing: Timing | None,
 ) -> dict[str, Any]:
     records = [record for _, record in found]
     completed = [record for record in records if record.status == "completed"]
@@ -142,6 +169,8 @@ def _summary(
         "status": _status(records),
         "epochs": records[0].epochs_requested if records else pd.NA,
         "paper_epochs": pd.NA if printed is None else printed["epochs"],
+        "timed_alone": timing is not None,
+        "peak_memory_mb": max((r.peak_memory_mb for r in records), default=float("nan")),
         "seeds": " ".join(str(record.seed) for record in completed),
         "n": len(records),
         "n_diverged": sum(record.status == "diverged" for record in records),
@@ -151,6 +180,8 @@ def _summary(
         known = [number for number in numbers if number is not None]
         line[value] = float(median(known)) if known else float("nan")
         line[f"paper_{value}"] = float("nan") if printed is None else printed[value]
+    if timing is not None and completed:
+        line["train_seconds"] = timing.seconds_per_epoch * completed[0].epochs
     return line
 
 

@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from diffhash.results.aggregate import aggregate, decades, row_records
+from diffhash.results.aggregate import aggregate, decades, row_records, row_timing
 from diffhash.results.paper import PAPER_DIRECTORY, TABLES
 from diffhash.results.record import (
     HISTORY_FILE,
@@ -47,6 +47,10 @@ class Evidence:
             for table in TABLES
         }
         self._records = {t: row_records(t, runs) for t in TABLES}
+        self._timings = {
+            table: {row: row_timing(runs, found) for row, found in rows.items()}
+            for table, rows in self._records.items()
+        }
 
     def rows(self, table: str) -> list[str]:
         """The paper's rows of a table."""
@@ -74,6 +78,13 @@ class Evidence:
         if math.isnan(value):
             raise UndecidedError(f"no {column} of {self.name(table, row)} in {table}")
         return value
+
+    def peak_memory(self, table: str, row: str) -> float:
+        """MB that the largest of our runs of a row needed."""
+        peak = float(self._line(table, row)["peak_memory_mb"])
+        if math.isnan(peak):
+            raise UndecidedError(f"no run of {self.name(table, row)} in {table}")
+        return peak
 
     def distance(self, table: str, row: str, column: str, *, paper_row: str) -> float:
         """Decades from a printed value to ours, log10(ours / paper)."""
@@ -107,12 +118,17 @@ class Evidence:
     def history(
         self, table: str, row: str, *, epoch: float = math.inf, seconds: float = math.inf
     ) -> float:
-        """MSE of u at the last evaluation no later than ``epoch`` and ``seconds``."""
+        """MSE of u at the last evaluation no later than ``epoch`` and ``seconds``.
+
+        ``seconds`` are such as the table gives: of epochs timed alone, if they were.
+        """
         if self._diverged(table, row):
             return math.inf
         scores = []
         for frame in self._files(read_history, table, row):
-            early = frame.loc[(frame["epoch"] <= epoch) & (frame["seconds"] <= seconds), "mse_u"]
+            timing = self._timings[table][row]
+            spent = frame["epoch"] * timing.seconds_per_epoch if timing else frame["seconds"]
+            early = frame.loc[(frame["epoch"] <= epoch) & (spent <= seconds), "mse_u"]
             scores += [float(score) for score in early.to_numpy()[-1:]]
         if not scores:
             raise UndecidedError(

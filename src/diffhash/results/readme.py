@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffhash.results.record import write_text_atomically
 
+_REMARKS = ("Train s", "Largest", "Measured")
 _BEGIN, _END = "<!-- results -->", "<!-- /results -->"
 
 
@@ -23,7 +24,7 @@ def results_block(tables: Path | str) -> str:
         heading, table, remarks = text.split("\n\n", 2)
         parts += [heading, re.sub(r" *<sup>.*?</sup>", lambda m: " " * len(m[0]), table)]
     last = [line.removeprefix("- ") for line in remarks.splitlines()]
-    parts.append("\n".join(line for line in last if line.startswith(("Train seconds", "Measured"))))
+    parts.append("\n".join(line for line in last if line.startswith(_REMARKS)))
     verdicts = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[1]
     parts.append(
         f"The paper's claims, each checked against these runs: {verdicts} "

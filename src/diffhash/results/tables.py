@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
 import pandas as pd
 
-from diffhash.results.aggregate import TrainTotal, aggregate, row_records, train_total
+from diffhash.results.aggregate import (
+    TrainTotal,
+    aggregate,
+    row_records,
+    row_timing,
+    train_total,
+)
 from diffhash.results.paper import (
     FOOTNOTES,
     PAPER_DEVICE,
@@ -48,10 +54,12 @@ _ENVIRONMENT_KEYS = (
     "processor", "cpu_count", "torch_threads", "device", "platform", "python", "torch",
     "lightning", "diffhash", "git_commit",
 )  # fmt: skip
+_MACHINE_KEYS = ("processor", "cpu_count", "torch_threads", "device", "torch")
 _LEGEND = (
     "Medians over the seeds listed. Loss: the final training loss. Decades: log10(ours / paper), "
-    "negative where ours is lower."
+    "negative where ours is lower. MB: peak memory of the largest run."
 )
+_NOT_ALONE = "{train_seconds}: of the run itself, which others beside it may have slowed down."
 
 
 def write_tables(
@@ -71,10 +79,13 @@ def write_tables(
     if not any(frame["n"].sum() for frame in frames.values()):
         raise RecordError(f"no records under {Path(runs)}: run `make reproduce-tables` first")
     total = total_sentence(train_total(frames.values()))
+    memory = memory_sentence(frames)
     paths = []
     for table, frame in frames.items():
-        records = [r for found in row_records(table, runs).values() for _, r in found]
-        remarks = [total, *environment_lines(records)]
+        found = row_records(table, runs)
+        records = [record for row in found.values() for _, record in row]
+        timings = [timing.record for row in found.values() if (timing := row_timing(runs, row))]
+        remarks = [timing_sentence(timings), total, memory, *environment_lines(records)]
         for suffix, text in (
             ("csv", frame.to_csv(index=False)),
             ("md", to_markdown(table, frame, remarks)),
@@ -100,10 +111,10 @@ def to_markdown(table: str, frame: pd.DataFrame, remarks: Iterable[str] = ()) ->
             {"Model": row["model"] + (f" <sup>{marks}</sup>" if marks else ""),
              "Epochs": _epochs(row)}
             | {_MARKDOWN_SYMBOLS[v]: _markdown_cell(row, v) for v in VALUES}
-            | {"Seeds": _seeds(row)}
+            | {"Peak MB": _memory(row), "Seeds": _seeds(row)}
         )  # fmt: skip
     body = pd.DataFrame(lines).to_markdown(
-        index=False, disable_numparse=True, colalign=("left", *["right"] * 6, "left")
+        index=False, disable_numparse=True, colalign=("left", *["right"] * 7, "left")
     )
     return "\n".join(
         [
@@ -113,7 +124,7 @@ def to_markdown(table: str, frame: pd.DataFrame, remarks: Iterable[str] = ()) ->
             "",
             *(f"- <sup>{m}</sup> {_markdown_text(n.text)}" for m, n in notes.items()),
             f"- {_LEGEND}",
-            *(f"- {line}" for line in remarks),
+            *(f"- {_markdown_text(line)}" for line in remarks),
             "",
         ]
     )
@@ -135,16 +146,17 @@ def to_latex(table: str, frame: pd.DataFrame, remarks: Iterable[str] = ()) -> st
             ours = [_outcome(row)] * len(VALUES)
         space = "\\addlinespace\n" if position else ""
         seeds = row["seeds"].replace(" ", ", ") or "--"
-        lines.append([space + model, _epochs(row), *ours, seeds])
+        memory = _latex_number(_memory(row))
+        lines.append([space + model, _epochs(row), *ours, memory, seeds])
         if pd.isna(row["paper_epochs"]):
             continue
         paper = [_latex_number(format_value(v, row[f"paper_{v}"])) for v in VALUES]
         distance = [_latex_number(format_decades(row[f"decades_{v}"])) for v in VALUES]
-        lines.append([r"\quad paper", format_epochs(row["paper_epochs"]), *paper, ""])
-        lines.append([r"\quad decades", "", *distance, ""])
-    head = ["Model", "Epochs", *(_LATEX_SYMBOLS[v] for v in VALUES), "Seeds"]
+        lines.append([r"\quad paper", format_epochs(row["paper_epochs"]), *paper, "", ""])
+        lines.append([r"\quad decades", "", *distance, "", ""])
+    head = ["Model", "Epochs", *(_LATEX_SYMBOLS[v] for v in VALUES), "MB", "Seeds"]
     tabular = pd.DataFrame(lines, columns=pd.Index(head)).to_latex(
-        index=False, escape=False, column_format="lrrrrrrl"
+        index=False, escape=False, column_format="lrrrrrrrl"
     )
     foot = [
         *(f"$^{{{m}}}$ {_latex_text(n.text)}" for m, n in notes.items()),
@@ -209,18 +221,50 @@ def total_sentence(total: TrainTotal) -> str:
     )
 
 
+def timing_sentence(timings: Sequence[RunRecord]) -> str:
+    """How the train seconds of a table were measured, and on which machine.
+
+    Args:
+        timings: records of its rows' timings.
+    """
+    if not timings:
+        return "{train_seconds}: of the runs themselves, which may have slowed each other down."
+    machines = [_parts(timing, _MACHINE_KEYS) for timing in timings]
+    return (
+        "{train_seconds}: seconds per epoch of a short run alone on the machine (median over its "
+        "chunks of epochs, without the first), times the epochs. Timed with "
+        f"{'; '.join(dict.fromkeys(machines))}."
+    )
+
+
+def memory_sentence(frames: Mapping[str, pd.DataFrame]) -> str:
+    """The largest peak memory of any run, and whose it is."""
+    rows = [
+        (row["peak_memory_mb"], f"{TITLES[table].partition('.')[0]}, {row['model']} {_epochs(row)}")
+        for table, frame in frames.items()
+        for row in frame.to_dict("records")
+        if not pd.isna(row["peak_memory_mb"])
+    ]
+    peak, name = max(rows)
+    return f"Largest peak memory of a run: {peak:.0f} MB ({name})."
+
+
 def environment_lines(records: Iterable[RunRecord]) -> list[str]:
     """One ``Measured with …`` line per distinct environment among the records."""
     found: list[str] = []
     for record in records:
-        environment = dict(record.environment)
-        if (commit := environment.get("git_commit")) and environment.get("git_dirty"):
-            environment["git_commit"] = f"{commit} (dirty)"
-        parts = [f"{k} {environment[k]}" for k in _ENVIRONMENT_KEYS if environment.get(k)]
-        line = f"Measured with {', '.join(parts)}."
+        parts = _parts(record, _ENVIRONMENT_KEYS)
+        line = f"Measured with {parts}."
         if parts and line not in found:
             found.append(line)
     return found
+
+
+def _parts(record: RunRecord, keys: Iterable[str]) -> str:
+    environment = dict(record.environment)
+    if (commit := environment.get("git_commit")) and environment.get("git_dirty"):
+        environment["git_commit"] = f"{commit} (dirty)"
+    return ", ".join(f"{key} {environment[key]}" for key in keys if environment.get(key))
 
 
 def _notes(table: str, frame: pd.DataFrame, *, outcomes: bool = False) -> dict[str, Footnote]:
@@ -229,7 +273,8 @@ def _notes(table: str, frame: pd.DataFrame, *, outcomes: bool = False) -> dict[s
     ``outcomes`` adds how runs ended that did not complete, for where no cell has room for it.
     """
     notes = list(FOOTNOTES[table])
-    for row in frame.to_dict("records"):
+    rows = frame.to_dict("records")
+    for row in rows:
         key, model = (row["row"],), f"{row['model']} {_epochs(row)}"
         if pd.isna(row["paper_epochs"]):
             notes.append(Footnote(key, f"{row['model']} is not in the paper."))
@@ -238,6 +283,9 @@ def _notes(table: str, frame: pd.DataFrame, *, outcomes: bool = False) -> dict[s
             notes.append(Footnote(key, f"{model}: not the paper's budget of {paper} epochs."))
         if outcomes and row["status"] not in ("completed", "missing"):
             notes.append(Footnote(key, f"{model}: {row['status']}."))
+    others = [r for r in rows if not r["timed_alone"] and not pd.isna(r["train_seconds"])]
+    if others and any(row["timed_alone"] for row in rows):  # if all are, a line below says so
+        notes.append(Footnote(tuple(row["row"] for row in others), _NOT_ALONE))
     return dict(zip(ascii_lowercase, notes, strict=False))
 
 
@@ -254,6 +302,11 @@ def _markdown_cell(row: Row, value: str) -> str:
     if not pd.isna(row[f"decades_{value}"]):
         text += f" ({format_decades(row[f'decades_{value}'])})"
     return text
+
+
+def _memory(row: Row) -> str:
+    peak = row["peak_memory_mb"]
+    return "–" if pd.isna(peak) else f"{peak:.0f}"
 
 
 def _seeds(row: Row) -> str:

@@ -1,0 +1,91 @@
+"""Jobs of a sweep in processes of their own: errors and signals as for a run on the command line.
+
+Hydra's launchers carry an exception from a job to the command line, once all jobs have ended. An
+exit they do not expect: it ends the other jobs as well, or is taken for a crash and tried again.
+"""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from diffhash.experiment.run import main_task
+from diffhash.experiment.workers import signal_when_parent_ends
+
+_INTERRUPTED = 130
+_interrupted = False  # a job of this process, or this process between two jobs
+_is_command_line = False
+
+
+class JobExitError(Exception):
+    """A `SystemExit` on its way to the command line's process; unpickled, it is one again."""
+
+    def __reduce__(self) -> tuple[type[SystemExit], tuple[Any, ...]]:
+        return SystemExit, self.args
+
+
+class LocalJobs(Callback):
+    """For a launcher that starts its jobs as child processes: Ctrl-C is theirs.
+
+    A terminal sends it to them as well. They inherit that it is ignored, until `job_task` listens;
+    the command line waits for their records. A SIGTERM that ends it reaches its children as well.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        global _is_command_line
+        _is_command_line = True
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
+    """`main_task`, wherever a launcher runs it.
+
+    Raises:
+        JobExitError: instead of a `SystemExit`, in a process that a launcher started.
+    """
+    hydra = HydraConfig.get()
+    is_basic = hydra.runtime.choices["hydra/launcher"] == "basic"
+    if hydra.mode != RunMode.MULTIRUN or is_basic or _is_command_line:
+        main_task(cfg, overrides)
+        return
+    try:
+        _interruptible(cfg, overrides)
+    except SystemExit as stop:
+        raise JobExitError(f"error: {stop.__context__}" if stop.code == 1 else stop.code) from None
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # a traceback itself does not travel
+        raise
+
+
+def _interruptible(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Run; Ctrl-C ends this job and keeps this process from beginning another."""
+    global _interrupted
+    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, _interrupt):
+        main_task(cfg, overrides)  # not one of LocalJobs
+        return
+    try:
+        signal_when_parent_ends(signal.SIGTERM)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if _interrupted:
+            raise KeyboardInterrupt
+        main_task(cfg, overrides)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
+            raise
+        _interrupted = True
+        raise SystemExit(_INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True

@@ -1,0 +1,61 @@
+"""What an epoch of a run costs where nothing else runs.
+
+Runs of a reproduction share their machine. Afterwards each row is timed alone: a short run of the
+same config, whose record lies in ``<runs>/timing/<table>/<row>/<key>``. The key is of the config
+that was timed, so that no other run takes the timing for its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from diffhash.results.record import RunRecord, read_history, read_record
+
+_KEY_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A short run that had the machine to itself, and what an epoch took."""
+
+    record: RunRecord
+    seconds_per_epoch: float
+
+
+def timing_directory(runs: Path | str, run: RunRecord) -> Path:
+    """Where the timing of a table row's run belongs.
+
+    Args:
+        runs: folder of the records of all rows.
+        run: the record of the row's run.
+    """
+    return Path(runs) / "timing" / str(run.experiment) / run.config_hash[:_KEY_LENGTH]
+
+
+def find_timing(runs: Path | str, run: RunRecord) -> Timing | None:
+    """The timing of a table row's run; None if there is no completed one.
+
+    Raises:
+        RecordError: its record or history is corrupt.
+        FileNotFoundError: it has no history.
+    """
+    directory = timing_directory(runs, run)
+    try:
+        record = read_record(directory)
+    except FileNotFoundError:
+        return None
+    if record.status != "completed":
+        return None
+    return Timing(record, _seconds_per_epoch(directory))
+
+
+def _seconds_per_epoch(directory: Path) -> float:
+    """Median over the chunks between evaluations; the first, which warms up, does not count."""
+    history = read_history(directory)
+    epochs, seconds = history["epoch"].to_numpy(), history["seconds"].to_numpy()
+    if len(epochs) > 1:
+        epochs, seconds = np.diff(epochs), np.diff(seconds)
+    return float(np.median(seconds / epochs))
