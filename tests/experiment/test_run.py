@@ -19,6 +19,7 @@ import yaml
 from diffhash.experiment import folder, run
 from diffhash.experiment.run import config_hash
 from diffhash.results import find_records, read_history, read_predictions, read_record
+from diffhash.training import FieldTraining
 from diffhash.training.steps import EagerStep
 
 Call = Callable[..., Any]
