@@ -25,7 +25,7 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow lint bench-ops bench-gpu reproduce-tables tables figures clean \
+.PHONY: help setup test test-slow lint bench bench-ops bench-gpu reproduce-tables tables figures clean \
 	distclean
 
 help: ## list the targets
@@ -70,12 +70,23 @@ lint: $(STAMP) ## ruff, pyright and the import layers
 	"$(PY)" -m pyright --pythonpath "$(PY)"
 	"$(VENV)/bin/lint-imports"
 
+# Touched when the extra bench is there.
+BENCH_STAMP := $(VENV)/.diffhash-setup-bench
+
+$(BENCH_STAMP): $(STAMP)
+	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[bench]'
+	@touch "$(BENCH_STAMP)"
+
+bench: $(BENCH_STAMP) ## time training steps beside JAX and others, and training to an accuracy
+	"$(PY)" scripts/bench.py
+
 bench-ops: $(STAMP) ## time the grid operator beside other implementations, into results/benchmarks
 	"$(PY)" scripts/bench_ops.py
 
-bench-gpu: $(STAMP) ## all that needs a CUDA GPU, in under ten minutes: its tests, then bench-ops on it
+bench-gpu: $(STAMP) ## all that needs a CUDA GPU, in under ten minutes: its tests and benchmarks
 	"$(PY)" -m pytest -m gpu tests
 	"$(PY)" -m pytest tests/ops/test_triton.py
+	"$(PY)" scripts/bench.py --device cuda --parts steps growth --repetitions 3 --seconds 0.3
 	"$(PY)" scripts/bench_ops.py --device cuda --interpolations linear s1 cubic
 
 reproduce-tables: $(STAMP) ## run the rows of Tables I and II that are missing, time each alone, write all

@@ -11,31 +11,25 @@ longer than `max_seconds` is skipped, and the results say so.
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from typing import Any
 
 import pandas as pd
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from benchmarks.baselines import COMPILED, DIFFHASH, LOOP, PLANNED, Contender, Rows, contenders
 from benchmarks.baselines import diffhash as diffhash_contender
+from benchmarks.machine import ENVIRONMENT, environment_columns, progress
 from benchmarks.timing import copy_bandwidth, interleave, peak_memory
 from diffhash import GridEncoding
-from diffhash.experiment.environment import describe_environment
 from diffhash.ops.layout import locate
-from diffhash.training.callbacks import SECONDS_BETWEEN_LINES, progress_bar
 
 OPERATIONS = ("forward", "first", "second")  # their index is the derivative's order
 SIZES = (2**12, 2**14, 2**16, 2**18, 2**20)
@@ -48,20 +42,16 @@ REPETITIONS = 10
 N_CHECKED = 256  # points at which numbers are compared
 
 _KEY = ["operation", "table_gradient", "interpolation", "d", "n"]
-_ENVIRONMENT = (
-    *("threads", "device", "device_name", "torch", "triton", "cuda", "python"),
-    *("diffhash_commit", "date"),
-)
 COLUMNS = (
     *_KEY,
     *("contender", "backend", "status", "p20_ms", "p50_ms", "p80_ms", "ratio_to_loop"),
     *("repetitions", "peak_mb"),
-    *_ENVIRONMENT,
+    *ENVIRONMENT,
 )
 CEILING_COLUMNS = (
     *("interpolation", "d", "n", "order", "p50_ms", "bytes", "gb_per_s"),
     *("copy_gb_per_s", "fraction"),
-    *_ENVIRONMENT,
+    *ENVIRONMENT,
 )
 
 _N_POINT_SETS = 4
@@ -175,7 +165,7 @@ def measure(options: Options) -> pd.DataFrame:
     n_cells = sum(
         2 * len(OPERATIONS) * len(options.sizes_of(name, d)) for d, name in options.series()
     )
-    with _progress(n_cells) as advance:
+    with progress("bench-ops", n_cells) as advance:
         for d, name in options.series():
             for row in _measure_series(options, d, name, advance):
                 rows.append(row | environment)
@@ -184,36 +174,6 @@ def measure(options: Options) -> pd.DataFrame:
     both = frame.merge(loops, how="left", on=_KEY, suffixes=("", "_loop"))
     frame["ratio_to_loop"] = both["p50_ms_loop"] / both["p50_ms"]
     return frame.reindex(columns=list(COLUMNS))
-
-
-def environment_columns(device: torch.device) -> dict[str, Any]:
-    """The columns that are the same in every row."""
-    on_cuda = device.type == "cuda"
-    found = describe_environment("gpu" if on_cuda else "cpu")
-    try:
-        triton = importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
-        triton = ""
-    commit = found["git_commit"] or ""
-    return {
-        "threads": torch.get_num_threads(),
-        "device": device.type,
-        "device_name": found["device"] if on_cuda else found["processor"],
-        "torch": found["torch"],
-        "triton": triton,
-        "cuda": torch.version.cuda or "",
-        "python": found["python"],
-        "diffhash_commit": commit + ("+changes" if found["git_dirty"] else ""),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def slug(device: torch.device) -> str:
-    """``cpu``, or a GPU's name fit for a file name."""
-    if device.type != "cuda":
-        return "cpu"
-    name = torch.cuda.get_device_name(device).lower()
-    return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
 
 
 def _measure_series(
@@ -499,24 +459,3 @@ def failures(frame: pd.DataFrame) -> list[str]:
 
 def _say(value: float) -> str:
     return "?" if math.isnan(value) else f"{value:.3g}"
-
-
-@contextmanager
-def _progress(n_cells: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar on a terminal, plain lines elsewhere; both on standard error."""
-    console = Console(stderr=True)
-    done, next_line = 0, time.monotonic() + SECONDS_BETWEEN_LINES
-    with progress_bar(console) as bar:
-        task = bar.add_task("bench-ops", total=n_cells, status="")
-
-        def advance(status: str) -> None:
-            """Say which cell comes next."""
-            nonlocal done, next_line
-            bar.update(task, completed=done, status=status)
-            if not console.is_terminal and time.monotonic() >= next_line:
-                next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-                print(f"bench-ops: {done}/{n_cells}  {status}", file=sys.stderr, flush=True)
-            done += 1
-
-        yield advance
-        bar.update(task, completed=n_cells, status="")

@@ -12,7 +12,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not installed
 
-from benchmarks import ops  # noqa: E402
+from benchmarks import machine, ops  # noqa: E402
 from benchmarks.plot import plot  # noqa: E402
 from diffhash.experiment.environment import keep_freed_memory  # noqa: E402
 from diffhash.ops.interpolation import INTERPOLATIONS  # noqa: E402
@@ -59,7 +59,7 @@ def main() -> int:
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     keep_freed_memory()
-    stem = arguments.output / f"ops-{ops.slug(device)}{'-quick' if quick else ''}"
+    stem = arguments.output / f"ops-{machine.slug(device)}{'-quick' if quick else ''}"
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=arguments.output).close()  # fails now, not after minutes

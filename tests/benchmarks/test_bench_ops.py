@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import baselines, ops, timing
+from benchmarks import baselines, machine, ops, timing
 from diffhash import GridEncoding
 from diffhash.ops.interpolation import INTERPOLATIONS
 
@@ -340,7 +340,7 @@ def test_the_ceiling_is_the_traffic_over_the_copys(monkeypatch: pytest.MonkeyPat
 def test_on_a_gpu_there_is_a_table_of_the_memory_ceiling(bench_ops: Run, tmp_path: Path) -> None:
     arguments = ("--dims", 1, 2, "--interpolations", "linear", "cubic", "--seconds", 0)
     assert bench_ops(*arguments, "--sizes", 4096, device="cuda") == 0
-    stem = f"ops-{ops.slug(torch.device('cuda'))}"
+    stem = f"ops-{machine.slug(torch.device('cuda'))}"
     frame = pd.read_csv(tmp_path / "out" / f"{stem}.csv")
     assert not frame["status"].str.startswith("failed").any()
     ceiling = pd.read_csv(tmp_path / "out" / f"{stem}-memory.csv")

@@ -1,0 +1,176 @@
+"""A training step as all contenders must compute it.
+
+It is built from the configs, as a run is, and taken apart into what other implementations need.
+Every term of its loss is linear in the jet of u,
+
+    loss = Σ_terms weight · mean_i (Σ_k coefficients_k · row_k(x_i) - target_i)²,
+
+where row_0 = u and, axis by axis, ∂_j u and ∂_jj u follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from benchmarks import helmholtz
+from diffhash.encodings import Encoding, GridEncoding
+from diffhash.experiment.build import Setup, build
+from diffhash.experiment.schema import register
+from diffhash.ops.jet import Jet, jet_indices
+from diffhash.problems import Problem
+from diffhash.tasks import Task
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+ENCODERS = ("mlp", "ff", "siren", "linear", "s2", "cubic")
+TASKS = ("data", "pinn")
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """weight · mean_i (Σ_k coefficients_k · row_k(x_i) - target_i)².
+
+    Attributes:
+        x: points ``[N, d]``, float64.
+        target: ``[N, 1]``, float64.
+        orders: derivatives along each axis; none where the term reads u alone.
+        coefficients: one for each row of the jet.
+    """
+
+    x: Tensor
+    target: Tensor
+    weight: float
+    orders: tuple[int, ...]
+    coefficients: tuple[float, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the jet per point: 1 for a label, 1 + 2d for a residual of second order."""
+        return len(self.coefficients)
+
+    @property
+    def first_rows(self) -> tuple[int, ...]:
+        """Which rows of the jet are the ∂_j of every axis whose ∂_jj is in it."""
+        rows, row = [], 1
+        for order in self.orders:
+            rows += [row] if order == 2 else []
+            row += order
+        return tuple(rows)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Loss, initial parameters and optimizer settings of a step.
+
+    Attributes:
+        terms: of the loss.
+        encoding: before the network.
+        layers: weights ``[n_outputs, n_inputs]`` and biases ``[n_outputs]`` of the network.
+        omega: ω₀ of a sine network; None for tanh.
+        learning_rate: Adam's, in the first step.
+        cosine_epochs: steps over which it falls to zero; None where it stays.
+        device: where ours trains.
+    """
+
+    cfg: DictConfig
+    terms: tuple[LossTerm, ...]
+    encoding: Encoding
+    layers: tuple[tuple[Tensor, Tensor], ...]
+    omega: float | None
+    learning_rate: float
+    cosine_epochs: int | None
+    device: torch.device
+
+    @property
+    def table(self) -> Tensor | None:
+        """The trained table of a grid, ``[rows, F]``."""
+        if not isinstance(self.encoding, GridEncoding):
+            return None
+        return self.encoding.params.detach().view(-1, self.encoding.n_features_per_level)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters."""
+        return self.layers[0][0].dtype
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The table if there is one, then each layer's weight and bias."""
+        table = [] if self.table is None else [self.table]
+        return [*table, *(p for layer in self.layers for p in layer)]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all jets together, over all points."""
+        return sum(term.n_rows * len(term.x) for term in self.terms)
+
+    @property
+    def n_values(self) -> int:
+        """Points of all terms together."""
+        return sum(len(term.x) for term in self.terms)
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """What ``train.py`` composes from the same overrides.
+
+    Raises:
+        HydraException: overrides that do not fit the config.
+    """
+    register()
+    helmholtz.register()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def build_case(cfg: DictConfig) -> Case:
+    """Build what ``cfg`` describes and take it apart."""
+    setup = build(cfg)
+    device = torch.device("cuda" if setup.accelerator == "gpu" else "cpu")
+    return Case(
+        cfg,
+        tuple(_loss_term(term, setup.problem) for term in build_task(cfg, setup).terms),
+        setup.field.encoding,
+        _layers(cfg, setup),
+        cfg.encoder.network.get("omega_0"),
+        cfg.trainer.learning_rate,
+        cfg.trainer.epochs if cfg.trainer.schedule.value == "cosine" else None,
+        device,
+    )
+
+
+def build_task(cfg: DictConfig, setup: Setup) -> Task:
+    """The task of ``cfg`` by itself."""
+    settings: Any = OmegaConf.to_container(cfg.task, resolve=True)
+    settings.pop("name")
+    return instantiate(settings, problem=setup.problem, _convert_="all")
+
+
+def _layers(cfg: DictConfig, setup: Setup) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Weight and bias of each layer of the network, whose parameters come in that order."""
+    settings = cfg.encoder.network
+    widths = [setup.field.encoding.n_output_dims, *[settings.width] * settings.depth, 1]
+    sizes = [size for a, b in pairwise(widths) for size in (a * b, b)]
+    flat = torch.cat([p.detach().flatten() for p in setup.field.network.parameters()])
+    parts = flat.split(sizes)
+    shapes = zip(parts[::2], parts[1::2], strict=True)
+    return tuple((weight.view(len(bias), -1), bias) for weight, bias in shapes)
+
+
+def _loss_term(term: Any, problem: Problem) -> LossTerm:
+    coefficients = (1.0,)
+    if any(term.orders):
+        # The operator at jets that have a one in one row and zeros elsewhere.
+        unit = torch.eye(len(jet_indices(term.orders)), dtype=torch.float64)
+        jet = Jet(unit[:, :, None], term.orders)
+        rows = problem.operator(term.x[: len(unit)], jet)
+        coefficients = tuple(rows[:, 0].tolist())
+    return LossTerm(term.x, term.target, term.weight.item(), term.orders, coefficients)

@@ -1,0 +1,111 @@
+"""Seconds of training until the PINN task is solved as well as the paper's best MLP solves it.
+
+The mark is the MSE of u that Table II prints for MLP after 50,000 epochs. Every encoder trains by
+itself, from several seeds; hash encoders with the preset ``best``, the others as in their row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.case import compose_config
+from benchmarks.machine import environment_columns
+from benchmarks.ours import fit
+from diffhash.experiment.build import build
+from diffhash.results.paper import load_paper_table
+
+# A budget of epochs for each encoder: of its row in the tables.
+EPOCHS = {"mlp": 50_000, "ff": 50_000, "siren": 10_000, "linear": 10_000, "s2": 10_000,
+          "cubic": 3000}  # fmt: skip
+SEEDS = (0, 1, 2)
+_CHUNK = 25  # epochs between two looks
+CURVE_COLUMNS = ("encoder", "seed", "epoch", "seconds", "mse_u")
+COLUMNS = (
+    *("encoder", "seed", "epochs", "mark", "final_mse_u", "diverged_epoch"),
+    *("seconds_to_reach", "seconds_to_stay", "epochs_to_reach", "train_seconds"),
+)
+
+
+def mark() -> float:
+    """The paper's MSE of u, Table II, MLP 50k."""
+    return float(load_paper_table("table2").loc["mlp_50k", "mse_u"])
+
+
+def measure(
+    device: torch.device,
+    n_threads: int,
+    advance: Callable[[str], None],
+    seeds: Sequence[int] = SEEDS,
+    epochs: dict[str, int] = EPOCHS,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row per run, and the curves; seconds are those inside optimizer steps.
+
+    ``seconds_to_reach`` is when the error first reaches the mark, ``seconds_to_stay`` from when on
+    it is never above again; NaN for never.
+    """
+    environment = environment_columns(device)
+    rows, curves = [], []
+    for encoder, budget in epochs.items():
+        for seed in seeds:
+            advance(f"{encoder} seed {seed}")
+            cfg = compose_config(
+                [
+                    *(f"encoder={encoder}", "task=pinn", f"seed={seed}"),
+                    *(f"trainer.epochs={budget}", f"trainer.chunk={_CHUNK}"),
+                    f"trainer.num_threads={n_threads}",
+                    f"trainer.accelerator={'gpu' if device.type == 'cuda' else 'cpu'}",
+                    "trainer.evaluation_points=2000",
+                ]
+            )
+            setup = build(cfg)
+            fit(setup.training, setup.accelerator)
+            [replica] = setup.training.replicas
+            curve = pd.DataFrame(replica.history).reindex(columns=["epoch", "seconds", "mse_u"])
+            curves.append(curve.assign(encoder=encoder, seed=seed))
+            row = {"encoder": encoder, "seed": seed, "epochs": budget, "mark": mark()}
+            row |= {"diverged_epoch": replica.diverged_epoch, **_times(curve, mark())}
+            rows.append(row | environment)
+    return pd.DataFrame(rows), pd.concat(curves).reindex(columns=list(CURVE_COLUMNS))
+
+
+def n_runs(seeds: Sequence[int] = SEEDS, epochs: dict[str, int] = EPOCHS) -> int:
+    """How often `measure` calls ``advance``."""
+    return len(seeds) * len(epochs)
+
+
+def summary(frame: pd.DataFrame) -> Iterator[str]:
+    """A line per encoder, then cubic beside the MLP."""
+    medians = {}
+    for encoder in dict.fromkeys(frame["encoder"]):
+        runs = frame.query(f"encoder == {encoder!r}")
+        reached = runs["seconds_to_reach"].to_numpy(float)
+        n = int(np.isfinite(reached).sum())
+        # Never is later than any time.
+        medians[encoder] = float(np.median(np.where(np.isnan(reached), np.inf, reached)))
+        stays = int(np.isfinite(runs["seconds_to_stay"].to_numpy(float)).sum())
+        yield (
+            f"{encoder}: {n} of {len(runs)} seeds reach {frame['mark'].iloc[0]:.1e}, median after "
+            f"{medians[encoder]:.3g} s; {stays} stay below"
+        )
+    if {"cubic", "mlp"} <= medians.keys():
+        ratio = medians["cubic"] / medians["mlp"]
+        yield f"cubic over mlp, time to that error: {ratio:.3g} (target: at most 0.1)"
+
+
+def _times(curve: pd.DataFrame, target: float) -> dict[str, float]:
+    below = (curve["mse_u"] <= target).to_numpy()
+    seconds, epochs = curve["seconds"].to_numpy(), curve["epoch"].to_numpy()
+    first = int(below.argmax()) if below.any() else None
+    above = np.flatnonzero(~below)
+    last = above[-1] + 1 if len(above) else 0  # from here on it stays
+    return {
+        "final_mse_u": float(curve["mse_u"].iloc[-1]),
+        "seconds_to_reach": float("nan") if first is None else float(seconds[first]),
+        "epochs_to_reach": float("nan") if first is None else float(epochs[first]),
+        "seconds_to_stay": float(seconds[last]) if last < len(seconds) else float("nan"),
+        "train_seconds": float(seconds[-1]),
+    }
