@@ -132,7 +132,9 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def build_case(cfg: DictConfig) -> Case:
-    """Build what ``cfg`` describes and take it apart."""
+    """Build what ``cfg`` describes and take it apart; of several seeds, the first alone."""
+    if cfg.seeds is not None:
+        cfg = OmegaConf.merge(cfg, {"seed": cfg.seeds[0], "seeds": None})  # type: ignore[assignment]
     setup = build(cfg)
     device = torch.device("cuda" if setup.accelerator == "gpu" else "cpu")
     return Case(

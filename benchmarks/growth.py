@@ -14,7 +14,11 @@ _CUBIC_PINN = ("encoder=cubic", "task=pinn")
 # What grows → the overrides of its values; contenders besides the floor.
 SERIES = {
     "points": {
-        n: (f"task.n_labels={n // 3}", f"task.n_residual={n}") for n in (1000, 4000, 16000, 64000)
+        n: (
+            *(f"task.n_labels={n // 2}", f"task.n_residual={n}"),
+            f"trainer.chunk={min(100, 200_000 // n)}",  # as many steps as a sample is long
+        )
+        for n in (1000, 4000, 16000, 64000)
     },
     "levels": {n: (f"encoder.encoding.n_levels={n}",) for n in (3, 6, 9, 12)},
     "dimensions": {

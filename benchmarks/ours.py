@@ -81,7 +81,11 @@ def fit(module: L.LightningModule, accelerator: str, *callbacks: Callback) -> No
         KeyboardInterrupt: interrupted, of which Lightning would make an exit.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (".*does not have many workers", "GPU available but not used"):
+    for message in (
+        ".*does not have many workers",
+        "GPU available but not used",
+        ".*isinstance.treespec, LeafSpec.. is deprecated",  # inside Lightning
+    ):
         warnings.filterwarnings("ignore", message=message)
     trainer = L.Trainer(
         accelerator=accelerator,

@@ -91,16 +91,19 @@ def _measure(part: str, options: steps.Options, output: Path, name: str) -> list
             frame, curves = time_to_accuracy.measure(options.device, options.n_threads, advance)
         paths = [
             _write(frame, time_to_accuracy.COLUMNS, stem),
+            _write(curves, None, stem.with_name(f"{stem.name}-curves")),
             *plot_accuracy(curves, frame, stem),
         ]
         lines = time_to_accuracy.summary(frame)
     return [*map(str, paths), *lines]
 
 
-def _write(frame: pd.DataFrame, columns: tuple[str, ...], stem: Path) -> Path:
-    ordered = frame.reindex(columns=[*columns, *ENVIRONMENT])
+def _write(frame: pd.DataFrame, columns: tuple[str, ...] | None, stem: Path) -> Path:
+    """``columns`` and the machine's; or, for one table of several, the frame as it is."""
+    if columns is not None:
+        frame = frame.reindex(columns=[*columns, *ENVIRONMENT])
     path = stem.with_suffix(".csv")
-    return write_text_atomically(path, ordered.to_csv(index=False, float_format="%.5g"))
+    return write_text_atomically(path, frame.to_csv(index=False, float_format="%.5g"))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import time_to_accuracy
+from benchmarks import growth, time_to_accuracy
 from benchmarks.case import ENCODERS, TASKS, Case, build_case, build_task, compose_config
+from benchmarks.ours import fit
 from benchmarks.straightforward import StraightforwardTraining
 from diffhash.experiment.build import build
 
@@ -61,17 +63,83 @@ def test_the_straightforward_way_computes_our_step(encoder: str, task: str) -> N
     assert_same([g.numpy() for g in found], gradients, torch.finfo(torch.float64).eps)
 
 
+@pytest.fixture(scope="session")
+def jax_step() -> ModuleType:
+    """JAX with two devices, so that steps can be shared out."""
+    pytest.importorskip("jax", reason="the extra bench is not installed")
+    from benchmarks import jax_step
+
+    assert jax_step.configure(torch.device("cpu"), 2)
+    return jax_step
+
+
+def assert_jax_computes_it(
+    encoder: str, task: str, precision: str, jax_step: ModuleType, n_variants: int
+) -> None:
+    case, loss, gradients = make(encoder, task, precision)
+    eps = torch.finfo(case.dtype).eps
+    with jax_step.jax.enable_x64(precision == "float64"):
+        for variant in jax_step.variants(case)[:n_variants]:
+            value, found = jax_step.JaxStep(case, *variant).loss_and_gradients()
+            assert value == pytest.approx(loss, rel=1e3 * eps)
+            assert_same([np.asarray(g) for g in found], gradients, eps)
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_jax_computes_our_step(encoder: str, task: str) -> None:
-    pytest.importorskip("jax", reason="the extra bench is not installed")
-    from benchmarks.jax_step import JaxStep, variants
+def test_jax_computes_our_step(encoder: str, task: str, jax_step: ModuleType) -> None:
+    assert_jax_computes_it(encoder, task, "float64", jax_step, n_variants=1)
 
-    case, loss, gradients = make(encoder, task, "float32")
-    for variant in variants(case):
-        value, found = JaxStep(case, *variant).loss_and_gradients()
-        assert value == pytest.approx(loss, rel=1e-4)
-        assert_same([np.asarray(g) for g in found], gradients, torch.finfo(torch.float32).eps)
+
+@pytest.mark.parametrize("encoder", ["siren", "cubic"])  # sin and cos of its own; all variants
+def test_jax_computes_our_step_in_float32(encoder: str, jax_step: ModuleType) -> None:
+    case, _, _ = make(encoder, "pinn")
+    variants = jax_step.variants(case)
+    assert len(variants) == {"siren": 2, "cubic": 4}[encoder]
+    assert_jax_computes_it(encoder, "pinn", "float32", jax_step, len(variants))
+
+
+@pytest.mark.parametrize("encoder", ["siren", "cubic"])  # a constant rate, and one that falls
+def test_all_train_alike(encoder: str, jax_step: ModuleType) -> None:
+    n_steps = 5
+    overrides = (f"encoder={encoder}", "task=pinn", f"trainer.epochs={n_steps}", *SMALL)
+    cfg = compose_config([*overrides, "task.n_residual=20", "trainer.precision=float64"])
+    case = build_case(cfg)
+    setup = build(cfg)
+    fit(setup.training, "cpu")
+    ours = torch.cat([p.detach().flatten() for p in setup.field.parameters()])
+
+    training = StraightforwardTraining(case)
+    [optimizer], [scheduler] = training.configure_optimizers()
+    for _ in range(n_steps):
+        optimizer.zero_grad()
+        training.loss(training.batch()).backward()
+        optimizer.step()
+        scheduler.step()
+    theirs = torch.cat([p.detach().flatten() for p in training.parameters()])
+
+    with jax_step.jax.enable_x64(True):
+        step = jax_step.JaxStep(case, *jax_step.variants(case)[-1])
+        step.train(n_steps)
+        jaxs = np.concatenate([np.asarray(p).ravel() for p in step.parameters])
+
+    start = torch.cat([p.flatten() for p in case.parameters])
+    moved = (ours - start).abs().max().item()
+    assert moved > case.learning_rate
+    # Adam divides a gradient by its own size: one that is almost zero comes out less exact.
+    for found in (theirs.numpy(), jaxs):
+        np.testing.assert_allclose(found, ours.numpy(), rtol=0, atol=1e-7 * moved)
+
+
+@pytest.mark.parametrize("series", growth.SERIES)
+def test_cases_of_growth_can_be_built(series: str) -> None:
+    value = list(growth.SERIES[series])[1]
+    overrides = growth.SERIES[series][value]
+    if series == "points":  # fewer of them
+        overrides = overrides[2:]
+    case = build_case(compose_config(["encoder=cubic", "task=pinn", *SMALL, *overrides]))
+    assert case.terms[-1].coefficients[0] == (1 if series == "dimensions" else 0)
+    assert len(case.layers) == 4 and case.layers[-1][0].shape == (1, 64)
 
 
 def test_times_to_an_error() -> None:
