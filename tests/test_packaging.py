@@ -175,3 +175,11 @@ def test_citation_file_names_this_version_and_the_paper() -> None:
     [paper] = citation["references"]
     assert paper["title"] == "Differentiable Hash Encoding for Physics-Informed Neural Networks"
     assert [author["family-names"] for author in paper["authors"]] == ["Jin", "Wang", "Wong", "Li"]
+
+
+def test_the_package_has_every_file_that_is_compiled() -> None:
+    """A wheel without a header would fall back to slow code in silence."""
+    package = ROOT / "src" / "diffhash"
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    listed = {f for glob in setuptools["package-data"]["diffhash"] for f in package.glob(glob)}
+    assert {f for f in package.rglob("*") if f.suffix in (".c", ".h")} <= listed

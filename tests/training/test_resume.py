@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhash.training import FieldTraining, steps
+from diffhash.training import FieldTraining
+from diffhash.training.adam import LeanAdam
 
 MakeTraining = Callable[..., FieldTraining]
 
@@ -107,14 +108,14 @@ def test_a_finished_run_goes_on_to_more_epochs(
 def rates(training: FieldTraining, fit: Callable, ckpt_path: Path | None = None) -> list[float]:
     """Train, noting the learning rate of every step."""
     noted = []
-    set_rate = steps.set_rate
+    set_rate = LeanAdam.set_rate
 
-    def noting(optimizer: steps.LeanAdam, rate: float) -> None:
+    def noting(optimizer: LeanAdam, rate: float) -> None:
         set_rate(optimizer, rate)
         noted.append(optimizer.param_groups[0]["lr"])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "set_rate", noting)
+        patch.setattr(LeanAdam, "set_rate", noting)
         trainer = fit(training, ckpt_path=ckpt_path)
     if ckpt_path is None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoint.ckpt")

@@ -9,13 +9,15 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+_HERE = Path(__file__).parent
 # NaN and infinity keep their meaning: no -ffast-math.
 _FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
-    *("-fPIC", "-shared"),
+    *("-fopenmp-simd", "-fPIC", "-shared", "-pthread"),
 )
 
 
@@ -32,16 +34,20 @@ def compiled(source: Path, **constants: str | int) -> ctypes.CDLL:
     Raises:
         CompilerError: no compiler, or one that failed.
     """
-    definitions = [f"-D{name}={value}" for name, value in constants.items()]
-    command = [*_compiler(), *_FLAGS, *definitions, str(source)]
+    library = _library(source, constants)
     try:
-        return _library([*command, "-fopenmp"], source)
-    except CompilerError:
-        return _library(command, source)  # a compiler without OpenMP: one thread
+        share_out = ctypes.c_void_p.in_dll(library, "share_out")
+    except ValueError:  # it shares nothing out
+        return library
+    pool = _library(_HERE / "threads.c", {}).share_out
+    share_out.value = ctypes.cast(pool, ctypes.c_void_p).value
+    return library
 
 
-def _library(command: list[str], source: Path) -> ctypes.CDLL:
-    sources = [source, *sorted(source.parent.glob("*.h"))]
+def _library(source: Path, constants: Mapping[str, str | int]) -> ctypes.CDLL:
+    definitions = [f"-D{name}={value}" for name, value in constants.items()]
+    command = [*_compiler(), *_FLAGS, f"-I{_HERE}", *definitions, str(source)]
+    sources = [source, *sorted({*source.parent.glob("*.h"), *_HERE.glob("*.h")})]
     key = "\0".join([*command, *(file.read_text() for file in sources), _processor()])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     library = _cache() / f"{source.stem}-{digest}.so"

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from diffhash.networks import Field, FieldPlan
 from diffhash.ops.jet import Jet, autograd_jet
 from diffhash.tasks import Task
+from diffhash.training.adam import LeanAdam
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.planned import PlannedBackward
 from diffhash.training.replica import Outcome, Replica
@@ -31,10 +32,8 @@ from diffhash.training.steps import (
     EagerStep,
     Execution,
     GraphedStep,
-    LeanAdam,
     Rows,
     autograd,
-    follow_execution,
 )
 
 Derivatives = Literal["taylor", "autograd"]
@@ -128,7 +127,7 @@ class FieldTraining(L.LightningModule):
         self._step: EagerStep | GraphedStep
 
     def configure_optimizers(self) -> Adam:
-        return LeanAdam(list(self.field.parameters()), self.execution)
+        return LeanAdam(list(self.field.parameters()), self.execution == "cudagraph")
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         # The points live in the task; Lightning only counts chunks.
@@ -148,7 +147,7 @@ class FieldTraining(L.LightningModule):
     def _prepare_steps(self) -> None:
         optimizer = self._optimizer().optimizer
         assert isinstance(optimizer, LeanAdam)
-        follow_execution(optimizer, self.execution)
+        optimizer.follow(self.execution == "cudagraph")
         reduce = self._sum_over_processes if self._n_processes > 1 else None
         backward = autograd(self._loss)
         if self._plans:

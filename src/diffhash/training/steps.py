@@ -15,8 +15,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
-from torch.optim.adam import adam
+
+from diffhash.training.adam import LeanAdam
 
 Execution = Literal["eager", "compile", "cudagraph"]
 Rows = Sequence[Tensor] | None  # of every term; None for all points
@@ -24,57 +24,6 @@ Loss = Callable[[Rows], Tensor]  # the losses of the replicas, or a scalar
 Backward = Callable[[Rows], Tensor]  # that loss, its gradients added to the parameters' grad
 
 _WARM_UPS = 3  # that CUDA's libraries may need before they can be captured
-
-
-class LeanAdam(Adam):
-    """torch's Adam, fused, and a step of it without the hooks around it.
-
-    Hooks, profiler marks and checks cost as much as the arithmetic where parameters are few.
-
-    Args:
-        parameters: to optimise.
-        execution: of the steps; the learning rate is set at every one.
-    """
-
-    def __init__(self, parameters: Sequence[Tensor], execution: Execution) -> None:
-        graphed = execution == "cudagraph"
-        rate = torch.zeros((), device=parameters[0].device) if graphed else 0.0
-        super().__init__(parameters, lr=rate, capturable=graphed, fused=True)
-
-    @torch.no_grad()
-    def lean_step(self) -> None:
-        """The same as `step`, without closure, hooks and gradient scaling."""
-        trained = [p for g in self.param_groups for p in g["params"] if p.grad is not None]
-        if any(p not in self.state for p in trained):
-            self.step()  # makes the state
-            return
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            states = [self.state[p] for p in parameters]
-            beta1, beta2 = group["betas"]
-            adam(
-                parameters,
-                [p.grad for p in parameters],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [],
-                [state["step"] for state in states],
-                fused=True,
-                capturable=group["capturable"],
-                amsgrad=group["amsgrad"],
-                beta1=beta1,
-                beta2=beta2,
-                lr=group["lr"],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                maximize=group["maximize"],
-            )
-
-    def forget_gradients(self) -> None:
-        """`zero_grad`, without its hooks."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
 
 
 def autograd(loss: Loss) -> Backward:
@@ -119,7 +68,7 @@ class EagerStep:
         Args:
             step: called instead of the optimizer's, which it must call.
         """
-        set_rate(self._optimizer, rate)
+        self._optimizer.set_rate(rate)
         loss = self.backward(rows)
         (step or self._optimizer.lean_step)()
         return loss
@@ -171,7 +120,7 @@ class GraphedStep:
     def __call__(self, rate: float, rows: Rows = None) -> Tensor:
         """Take a step at a learning rate; the losses before it."""
         assert rows is None
-        set_rate(self._optimizer, rate)
+        self._optimizer.set_rate(rate)
         if self._graph is None:
             if not self._optimizer.state:
                 return self._eager(rate)
@@ -182,21 +131,3 @@ class GraphedStep:
                 self._optimizer.lean_step()
         self._graph.replay()
         return self._captured_loss.clone()
-
-
-def set_rate(optimizer: LeanAdam, rate: float) -> None:
-    """The learning rate of the next step; in place where a graph reads it."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
-def follow_execution(optimizer: LeanAdam, execution: Execution) -> None:
-    """Make an optimizer that was restored from a checkpoint fit the execution of this run."""
-    graphed = execution == "cudagraph"
-    for group in optimizer.param_groups:
-        device = group["params"][0].device
-        group["capturable"] = graphed
-        group["lr"] = torch.zeros((), device=device) if graphed else 0.0

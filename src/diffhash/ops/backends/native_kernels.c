@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "threads.h"
+
 #define MAX_ORDERS 16
 #define MAX_FEATURES 64
 
@@ -132,50 +134,119 @@ static inline __attribute__((always_inline)) void scatter_one(
         default: call(p->n_features); \
     }
 
-/* Rows [N, L, VERTICES] and weights [N, L, n_alphas, VERTICES] of points that stay where they are. */
-void plan(const Problem *p, const COORD *x, uint32_t *rows, REAL *weights) {
-    const int64_t L = p->n_levels;
-#pragma omp parallel for schedule(static) num_threads(p->n_threads) if (p->n_threads > 1)
-    for (int64_t i = 0; i < p->n_points; i++)
-        for (int64_t l = 0; l < L; l++) {
-            const int64_t at = (i * L + l) * VERTICES;
-            stencil(p, l, x + i * DIM, rows + at, weights + at * p->n_alphas);
-        }
+/* Threads take so many points at a time. */
+enum { CHUNK = 64 };
+
+static int64_t n_chunks(const Problem *p) { return (p->n_points + CHUNK - 1) / CHUNK; }
+static int64_t chunk_end(const Problem *p, int64_t chunk) {
+    const int64_t end = (chunk + 1) * CHUNK;
+    return end < p->n_points ? end : p->n_points;
 }
 
-/* Where a thread finds a stencil: in a plan, or computed from x (then not NULL) into its own room. */
+/* A call of an entry point, as all threads see it. Stencils are in a plan or, if x is not NULL,
+ * computed from it into a thread's own room. */
 typedef struct {
+    const Problem *p;
     const COORD *x;
     const uint32_t *rows;
     const REAL *weights;
     uint32_t *own_rows;
     REAL *own_weights;
-} Source;
+    uint32_t *new_rows; /* of a plan that is made */
+    REAL *new_weights;
+    const REAL *from;
+    REAL *to;
+} Pass;
 
 /* Returns whether there was room. */
-static int open_source(Source *s, const Problem *p) {
-    s->own_rows = s->x ? malloc(VERTICES * sizeof(uint32_t)) : NULL;
-    s->own_weights = s->x ? malloc(p->n_alphas * VERTICES * sizeof(REAL)) : NULL;
-    return !s->x || (s->own_rows && s->own_weights);
+static int open_room(Pass *pass) {
+    const int64_t T = pass->p->n_threads;
+    pass->own_rows = pass->x ? malloc(T * VERTICES * sizeof(uint32_t)) : NULL;
+    pass->own_weights =
+        pass->x ? malloc(T * pass->p->n_alphas * VERTICES * sizeof(REAL)) : NULL;
+    return !pass->x || (pass->own_rows && pass->own_weights);
 }
 
-static void close_source(Source *s) {
-    free(s->own_rows);
-    free(s->own_weights);
+static void close_room(Pass *pass) {
+    free(pass->own_rows);
+    free(pass->own_weights);
 }
 
 static inline void find_stencil(
-    const Source *s, const Problem *p, int64_t i, int64_t l, const uint32_t **rows,
+    const Pass *s, int64_t thread, int64_t i, int64_t l, const uint32_t **rows,
     const REAL **weights) {
+    const Problem *p = s->p;
     if (s->x) {
-        stencil(p, l, s->x + i * DIM, s->own_rows, s->own_weights);
-        *rows = s->own_rows;
-        *weights = s->own_weights;
+        uint32_t *own_rows = s->own_rows + thread * VERTICES;
+        REAL *own_weights = s->own_weights + thread * p->n_alphas * VERTICES;
+        stencil(p, l, s->x + i * DIM, own_rows, own_weights);
+        *rows = own_rows;
+        *weights = own_weights;
     } else {
         const int64_t at = (i * p->n_levels + l) * VERTICES;
         *rows = s->rows + at;
         *weights = s->weights + at * p->n_alphas;
     }
+}
+
+static void plan_chunk(void *context, int64_t chunk, int64_t thread) {
+    (void)thread;
+    const Pass *pass = context;
+    const Problem *p = pass->p;
+    const int64_t L = p->n_levels, end = chunk_end(p, chunk);
+    for (int64_t i = chunk * CHUNK; i < end; i++)
+        for (int64_t l = 0; l < L; l++) {
+            const int64_t at = (i * L + l) * VERTICES;
+            stencil(
+                p, l, pass->x + i * DIM, pass->new_rows + at,
+                pass->new_weights + at * p->n_alphas);
+        }
+}
+
+static void gather_chunk(void *context, int64_t chunk, int64_t thread) {
+    const Pass *pass = context;
+    const Problem *p = pass->p;
+    const int64_t N = p->n_points, L = p->n_levels, F = p->n_features, A = p->n_alphas;
+    const int64_t end = chunk_end(p, chunk);
+    for (int64_t i = chunk * CHUNK; i < end; i++)
+        for (int64_t l = 0; l < L; l++) {
+            const uint32_t *k;
+            const REAL *w;
+            find_stencil(pass, thread, i, l, &k, &w);
+            for (int64_t r = 0; r < p->n_replicas; r++)
+                for (int64_t a = 0; a < A; a++) {
+                    REAL *to = pass->to + (((r * A + a) * N + i) * L + l) * F;
+#define CALL(n) gather_one(pass->from + r * p->n_rows * F, k, w + a * VERTICES, to, n)
+                    WITH_FEATURES(CALL)
+#undef CALL
+                }
+        }
+}
+
+/* A part of the levels: as many parts as threads. */
+static void scatter_part(void *context, int64_t part, int64_t thread) {
+    const Pass *pass = context;
+    const Problem *p = pass->p;
+    const int64_t N = p->n_points, L = p->n_levels, F = p->n_features, A = p->n_alphas;
+    const int64_t first = part * L / p->n_threads, end = (part + 1) * L / p->n_threads;
+    for (int64_t i = 0; i < N; i++)
+        for (int64_t l = first; l < end; l++) {
+            const uint32_t *k;
+            const REAL *w;
+            find_stencil(pass, thread, i, l, &k, &w);
+            for (int64_t r = 0; r < p->n_replicas; r++) {
+                const REAL *from = pass->from + ((r * A * N + i) * L + l) * F;
+#define CALL(n) scatter_one(pass->to + r * p->n_rows * F, k, w, from, N * L * F, A, n)
+                WITH_FEATURES(CALL)
+#undef CALL
+            }
+        }
+}
+
+/* Rows [N, L, VERTICES] and weights [N, L, n_alphas, VERTICES] of points that stay where they are. */
+void plan(const Problem *p, const COORD *x, uint32_t *rows, REAL *weights) {
+    Pass pass = {.p = p, .x = x, .new_rows = rows, .new_weights = weights};
+    share_out(plan_chunk, &pass, n_chunks(p), p->n_threads);
 }
 
 /* Table [R, n_rows, F] -> y [R, A, N, L F], at x [N, DIM] or, if that is NULL, at a plan's points.
@@ -184,58 +255,20 @@ static inline void find_stencil(
 int gather(
     const Problem *p, const COORD *x, const uint32_t *rows, const REAL *weights, const REAL *table,
     REAL *y) {
-    const int64_t N = p->n_points, L = p->n_levels, F = p->n_features, A = p->n_alphas;
-    int failed = 0;
-#pragma omp parallel num_threads(p->n_threads) if (p->n_threads > 1)
-    {
-        Source source = {x, rows, weights, NULL, NULL};
-        if (!open_source(&source, p)) failed = 1;
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < N; i++)
-            for (int64_t l = 0; l < L && !failed; l++) {
-                const uint32_t *k;
-                const REAL *w;
-                find_stencil(&source, p, i, l, &k, &w);
-                for (int64_t r = 0; r < p->n_replicas; r++)
-                    for (int64_t a = 0; a < A; a++) {
-                        REAL *to = y + (((r * A + a) * N + i) * L + l) * F;
-#define CALL(n) gather_one(table + r * p->n_rows * F, k, w + a * VERTICES, to, n)
-                        WITH_FEATURES(CALL)
-#undef CALL
-                    }
-            }
-        close_source(&source);
-    }
-    return failed;
+    Pass pass = {.p = p, .x = x, .rows = rows, .weights = weights, .from = table, .to = y};
+    const int ready = open_room(&pass);
+    if (ready) share_out(gather_chunk, &pass, n_chunks(p), p->n_threads);
+    close_room(&pass);
+    return !ready;
 }
 
 /* g [R, A, N, L F] -> table [R, n_rows, F], which comes zeroed; otherwise as gather. */
 int scatter(
     const Problem *p, const COORD *x, const uint32_t *rows, const REAL *weights, const REAL *g,
     REAL *table) {
-    const int64_t N = p->n_points, L = p->n_levels, F = p->n_features, A = p->n_alphas;
-    int failed = 0;
-#pragma omp parallel num_threads(p->n_threads) if (p->n_threads > 1)
-    {
-        Source source = {x, rows, weights, NULL, NULL};
-        if (!open_source(&source, p)) failed = 1;
-#pragma omp for schedule(static)
-        for (int64_t part = 0; part < p->n_threads; part++) {
-            const int64_t first = part * L / p->n_threads, end = (part + 1) * L / p->n_threads;
-            for (int64_t i = 0; i < N; i++)
-                for (int64_t l = first; l < end && !failed; l++) {
-                    const uint32_t *k;
-                    const REAL *w;
-                    find_stencil(&source, p, i, l, &k, &w);
-                    for (int64_t r = 0; r < p->n_replicas; r++) {
-                        const REAL *from = g + ((r * A * N + i) * L + l) * F;
-#define CALL(n) scatter_one(table + r * p->n_rows * F, k, w, from, N * L * F, A, n)
-                        WITH_FEATURES(CALL)
-#undef CALL
-                    }
-                }
-        }
-        close_source(&source);
-    }
-    return failed;
+    Pass pass = {.p = p, .x = x, .rows = rows, .weights = weights, .from = g, .to = table};
+    const int ready = open_room(&pass);
+    if (ready) share_out(scatter_part, &pass, p->n_threads, p->n_threads);
+    close_room(&pass);
+    return !ready;
 }

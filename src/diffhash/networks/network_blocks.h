@@ -1,0 +1,136 @@
+/* A block of points through all layers of a network, and back; layouts: network_kernels.c. */
+#pragma once
+#include <stdlib.h>
+#include <string.h>
+
+#include "jet_activation.h"
+#include "matrix_product.h"
+#include "network_shape.h"
+
+static void pack(const Shape *s, const REAL *parameters, int transposed, REAL *out) {
+    for (int64_t r = 0; r < s->n_replicas; r++)
+        for (int64_t l = 0; l < s->n_layers; l++) {
+            const int64_t I = s->widths[l], O = s->widths[l + 1];
+            const int64_t ld = padded(transposed ? O : I), rows = transposed ? I : O;
+            const REAL *restrict w = parameters;
+            memset(out, 0, rows * ld * sizeof(REAL));
+            if (transposed)
+                for (int64_t i = 0; i < I; i++)
+                    for (int64_t o = 0; o < O; o++) out[i * ld + o] = w[o * I + i];
+            else
+                for (int64_t o = 0; o < O; o++) memcpy(out + o * ld, w + o * I, I * sizeof(REAL));
+            out += rows * ld;
+            parameters += (I + 1) * O;
+        }
+}
+
+static REAL *allocate(int64_t elements) {
+    const size_t bytes = (elements * sizeof(REAL) + VECTOR_BYTES) / VECTOR_BYTES * VECTOR_BYTES;
+    return aligned_alloc(VECTOR_BYTES, bytes);
+}
+
+/* Rows of a [K, N, C] jet at points start … of a block: into [K, block, ld], the rest zero. */
+static void load(
+    const Shape *s, const REAL *jet, int64_t start, int64_t C, int64_t ld, REAL *out) {
+    const int64_t n = minimum(s->block, s->n_points - start);
+    if (ld != C) memset(out, 0, s->n_rows * s->block * ld * sizeof(REAL));
+    for (int64_t k = 0; k < s->n_rows; k++) {
+        REAL *rows = out + k * s->block * ld;
+        const REAL *from = jet + (k * s->n_points + start) * C;
+        if (ld == C) memcpy(rows, from, n * C * sizeof(REAL));
+        else
+            for (int64_t i = 0; i < n; i++)
+                for (int64_t c = 0; c < C; c++) rows[i * ld + c] = from[i * C + c];
+        memset(rows + n * ld, 0, (s->block - n) * ld * sizeof(REAL));
+    }
+}
+
+static void store(
+    const Shape *s, const REAL *rows, int64_t start, int64_t C, int64_t ld, REAL *jet) {
+    const int64_t n = minimum(s->block, s->n_points - start);
+    for (int64_t k = 0; k < s->n_rows; k++) {
+        const REAL *from = rows + k * s->block * ld;
+        REAL *to = jet + (k * s->n_points + start) * C;
+        if (ld == C) memcpy(to, from, n * C * sizeof(REAL));
+        else
+            for (int64_t i = 0; i < n; i++)
+                for (int64_t c = 0; c < C; c++) to[i * C + c] = from[i * ld + c];
+    }
+}
+
+static void add_bias(const REAL *bias, int64_t n, int64_t C, int64_t ld, REAL *value) {
+    for (int64_t i = 0; i < n; i++) {
+        REAL *restrict row = value + i * ld;
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) row[c] += bias[c];
+    }
+}
+
+/* Input [K, block, ld] -> output [K, block, padded(C_out)]; what the way back needs into `state`. */
+static void forward_block(
+    const Shape *s, const REAL *x, int64_t ld, const REAL *transposed, const REAL *parameters,
+    REAL *state, REAL *y, REAL *out) {
+    const int64_t B = s->block, rows = s->n_rows * B, L = s->n_layers;
+    for (int64_t l = 0; l < L - 1; l++) {
+        const int64_t I = s->widths[l], O = s->widths[l + 1], Op = padded(O);
+        multiply(rows, Op, I, x, ld, 1, transposed, Op, state, Op);
+        add_bias(parameters + I * O, B, O, Op, state);
+        keep_state(s, state, B * Op);
+        activate(s, state, B * Op, y);
+        state += (s->n_rows + HAS_B) * B * Op;
+        transposed += I * Op;
+        parameters += (I + 1) * O;
+        x = y;
+        ld = Op;
+    }
+    const int64_t I = s->widths[L - 1], O = s->widths[L], Op = padded(O);
+    if (O <= 2) dot_products(rows, O, I, x, ld, parameters, out, Op);
+    else multiply(rows, Op, I, x, ld, 1, transposed, Op, out, Op);
+    add_bias(parameters + I * O, B, O, Op, out);
+}
+
+static void sum_rows(const REAL *rows, int64_t n, int64_t ld, REAL *restrict sum) {
+    for (int64_t i = 0; i < n; i++) {
+        const REAL *restrict row = rows + i * ld;
+#pragma omp simd
+        for (int64_t c = 0; c < ld; c++) sum[c] += row[c];
+    }
+}
+
+/* The output's gradient in g -> the input's, returned in g or h, if wanted. Adds a block's weight
+ * gradients to what ends at sums_end: for each layer [O, padded(I)] and then [padded(O)]. */
+static REAL *backward_block(
+    const Shape *s, const REAL *x, const REAL *packed, const REAL *state, REAL *y, REAL *g,
+    REAL *h, REAL *sums_end, int want_input) {
+    const int64_t B = s->block, rows = s->n_rows * B, L = s->n_layers;
+    packed += packed_size(s, 0);
+    state += block_state(s);
+    for (int64_t l = L - 1; l >= 0; l--) {
+        const int64_t I = s->widths[l], O = s->widths[l + 1], Ip = padded(I), Op = padded(O);
+        packed -= O * Ip;
+        sums_end -= O * Ip + Op;
+        if (l > 0) {
+            state -= (s->n_rows + HAS_B) * B * Ip;
+            activate(s, state, B * Ip, y);
+        }
+        multiply_add(O, Ip, rows, g, 1, Op, l > 0 ? y : x, Ip, sums_end, Ip);
+        sum_rows(g, B, Op, sums_end + O * Ip);
+        if (l == 0 && !want_input) return NULL;
+        multiply(rows, Ip, O, g, Op, 1, packed, Ip, h, Ip);
+        if (l > 0) activate_back(s, state, B * Ip, h);
+        REAL *swap = g;
+        g = h;
+        h = swap;
+    }
+    return g;
+}
+
+static void unpack(const Shape *s, const REAL *total, REAL *grad) {
+    for (int64_t l = 0; l < s->n_layers; l++) {
+        const int64_t I = s->widths[l], O = s->widths[l + 1], Ip = padded(I);
+        for (int64_t o = 0; o < O; o++) memcpy(grad + o * I, total + o * Ip, I * sizeof(REAL));
+        memcpy(grad + O * I, total + O * Ip, O * sizeof(REAL));
+        grad += (I + 1) * O;
+        total += O * Ip + padded(O);
+    }
+}

@@ -1,0 +1,147 @@
+"""Adam without what surrounds its arithmetic: hooks, profiler marks and checks cost as much where
+parameters are few. On a CPU it is one C kernel; torch's fused one, besides, wakes threads that then
+keep a core busy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Adam
+from torch.optim.adam import adam
+
+from diffhash.native import C_NAMES, CompilerError, call, compiled, n_threads
+
+_SOURCE = Path(__file__).with_name("adam_kernel.c")
+
+
+class LeanAdam(Adam):
+    """torch's Adam, its state included, with a step that is little more than the formula:
+
+        m ← β₁ m + (1 - β₁) g,   v ← β₂ v + (1 - β₂) g²,
+        θ ← θ - rate · m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε).
+
+    Args:
+        parameters: to optimise.
+        captured: whether steps are captured in a CUDA graph: the learning rate is then a tensor.
+
+    The learning rate is set at every step (`set_rate`).
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], captured: bool) -> None:
+        rate = torch.zeros((), device=parameters[0].device) if captured else 0.0
+        super().__init__(parameters, lr=rate, capturable=captured, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """A step, with what `torch.optim` has around it."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.lean_step()
+        return loss
+
+    @torch.no_grad()
+    def lean_step(self) -> None:
+        """A step, without closure, hooks and gradient scaling."""
+        for group in self.param_groups:
+            trained = [p for p in group["params"] if p.grad is not None]
+            for parameter in trained:
+                if not self.state[parameter]:
+                    self._begin(parameter)
+            kernels = [_kernel(p.dtype, p.device.type) for p in trained]
+            if None in kernels:
+                self._torch_step(group, trained)
+                continue
+            for parameter, kernel in zip(trained, kernels, strict=True):
+                self._native_step(group, parameter, kernel)
+
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the next step; in place where a graph reads it."""
+        for group in self.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def forget_gradients(self) -> None:
+        """`zero_grad`, without its hooks."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def follow(self, captured: bool) -> None:
+        """After a checkpoint was restored: be what this run's execution needs."""
+        for group in self.param_groups:
+            device = group["params"][0].device
+            group["capturable"] = captured
+            group["lr"] = torch.zeros((), device=device) if captured else 0.0
+
+    def _begin(self, parameter: Tensor) -> None:
+        self.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+
+    def _native_step(self, group: dict[str, Any], parameter: Tensor, kernel: Any) -> None:
+        state = self.state[parameter]
+        size = parameter.numel()
+        settings = _Settings(size, n_threads(size), group["lr"], *group["betas"], group["eps"])
+        moments = state["exp_avg"], state["exp_avg_sq"]
+        call(kernel, settings, parameter, _gradient(parameter), *moments, state["step"])
+
+    def _torch_step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        states = [self.state[p] for p in parameters]
+        beta1, beta2 = group["betas"]
+        adam(
+            parameters,
+            [_gradient(p) for p in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            capturable=group["capturable"],
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    """As the kernels read it: torch's fused one does not look at strides, either."""
+    assert parameter.grad is not None and parameter.is_contiguous()
+    return parameter.grad.contiguous()
+
+
+class _Settings(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("n", "n_threads")),
+        *((name, ctypes.c_double) for name in ("rate", "beta1", "beta2", "eps")),
+    ]
+
+
+@cache
+def _kernel(dtype: torch.dtype, device: str) -> Any:
+    """The step for a type on a CPU; None where there is none."""
+    if device != "cpu" or dtype not in C_NAMES:
+        return None
+    root = "sqrtf" if dtype == torch.float32 else "sqrt"
+    try:
+        step = compiled(_SOURCE, REAL=C_NAMES[dtype], SQRT=root).step
+    except CompilerError:
+        return None
+    step.restype = None
+    return step
