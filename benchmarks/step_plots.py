@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -27,6 +28,7 @@ _ENCODERS = dict(
         strict=True,
     )
 )
+_SPANS_PER_DECADE = 40
 _AXES = {
     "points": "residual points",
     "levels": "levels",
@@ -85,20 +87,25 @@ def plot_growth(frame: pd.DataFrame, stem: Path) -> list[Path]:
 
 
 def plot_accuracy(curves: pd.DataFrame, runs: pd.DataFrame, stem: Path) -> list[Path]:
-    """MSE of u over seconds of training, a line per seed."""
+    """MSE of u over seconds of training, a line per seed: the median over short spans, which are
+    equally long in the logarithm, in a band from the smallest to the largest."""
     figure = style.new_figure(height=3.0)
     ax = style.log_y(style.dress(figure.subplots()))
     for encoder, colour in _ENCODERS.items():
         for index, seed in enumerate(dict.fromkeys(curves["seed"])):
             curve = curves.query(f"encoder == {encoder!r} and seed == {seed}")
             label = None if index else _NAMES[encoder]
-            ax.plot(curve["seconds"], curve["mse_u"], color=colour, label=label,
-                    linewidth=0.8, alpha=0.8)  # fmt: skip
+            span = (np.log10(curve["seconds"]) * _SPANS_PER_DECADE).round()
+            seconds = np.asarray(curve.groupby(span)["seconds"].mean())
+            errors = curve.groupby(span)["mse_u"].agg(["median", "min", "max"])
+            median, low, high = np.asarray(errors).T
+            ax.plot(seconds, median, color=colour, label=label, linewidth=1.0)
+            ax.fill_between(seconds, low, high, color=colour, alpha=0.12, lw=0)
     ax.set_xscale("log")
     mark = float(runs["mark"].iloc[0])
     ax.axhline(mark, color=style.GREY, linewidth=0.8, linestyle=":")
-    ax.text(0.99, mark, f"the paper's MLP 50k: {mark:.1e}", transform=ax.get_yaxis_transform(),
-            ha="right", va="bottom", fontsize=style.SMALL, color=style.GREY)  # fmt: skip
+    ax.text(0.01, mark, f"the paper's MLP 50k: {mark:.1e}", transform=ax.get_yaxis_transform(),
+            ha="left", va="bottom", fontsize=style.SMALL, color=style.GREY)  # fmt: skip
     ax.set_xlabel("seconds in training steps", fontsize=style.TEXT)
     ax.set_ylabel("MSE of u, PINN task", fontsize=style.TEXT)
     _legend(ax)

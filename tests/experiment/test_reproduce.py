@@ -46,7 +46,7 @@ def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             titles.append(command.title)
             register()
             with initialize_config_dir(str(root / "configs"), version_base="1.3"):
-                cfg = compose("train", list(command.arguments[2:]))
+                cfg = compose("train", list(command.arguments))
             with suppress(ConfigError):
                 run(cfg)
             if not command.succeeded():
@@ -238,9 +238,10 @@ def state(directory: Path) -> dict[str, tuple[int, bytes]]:
     return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in directory.iterdir()}
 
 
-def children(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
-    return [int(line) for line in found.stdout.split()]
+    children = [int(line) for line in found.stdout.split()]
+    return [*children, *(below for child in children for below in descendants(child))]
 
 
 @pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
@@ -259,13 +260,14 @@ def test_killed_and_interrupted_no_finished_row_is_lost(
     # kill -9 while the second row runs.
     script = start(SCRIPT, *arguments)
     wait_until(started.exists, script)
-    [child] = children(script.pid)
+    processes = descendants(script.pid)
     script.kill()
     script.wait()
     finished = state(first)
     assert read_record(first).status == "completed"
     assert [path for path, _ in find_records(runs)] == [first]
-    while is_alive(child):  # its run dies with it
+    assert processes
+    while any(map(is_alive, processes)):  # its run dies with it
         time.sleep(0.02)
 
     # Ctrl-C: to the script and its runs alike.

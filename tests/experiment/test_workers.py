@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,11 +18,12 @@ MakeCommand = Callable[..., Command]
 
 @pytest.fixture
 def command(tmp_path: Path) -> MakeCommand:
-    """``command(title, code, succeeded=…)``: a process that runs Python code."""
+    """``command(title, code, succeeded=…)``: a script with this code."""
 
     def make(title: str, code: str, succeeded: Callable[[], bool] = lambda: True) -> Command:
-        arguments = (sys.executable, "-S", "-c", code)
-        return Command(title, arguments, tmp_path / "logs" / f"{title}.log", succeeded)
+        script = tmp_path / f"{title}.py"
+        script.write_text(code)
+        return Command(title, script, (), tmp_path / "logs" / f"{title}.log", succeeded)
 
     return make
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,10 +129,8 @@ def _command(root: Path, job: Job) -> Command:
     directory = str(job.directory).replace("'", r"\'")  # quoted: any path is a value to Hydra
     return Command(
         title=f"{job.row} seed {job.seed}",
-        arguments=(
-            *(sys.executable, str(root / "train.py")),
-            *(*job.overrides, f"run_dir='{directory}'"),
-        ),
+        script=root / "train.py",
+        arguments=(*job.overrides, f"run_dir='{directory}'"),
         log=job.directory.with_name(job.directory.name + ".log"),
         succeeded=job.finished,
     )

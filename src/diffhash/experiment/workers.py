@@ -3,19 +3,24 @@
 The matrices of these runs are small: one thread a run, and as many runs as there are cores, takes
 about two thirds of the time of one run on all cores. Cores are not shared, so that no run waits
 for another; what a run costs alone is measured by `diffhash.experiment.timing`.
+
+Processes are forked from one that has imported everything: that takes longer than a short run.
 """
 
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
+import runpy
 import signal
-import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 import torch
@@ -29,16 +34,18 @@ _LINES_OF_A_FAILURE = 20
 
 @dataclass(frozen=True)
 class Command:
-    """A process to run.
+    """A Python script to run.
 
     Attributes:
         title: for people.
-        arguments: of the process, its program first.
+        script: the file.
+        arguments: its.
         log: where its output goes.
         succeeded: whether it did what it was for; asked when it has ended with code 0.
     """
 
     title: str
+    script: Path
     arguments: tuple[str, ...]
     log: Path
     succeeded: Callable[[], bool]
@@ -47,7 +54,7 @@ class Command:
 @dataclass
 class _Running:
     command: Command
-    process: subprocess.Popen[bytes]
+    process: ForkServerProcess
     cores: tuple[int, ...] | None
     started: float
 
@@ -55,6 +62,28 @@ class _Running:
 def default_workers() -> int:
     """One run at a time on a GPU, else one a core."""
     return 1 if torch.cuda.is_available() else len(_cores())
+
+
+def preloaded() -> ForkServerContext:
+    """Processes that are forked from one which has imported `diffhash.experiment`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["diffhash.experiment"])
+    return context
+
+
+def end_with_parent() -> None:
+    """Let this process be killed when the one that started it has ended, however that ended.
+
+    The server that forked it lives as long as this process does: its end would come too late.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def signal_when_parent_ends(signum: int) -> None:
@@ -93,7 +122,7 @@ def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]
                 names = ", ".join(r.command.title for r in running)
                 bar.update(total, description=names)
                 time.sleep(_POLL_SECONDS)
-                for ended in [r for r in running if r.process.poll() is not None]:
+                for ended in [r for r in running if not r.process.is_alive()]:
                     running.remove(ended)
                     free.append(ended.cores)
                     bar.advance(total)
@@ -102,16 +131,16 @@ def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]
         except BaseException:
             for r in running:
                 # A Ctrl-C may have reached them as well; a SIGTERM besides does not hurt.
-                r.process.send_signal(signal.SIGTERM)
+                r.process.terminate()
             for r in running:
-                r.process.wait()
+                r.process.join()
             raise
     return failed
 
 
 def _report(ended: _Running, console: Console) -> bool:
     """Say how a process ended; whether it succeeded."""
-    command, code = ended.command, ended.process.returncode
+    command, code = ended.command, ended.process.exitcode
     seconds = time.perf_counter() - ended.started
     lines = command.log.read_text(errors="replace").splitlines()
     if code == 0 and command.succeeded():
@@ -124,25 +153,28 @@ def _report(ended: _Running, console: Console) -> bool:
 
 def _start(command: Command, cores: tuple[int, ...] | None) -> _Running:
     command.log.parent.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ)
-    if cores is not None:
-        environment["OMP_NUM_THREADS"] = str(len(cores))
-
-    def prepare() -> None:
-        if cores is not None:
-            os.sched_setaffinity(0, cores)
-        # Leave no run behind that would write on while the next reproduction starts the same one.
-        signal_when_parent_ends(signal.SIGKILL)
-
-    with command.log.open("wb") as log:
-        process = subprocess.Popen(
-            command.arguments,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            preexec_fn=prepare,
-        )
+    command.log.touch()
+    process = preloaded().Process(
+        target=_run, args=(command.script, command.arguments, command.log, cores)
+    )
+    process.start()
     return _Running(command, process, cores, time.perf_counter())
+
+
+def _run(
+    script: Path, arguments: tuple[str, ...], log: Path, cores: tuple[int, ...] | None
+) -> None:
+    # Leave no run behind that would write on while the next reproduction starts the same one.
+    end_with_parent()
+    with log.open("wb") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
+        os.environ["OMP_NUM_THREADS"] = str(len(cores))
+        torch.set_num_threads(len(cores))
+    sys.argv = [str(script), *arguments]
+    runpy.run_path(str(script), run_name="__main__")
 
 
 def _cores() -> list[int]:
