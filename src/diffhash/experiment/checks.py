@@ -128,6 +128,9 @@ def read_checkpoint(
         path: the file.
         state: parameters that it is to fill.
         origin: settings that their field is built from.
+
+    Raises:
+        ConfigError: it is missing, corrupt, of another field, or not finite.
     """
     if not Path(path).is_file():
         raise ConfigError(f"{setting}: there is no such file")
@@ -143,12 +146,12 @@ def read_checkpoint(
         if saved.get(key) != origin.get(key):
             raise ConfigError(
                 f"{setting}: was trained with {key}={saved.get(key)}, here it is "
-                f"{origin.get(key)}; resume with the encoder and precision it began with"
+                f"{origin.get(key)}; it fits no other encoder and precision"
             )
     if shapes != {name: tensor.shape for name, tensor in state.items()}:
         raise ConfigError(
             f"{setting}: its parameters have other shapes than this encoder's; "
-            "resume with the encoder and problem it was trained with"
+            "it fits only the encoder and problem it was trained with"
         )
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise ConfigError(f"{setting}: its run diverged, its parameters are not finite")
