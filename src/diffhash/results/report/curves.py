@@ -219,9 +219,9 @@ def _history_traces(
             yield _history_trace(history.tail(1), name, when, mode="markers", marker=marker)
     completed = [history for record, history in histories if record.status == "completed"]
     if several and completed:
-        medians = pd.concat(completed).groupby("epoch").median().reset_index()
-        evaluated = set.intersection(*(set(history["epoch"]) for history in completed))
-        common = medians[medians["epoch"].isin(list(evaluated))]
+        joined = pd.concat(completed, ignore_index=True)
+        evaluations = joined.groupby("epoch")["epoch"].transform("size")
+        common = joined.loc[evaluations == len(completed)].groupby("epoch").median().reset_index()
         line = style | {"width": 2.6}
         yield _history_trace(common, f"{label}, median", when, line=line)
 

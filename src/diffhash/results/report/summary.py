@@ -82,16 +82,16 @@ def _cost(tables: Sequence[Table]) -> Card:
     records = [record for table in tables for _, record in table.records]
     if not total.n_rows:
         return Card("Cost", "–", ["no run has been timed yet."])
-    paper = f"{_duration(total.paper_same_rows)} on an {PAPER_DEVICE}"
-    times = total.paper_same_rows / total.ours
-    compared = f"{_times(times)} less than" if times >= 1 else f"{_times(1 / times)} as much as"
-    rows = "both tables" if total.n_rows == total.n_paper_rows else f"{total.n_rows} rows"
+    everything = total.n_rows == total.n_paper_rows
+    rows = "each row of both tables" if everything else f"each of {total.n_rows} rows"
     devices = dict.fromkeys(_device(record.environment) for record in records)
     return Card(
         "Cost",
         f"{_duration(total.ours)} of training",
         [
-            f"for one run of each of {rows}, {compared} the paper's ({paper}).",
+            f"for one run of {rows}. The paper's took "
+            f"{_duration(total.paper_same_rows)} on an {PAPER_DEVICE}, "
+            f"{_times(total.paper_same_rows / total.ours)} as long.",
             f"On {' and '.join(devices)}.",
             f"All {len(records)} runs with set-up and evaluation: "
             f"{_duration(sum(record.wall_seconds for record in records))}, added up.",
