@@ -68,7 +68,7 @@ def test_the_first_screen_has_the_numbers(one_seed: tuple[Page, str]) -> None:
         "14 of 14 rows from 14 runs, seed 0: 14 completed.",
         "35 of 35 numbers within a decade",
         "Median +0.00 decades: 1 times",
-        "1.9 h of training for one run of each row of both tables.",
+        "Cost 1.9 h to train each row of both tables once.",
         "took 1.9 h on an RTX 3060, 1 times as long.",
     ):
         assert text in start[:1500]

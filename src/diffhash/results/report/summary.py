@@ -87,9 +87,9 @@ def _cost(tables: Sequence[Table]) -> Card:
     devices = dict.fromkeys(_device(record.environment) for record in records)
     return Card(
         "Cost",
-        f"{_duration(total.ours)} of training",
+        _duration(total.ours),
         [
-            f"for one run of {rows}. The paper's took "
+            f"to train {rows} once. The paper's took "
             f"{_duration(total.paper_same_rows)} on an {PAPER_DEVICE}, "
             f"{_times(total.paper_same_rows / total.ours)} as long.",
             f"On {' and '.join(devices)}.",
