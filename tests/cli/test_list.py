@@ -18,7 +18,7 @@ def names(result, runs: Path) -> list[str]:
 def test_every_record_has_a_line_with_its_numbers(diffhash, runs: Path) -> None:
     result = diffhash("list", runs)
     assert result.exit_code == 0
-    lines = {line.split()[0]: line for line in result.stdout.splitlines() if str(runs) in line}
+    lines = {line.split()[-1]: line for line in result.stdout.splitlines() if str(runs) in line}
     assert len(lines) == 4
     assert "cubic" in lines[f"{runs}/cubic"] and "completed" in lines[f"{runs}/cubic"]
     diverged = read_record(runs / "diverged")

@@ -22,23 +22,22 @@ _COLOURS = {"completed": "green", "diverged": "red", "interrupted": "yellow"}
 
 
 def print_records(entries: Iterable[Entry]) -> None:
-    """One line per record."""
-    head = ("run", "encoder", "preset", "task", "seed", "status", "epochs", *METRICS, "train s")
-    table = _table("", head, left=("run", "encoder", "preset", "task", "status"))
+    """One line per record; the path comes last, where a narrow terminal may break it."""
+    head = ("encoder", "task", "seed", "status", "epochs", *METRICS, "train s", "run")
+    table = _table("", head, left=("encoder", "task", "status", "run"))
     for entry in entries:
         record = entry.record
         table.add_row(
-            Text(str(entry.directory), overflow="fold"),
-            record.encoder,
-            record.preset or ABSENT,
+            f"{record.encoder} ({record.preset})" if record.preset else record.encoder,
             record.task,
             str(record.seed),
             _status(record),
             format_epochs(record.epochs),
             *(_number(name, getattr(record, name)) for name in METRICS),
             format_value("train_seconds", record.train_seconds),
+            str(entry.directory),
         )
-    _print(table)
+    _print(table, width=_WIDE)
 
 
 def print_comparison(a: Entry, b: Entry, comparison: Comparison) -> None:
@@ -86,7 +85,7 @@ def print_json(value: Any) -> None:
 def _table(title: str, head: Sequence[str], left: Sequence[str]) -> Table:
     table = Table(
         title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
-        show_edge=False, pad_edge=False,
+        show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for name in head:
         if name in left:
@@ -96,10 +95,10 @@ def _table(title: str, head: Sequence[str], left: Sequence[str]) -> Table:
     return table
 
 
-def _print(table: Table) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDE
+def _print(table: Table, width: int | None = None) -> None:
+    console = Console(highlight=False, markup=False)
+    if width or not console.is_terminal:
+        console.width = width or _WIDE
     console.print(table)
     console.print()
 
