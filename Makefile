@@ -25,8 +25,8 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow lint bench bench-ops bench-gpu reproduce-tables tables figures clean \
-	distclean
+.PHONY: help setup test test-slow lint bench bench-ops bench-gpu reproduce-tables tables figures \
+	report report-screenshots clean distclean
 
 help: ## list the targets
 	@echo "Targets (each sets up what it needs):"
@@ -97,6 +97,13 @@ tables: $(STAMP) ## write results/tables from the finished runs
 
 figures: $(STAMP) ## write results/figures from the finished runs
 	"$(PY)" scripts/make_figures.py
+
+report: $(STAMP) ## write results/report/index.html, one page with everything, from the finished runs
+	"$(PY)" scripts/make_report.py
+
+report-screenshots: $(STAMP) ## photograph that page in a headless Chromium (which the machine must have)
+	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[browser]'
+	"$(PY)" scripts/report_screenshots.py
 
 clean: ## remove caches and build leftovers (runs, tables and figures stay)
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -242,7 +242,7 @@ def test_a_checkpoint_that_has_its_epochs(tiny_config: Call, checkpoint: Path) -
 def test_a_checkpoint_of_a_diverged_run(tiny_config: Call, train: Call) -> None:
     directory, record = train("trainer.learning_rate=1e39")
     assert record.status == "diverged"
-    with pytest.raises(ConfigError, match="its run diverged, there is nothing to resume"):
+    with pytest.raises(ConfigError, match="its run diverged, its parameters are not finite"):
         build(tiny_config(f"ckpt_path={directory}/checkpoint.ckpt", "trainer.epochs=20"))
 
 

@@ -18,12 +18,12 @@ from omegaconf.errors import OmegaConfBaseException
 from diffhash.encodings import Encoding, GridEncoding
 from diffhash.experiment.checks import (
     ConfigError,
-    check_checkpoint,
     check_devices,
     check_memory,
     check_seeds,
     checked,
     choose_accelerator,
+    read_checkpoint,
     set_threads,
 )
 from diffhash.networks import Field, Network, stack_fields
@@ -87,10 +87,13 @@ def build(cfg: DictConfig) -> Setup:
             raise ConfigError(f"trainer.evaluation_points={n_points}: {_NO_MEMORY}") from error
         raise ConfigError(f"trainer.{error}") from error
     if cfg.ckpt_path is not None:
-        done = check_checkpoint(cfg.ckpt_path, training.state_dict(), training.origin)
+        setting = f"ckpt_path={cfg.ckpt_path}"
+        state = training.state_dict()
+        checkpoint = read_checkpoint(setting, cfg.ckpt_path, state, training.origin)
+        done = checkpoint["diffhash"]["epochs_done"]
         if done >= training.epochs:
             raise ConfigError(
-                f"ckpt_path={cfg.ckpt_path}: it has {done} epochs already, trainer.epochs="
+                f"{setting}: it has {done} epochs already, trainer.epochs="
                 f"{training.epochs} asks for no more; give a larger number"
             )
     return Setup(problem, field, training, accelerator, grid_backend)

@@ -118,35 +118,41 @@ def gpu_memory() -> int:
     return torch.cuda.get_device_properties(0).total_memory
 
 
-def check_checkpoint(path: str, state: Mapping[str, Any], origin: Mapping[str, Any]) -> int:
-    """Refuse a checkpoint that cannot be resumed; return the epochs that it has.
+def read_checkpoint(
+    setting: str, path: Path | str, state: Mapping[str, Any], origin: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Read the checkpoint of a run whose field is built as the one at hand; refuse any other.
 
     Args:
+        setting: how an error names the file.
         path: the file.
-        state: parameters of the run that would go on from it.
-        origin: settings that its field is built from.
+        state: parameters that it is to fill.
+        origin: settings that their field is built from.
+
+    Raises:
+        ConfigError: it is missing, corrupt, of another field, or not finite.
     """
     if not Path(path).is_file():
-        raise ConfigError(f"ckpt_path={path}: there is no such file")
+        raise ConfigError(f"{setting}: there is no such file")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         saved = checkpoint["diffhash"]["origin"]
-        epochs_done = checkpoint["diffhash"]["epochs_done"]
+        int(checkpoint["diffhash"]["epochs_done"])
         tensors = checkpoint["state_dict"]
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
     except Exception as error:  # torch.load raises whatever unpickling the file raises
-        raise ConfigError(f"ckpt_path={path}: not a checkpoint of a diffhash run") from error
+        raise ConfigError(f"{setting}: not a checkpoint of a diffhash run") from error
     for key in sorted(saved.keys() | origin.keys()):
         if saved.get(key) != origin.get(key):
             raise ConfigError(
-                f"ckpt_path={path}: was trained with {key}={saved.get(key)}, here it is "
-                f"{origin.get(key)}; resume with the encoder and precision it began with"
+                f"{setting}: was trained with {key}={saved.get(key)}, here it is "
+                f"{origin.get(key)}; it fits no other encoder and precision"
             )
     if shapes != {name: tensor.shape for name, tensor in state.items()}:
         raise ConfigError(
-            f"ckpt_path={path}: its parameters have other shapes than this encoder's; "
-            "resume with the encoder and problem it was trained with"
+            f"{setting}: its parameters have other shapes than this encoder's; "
+            "it fits only the encoder and problem it was trained with"
         )
     if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise ConfigError(f"ckpt_path={path}: its run diverged, there is nothing to resume")
-    return epochs_done
+        raise ConfigError(f"{setting}: its run diverged, its parameters are not finite")
+    return checkpoint

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.results.record import (
+    CONFIG_FILE,
     HISTORY_FILE,
     PREDICTIONS_FILE,
     RESULT_FILE,
@@ -23,7 +24,6 @@ from diffhash.results.record import (
 )
 
 CHECKPOINT_FILE = "checkpoint.ckpt"
-CONFIG_FILE = "config.yaml"
 FIGURE_FILE = "predictions.png"
 # What a run writes; a folder that holds anything else is never replaced.
 _OWN = {

@@ -25,15 +25,15 @@ from diffhash.experiment.checks import ConfigError, checked
 from diffhash.experiment.environment import describe_environment, keep_freed_memory, peak_memory_mb
 from diffhash.experiment.folder import (
     CHECKPOINT_FILE,
-    CONFIG_FILE,
     FIGURE_FILE,
     RunFolder,
     run_folder,
 )
+from diffhash.experiment.predictions import predictions_frame
 from diffhash.experiment.wandb_run import log_final, wandb_loggers
-from diffhash.ops.jet import Jet
 from diffhash.results.figures.run import run_figure
 from diffhash.results.record import (
+    CONFIG_FILE,
     HISTORY_FILE,
     METRICS,
     PREDICTIONS_FILE,
@@ -130,7 +130,9 @@ def _train(
         for one, replica, own in zip(runs, setup.training.replicas, loggers, strict=True):
             partial = one.folder.partial
             record = _record(one, setup, replica, started)
-            predictions = _predictions(setup, replica)
+            assert replica.outcome is not None
+            evaluation = setup.training.evaluation
+            predictions = predictions_frame(evaluation, replica.outcome.predictions)
             predictions.to_csv(partial / PREDICTIONS_FILE, index=False)
             pd.DataFrame(replica.history).to_csv(partial / HISTORY_FILE, index=False)
             run_figure(predictions, one.title).savefig(partial / FIGURE_FILE, dpi=150)
@@ -217,25 +219,6 @@ def _status(replica: Replica, epochs: int) -> Status:
     if replica.diverged_epoch is not None:
         return "diverged"
     return "completed" if replica.epochs_done >= epochs else "interrupted"
-
-
-def _predictions(setup: Setup, replica: Replica) -> pd.DataFrame:
-    """u, its derivatives and the exact ones on the evaluation's points, one column each."""
-    evaluation = setup.training.evaluation
-    assert replica.outcome is not None
-    n_dims = setup.problem.n_dims
-    axes = ["x"] if n_dims == 1 else [f"x{j}" for j in range(n_dims)]
-    columns = {axis: evaluation.x[:, j].numpy() for j, axis in enumerate(axes)}
-    jets = {"": replica.outcome.predictions, "exact_": evaluation.exact}
-    for prefix, data in jets.items():
-        if data is None:
-            data = jets[""] * float("nan")
-        jet = Jet(data, evaluation.orders)
-        columns[f"{prefix}u"] = jet.value[:, 0].numpy()
-        for j, axis in enumerate(axes):
-            columns[f"{prefix}u_{axis}"] = jet.derivative(j, 1)[:, 0].numpy()
-            columns[f"{prefix}u_{axis}{axis}"] = jet.derivative(j, 2)[:, 0].numpy()
-    return pd.DataFrame(columns)
 
 
 def _name(cfg: DictConfig) -> str:

@@ -21,11 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from diffhash.experiment.build import config_hash
 from diffhash.experiment.checks import checked, choose_accelerator
 from diffhash.experiment.environment import describe_environment
-from diffhash.experiment.folder import CONFIG_FILE
 from diffhash.experiment.run import run
 from diffhash.experiment.workers import end_with_parent, preloaded
 from diffhash.results.aggregate import row_records
-from diffhash.results.record import RESULT_FILE, RunRecord, read_record
+from diffhash.results.record import CONFIG_FILE, RESULT_FILE, RunRecord, read_record
 from diffhash.results.timing import find_timing, timing_directory
 
 # The first chunk warms up. With the rows' chunks of 100 that leaves three to take the median of.

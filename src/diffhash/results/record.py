@@ -20,6 +20,7 @@ import pandas as pd
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
+CONFIG_FILE = "config.yaml"
 HISTORY_FILE = "history.csv"
 PREDICTIONS_FILE = "predictions.csv"
 METRICS = ("mse_u", "mse_ux", "mse_uxx", "loss")

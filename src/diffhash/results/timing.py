@@ -14,6 +14,9 @@ import numpy as np
 
 from diffhash.results.record import RunRecord, read_history, read_record
 
+TIMINGS = "timing"
+"""Folder of all timings, among the records of all rows."""
+
 _KEY_LENGTH = 12
 
 
@@ -32,7 +35,7 @@ def timing_directory(runs: Path | str, run: RunRecord) -> Path:
         runs: folder of the records of all rows.
         run: the record of the row's run.
     """
-    return Path(runs) / "timing" / str(run.experiment) / run.config_hash[:_KEY_LENGTH]
+    return Path(runs) / TIMINGS / str(run.experiment) / run.config_hash[:_KEY_LENGTH]
 
 
 def find_timing(runs: Path | str, run: RunRecord) -> Timing | None:

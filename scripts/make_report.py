@@ -1,0 +1,29 @@
+"""Write results/report: one HTML page with tables, claims and interactive plots, and a Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from diffhash.results.report import write_report
+
+
+def main() -> int:
+    """Parse the command line, write the files, print where they are; 1 on an error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
+    parser.add_argument("--output", default="results/report", help="default: %(default)s")
+    parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
+    parser.add_argument("--benchmarks", default="results/benchmarks", help="default: %(default)s")
+    options = parser.parse_args()
+    try:
+        paths = write_report(options.runs, options.output, options.paper, options.benchmarks)
+    except (ValueError, OSError) as error:
+        print(f"make_report: {error}", file=sys.stderr)
+        return 1
+    print(*paths, sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The subcommands: what they take, and where their work is done.
+
+``evaluate`` and ``export`` import the training code when they run: it takes seconds, which
+``list`` and ``compare`` do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pandas as pd
+
+from diffhash.cli.comparison import Ratio, compare
+from diffhash.cli.output import print_comparison, print_json, print_ratios, print_records
+from diffhash.cli.selection import Entry, SelectionError, find_entries, select, sort
+from diffhash.results.record import RecordError, read_record, write_file_atomically
+
+if TYPE_CHECKING:
+    from diffhash.experiment.restore import Restored
+
+RUNS = Path("results/runs")
+_WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
+    ".csv": lambda frame, path: frame.to_csv(path, index=False),
+    ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
+}
+_run = click.argument("run", type=click.Path(path_type=Path))
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class _Group(click.Group):
+    """Turns what is wrong with records into one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click ends quietly, as in `diffhash list | head`
+            raise
+        except (RecordError, SelectionError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="diffhash")
+def app() -> None:
+    """Browse, compare, evaluate and export the records of runs."""
+
+
+@app.command("list")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=RUNS)
+@click.option(
+    "--where", "-w", "filters", multiple=True, metavar="KEY=VALUE[,VALUE]",
+    help="Only runs whose field or setting has one of these values, such as encoder=cubic,s2, "
+    "seed=0, status=diverged, experiment='table2/*' or encoder.encoding.n_levels=9. Repeatable.",
+)  # fmt: skip
+@click.option("--sort", "key", metavar="KEY", help="Sort by a field or setting, such as mse_u.")
+@click.option("--descending", is_flag=True, help="Sort the largest first.")
+@click.option("--timings", is_flag=True, help="Also the short runs that time the tables' rows.")
+@click.option("--json", "form", flag_value="json", help="Print every field as JSON.")
+@click.option("--csv", "form", flag_value="csv", help="Print every field as CSV.")
+def list_(
+    folder: Path, filters: tuple[str, ...], key: str | None, descending: bool, timings: bool,
+    form: str | None,
+) -> None:  # fmt: skip
+    """List the records below FOLDER (results/runs)."""
+    if not folder.is_dir():
+        raise click.ClickException(f"{folder}: there is no such folder")
+    entries = select(find_entries(folder, timings=timings), filters)
+    if key:
+        entries = sort(entries, key, descending=descending)
+    if form == "json":
+        print_json([{"run": str(e.directory), **asdict(e.record)} for e in entries])
+    elif form == "csv":
+        rows = [{"run": str(e.directory), **e.fields} for e in entries]
+        click.echo(pd.DataFrame(rows).to_csv(index=False), nl=False)
+    elif entries:
+        print_records(entries)
+    else:
+        click.echo("no records", err=True)
+
+
+@app.command("compare")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@_json
+def compare_(a: Path, b: Path, as_json: bool) -> None:
+    """Compare the runs A and B: settings that differ, errors, costs, environment."""
+    first, second = _entry(a), _entry(b)
+    comparison = compare(first, second)
+    if not as_json:
+        print_comparison(first, second, comparison)
+        return
+    ratios = {
+        part: {name: _plain(ratio) for name, ratio in getattr(comparison, part).items()}
+        for part in ("metrics", "costs")
+    }
+    runs = [{"run": str(e.directory), "status": e.record.status} for e in (first, second)]
+    print_json({"runs": runs, **asdict(comparison), **ratios})
+
+
+@app.command()
+@_run
+@click.option(
+    "--points", type=click.IntRange(min=1), default=100_000, show_default=True,
+    help="Points of the whole domain.",
+)  # fmt: skip
+@_json
+def evaluate(run: Path, points: int, as_json: bool) -> None:
+    """Evaluate the checkpoint of RUN on another grid, beside what was recorded.
+
+    The record is not altered. The loss, which is over the training points, does not depend on
+    the grid.
+    """
+    entry = _entry(run)
+    now = asdict(_restored(run, points).metrics())
+    recorded_points = entry.settings.get("trainer.evaluation_points")
+    ratios = {
+        name: Ratio(entry.fields[name], None if pd.isna(value) else value)
+        for name, value in now.items()
+    }
+    if as_json:
+        metrics = {name: _plain(ratio, "recorded", "now") for name, ratio in ratios.items()}
+        grid = {"recorded": recorded_points, "now": points}
+        print_json({"run": str(run), "points": grid, "metrics": metrics})
+        return
+    head = (f"recorded, {recorded_points} points", f"now, {points} points", "now / recorded")
+    print_ratios(str(run), ratios, *head)
+
+
+@app.command()
+@_run
+@click.option(
+    "--points", type=click.IntRange(min=1), default=10_000, show_default=True,
+    help="Points of the whole domain.",
+)  # fmt: skip
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write (or replace): .csv or .parquet.",
+)  # fmt: skip
+def export(run: Path, points: int, output: Path) -> None:
+    """Write what the checkpoint of RUN predicts on a grid.
+
+    Columns: x, u, u_x, u_xx (of several axes x0, x1, …, u_x0, …), the exact ones as exact_u, …,
+    and the differences predicted - exact as error_u, ….
+    """
+    _check_output(run, output)
+    _entry(run)
+    frame = _restored(run, points).predictions()
+    exact = [name for name in frame if str(name).startswith("exact_")]
+    for name in exact:
+        value = str(name).removeprefix("exact_")
+        frame[f"error_{value}"] = frame[value] - frame[name]
+    try:
+        write_file_atomically(output, lambda path: _WRITERS[output.suffix](frame, path))
+    except OSError as error:
+        raise click.ClickException(
+            f"--output {output}: cannot be written ({error.strerror})"
+        ) from error
+    click.echo(f"{len(frame)} points, {len(frame.columns)} columns: {output}")
+
+
+def _entry(run: Path) -> Entry:
+    try:
+        return Entry(run, read_record(run))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise click.ClickException(
+            f"{run}: no record of a run (`diffhash list` shows what there is)"
+        ) from error
+
+
+def _restored(run: Path, points: int) -> Restored:
+    from diffhash.experiment.checks import ConfigError
+    from diffhash.experiment.restore import restore
+
+    try:
+        return restore(run, points)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _check_output(run: Path, output: Path) -> None:
+    """Refuse before anything is computed."""
+    if output.suffix not in _WRITERS:
+        raise click.ClickException(f"--output {output}: give a name in {' or '.join(_WRITERS)}")
+    if output.suffix == ".parquet" and not find_spec("pyarrow"):
+        raise click.ClickException(
+            f"--output {output}: Parquet needs pyarrow (pip install 'diffhash[parquet]'); "
+            "give a name in .csv"
+        )
+    if output.resolve().parent == run.resolve():
+        raise click.ClickException(f"--output {output}: lies in the record, which is not altered")
+
+
+def _plain(ratio: Ratio, a: str = "a", b: str = "b") -> dict[str, float | None]:
+    return {a: ratio.a, b: ratio.b, "ratio": ratio.ratio, "decades": ratio.decades}

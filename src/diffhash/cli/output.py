@@ -1,0 +1,117 @@
+"""Tables on a terminal, and plain ones where nobody looks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from diffhash.cli.comparison import ABSENT, Comparison, Ratio
+from diffhash.cli.selection import Entry, text_of
+from diffhash.results.record import METRICS, RunRecord
+from diffhash.results.tables import format_decades, format_epochs, format_value
+
+_WIDE = 10_000  # columns of a pipe, which breaks no lines
+_COLOURS = {"completed": "green", "diverged": "red", "interrupted": "yellow"}
+
+
+def print_records(entries: Iterable[Entry]) -> None:
+    """One line per record; the path comes last, where a narrow terminal may break it."""
+    head = ("encoder", "task", "seed", "status", "epochs", *METRICS, "train s", "run")
+    table = _table("", head, left=("encoder", "task", "status", "run"))
+    for entry in entries:
+        record = entry.record
+        table.add_row(
+            f"{record.encoder} ({record.preset})" if record.preset else record.encoder,
+            record.task,
+            str(record.seed),
+            _status(record),
+            format_epochs(record.epochs),
+            *(_number(name, getattr(record, name)) for name in METRICS),
+            format_value("train_seconds", record.train_seconds),
+            str(entry.directory),
+        )
+    _print(table, width=_WIDE)
+
+
+def print_comparison(a: Entry, b: Entry, comparison: Comparison) -> None:
+    """The sections of a comparison; one without differences says so."""
+    runs = _table("", ("", "A", "B"), left=("", "A", "B"))
+    runs.add_row("run", str(a.directory), str(b.directory))
+    runs.add_row("status", _status(a.record), _status(b.record))
+    _print(runs)
+    for title, differences in (
+        ("Settings", comparison.settings),
+        ("Environment", comparison.environment),
+    ):
+        if not differences:
+            click.echo(f"{title}: the same\n")
+            continue
+        table = _table(f"{title} that differ", ("", "A", "B"), left=("", "A", "B"))
+        for key, values in differences.items():
+            table.add_row(key, *(Text(text_of(value), overflow="fold") for value in values))
+        _print(table)
+    print_ratios("Metrics", comparison.metrics)
+    print_ratios("Costs", comparison.costs)
+
+
+def print_ratios(
+    title: str, ratios: dict[str, Ratio], a: str = "A", b: str = "B", ratio: str = "B / A"
+) -> None:
+    """Numbers of two runs, their ratio and its decades."""
+    table = _table(title, ("", a, b, ratio, "decades"), left=("",))
+    for name, one in ratios.items():
+        table.add_row(
+            name,
+            _number(name, one.a),
+            _number(name, one.b),
+            ABSENT if one.ratio is None else f"{one.ratio:.4g}",
+            format_decades(float("nan") if one.decades is None else one.decades),
+        )
+    _print(table)
+
+
+def print_json(value: Any) -> None:
+    """As JSON, indented."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _table(title: str, head: Sequence[str], left: Sequence[str]) -> Table:
+    table = Table(
+        title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
+        show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for name in head:
+        if name in left:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _print(table: Table, width: int | None = None) -> None:
+    console = Console(highlight=False, markup=False)
+    if width or not console.is_terminal:
+        console.width = width or _WIDE
+    console.print(table)
+    console.print()
+
+
+def _status(record: RunRecord) -> Text:
+    epoch = record.epochs if record.diverged_epoch is None else record.diverged_epoch
+    end = "" if record.status == "completed" else f" @ epoch {epoch}"
+    return Text(record.status + end, style=_COLOURS[record.status])
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return ABSENT
+    if isinstance(value, int):
+        return str(value)
+    return format_value(name, value) if name in METRICS else f"{value:.3g}"

@@ -1,0 +1,154 @@
+"""Records as flat rows of named values, and choosing among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from diffhash.results.record import CONFIG_FILE, RecordError, RunRecord, find_records
+from diffhash.results.timing import TIMINGS
+
+_PLACES = ("name", "run_dir", "runs_dir", "ckpt_path")  # say where things go, not what is computed
+
+
+class SelectionError(ValueError):
+    """A filter or sort key that no record has."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record and its directory."""
+
+    directory: Path
+    record: RunRecord
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The record's fields, those of its environment as ``environment.torch``."""
+        return flatten(asdict(self.record))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The run's config, as ``encoder.encoding.n_levels``.
+
+        Raises:
+            RecordError: it is missing or corrupt.
+        """
+        path = self.directory / CONFIG_FILE
+        try:
+            cfg = OmegaConf.to_container(OmegaConf.load(path))
+        except FileNotFoundError as error:
+            raise RecordError(f"{path}: there is no such file") from error
+        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+            raise RecordError(f"corrupt file {path}: {' '.join(str(error).split())}") from error
+        if not isinstance(cfg, Mapping):
+            raise RecordError(f"corrupt file {path}: no settings")
+        return {k: v for k, v in flatten(cfg).items() if k not in _PLACES}
+
+    def get(self, key: str) -> Any:
+        """A field or a setting; None where this run has neither."""
+        return self.fields[key] if key in self.fields else self.settings.get(key)
+
+
+def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``; lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def find_entries(folder: Path, *, timings: bool = False) -> list[Entry]:
+    """The records below ``folder``, without the short runs that time the tables' rows.
+
+    Raises:
+        RecordError: a corrupt record.
+    """
+    entries = [Entry(directory, record) for directory, record in find_records(folder)]
+    return [e for e in entries if timings or TIMINGS not in e.directory.relative_to(folder).parts]
+
+
+def select(entries: Iterable[Entry], filters: Sequence[str]) -> list[Entry]:
+    """The entries that pass every filter ``key=value,value…``.
+
+    A value is a number, a word, ``null``, or a pattern such as ``table2/*``.
+
+    Raises:
+        SelectionError: a filter without ``=``, or of a key that no entry has.
+        RecordError: a setting was asked for and a config is missing or corrupt.
+    """
+    kept = list(entries)
+    for text in filters:
+        key, equals, values = text.partition("=")
+        if not equals or not key:
+            raise SelectionError(f"--where {text}: give KEY=VALUE, such as encoder=cubic,s2")
+        _check_key(f"--where {text}", key, kept)
+        wanted = values.split(",")
+        kept = [e for e in kept if any(_matches(e.get(key), value) for value in wanted)]
+    return kept
+
+
+def sort(entries: Iterable[Entry], key: str, *, descending: bool = False) -> list[Entry]:
+    """The entries by a field or setting; those that have none, or NaN, last.
+
+    Raises:
+        SelectionError: no entry has it.
+        RecordError: as `select`.
+    """
+    entries = list(entries)
+    _check_key(f"--sort {key}", key, entries)
+    has = [e for e in entries if e.get(key) is not None]
+    has.sort(key=lambda e: _order(e.get(key)), reverse=descending)
+    return has + [e for e in entries if e.get(key) is None]
+
+
+def text_of(value: Any) -> str:
+    """A value as it stands in a config."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _check_key(option: str, key: str, entries: Sequence[Entry]) -> None:
+    if not entries or any(key in e.fields for e in entries):
+        return
+    known = {name for e in entries for name in (*e.fields, *e.settings)}
+    if key not in known:
+        near = get_close_matches(key, known, 3, 0.4) or sorted(entries[0].fields)
+        raise SelectionError(f"{option}: no record here has {key}; there is {', '.join(near)}")
+
+
+def _order(value: Any) -> tuple[float, str]:
+    """Numbers by size, then words by the alphabet."""
+    number = _number(value)
+    return (math.inf, text_of(value)) if number is None else (number, "")
+
+
+def _matches(value: Any, wanted: str) -> bool:
+    number, other = _number(value), _number(wanted)
+    if number is not None and other is not None:
+        return number == other
+    return fnmatchcase(text_of(value), wanted)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

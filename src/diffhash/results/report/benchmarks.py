@@ -1,0 +1,175 @@
+"""Plots of the committed benchmarks: milliseconds per step, and training to an accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from diffhash.results.record import RecordError
+from diffhash.results.report.plots import (
+    Control,
+    Option,
+    Plot,
+    axis,
+    log_axis,
+    row_options,
+    thin_out,
+    trace,
+)
+
+BENCHMARKS = Path("results/benchmarks")
+_NAMES = {"mlp": "MLP", "ff": "FF", "siren": "SIREN", "linear": "Linear", "s1": "S1", "s2": "S2",
+          "cubic": "Cubic"}  # fmt: skip
+_TASKS = {"data": "data-driven", "pinn": "physics-informed"}
+# Marks of the contenders that `make bench` knows; another one gets the last.
+_CONTENDERS = {
+    "straightforward": ("square", "--series-6"),
+    "jax": ("diamond", "--series-2"),
+    "ours": ("circle", "--series-7"),
+    "floor": ("line-ew-open", "--series-1"),
+}
+_OTHER = ("cross", "--series-3")
+_POINTS = 300
+_MACHINE = {
+    "device_name": "{device_name}",
+    "threads": "{threads} threads",
+    "torch": "torch {torch}",
+    "jax": "JAX {jax}",
+    "python": "Python {python}",
+    "diffhash_commit": "commit {diffhash_commit:.12}",
+    "date": "{date:.10}",
+}
+
+
+def benchmark_plots(folder: Path | str = BENCHMARKS) -> list[Plot]:
+    """What there is of ``steps-<device>.csv`` and ``accuracy-<device>-curves.csv``.
+
+    Raises:
+        RecordError: a file is not such a table; the message names its path.
+    """
+    folder = Path(folder)
+    plots = []
+    for path in sorted(folder.glob("steps-*.csv")):
+        plots.append(_steps(_read(path, ("encoder", "task", "contender", "ms")), path.stem))
+    for path in sorted(folder.glob("accuracy-*-curves.csv")):
+        curves = _read(path, ("encoder", "seed", "epoch", "seconds", "mse_u"))
+        runs = path.with_name(path.name.replace("-curves", ""))
+        marks = _read(runs, ("mark",)) if runs.exists() else None
+        plots.append(_accuracy(curves, marks, path.stem.removesuffix("-curves")))
+    return plots
+
+
+def _steps(frame: pd.DataFrame, name: str) -> Plot:
+    tasks, contenders = (list(dict.fromkeys(frame[key])) for key in ("task", "contender"))
+    contenders.sort(key=[*_CONTENDERS, *contenders].index)
+    options = [Option(name, name, colour=_CONTENDERS.get(name, _OTHER)[1]) for name in contenders]
+    traces = []
+    for option in options:
+        for task in tasks:
+            part = frame[(frame["contender"] == option.value) & (frame["task"] == task)]
+            columns = {
+                "encoder": [_NAMES.get(encoder, encoder) for encoder in part["encoder"]],
+                "ms": np.asarray(part["ms"], dtype=float),
+            }
+            symbol = _CONTENDERS.get(option.value, _OTHER)[0]
+            marker = {"symbol": symbol, "size": 11, "color": option.colour,
+                      "line": {"width": 2, "color": option.colour}}  # fmt: skip
+            when = {"task": task, "contender": option.value}
+            traces.append(
+                trace(columns, "encoder", "ms", option.value, when, mode="markers", marker=marker)
+            )
+    return Plot(
+        id=name,
+        title=f"Milliseconds per training step ({_device(name)})",
+        caption="Of full-batch Adam at the paper's sizes, by contender: straightforward PyTorch, "
+        f"jitted JAX, ours, and the bare matrix products (floor). {_machine(frame)}",
+        description="Points of milliseconds per step on a logarithmic axis, by encoder: "
+        + "; ".join(
+            f"{contender} {low:.2g} to {high:.2g} ms"
+            for contender, low, high in _ranges(frame, contenders)
+        ),
+        controls=[
+            Control("task", "Task", [Option(t, str(_TASKS.get(t, t))) for t in tasks], tasks[-1:]),
+            Control("contender", "Contenders", options, contenders, many=True),
+        ],
+        traces=traces,
+        layout={
+            "xaxis": axis("", type="category"),
+            "yaxis": log_axis("ms per step", dtick="D2"),
+            "hovermode": "x unified",
+        },
+        height=380,
+    )
+
+
+def _accuracy(curves: pd.DataFrame, marks: pd.DataFrame | None, name: str) -> Plot:
+    encoders = {e: _NAMES.get(str(e), str(e)) for e in dict.fromkeys(curves["encoder"])}
+    options = row_options(encoders, {})
+    traces = []
+    for option in options:
+        of_encoder = curves[curves["encoder"] == option.value]
+        for seed, curve in of_encoder.groupby("seed"):
+            score = np.asarray(curve["mse_u"], dtype=float)
+            kept = thin_out(np.asarray(curve["epoch"], dtype=float), [score], _POINTS, log=True)
+            columns = {key: np.asarray(curve[key], dtype=float)[kept]
+                       for key in ("epoch", "seconds", "mse_u")}  # fmt: skip
+            line = {"width": 1.3, "color": option.colour}
+            label = f"{encoders[option.value]}, seed {seed}"
+            when = {"encoder": option.value}
+            traces.append(trace(columns, "{against}", "mse_u", label, when, line=line, opacity=0.8))
+    layout: dict[str, Any] = {"xaxis": log_axis("{against}"), "yaxis": log_axis("MSE of u")}
+    known = [] if marks is None else marks["mark"].dropna().tolist()
+    mark = float(known[0]) if known else None
+    if mark is not None:
+        line = {"color": "--muted", "dash": "dot", "width": 1.5}
+        layout["shapes"] = [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": mark,
+                             "y1": mark, "line": line}]  # fmt: skip
+    return Plot(
+        id=name,
+        title=f"Physics-informed training to an accuracy ({_device(name)})",
+        caption="MSE of u against the seconds inside training steps; a line per seed, with the "
+        "preset best for the hash encodings."
+        + ("" if mark is None else f" Dotted: the paper's MLP after 50k epochs, {mark:.1e}.")
+        + f" {_machine(curves if marks is None else marks)}",
+        description="Line plots of the mean squared error of u against seconds or epochs, both "
+        f"axes logarithmic, for {', '.join(encoders.values())}.",
+        controls=[
+            Control("against", "Against", [Option("epoch", "epochs"), Option("seconds", "seconds")],
+                    ["seconds"]),
+            Control("encoder", "Encoders", options, list(encoders), many=True),
+        ],
+        traces=traces,
+        layout=layout,
+        height=440,
+    )  # fmt: skip
+
+
+def _ranges(frame: pd.DataFrame, contenders: list[str]) -> list[tuple[str, float, float]]:
+    ms = {name: frame.loc[frame["contender"] == name, "ms"] for name in contenders}
+    return [(name, part.min(), part.max()) for name, part in ms.items()]
+
+
+def _device(name: str) -> str:
+    return {"cpu": "CPU", "cuda": "GPU"}.get(device := name.partition("-")[2], device)
+
+
+def _machine(frame: pd.DataFrame) -> str:
+    """Where it was measured, as far as the file says so."""
+    if not len(frame):
+        return ""
+    line = {key: value for key, value in frame.iloc[0].items() if not pd.isna(value)}
+    parts = [text.format(**{key: line[key]}) for key, text in _MACHINE.items() if key in line]
+    return f"Measured on {', '.join(parts)}." if parts else ""
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise RecordError(f"corrupt file {path}: {error}") from error
+    if missing := [name for name in columns if name not in frame]:
+        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
+    return frame

@@ -1,0 +1,160 @@
+"""Writing the report from the records: ``index.html``, which needs nothing else, and a Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from diffhash.results import claims as claims_
+from diffhash.results import tables as tables_
+from diffhash.results.claims import Claim
+from diffhash.results.paper import PAPER_DIRECTORY, TABLES, TITLES
+from diffhash.results.record import write_text_atomically
+from diffhash.results.report.benchmarks import BENCHMARKS, benchmark_plots
+from diffhash.results.report.curves import histories_plot, predictions_plot
+from diffhash.results.report.distance import distance_plot
+from diffhash.results.report.markup import to_html
+from diffhash.results.report.plots import Plot
+from diffhash.results.report.runs import environments, row_runs
+from diffhash.results.report.summary import summary
+from diffhash.results.report.table import Table, load_table
+
+PAGE_FILE, MARKDOWN_FILE = "index.html", "report.md"
+_HERE = Path(__file__).parent
+_FIGURES = Path("../figures")  # as seen from the Markdown
+_VERDICTS = {"held": "good", "supported": "good", "not held": "bad", "refuted": "bad"}
+_PLACED = ("text", "source", "verdict")  # of a claim; its other fields are listed below it
+
+
+@dataclass(frozen=True)
+class _Section:
+    id: str
+    title: str
+    plots: Sequence[Plot] = ()
+
+
+def write_report(
+    runs: Path | str,
+    output: Path | str,
+    paper: Path | str = PAPER_DIRECTORY,
+    benchmarks: Path | str = BENCHMARKS,
+) -> list[Path]:
+    """Write ``index.html`` and ``report.md`` into ``output``; the same records, the same bytes.
+
+    Rows without a record are shown as missing, and so is everything if there is none at all.
+
+    Args:
+        runs: folder of the records of all rows.
+        output: where to write.
+        paper: the paper's tables.
+        benchmarks: folder of benchmarks; those that are missing are left out.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        RecordError: corrupt or inconsistent records or benchmarks; the message names the path.
+        FileNotFoundError: no transcription of the paper's tables.
+        OSError: the output folder cannot be written.
+    """
+    tables = [load_table(table, runs, paper) for table in TABLES]
+    claims = claims_.check_claims(runs, paper)
+    verdicts = claims_.count_verdicts(claims)
+    markdown = _tables_markdown(tables, runs, paper)
+    one, two = tables
+    figures = [
+        predictions_plot(one, 3),
+        histories_plot(one, 4),
+        predictions_plot(two, 5),
+        histories_plot(two, None),
+    ]
+    sections = [
+        _Section("summary", "Summary", [distance_plot(tables)]),
+        *(_Section(table.table, table.number) for table in tables),
+        _Section("claims", "The paper's claims"),
+        _Section("figures", "Figures", figures),
+        _Section("benchmarks", "Benchmarks", benchmark_plots(benchmarks)),
+        _Section("environments", "Environments"),
+        _Section("runs", "Runs"),
+    ]
+    sections = [s for s in sections if s.id != "benchmarks" or s.plots]
+    context = {
+        "cards": summary(tables, claims),
+        "tables": tables,
+        "markdown": markdown,
+        "claims": [_claim(claim) for claim in claims],
+        "claims_markdown": (claims_markdown := claims_.to_markdown(claims)),
+        "claims_notes": _notes(claims_markdown, verdicts),
+        "verdicts": verdicts,
+        "environments": environments(tables),
+        "runs": [row for table in tables for row in row_runs(table)],
+        "sections": {section.id: section for section in sections},
+        "figures_folder": _FIGURES,
+    }
+    page = _render("page.html", context | _embedded(), autoescape=True)
+    print_version = _render("report.md", context, autoescape=False)
+    folder = Path(output)
+    return [
+        write_text_atomically(folder / PAGE_FILE, page),
+        write_text_atomically(folder / MARKDOWN_FILE, print_version),
+    ]
+
+
+def _tables_markdown(
+    tables: Iterable[Table], runs: Path | str, paper: Path | str
+) -> dict[str, str]:
+    """Each table as `diffhash.results.tables` writes it, remarks included, but for its title."""
+    if not any(table.runs for table in tables):
+        written = {t.table: tables_.to_markdown(t.table, t.frame) for t in tables}
+    else:
+        with TemporaryDirectory() as folder:
+            tables_.write_tables(runs, folder, paper)
+            written = {
+                t.table: (Path(folder) / f"{t.table}.md").read_text(encoding="utf-8")
+                for t in tables
+            }
+    return {table: text.removeprefix(f"**{TITLES[table]}**: ") for table, text in written.items()}
+
+
+def _claim(claim: Claim) -> dict[str, Any]:
+    """A claim for the template: its verdict's class, and the fields that are listed below it."""
+    fields = asdict(claim)
+    return {
+        **{name: fields[name] for name in _PLACED},
+        "kind": _VERDICTS.get(claim.verdict, "open"),
+        "fields": {k: v for k, v in fields.items() if k not in _PLACED and v not in (None, "")},
+    }
+
+
+def _notes(markdown: str, verdicts: str) -> str:
+    """What the Markdown of the claims says besides the claims: how its words are meant."""
+    paragraphs = (paragraph.strip() for paragraph in markdown.split("\n\n"))
+    return "\n\n".join(p for p in paragraphs if p[:1] not in "#-" and p != f"{verdicts}.")
+
+
+def _embedded() -> dict[str, Markup]:
+    return {
+        "style": Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        "script": Markup((_HERE / "script.js").read_text(encoding="utf-8")),
+        "plotly": Markup(get_plotlyjs()),
+    }
+
+
+def _render(template: str, context: Mapping[str, Any], *, autoescape: bool) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["to_html"] = to_html
+    return environment.get_template(template).render(context)

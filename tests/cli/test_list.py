@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from diffhash.results import read_record
+
+
+def names(result, runs: Path) -> list[str]:
+    assert result.exit_code == 0, result.stderr
+    return [str(Path(line["run"]).relative_to(runs)) for line in json.loads(result.stdout)]
+
+
+def test_every_record_has_a_line_with_its_numbers(diffhash, runs: Path) -> None:
+    result = diffhash("list", runs)
+    assert result.exit_code == 0
+    lines = {line.split()[-1]: line for line in result.stdout.splitlines() if str(runs) in line}
+    assert len(lines) == 4
+    assert "cubic" in lines[f"{runs}/cubic"] and "completed" in lines[f"{runs}/cubic"]
+    diverged = read_record(runs / "diverged")
+    assert f"diverged @ epoch {diverged.diverged_epoch}" in lines[f"{runs}/diverged"]
+    assert "nan" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (["encoder=cubic"], {"cubic"}),
+        (["encoder=mlp", "status=completed"], {"mlp/seed3", "mlp/seed4"}),
+        (["seed=4,0"], {"cubic", "diverged", "mlp/seed4"}),
+        (["seed=3.0"], {"mlp/seed3"}),
+        (["encoder=c*"], {"cubic"}),
+        (["encoder.encoding.n_levels=2"], {"cubic"}),
+        (["trainer.learning_rate=1e+39"], {"diverged"}),
+        (["environment.device=cpu", "preset=null"], {"mlp/seed3", "mlp/seed4", "diverged"}),
+        (["experiment=table1/*"], set()),
+        (["encoder=s2", "n_levels_of_nothing=1"], set()),  # nothing is left to have it
+    ],
+)
+def test_filters(diffhash, runs: Path, filters: list[str], expected: set[str]) -> None:
+    options = [part for text in filters for part in ("--where", text)]
+    assert set(names(diffhash("list", runs, *options, "--json"), runs)) == expected
+
+
+@pytest.mark.parametrize("text", ["encoder", "=cubic", "encoders=cubic", "trainer.epoch=6"])
+def test_a_filter_that_cannot_be_meant(diffhash, runs: Path, text: str) -> None:
+    result = diffhash("list", runs, "--where", text)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"Error: --where {text}: ")
+    assert result.stdout == ""
+
+
+def test_sorting_puts_what_has_no_number_last(diffhash, runs: Path) -> None:
+    rising = names(diffhash("list", runs, "--sort", "mse_u", "--json"), runs)
+    scores = [read_record(runs / name).mse_u for name in rising]
+    assert rising[-1] == "diverged"
+    assert scores[:-1] == sorted(scores[:-1])
+    falling = names(diffhash("list", runs, "--sort", "mse_u", "--descending", "--json"), runs)
+    assert falling == [*reversed(rising[:-1]), "diverged"]
+    assert diffhash("list", runs, "--sort", "mse").exit_code == 1
+
+
+def test_json_and_csv_hold_every_field(diffhash, runs: Path) -> None:
+    (line,) = json.loads(diffhash("list", runs / "diverged", "--json").stdout)
+    record = read_record(runs / "diverged")
+    assert line["mse_u"] is None and line["diverged_epoch"] == record.diverged_epoch
+    assert line["environment"] == record.environment
+    rows = list(csv.DictReader(io.StringIO(diffhash("list", runs, "--csv").stdout)))
+    assert {row["run"] for row in rows} == {
+        f"{runs}/{name}" for name in ("cubic", "mlp/seed3", "mlp/seed4", "diverged")
+    }
+    assert rows[0]["environment.torch"] == record.environment["torch"]
+    assert float(rows[0]["mse_u"]) == read_record(runs / "cubic").mse_u
+
+
+def test_timings_are_listed_only_on_request(diffhash, runs: Path) -> None:
+    (runs / "timing").mkdir()
+    (runs / "cubic").rename(runs / "timing" / "cubic")
+    assert "timing/cubic" not in names(diffhash("list", runs, "--json"), runs)
+    assert "timing/cubic" in names(diffhash("list", runs, "--timings", "--json"), runs)
+    assert names(diffhash("list", runs / "timing", "--json"), runs) == ["timing/cubic"]
+
+
+def test_no_folder_and_nothing_in_it(diffhash, tmp_path: Path) -> None:
+    result = diffhash("list", tmp_path / "none")
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {tmp_path}/none: there is no such folder\n"
+    result = diffhash("list", tmp_path)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no records\n")
+    assert diffhash("list", tmp_path, "--json").stdout == "[]\n"
+
+
+def test_a_corrupt_record_is_named(diffhash, runs: Path) -> None:
+    (runs / "cubic" / "result.json").write_text("{")
+    result = diffhash("list", runs)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: corrupt record {runs}/cubic/result.json: ")
+
+
+def test_a_config_is_needed_only_for_what_it_says(diffhash, runs: Path) -> None:
+    (runs / "cubic" / "config.yaml").write_text("a: [")
+    assert len(names(diffhash("list", runs, "--where", "task=pinn", "--json"), runs)) == 4
+    result = diffhash("list", runs, "--where", "trainer.epochs=6")
+    assert result.exit_code == 1
+    assert f"corrupt file {runs}/cubic/config.yaml" in result.stderr
