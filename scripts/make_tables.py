@@ -19,13 +19,13 @@ def main() -> int:
     options = parser.parse_args()
     try:
         paths, total = write_tables(options.runs, options.output, options.paper)
-        path, claims = write_claims(options.runs, options.output, options.paper)
+        claim_paths, claims = write_claims(options.runs, options.output, options.paper)
         if options.output == parser.get_default("output"):
             update_readme("README.md", options.output)
     except (ValueError, OSError) as error:
         print(f"make_tables: {error}", file=sys.stderr)
         return 1
-    print(*paths, path, sep="\n")
+    print(*paths, *claim_paths, sep="\n")
     print(total)
     print(f"Claims of the paper: {count_verdicts(claims)}.")
     return 0

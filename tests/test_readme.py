@@ -49,6 +49,26 @@ def test_only_the_block_is_rewritten(tmp_path: Path) -> None:
     assert readme.read_text() == f"before <!-- results -->\n{block}\n<!-- /results --> after"
 
 
+def test_tables_over_seeds_are_narrow(tmp_path: Path) -> None:
+    table = (
+        "**Table**: ours [interval] / paper (decades).\n\n"
+        "| Model <sup>a</sup> | MSE u | Loss | Peak MB | n |\n|:--|--:|--:|--:|:--|\n"
+        "| Cubic <sup>a</sup> | 1.0<br>[0.5, 2.0]<br>/ 1.0 (+0.00) | 1.0<br>/ – | 9 | 10 |\n"
+        "| Best | 1.0<br>[0.5, 2.0]<br>/ – | 1.0<br>/ – | 9 | 10 |\n\n"
+        "- <sup>a</sup> A note.\n- In brackets: the interval.\n"
+    )
+    for name in ("table1.md", "table2.md"):
+        (tmp_path / name).write_text(table)
+    (tmp_path / "claims.md").write_text("# Claims\n\n3 supported.\n\nMore.\n")
+    lines = results_block(tmp_path).splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["Model", "MSE u", "n"]
+    assert [cell.strip() for cell in lines[5].split("|")[1:-1]] == [
+        *("Best", "1.0<br>[0.5, 2.0]<br>/ –", "10"),
+    ]
+    assert "In brackets: the interval." in lines
+    assert "A note." not in "".join(lines)
+
+
 def test_a_readme_without_the_markers_is_refused(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("nothing here")

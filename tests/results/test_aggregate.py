@@ -12,7 +12,7 @@ import pytest
 
 from diffhash.results.aggregate import COLUMNS, aggregate, decades, row_records, train_total
 from diffhash.results.paper import TABLES, VALUES
-from diffhash.results.record import RecordError
+from diffhash.results.record import METRICS, RecordError
 
 WriteRun = Callable[..., Path]
 DIVERGED = {"status": "diverged", "diverged_epoch": 120, "epochs": 120}
@@ -68,17 +68,36 @@ def test_two_seeds_give_the_mean_of_both(tmp_path: Path, paper: Path, write_run:
         write_run(tmp_path, "table1", "cubic", seed=seed, mse_u=float(seed))
     row = _row("table1", tmp_path, paper, "cubic")
     assert (row["mse_u"], row["seeds"]) == (9.5, "9 10")
+    assert (row["mse_u_low"], row["mse_u_high"]) == (9.0, 10.0)
 
 
-def test_diverged_seeds_stay_out_of_the_median_and_are_named(
+def test_ten_seeds_give_the_interval_of_the_median(
+    tmp_path: Path, paper: Path, write_run: WriteRun
+) -> None:
+    for seed in range(10):
+        write_run(tmp_path, "table1", "cubic", seed=seed, mse_u=float((7 * seed) % 10))
+    row = _row("table1", tmp_path, paper, "cubic")
+    assert (row["mse_u_low"], row["mse_u"], row["mse_u_high"]) == (1.0, 4.5, 8.0)
+    assert row["decades_mse_u"] == pytest.approx(math.log10(4.5 / 3.0e-12))
+
+
+def test_one_seed_has_no_interval(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
+    write_run(tmp_path, "table1", "cubic")
+    row = _row("table1", tmp_path, paper, "cubic")
+    assert all(math.isnan(row[f"{value}_{end}"]) for value in VALUES for end in ("low", "high"))
+
+
+def test_diverged_seeds_are_infinite_in_the_median_and_are_named(
     tmp_path: Path, paper: Path, write_run: WriteRun
 ) -> None:
     write_run(tmp_path, "table1", "cubic", seed=0, **DIVERGED)
-    write_run(tmp_path, "table1", "cubic", seed=1, mse_u=7.0)
+    for seed, mse in ((1, 7.0), (2, 5.0)):
+        write_run(tmp_path, "table1", "cubic", seed=seed, mse_u=mse, train_seconds=mse)
     row = _row("table1", tmp_path, paper, "cubic")
-    assert row["mse_u"] == 7.0
+    assert (row["mse_u_low"], row["mse_u"], row["mse_u_high"]) == (5.0, 7.0, math.inf)
+    assert row["train_seconds"] == 6.0, "a diverged run does not say what a whole one costs"
     assert row["status"] == "completed; seed 0 diverged @ epoch 120"
-    assert (row["seeds"], row["n"], row["n_diverged"]) == ("1", 2, 1)
+    assert (row["seeds"], row["n"], row["n_diverged"]) == ("1 2", 3, 1)
 
 
 def test_a_row_that_only_diverged(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
@@ -86,7 +105,8 @@ def test_a_row_that_only_diverged(tmp_path: Path, paper: Path, write_run: WriteR
     row = _row("table1", tmp_path, paper, "cubic")
     assert row["status"] == "diverged @ epoch 120"
     assert row["epochs"] == 3000
-    assert all(math.isnan(row[value]) for value in VALUES)
+    assert all(row[metric] == math.inf for metric in METRICS)
+    assert math.isnan(row["train_seconds"])
     write_run(tmp_path, "table1", "cubic", seed=1, **DIVERGED)
     assert _row("table1", tmp_path, paper, "cubic")["status"] == (
         "seed 0 diverged @ epoch 120; seed 1 diverged @ epoch 120"
@@ -100,7 +120,10 @@ def test_an_interrupted_run_counts_for_no_value(
     row = _row("table2", tmp_path, paper, "cubic")
     assert row["status"] == "interrupted @ epoch 40"
     assert math.isnan(row["mse_u"])
-    assert (row["seeds"], row["n"], row["n_diverged"]) == ("", 1, 0)
+    assert (row["seeds"], row["n"], row["n_diverged"]) == ("", 0, 0)
+    write_run(tmp_path, "table2", "cubic", seed=1, mse_u=2.0)
+    row = _row("table2", tmp_path, paper, "cubic")
+    assert (row["mse_u"], row["seeds"], row["n"]) == (2.0, "1", 1)
 
 
 def test_a_missing_row_is_there_and_says_so(paper_runs: Path, paper: Path) -> None:
@@ -120,6 +143,10 @@ def test_a_value_that_was_not_finite_is_nan(
     assert row["status"] == "completed"
     assert math.isnan(row["mse_uxx"]) and math.isnan(row["decades_mse_uxx"])
     assert row["mse_u"] > 0
+    for seed in (1, 2):
+        write_run(tmp_path, "table1", "cubic", seed=seed, mse_uxx=float(seed))
+    row = _row("table1", tmp_path, paper, "cubic")
+    assert (row["mse_uxx"], row["mse_uxx_high"]) == (2.0, math.inf), "not dropped"
 
 
 def test_rows_that_are_not_the_papers_come_last(

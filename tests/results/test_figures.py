@@ -21,10 +21,11 @@ from diffhash.results.figures import NoRecordsError, make_figures, run_figure
 from diffhash.results.figures.comparisons import figure3, figure4, figure5
 from diffhash.results.figures.continuity import Curve, fit_sine
 from diffhash.results.figures.curves import error_limits
-from diffhash.results.figures.rows import table_rows
+from diffhash.results.figures.rows import Row, table_rows
 from diffhash.results.figures.style import write_figure
 from diffhash.results.record import RecordError
 
+DIVERGED = {"status": "diverged", "epochs": 812, "diverged_epoch": 812}
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "results" / "paper"
 NAMES = [f"figure{n}.{kind}" for n in range(1, 6) for kind in ("png", "pdf")]
@@ -141,13 +142,25 @@ def test_an_unwritable_output_folder_is_an_error(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------- the rows
 
 
-def test_the_lowest_seed_stands_for_its_row(tmp_path: Path, write_run: WriteRun) -> None:
-    for seed in (11, 2):
-        write_run(tmp_path, "table1", "cubic", seed=seed)
-    row = next(row for row in table_rows("table1", tmp_path, PAPER) if row.row == "cubic")
-    assert row.label == "Cubic 3k"
-    assert row.record is not None and row.record.seed == 2
-    assert row.directory == tmp_path / "table1" / "cubic" / "seed2"
+def _row(runs: Path, table: str, key: str) -> Row:
+    return next(row for row in table_rows(table, runs, PAPER) if row.row == key)
+
+
+def test_all_seeds_that_count_stand_for_their_row(tmp_path: Path, write_run: WriteRun) -> None:
+    write_run(tmp_path, "table1", "cubic", seed=11, status="interrupted", epochs=70)
+    only = _row(tmp_path, "table1", "cubic")
+    assert (only.label, only.remark, only.band) == ("Cubic 3k", "interrupted at epoch 70", "")
+    write_run(tmp_path, "table1", "cubic", seed=3)
+    completed = _row(tmp_path, "table1", "cubic")
+    assert [record.seed for _, record in completed.runs] == [3]
+    assert (completed.remark, completed.band) == ("", "")
+    for seed in (1, 2):
+        write_run(tmp_path, "table1", "cubic", seed=seed, **DIVERGED)
+    row = _row(tmp_path, "table1", "cubic")
+    assert [record.seed for _, record in row.runs] == [1, 2, 3]
+    assert (row.remark, row.band) == ("2 of 3 diverged", "smallest to largest of 3 seeds")
+    assert row.prediction_band == "", "one run of three predicts something"
+    assert row.metric("mse_u") == np.inf
 
 
 def test_rows_beyond_the_paper_are_drawn_too(tmp_path: Path, write_run: WriteRun) -> None:

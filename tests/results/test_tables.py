@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -10,30 +11,29 @@ import pandas as pd
 import pytest
 
 from diffhash.results.aggregate import aggregate
-from diffhash.results.paper import TABLES
-from diffhash.results.record import RecordError
-from diffhash.results.tables import (
-    environment_lines,
+from diffhash.results.formats import (
     format_decades,
     format_epochs,
+    format_interval,
+    format_p,
     format_value,
-    to_latex,
-    to_markdown,
-    write_tables,
 )
+from diffhash.results.paper import TABLES
+from diffhash.results.record import RecordError
+from diffhash.results.tables import to_latex, to_markdown, write_tables
+from diffhash.results.tables.notes import environment_lines
 
 WriteRun = Callable[..., Path]
 
 
 @pytest.fixture
 def spoilt_runs(paper_runs: Path, write_run: WriteRun) -> Path:
-    """The paper's numbers, but a missing, a diverged and a half-diverged row, and an extra one."""
+    """The paper's numbers, but a missing and a diverged row, and an extra one."""
     for row in ("ff", "linear", "cubic"):
         shutil.rmtree(paper_runs / "table1" / row)
     bad = {"status": "diverged", "diverged_epoch": 77, "epochs": 77}
     write_run(paper_runs, "table1", "linear", epochs_requested=10_000, **bad)
-    write_run(paper_runs, "table1", "cubic", seed=0, mse_u=3.0e-13)
-    write_run(paper_runs, "table1", "cubic", seed=1, **bad)
+    write_run(paper_runs, "table1", "cubic", mse_u=3.0e-13)
     write_run(paper_runs, "table1", "cubic_best", preset="best", mse_u=2e-14)
     return paper_runs
 
@@ -54,12 +54,22 @@ def _line(markdown: str, model: str) -> list[str]:
         ("mse_uxx", 9.96, "1.0e1"),
         ("loss", 0.0, "0.0"),
         ("loss", float("nan"), "–"),
+        ("loss", float("inf"), "diverged"),
         ("train_seconds", 1005.64, "1005.6"),
         ("train_seconds", 0.04, "0.0"),
     ],
 )
 def test_format_value(column: str, value: float, text: str) -> None:
     assert format_value(column, value) == text
+
+
+def test_format_interval_and_p() -> None:
+    nan, inf = float("nan"), float("inf")
+    assert format_interval("mse_u", 2.0e-13, 9.06e-13) == "[2.0e-13, 9.1e-13]"
+    assert format_interval("mse_u", 0.5, inf) == "[5.0e-1, diverged]"
+    assert format_interval("train_seconds", 3.44, 3.5) == "[3.4, 3.5]"
+    assert format_interval("mse_u", nan, nan) == ""
+    assert [format_p(p) for p in (1.0, 0.0547, 5.4e-6)] == ["1", "0.055", "5.4e-6"]
 
 
 def test_format_decades_and_epochs() -> None:
@@ -80,11 +90,22 @@ def test_markdown_hides_no_failure(spoilt_runs: Path, paper: Path) -> None:
     linear = _line(text, "Linear <sup>b</sup>")
     assert linear[2] == "diverged @ epoch 77 / 3.4e-8"
     assert linear[3] == "diverged / 2.1e-1"
-    assert _line(text, "Cubic <sup>e</sup>")[-1] == "0; seed 1 diverged @ epoch 77"
     assert _line(text, "FF <sup>a</sup>")[1:4] == ["10k", "missing / 1.3e-6", "missing / 2.2e-2"]
     assert all(
         cell for line in text.splitlines() if line[:1] == "|" for cell in line[1:-1].split("|")
     )
+
+
+def test_an_interrupted_run_is_said(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
+    write_run(tmp_path, "table1", "s2", status="interrupted", epochs=9)
+    text = to_markdown("table1", aggregate("table1", tmp_path, paper))
+    assert "| interrupted @ epoch 9 / 8.1e-7 | interrupted / 2.3 |" in re.sub(" +", " ", text)
+    write_tables(tmp_path, tmp_path / "out", paper)  # it is a record, though of no seed
+    for seed in (1, 2):
+        write_run(tmp_path, "table1", "s2", seed=seed)
+    text = to_markdown("table1", aggregate("table1", tmp_path, paper))
+    assert _line(text, "S2 <sup>c,d,f,g</sup>")[-1] == "2"
+    assert "S2 3k: completed; seed 0 interrupted @ epoch 9." in text
 
 
 def test_both_tables_have_the_same_columns(paper_runs: Path, paper: Path) -> None:
@@ -176,28 +197,102 @@ def test_environments(make_record: Callable) -> None:
 def test_latex_names_each_failure(spoilt_runs: Path, paper: Path) -> None:
     text = to_latex("table1", aggregate("table1", spoilt_runs, paper))
     assert "Linear 10k: diverged @ epoch 77." in text
-    assert "Cubic 3k: completed; seed 1 diverged @ epoch 77." in text
     assert "& missing & missing &" in text
     assert r"$\mathrm{MSE}_{u_{xx}}$" in text
     assert r"\toprule" in text and r"\bottomrule" in text
 
 
-def test_latex_compiles(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
+def _compile(folder: Path) -> str:
+    """What pdflatex says of both tables."""
     if not shutil.which("pdflatex"):
         pytest.skip("no pdflatex on this machine")
     if subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode:
         pytest.skip("no LaTeX package booktabs on this machine")
-    write_tables(spoilt_runs, tmp_path, paper)
-    (tmp_path / "main.tex").write_text(
+    (folder / "main.tex").write_text(
         r"\documentclass{article}\usepackage{booktabs}\begin{document}"
         r"\input{table1}\input{table2}\end{document}"
     )
     run = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stdout[-2000:]
-    assert (tmp_path / "main.pdf").stat().st_size > 0
-    assert "Overfull" not in run.stdout
+    assert (folder / "main.pdf").stat().st_size > 0
+    return run.stdout
+
+
+def test_latex_compiles(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
+    write_tables(spoilt_runs, tmp_path, paper)
+    assert "Overfull" not in _compile(tmp_path)
+
+
+# --------------------------------------------------------------------------------- over seeds
+
+
+@pytest.fixture
+def seeded_runs(tmp_path: Path, paper_runs: Path, write_run: WriteRun) -> Path:
+    """Rows of Table II with ten seeds, with three, one of which diverged, and with one."""
+    for row in ("cubic", "siren"):
+        shutil.rmtree(paper_runs / "table2" / row)
+    for seed in range(10):
+        write_run(paper_runs, "table2", "cubic", seed=seed, mse_u=1e-5 * (seed + 1))
+    for seed in range(3):
+        bad = {"status": "diverged", "diverged_epoch": 77, "epochs": 77} if seed == 1 else {}
+        write_run(paper_runs, "table2", "siren", seed=seed, mse_u=2.0 + seed, **bad)
+    return paper_runs
+
+
+def test_markdown_over_seeds(seeded_runs: Path, paper: Path) -> None:
+    text = to_markdown("table2", aggregate("table2", seeded_runs, paper))
+    cubic = _line(text, "Cubic <sup>c,e</sup>")
+    assert cubic[2] == "5.5e-5<br>[2.0e-5, 9.0e-5]<br>/ 8.9e-5 (-0.21)"
+    assert cubic[-1] == "10"
+    siren = _line(text, "SIREN <sup>a,b,f,g</sup>")
+    assert siren[2] == "4.0<br>[2.0, diverged]<br>/ 2.7 (+0.17)"
+    assert siren[-1] == "3, 1 diverged"
+    assert "</sup> SIREN 3k: completed; seed 1 diverged @ epoch 77." in text
+    assert _line(text, "FF ")[2] == "2.1e-3<br>/ 2.1e-3 (+0.00)", "one seed has no interval"
+    assert (
+        "In brackets: the distribution-free confidence interval of the median, at least 95 %, by "
+        "order statistics: 2nd and 9th of n = 10 (97.9 %); smallest and largest of n = 3, since no "
+        "95 % interval of the median exists below n = 6"
+    ) in text
+    assert "In brackets" not in to_markdown("table1", aggregate("table1", seeded_runs, paper))
+
+
+def test_the_csv_has_the_interval(seeded_runs: Path, paper: Path, tmp_path: Path) -> None:
+    paths, _ = write_tables(seeded_runs, tmp_path / "out", paper)
+    read = pd.read_csv(paths[3]).set_index("row")
+    assert read.loc["cubic", ["mse_u_low", "mse_u_high"]].tolist() == pytest.approx([2e-5, 9e-5])
+    assert read.loc["cubic", ["n", "n_diverged"]].tolist() == [10, 0]
+    assert read.loc["siren", ["n", "n_diverged"]].tolist() == [3, 1]
+    assert read.loc["siren", "mse_u_high"] == float("inf")
+
+
+def test_latex_over_seeds(seeded_runs: Path, paper: Path) -> None:
+    lines = to_latex("table2", aggregate("table2", seeded_runs, paper)).splitlines()
+    [start] = [i for i, line in enumerate(lines) if line.startswith("Cubic$")]
+    assert lines[start + 1].startswith(r"\quad low &  & 2.0e$-$5 &")
+    assert lines[start + 2].startswith(r"\quad high &  & 9.0e$-$5 &")
+    assert lines[start + 3].startswith(r"\quad paper & 3k & 8.9e$-$5 &")
+    [start] = [i for i, line in enumerate(lines) if line.startswith("SIREN$")]
+    assert lines[start].endswith(r"& 3 \\")
+    assert lines[start + 1].endswith(r"& 1 div. \\")
+    assert "& diverged &" in lines[start + 2]
+
+
+def test_latex_over_seeds_compiles_and_fits_a_page(
+    seeded_runs: Path, paper: Path, tmp_path: Path
+) -> None:
+    for table in TABLES:
+        for directory in (seeded_runs / table).glob("*/seed0"):
+            if not directory.with_name("seed1").exists():
+                shutil.copytree(directory, directory.with_name("seed1"))
+                result = directory.with_name("seed1") / "result.json"
+                result.write_text(result.read_text().replace('"seed": 0', '"seed": 1'))
+    write_tables(seeded_runs, tmp_path, paper)
+    said = _compile(tmp_path)
+    assert "Overfull" not in said
+    assert "too large for page" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ import pandas as pd
 import pytest
 
 from diffhash.results import read_record, write_record
-from diffhash.results.aggregate import aggregate, row_records
+from diffhash.results.aggregate import COLUMNS, aggregate, row_records
 from diffhash.results.claims import check_claims
-from diffhash.results.evidence import Evidence
+from diffhash.results.claims.evidence import Evidence
 from diffhash.results.figures.rows import table_rows
 from diffhash.results.paper import TABLES
 from diffhash.results.record import RecordError, RunRecord
@@ -58,6 +59,7 @@ def test_an_epoch_costs_the_median_of_the_chunks_after_the_first(
     found = find_timing(tmp_path, record)
     assert found
     assert found.seconds_per_epoch == pytest.approx(0.02)
+    assert found.chunks == pytest.approx((0.01, 0.07, 0.02))
     assert found.record == read_record(folder)
     shutil.rmtree(folder)
     time_run(tmp_path, run, (5.0,))
@@ -91,23 +93,35 @@ def test_the_first_run_of_a_row_that_was_timed_stands_for_all(
             time_run(tmp_path, run, (1.0, 1.0 + 3 * seed))
     row = aggregate("table1", tmp_path, paper).set_index("row").loc["cubic"]
     assert row["train_seconds"] == pytest.approx(3000 * 0.03)
+    assert math.isnan(row["train_seconds_low"]), "a single chunk spreads over nothing"
     assert row["timed_alone"]
     assert row["seeds"] == "0 1 2"
+
+
+def test_the_ends_of_a_train_cost_are_those_of_its_chunks(
+    tmp_path: Path, paper: Path, write_run: WriteRun, time_run: Callable[..., Path]
+) -> None:
+    time_run(tmp_path, write_run(tmp_path, "table1", "cubic"), (9.0, 10.0, 12.0, 17.0))
+    row = aggregate("table1", tmp_path, paper).set_index("row").loc["cubic"]
+    ends = [row[f"train_seconds{end}"] for end in ("_low", "", "_high")]
+    assert ends == pytest.approx([30.0, 60.0, 150.0])
+    costs = Evidence(tmp_path, paper).step_seconds("table1", "cubic")
+    assert costs == pytest.approx([0.01, 0.02, 0.05])
 
 
 def test_timings_change_nothing_but_the_train_cost(
     paper_runs: Path, paper: Path, time_run: Callable[..., Path]
 ) -> None:
     def everything() -> list[Any]:
-        claims = [(c.text, c.verdict) for c in check_claims(paper_runs, paper)]
+        claims = [(c.statement.text, c.points) for c in check_claims(paper_runs, paper)]
         figures = [
-            [(row.label, row.directory, row.remark) for row in table_rows(table, paper_runs, paper)]
+            [(row.label, row.runs, row.remark) for row in table_rows(table, paper_runs, paper)]
             for table in TABLES
         ]
         records = [row_records(table, paper_runs) for table in TABLES]
         frames = [
             aggregate(table, paper_runs, paper)
-            .drop(columns=["train_seconds", "decades_train_seconds", "timed_alone"])
+            .drop(columns=["timed_alone", *(c for c in COLUMNS if "train_seconds" in c)])
             .to_csv()
             for table in TABLES
         ]
@@ -168,11 +182,11 @@ def test_histories_are_read_on_the_clock_of_the_table(
     run = write_run(
         tmp_path, "table2", "mlp_50k", epochs=1000, epochs_requested=1000, train_seconds=100.0
     )
-    early = Evidence(tmp_path, paper).history("table2", "mlp_50k", seconds=10)
+    [early] = Evidence(tmp_path, paper).history("table2", "mlp_50k", seconds=10)
     time_run(tmp_path, run, (1.0, 2.0))
-    late = Evidence(tmp_path, paper).history("table2", "mlp_50k", seconds=10)
+    [late] = Evidence(tmp_path, paper).history("table2", "mlp_50k", seconds=10)
     assert late < early
-    assert late == Evidence(tmp_path, paper).history("table2", "mlp_50k")
+    assert [late] == Evidence(tmp_path, paper).history("table2", "mlp_50k")
 
 
 # --------------------------------------------------------------------------------------- memory
@@ -189,18 +203,19 @@ def test_memory_of_the_largest_run(
     frame = aggregate("table1", paper_runs, paper)
     assert frame.set_index("row").loc["cubic", "peak_memory_mb"] == 777.7
     [cubic] = [x for x in to_markdown("table1", frame).splitlines() if x.startswith("| Cubic")]
-    assert [cell.strip() for cell in cubic.split("|")][-3:-1] == ["778", "0, 1"]
-    assert "& 778 & 0, 1 \\\\" in to_latex("table1", frame)
+    assert [cell.strip() for cell in cubic.split("|")][-3:-1] == ["778", "2"]
+    assert "& 778 & 2 \\\\" in to_latex("table1", frame)
     paths, _ = write_tables(paper_runs, tmp_path / "out", paper)
     line = "- Largest peak memory of a run: 1501 MB (Table II, S1 (s1_wide) 3k).\n"
     assert line in paths[1].read_text() and line in paths[4].read_text()
 
 
-@pytest.mark.parametrize(("peak", "verdict"), [(1500.0, "held"), (1500.1, "not held")])
+@pytest.mark.parametrize(("peak", "verdict"), [(1500.0, "supported"), (1500.1, "refuted")])
 def test_the_claim_on_memory(paper_runs: Path, paper: Path, peak: float, verdict: str) -> None:
     result = paper_runs / "table2/s2/seed0/result.json"
     content = json.loads(result.read_text())
     result.write_text(json.dumps(content | {"peak_memory_mb": peak}))
-    [claim] = [c for c in check_claims(paper_runs, paper) if "memory" in c.text]
+    [claim] = [c for c in check_claims(paper_runs, paper) if "memory" in c.statement.text]
     assert claim.verdict == verdict
-    assert claim.figures == "largest: 1500 MB, physics-informed S2 10k"
+    figures = [figure for outcome in claim.outcomes for figure in outcome.figures]
+    assert ("physics-informed peak MB", "S2 10k", "1500") in figures

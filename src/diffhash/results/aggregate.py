@@ -10,21 +10,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from diffhash.results.paper import PAPER_DIRECTORY, VALUES, load_paper_table
-from diffhash.results.record import RecordError, RunRecord, find_records
+from diffhash.results.record import METRICS, RecordError, RunRecord, find_records
+from diffhash.results.statistics import median_interval
 from diffhash.results.timing import Timing, find_timing
 
 _LABELS = {"mlp": "MLP", "siren": "SIREN", "ff": "FF", "linear": "Linear", "s1": "S1", "s2": "S2",
            "cubic": "Cubic"}  # fmt: skip
 COLUMNS = (
     "row", "model", "status", "epochs", "paper_epochs",
-    *(f"{prefix}{value}" for value in VALUES for prefix in ("", "paper_", "decades_")),
+    *(column.format(value) for value in VALUES
+      for column in ("{}", "{}_low", "{}_high", "paper_{}", "decades_{}")),
     "timed_alone", "peak_memory_mb", "seeds", "n", "n_diverged",
 )  # fmt: skip
 
@@ -86,15 +87,19 @@ def row_timing(runs: Path | str, found: Iterable[tuple[Path, RunRecord]]) -> Tim
 def aggregate(table: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY) -> pd.DataFrame:
     """One row per table row: the paper's rows in printed order, then any other row with records.
 
-    Columns (:data:`COLUMNS`): each value is the median over the completed runs, whose seeds stand
-    in ``seeds`` (space-separated); ``paper_<value>`` is the printed one, and
-    ``decades_<value>`` = log10(ours / paper). Values without counterpart are NaN. ``n`` counts
-    the row's records of any status, ``n_diverged`` the diverged ones. ``status`` is
-    ``completed``, ``diverged @ epoch N``, ``interrupted @ epoch N`` or ``missing``; with several
-    seeds it names those that did not complete. ``epochs`` is the budget of our runs.
-    ``train_seconds`` are those of an epoch alone on the machine times the epochs, and
-    ``timed_alone`` is true, or those that the runs themselves took. ``peak_memory_mb`` is the
-    largest of any run.
+    Columns (:data:`COLUMNS`): each error is the median over the ``n`` seeds that count, those
+    whose run completed or diverged, and ``<value>_low`` and ``<value>_high`` are the ends of its
+    interval (`diffhash.results.statistics.median_interval`; NaN for one seed). A diverged run, or
+    an error that was not finite, is infinite there and never dropped. ``n_diverged`` counts the
+    diverged runs, ``seeds`` lists the completed ones (space-separated). ``paper_<value>`` is the
+    printed one, ``decades_<value>`` = log10(ours / paper) that of the median. Values without
+    counterpart are NaN.
+
+    ``status`` is ``completed``, ``diverged @ epoch N``, ``interrupted @ epoch N`` or ``missing``;
+    with several seeds it names those that did not complete. ``epochs`` is the budget of our runs.
+    ``train_seconds`` are those of an epoch alone on the machine times the epochs, with the
+    smallest and largest chunk of that timing as ends, and ``timed_alone`` is true; or those that
+    the completed runs themselves took. ``peak_memory_mb`` is the largest of any run.
 
     Raises:
         RecordError: see :func:`row_records` and :func:`row_timing`.
@@ -113,6 +118,23 @@ def aggregate(table: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY)
         frame[f"decades_{value}"] = decades(frame[value], frame[f"paper_{value}"])
     types = {"epochs": "Int64", "paper_epochs": "Int64"}
     return frame.reindex(columns=list(COLUMNS)).astype(types)
+
+
+def counted(found: Iterable[tuple[Path, RunRecord]]) -> list[tuple[Path, RunRecord]]:
+    """Of a row's records those that count as a seed: completed and diverged, not interrupted."""
+    return [item for item in found if item[1].status != "interrupted"]
+
+
+def over_seeds(records: Iterable[RunRecord], metric: str) -> np.ndarray:
+    """A metric of each run as float64; infinite where it diverged or was not finite.
+
+    Empty where no run has it and none diverged: then it was not measured.
+    """
+    records = list(records)
+    values = [getattr(record, metric) for record in records]
+    if all(value is None for value in values) and all(r.status == "completed" for r in records):
+        return np.empty(0)
+    return np.array([np.inf if value is None else value for value in values], dtype=np.float64)
 
 
 def decades(ours: Any, paper: Any) -> Any:
@@ -162,6 +184,7 @@ def _summary(
     timing: Timing | None,
 ) -> dict[str, Any]:
     records = [record for _, record in found]
+    seeds = [record for _, record in counted(found)]
     completed = [record for record in records if record.status == "completed"]
     line: dict[str, Any] = {
         "row": row,
@@ -172,17 +195,26 @@ def _summary(
         "timed_alone": timing is not None,
         "peak_memory_mb": max((r.peak_memory_mb for r in records), default=float("nan")),
         "seeds": " ".join(str(record.seed) for record in completed),
-        "n": len(records),
-        "n_diverged": sum(record.status == "diverged" for record in records),
+        "n": len(seeds),
+        "n_diverged": sum(record.status == "diverged" for record in seeds),
     }
     for value in VALUES:
-        numbers = [getattr(record, value) for record in completed]
-        known = [number for number in numbers if number is not None]
-        line[value] = float(median(known)) if known else float("nan")
         line[f"paper_{value}"] = float("nan") if printed is None else printed[value]
+    for metric in METRICS:
+        line |= _median(metric, over_seeds(seeds, metric))
+    line |= _median("train_seconds", np.array([record.train_seconds for record in completed]))
     if timing is not None and completed:
+        chunks = np.array(timing.chunks) * completed[0].epochs
         line["train_seconds"] = timing.seconds_per_epoch * completed[0].epochs
+        line["train_seconds_low"] = chunks.min() if len(chunks) > 1 else float("nan")
+        line["train_seconds_high"] = chunks.max() if len(chunks) > 1 else float("nan")
     return line
+
+
+def _median(name: str, values: np.ndarray) -> dict[str, float]:
+    names = (name, f"{name}_low", f"{name}_high")
+    found = median_interval(values) if len(values) else [float("nan")] * 3
+    return {name: float(value) for name, value in zip(names, found, strict=True)}
 
 
 def _label(row: str, records: list[RunRecord]) -> str:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 from diffhash.results.record import write_text_atomically
 
-_REMARKS = ("Train s", "Largest", "Measured")
+_REMARKS = ("In brackets", "Train s", "Largest", "Measured")
 _BEGIN, _END = "<!-- results -->", "<!-- /results -->"
 
 
 def results_block(tables: Path | str) -> str:
     """Both tables, their train seconds and the count of claims, out of ``results/tables``.
+
+    Tables over several seeds are to fit a screen: they keep the columns in which the paper prints
+    something.
 
     Raises:
         FileNotFoundError: the tables have not been written.
@@ -22,7 +25,8 @@ def results_block(tables: Path | str) -> str:
     for name in ("table1.md", "table2.md"):
         text = (folder / name).read_text(encoding="utf-8")
         heading, table, remarks = text.split("\n\n", 2)
-        parts += [heading, re.sub(r" *<sup>.*?</sup>", lambda m: " " * len(m[0]), table)]
+        table = re.sub(r" *<sup>.*?</sup>", lambda m: " " * len(m[0]), table)
+        parts += [heading, _narrow(table) if "<br>" in table else table]
     last = [line.removeprefix("- ") for line in remarks.splitlines()]
     parts.append("\n".join(line for line in last if line.startswith(_REMARKS)))
     verdicts = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[1]
@@ -32,6 +36,14 @@ def results_block(tables: Path | str) -> str:
         "[Table I](results/tables/table1.md), [Table II](results/tables/table2.md)."
     )
     return "\n\n".join(parts)
+
+
+def _narrow(table: str) -> str:
+    rows = [line.strip("|").split("|") for line in table.splitlines()]
+    columns = list(zip(*rows, strict=True))
+    kept = [c for c in columns if not all(cell.rstrip().endswith("/ –") for cell in c[2:])]
+    kept = [c for c in kept if c[0].strip() != "Peak MB"]
+    return "\n".join(f"|{'|'.join(cells)}|" for cells in zip(*kept, strict=True))
 
 
 def update_readme(readme: Path | str, tables: Path | str) -> None:

@@ -22,10 +22,21 @@ _KEY_LENGTH = 12
 
 @dataclass(frozen=True)
 class Timing:
-    """A short run that had the machine to itself, and what an epoch took."""
+    """A short run that had the machine to itself, and what an epoch took.
+
+    Attributes:
+        record: of that run.
+        chunks: seconds per epoch in each chunk between evaluations; the first, which warms up,
+            does not count unless it is the only one.
+    """
 
     record: RunRecord
-    seconds_per_epoch: float
+    chunks: tuple[float, ...]
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Median over the chunks."""
+        return float(np.median(self.chunks))
 
 
 def timing_directory(runs: Path | str, run: RunRecord) -> Path:
@@ -52,13 +63,12 @@ def find_timing(runs: Path | str, run: RunRecord) -> Timing | None:
         return None
     if record.status != "completed":
         return None
-    return Timing(record, _seconds_per_epoch(directory))
+    return Timing(record, _chunks(directory))
 
 
-def _seconds_per_epoch(directory: Path) -> float:
-    """Median over the chunks between evaluations; the first, which warms up, does not count."""
+def _chunks(directory: Path) -> tuple[float, ...]:
     history = read_history(directory)
     epochs, seconds = history["epoch"].to_numpy(), history["seconds"].to_numpy()
     if len(epochs) > 1:
         epochs, seconds = np.diff(epochs), np.diff(seconds)
-    return float(np.median(seconds / epochs))
+    return tuple(float(each) for each in seconds / epochs)

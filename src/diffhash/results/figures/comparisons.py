@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diffhash.results.evidence import LABELS_END
+from diffhash.results.claims.evidence import LABELS_END
 from diffhash.results.figures.curves import (
     absolute_error,
+    draw_band,
     draw_error,
     draw_prediction,
     error_limits,
@@ -37,7 +38,7 @@ from diffhash.results.figures.style import (
     new_figure,
     say,
 )
-from diffhash.results.tables import format_value
+from diffhash.results.formats import format_value
 
 FIGURE3_ROWS = ("mlp_10k", "linear", "s2", "cubic")
 """The four models of Fig. 3; of the MLP's two budgets the one that the others have."""
@@ -75,7 +76,7 @@ def figure3(rows: Sequence[Row]) -> Figure:
         limits = _exact_limits(drawn, name)
         for ax, row in zip(axes, drawn, strict=True):
             _prediction(dress(ax), row, name, limits)
-        axes[0].set_title(symbol, fontsize=TEXT)
+        axes[0].set_title(symbol, fontsize=TEXT, loc="left" if drawn[0].band else "center")
         axes[-1].set_xlabel("$x$", fontsize=TEXT)
     for ax, row in zip(grid[:, 0], drawn, strict=True):
         ax.set_ylabel(row.label, fontsize=TEXT)
@@ -96,6 +97,7 @@ def figure4(rows: Sequence[Row]) -> Figure:
         ax.set_title(title, fontsize=TEXT)
         for row in rows:
             _history(ax, row, column)
+        _history_bands(ax, rows, column)
     for ax in grid[-1]:
         ax.set_xlabel("epoch", fontsize=TEXT)
     add_legend(figure, [grid[0, 0]], n_columns=2 if any(row.remark for row in rows) else 4)
@@ -124,7 +126,7 @@ def figure5(rows: Sequence[Row]) -> Figure:
         dress(lower).set_xlabel("$x$", fontsize=TEXT)
         lower.tick_params(labelbottom=True)
         if (predictions := row.predictions) is not None:
-            draw_error(lower, predictions, "u")
+            draw_error(lower, predictions, "u", row.band)
         else:
             say(lower, row.remark or "no predictions", "bottom")
         for ax in (upper, lower):
@@ -144,14 +146,15 @@ def _prediction(ax: Axes, row: Row, name: str, limits: tuple[float, float] | Non
     """Prediction of a row with its MSE as in the tables; what is wrong with the run is said."""
     predictions = row.predictions
     if predictions is not None:
-        draw_prediction(ax, predictions, name, limits)
+        draw_prediction(ax, predictions, name, limits, row.prediction_band)
     elif limits is not None:
         ax.set_ylim(*limits)
     if row.remark or predictions is None:
         say(ax, row.remark or "no predictions", "bottom")
-    mse = None if row.record is None else getattr(row.record, _METRICS[name])
+    mse = row.metric(_METRICS[name])
     if mse is not None:
-        ax.set_title(f"MSE {format_value('mse_u', mse)}", fontsize=SMALL, loc="right", pad=3)
+        text = f"{'median ' if row.band else ''}MSE {format_value('mse_u', mse)}"
+        ax.set_title(text, fontsize=SMALL, loc="right", pad=3)
 
 
 def _exact_limits(rows: Iterable[Row], name: str) -> tuple[float, float] | None:
@@ -184,5 +187,20 @@ def _history(ax: Axes, row: Row, column: str) -> None:
         values = drawable(history[column].to_numpy())
         epochs, values = history["epoch"].to_numpy()[values > 0], values[values > 0]
     ax.plot(epochs, values, color=color, linestyle=style, linewidth=1.0, label=label)
-    if row.record is not None and row.record.status == "diverged":
+    if row.n_diverged == len(row.runs) == 1:
         ax.plot(epochs[-1:], values[-1:], color=color, marker="x", markersize=5)
+
+
+def _history_bands(ax: Axes, rows: Iterable[Row], column: str) -> None:
+    """Bands of the rows that have them, within limits that their finite ends set."""
+    bands = [(row, row.history) for row in rows if row.band and row.history is not None]
+    if not bands:
+        return
+    ends = [drawable(h[f"{column}_{end}"].to_numpy()) for _, h in bands for end in ("low", "high")]
+    low, high = ax.get_ylim()
+    finite = np.concatenate([[low, high], *(end[end > 0] for end in ends)])
+    ax.set_ylim(finite.min(), finite.max())
+    for row, history in bands:
+        color, _ = _LINES.get(row.row, _OTHER_LINE)
+        draw_band(ax, history["epoch"].to_numpy(), history, column, color)
+        ax.fill_between([], [], color=GREY, alpha=0.25, linewidth=0, label=row.band)

@@ -36,8 +36,9 @@ def make_figures(
     """Write ``figure1`` … ``figure5`` as ``.png`` and ``.pdf`` and return their paths.
 
     Figures 1 and 2 fit single grids, the others are drawn from the records of table1 and table2
-    in ``runs_dir``. A row without a record is said to have none in its panel; a table without
-    any leaves its figures out.
+    in ``runs_dir``: of a row with several seeds the pointwise median, and as a band the interval
+    that the tables give. A row without a record is said to have none in its panel; a table
+    without any leaves its figures out.
 
     Raises:
         NoRecordsError: a table without records; all other figures have been written.
@@ -52,7 +53,7 @@ def make_figures(
         written += write_figure(draw(), output / name)
     missing: list[str] = []
     for table, figures in _OF_RECORDS.items():
-        if all(row.record is None for row in rows[table]):
+        if not any(row.runs for row in rows[table]):
             missing.append(f"{', '.join(figures)} (records of {TITLES[table]})")
             continue
         for name, draw in figures.items():

@@ -1,4 +1,4 @@
-"""The run that stands for each row of a table in a figure: that of the lowest seed."""
+"""What is drawn of a row of a table: its run, or the median of its seeds."""
 
 from __future__ import annotations
 
@@ -9,64 +9,106 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffhash.results.aggregate import aggregate, row_records
+from diffhash.results.aggregate import aggregate, counted, over_seeds, row_records
+from diffhash.results.figures.seeds import band_label, combine_histories, combine_predictions
+from diffhash.results.formats import format_epochs
 from diffhash.results.paper import PAPER_DIRECTORY
 from diffhash.results.record import RunRecord, read_history, read_predictions
-from diffhash.results.tables import format_epochs
+from diffhash.results.statistics import median_interval
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table, with the run that is drawn of it, if there is one.
+    """A row of a table, with the runs that are drawn of it.
 
     Attributes:
         row: its key, e.g. ``mlp_10k``.
-        label: ``MLP 10k``; the epochs are the run's budget, or the paper's without a run.
-        record: of the run with the lowest seed; None without a run.
-        directory: of that record.
+        label: ``MLP 10k``; the epochs are the runs' budget, or the paper's without a run.
+        runs: directory and record of each seed that counts, or of the one there is.
     """
 
     row: str
     label: str
-    record: RunRecord | None = None
-    directory: Path | None = None
+    runs: tuple[tuple[Path, RunRecord], ...] = ()
+
+    @property
+    def band(self) -> str:
+        """What a band around the median is, for a legend; empty for a single run."""
+        return band_label(len(self.runs)) if len(self.runs) > 1 else ""
+
+    @property
+    def prediction_band(self) -> str:
+        """The same of a band around predictions, which diverged runs have none of."""
+        n = len(self.runs) - self.n_diverged
+        return band_label(n) if self.band and n > 1 else ""
+
+    @property
+    def n_diverged(self) -> int:
+        """How many of the runs diverged."""
+        return sum(record.status == "diverged" for _, record in self.runs)
 
     @property
     def remark(self) -> str:
-        """What a reader must know of the run: empty for a completed one."""
-        if self.record is None:
+        """What a reader must know of the runs: empty if they completed."""
+        if not self.runs:
             return "no record"
-        if self.record.status == "diverged":
-            return f"diverged at epoch {self.record.diverged_epoch}"
-        if self.record.status == "interrupted":
-            return f"interrupted at epoch {self.record.epochs}"
+        record = self.runs[0][1]
+        if self.band:
+            return f"{self.n_diverged} of {len(self.runs)} diverged" if self.n_diverged else ""
+        if record.status == "diverged":
+            return f"diverged at epoch {record.diverged_epoch}"
+        if record.status == "interrupted":
+            return f"interrupted at epoch {record.epochs}"
         return ""
+
+    def metric(self, name: str) -> float | None:
+        """A metric at the end, the median over seeds, infinite where that diverged.
+
+        None where there is none, as of a single run that diverged.
+        """
+        if len(self.runs) == 1:
+            return getattr(self.runs[0][1], name)
+        values = over_seeds((record for _, record in self.runs), name)
+        return float(median_interval(values)[0]) if len(values) else None
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
-        """The run's predictions, or None where none were written.
+        """The run's predictions; over seeds see :func:`.seeds.combine_predictions`.
+
+        None where none were written, or all of several runs diverged.
 
         Raises:
-            RecordError: the file is corrupt.
+            RecordError: a file is corrupt, or they do not fit each other.
         """
-        return self._read(read_predictions)
+        if len(self.runs) == 1:
+            return _read(read_predictions, self.runs[0][0])
+        frames = self._frames(read_predictions, "completed")
+        return combine_predictions(frames, self.n_diverged) if frames else None
 
     @cached_property
     def history(self) -> pd.DataFrame | None:
-        """The run's history, or None where none was written.
+        """The run's history; over seeds see :func:`.seeds.combine_histories`.
+
+        None where none was written.
 
         Raises:
-            RecordError: the file is corrupt.
+            RecordError: a file is corrupt.
         """
-        return self._read(read_history)
+        if len(self.runs) == 1:
+            return _read(read_history, self.runs[0][0])
+        completed, diverged = (self._frames(read_history, s) for s in ("completed", "diverged"))
+        return combine_histories(completed, diverged) if completed or diverged else None
 
-    def _read(self, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame | None:
-        if self.directory is None:
-            return None
-        try:
-            return read(self.directory)
-        except FileNotFoundError:
-            return None
+    def _frames(self, read: Callable[[Path], pd.DataFrame], status: str) -> list[pd.DataFrame]:
+        found = [_read(read, directory) for directory, r in self.runs if r.status == status]
+        return [frame for frame in found if frame is not None]
+
+
+def _read(read: Callable[[Path], pd.DataFrame], directory: Path) -> pd.DataFrame | None:
+    try:
+        return read(directory)
+    except FileNotFoundError:
+        return None
 
 
 def table_rows(table: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY) -> list[Row]:
@@ -79,7 +121,7 @@ def table_rows(table: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY
     rows = []
     for line in aggregate(table, runs, paper).to_dict("records"):
         epochs = line["paper_epochs"] if pd.isna(line["epochs"]) else line["epochs"]
-        directory, record = next(iter(found.get(line["row"], [])), (None, None))
+        records = found.get(line["row"], [])
         label = f"{line['model']} {format_epochs(int(epochs))}"
-        rows.append(Row(line["row"], label, record, directory))
+        rows.append(Row(line["row"], label, tuple(counted(records) or records[:1])))
     return rows

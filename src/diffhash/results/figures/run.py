@@ -26,7 +26,7 @@ from diffhash.results.figures.style import (
     say,
     say_instead,
 )
-from diffhash.results.tables import format_value
+from diffhash.results.formats import format_value
 
 _SLAB = 0.25  # of the points, where more than two axes are looked at from one side
 

@@ -38,8 +38,8 @@ _PLACES = {
     "bottom": (0.5, 0.06, "center", "bottom"),
 }
 
-# Values beyond are not drawn: axes overflow near the end of float64, and float32 ends at 3e38.
-_DRAWABLE = 1e30
+DRAWABLE = 1e30
+"""Values beyond are not drawn: axes overflow near the end of float64, and float32 ends at 3e38."""
 
 
 def new_figure(height: float, width: float = TWO_COLUMNS) -> Figure:
@@ -105,7 +105,7 @@ def drawable(values: np.ndarray) -> np.ndarray:
     """``values`` as float64 with NaN for what no axis can hold: NaN, infinities, |v| > 1e30."""
     values = np.asarray(values, dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        return np.where(np.abs(values) <= _DRAWABLE, values, np.nan)
+        return np.where(np.abs(values) <= DRAWABLE, values, np.nan)
 
 
 def write_figure(figure: Figure, stem: Path) -> list[Path]:

@@ -1,0 +1,55 @@
+"""How numbers are printed in tables, claims and figures."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+
+def format_value(column: str, value: float) -> str:
+    """Compact: two significant digits, or seconds to a tenth; NaN is ``–``, infinity ``diverged``.
+
+    >>> format_value("mse_u", 5.43e-13), format_value("mse_uxx", 4.6)
+    ('5.4e-13', '4.6')
+    >>> format_value("train_seconds", 790.61), format_value("loss", float("nan"))
+    ('790.6', '–')
+    """
+    if pd.isna(value):
+        return "–"
+    if math.isinf(value):
+        return "diverged"
+    if column == "train_seconds":
+        return f"{value:.1f}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent and int(exponent) else mantissa
+
+
+def format_interval(column: str, low: float, high: float) -> str:
+    """``[2.0e-13, 9.1e-13]``; empty where there is none (NaN)."""
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    return f"[{format_value(column, low)}, {format_value(column, high)}]"
+
+
+def format_decades(value: float) -> str:
+    """``-0.74``, ``+1.20``; NaN and infinitely far (diverged): ``–``."""
+    return "–" if pd.isna(value) or value == math.inf else f"{value:+.2f}"
+
+
+def format_epochs(epochs: int) -> str:
+    """``10k`` for 10000, ``150`` for 150."""
+    return f"{epochs // 1000}k" if epochs and epochs % 1000 == 0 else str(epochs)
+
+
+def format_share(fraction: float) -> str:
+    """``0.016`` as ``1.6 %``."""
+    if math.isinf(fraction):
+        return "diverged"
+    percent = 100 * fraction
+    return f"{percent:.0f} %" if 10 <= percent < 1e6 else f"{percent:.2g} %"
+
+
+def format_p(p: float) -> str:
+    """A p-value to two digits: ``0.031``, ``5.4e-6``."""
+    return f"{p:.2g}" if p >= 1e-3 else format_value("p", p)

@@ -1,0 +1,9 @@
+"""Tables I and II as CSV, Markdown and LaTeX, ours beside the paper's."""
+
+from __future__ import annotations
+
+from diffhash.results.tables.latex import to_latex
+from diffhash.results.tables.markdown import to_markdown
+from diffhash.results.tables.write import write_tables
+
+__all__ = ["to_latex", "to_markdown", "write_tables"]

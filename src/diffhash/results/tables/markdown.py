@@ -1,0 +1,105 @@
+"""A table of the paper in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+
+from diffhash.results.formats import format_decades, format_interval, format_value
+from diffhash.results.paper import TITLES, VALUES
+from diffhash.results.record import METRICS
+from diffhash.results.tables.notes import (
+    Row,
+    legend,
+    over_seeds,
+    row_epochs,
+    row_memory,
+    row_notes,
+    row_outcome,
+)
+
+_SYMBOLS = {
+    "mse_u": "MSE u",
+    "mse_ux": "MSE u_x",
+    "mse_uxx": "MSE u_xx",
+    "loss": "Loss",
+    "train_seconds": "Train s",
+}
+_FIELD = re.compile(rf"({{(?:{'|'.join(VALUES)})}})")
+
+
+def to_markdown(table: str, frame: pd.DataFrame, remarks: Iterable[str] = ()) -> str:
+    """A Markdown table to paste into a README.
+
+    Each cell is ``ours / paper (decades)``. Where rows stand on several seeds it has three lines:
+    the median, its interval, and ``/ paper (decades)``.
+
+    Args:
+        table: ``"table1"`` or ``"table2"``.
+        frame: what :func:`diffhash.results.aggregate.aggregate` returns.
+        remarks: lines printed below the table.
+    """
+    several = over_seeds(frame)
+    notes = row_notes(table, frame, outcomes=several)
+    cell = _cell_over_seeds if several else _cell
+    lines = []
+    for row in frame.to_dict("records"):
+        marks = ",".join(m for m, note in notes.items() if row["row"] in note.rows)
+        lines.append(
+            {"Model": row["model"] + (f" <sup>{marks}</sup>" if marks else ""),
+             "Epochs": row_epochs(row)}
+            | {_SYMBOLS[v]: cell(row, v) for v in VALUES}
+            | {"Peak MB": row_memory(row)}
+            | ({"n": _count(row)} if several else {"Seeds": _seeds(row)})
+        )  # fmt: skip
+    body = pd.DataFrame(lines).to_markdown(
+        index=False, disable_numparse=True, colalign=("left", *["right"] * 7, "left")
+    )
+    form = "ours [interval] / paper (decades)" if several else "ours / paper (decades)"
+    return "\n".join(
+        [
+            f"**{TITLES[table]}**: {form}.",
+            "",
+            str(body),
+            "",
+            *(f"- <sup>{m}</sup> {_text(n.text)}" for m, n in notes.items()),
+            *(f"- {_text(line)}" for line in (*legend(frame), *remarks)),
+            "",
+        ]
+    )
+
+
+def _cell(row: Row, value: str) -> str:
+    ours = format_value(value, row[value])
+    if not row["seeds"]:
+        ours = row["status"] if value == METRICS[0] else row_outcome(row)
+    return f"{ours} {_beside(row, value)}"
+
+
+def _cell_over_seeds(row: Row, value: str) -> str:
+    ours = format_value(value, row[value]) if row["seeds"] else row_outcome(row)
+    interval = format_interval(value, row[f"{value}_low"], row[f"{value}_high"])
+    interval = interval if row["n"] > 1 and row["seeds"] else ""
+    return "<br>".join(filter(None, (ours, interval, _beside(row, value))))
+
+
+def _beside(row: Row, value: str) -> str:
+    distance = format_decades(row[f"decades_{value}"])
+    paper = f"/ {format_value(value, row[f'paper_{value}'])}"
+    return paper if distance == "–" else f"{paper} ({distance})"
+
+
+def _seeds(row: Row) -> str:
+    seeds = row["seeds"].replace(" ", ", ")
+    return seeds + row["status"].removeprefix("completed") if seeds else "–"
+
+
+def _count(row: Row) -> str:
+    """How many seeds count: ``10``, ``10, 1 diverged``."""
+    return f"{row['n']}, {row['n_diverged']} diverged" if row["n_diverged"] else str(row["n"])
+
+
+def _text(text: str) -> str:
+    return _FIELD.sub(lambda match: _SYMBOLS[match[0][1:-1]], text)

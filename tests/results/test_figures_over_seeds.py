@@ -1,0 +1,104 @@
+"""Figures over several seeds: pointwise medians and intervals, and what is said of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from diffhash.results.figures.comparisons import figure3, figure4, figure5
+from diffhash.results.figures.rows import Row, table_rows
+from diffhash.results.figures.seeds import combine_histories, combine_predictions
+from diffhash.results.record import RecordError
+
+DIVERGED = {"status": "diverged", "epochs": 812, "diverged_epoch": 812}
+ROOT = Path(__file__).parents[2]
+PAPER = ROOT / "results" / "paper"
+WriteRun = Callable[..., Path]
+
+
+def _texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))  # type: ignore[attr-defined]
+
+
+def _row(runs: Path, table: str, key: str) -> Row:
+    return next(row for row in table_rows(table, runs, PAPER) if row.row == key)
+
+
+def _write_seeds(write_run: WriteRun, runs: Path, table: str, row: str, n: int) -> None:
+    for seed in range(n):
+        write_run(runs, table, row, seed=seed, mse_u=1e-4 * (seed + 1) ** 2)
+
+
+def test_predictions_and_errors_over_seeds_are_pointwise(
+    tmp_path: Path, write_run: WriteRun
+) -> None:
+    """The fakes err by a constant, here 0.01, 0.02 … 0.1."""
+    _write_seeds(write_run, tmp_path, "table1", "cubic", 10)
+    frame = _row(tmp_path, "table1", "cubic").predictions
+    assert frame is not None
+    off = [frame[f"u{end}"] - frame["exact_u"] for end in ("_low", "", "_high")]
+    for ours, expected in zip(off, (0.02, 0.055, 0.09), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-6)
+    np.testing.assert_allclose(frame["error_u"], 0.055, rtol=1e-6)
+
+
+def test_the_median_error_is_not_the_error_of_the_median() -> None:
+    frames = [pd.DataFrame({"x": [0.0], "u": [u], "exact_u": [0.0]}) for u in (-2.0, 0.1, 3.0)]
+    combined = combine_predictions(frames, n_diverged=2)
+    assert combined.loc[0, ["u_low", "u", "u_high"]].tolist() == [-2.0, 0.1, 3.0]
+    assert combined.loc[0, ["error_u_low", "error_u", "error_u_high"]].tolist() == [
+        0.1,
+        3.0,
+        np.inf,
+    ]
+
+
+def test_predictions_that_do_not_fit_each_other() -> None:
+    frames = [pd.DataFrame({"x": [x], "u": [0.0], "exact_u": [0.0]}) for x in (0.0, 0.5)]
+    with pytest.raises(RecordError, match="different points x"):
+        combine_predictions(frames, n_diverged=0)
+
+
+def _history(epochs: list[int], value: float) -> pd.DataFrame:
+    columns = ("seconds", "loss", "mse_u", "mse_ux", "mse_uxx")
+    return pd.DataFrame({"epoch": epochs} | dict.fromkeys(columns, value))
+
+
+def test_a_diverged_seed_is_infinite_from_there_on() -> None:
+    completed = [_history([100, 200, 300], value) for value in (1.0, 3.0)]
+    combined = combine_histories(completed, [_history([100], 2.0)])
+    assert combined["epoch"].tolist() == [100, 200, 300]
+    assert combined["mse_u"].tolist() == [2.0, 3.0, 3.0]
+    assert combined["mse_u_low"].tolist() == [1.0, 1.0, 1.0]
+    assert combined["mse_u_high"].tolist() == [3.0, np.inf, np.inf]
+    alone = combine_histories([], [_history([100], 2.0), _history([100, 200], 4.0)])
+    assert alone["loss"].tolist() == [3.0, np.inf]
+    cut = combine_histories([_history([100, 200], 1.0), _history([200, 300], 1.0)], [])
+    assert cut["epoch"].tolist() == [200], "only where all have been evaluated"
+
+
+def test_figures_over_seeds_say_what_their_bands_are(tmp_path: Path, write_run: WriteRun) -> None:
+    for table in ("table1", "table2"):
+        _write_seeds(write_run, tmp_path, table, "cubic", 10)
+        _write_seeds(write_run, tmp_path, table, "mlp_10k", 2)
+        for seed in range(3):
+            write_run(tmp_path, table, "linear", seed=seed, **(DIVERGED if seed else {}))
+            write_run(tmp_path, table, "s2", seed=seed, **DIVERGED)
+    one, two = (table_rows(table, tmp_path, PAPER) for table in ("table1", "table2"))
+    for figure in (figure3(one), figure4(one), figure5(two)):
+        figure.savefig(os.devnull, format="png", dpi=50)
+        texts = _texts(figure)
+        assert "95% interval of the median of 10 seeds" in texts
+        assert "smallest to largest of 2 seeds" in texts
+        assert "2 of 3 diverged" in texts and "3 of 3 diverged" in texts
+    assert "median prediction" in _texts(figure3(one))
+    assert "median MSE 3.1e-3" in _texts(figure5(two)), "of 1e-4 to 1e-2"
+    for ax in figure4(one).axes:
+        assert ax.get_ylim()[1] < 1e6, "a band without an upper end does not set the scale"
