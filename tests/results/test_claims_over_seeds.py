@@ -72,7 +72,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory, _paper_runs: Path) -> Path:
 
 
 def test_ten_seeds_decide(seeded: Path, paper: Path) -> None:
-    claims = check_claims(seeded, paper)
+    claims, _ = check_claims(seeded, paper)
     fewest = _claim(claims, "fewest epochs to reach")
     assert fewest.verdict == "supported"
     assert fewest.p == pytest.approx(1 / math.comb(20, 10)), "its weakest part is the claim's p"
@@ -90,7 +90,7 @@ def test_ten_seeds_decide(seeded: Path, paper: Path) -> None:
 def test_verdicts_survive_the_correction_or_not_but_do_not_change(
     seeded: Path, paper: Path
 ) -> None:
-    claims = check_claims(seeded, paper)
+    claims, _ = check_claims(seeded, paper)
     tested = [claim for claim in claims if claim.p is not None]
     for claim in tested:
         assert claim.p_holm is not None and claim.p is not None

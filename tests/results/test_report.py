@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from diffhash.results import RecordError, check_claims, read_record, write_record
+from diffhash.results.claims import claim_fields, verdict_text
 from diffhash.results.paper import TABLES, load_paper_table
 from diffhash.results.report import write_report
 from diffhash.results.report.markup import to_html
@@ -91,10 +92,14 @@ def test_every_claim_is_there_with_its_verdict_and_criterion(
     one_seed: tuple[Page, str], _paper_runs: Path, paper: Path
 ) -> None:
     page, markdown = one_seed
-    for claim in check_claims(_paper_runs, paper):
-        assert f"{claim.verdict} {claim.text} ({claim.source})" in page.text
-        assert claim.criterion in page.text and claim.figures in page.text
-        assert claim.text in markdown
+    claims, findings = check_claims(_paper_runs, paper)
+    for claim in claims:
+        statement = claim.statement
+        assert f"{verdict_text(claim)} {statement.text} ({statement.source})" in page.text
+        assert all(text in page.text for text in claim_fields(claim).values())
+        assert statement.text in markdown
+    for finding in findings:
+        assert finding.question.criterion in page.text and finding.question.criterion in markdown
 
 
 def test_environments_and_configs(paper_runs: Path, write_run, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_timings_change_nothing_but_the_train_cost(
     paper_runs: Path, paper: Path, time_run: Callable[..., Path]
 ) -> None:
     def everything() -> list[Any]:
-        claims = [(c.statement.text, c.points) for c in check_claims(paper_runs, paper)]
+        claims = [(c.statement.text, c.points) for c in check_claims(paper_runs, paper)[0]]
         figures = [
             [(row.label, row.runs, row.remark) for row in table_rows(table, paper_runs, paper)]
             for table in TABLES
@@ -215,7 +215,7 @@ def test_the_claim_on_memory(paper_runs: Path, paper: Path, peak: float, verdict
     result = paper_runs / "table2/s2/seed0/result.json"
     content = json.loads(result.read_text())
     result.write_text(json.dumps(content | {"peak_memory_mb": peak}))
-    [claim] = [c for c in check_claims(paper_runs, paper) if "memory" in c.statement.text]
+    [claim] = [c for c in check_claims(paper_runs, paper)[0] if "memory" in c.statement.text]
     assert claim.verdict == verdict
     figures = [figure for outcome in claim.outcomes for figure in outcome.figures]
     assert ("physics-informed peak MB", "S2 10k", "1500") in figures

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from diffhash.cli.comparison import ABSENT, Comparison, Ratio
 from diffhash.cli.selection import Entry, text_of
+from diffhash.results.formats import format_decades, format_epochs, format_value
 from diffhash.results.record import METRICS, RunRecord
-from diffhash.results.tables import format_decades, format_epochs, format_value
 
 _WIDE = 10_000  # columns of a pipe, which breaks no lines
 _COLOURS = {"completed": "green", "diverged": "red", "interrupted": "yellow"}

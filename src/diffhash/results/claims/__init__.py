@@ -3,6 +3,30 @@
 from __future__ import annotations
 
 from diffhash.results.claims.engine import Claim, judge
-from diffhash.results.claims.page import check_claims, count_verdicts, write_claims
+from diffhash.results.claims.findings import Finding
+from diffhash.results.claims.page import (
+    FINDINGS_TITLE,
+    check_claims,
+    claim_fields,
+    count_verdicts,
+    findings_markdown,
+    how_to_read,
+    to_markdown,
+    write_claims,
+)
+from diffhash.results.claims.wording import verdict_text
 
-__all__ = ["Claim", "check_claims", "count_verdicts", "judge", "write_claims"]
+__all__ = [
+    "FINDINGS_TITLE",
+    "Claim",
+    "Finding",
+    "check_claims",
+    "claim_fields",
+    "count_verdicts",
+    "findings_markdown",
+    "how_to_read",
+    "judge",
+    "to_markdown",
+    "verdict_text",
+    "write_claims",
+]

@@ -28,6 +28,7 @@ from diffhash.results.record import write_text_atomically
 from diffhash.results.statistics import ALPHA
 
 STATEMENTS = (*data_driven.CLAIMS, *physics_informed.CLAIMS, *discussion.CLAIMS)
+FINDINGS_TITLE = "What these rows show that the paper denies or does not say"
 _HOW = (
     f"Every claim is tested over seeds, one-sided, at {ALPHA:g}. Seeds of two rows share nothing "
     "but the data: rows are compared by exact Mann-Whitney tests. A row is compared with a number "
@@ -49,14 +50,20 @@ _HOW = (
 )
 
 
-def check_claims(runs: Path | str, paper: Path | str = PAPER_DIRECTORY) -> list[Claim]:
+def check_claims(
+    runs: Path | str, paper: Path | str = PAPER_DIRECTORY
+) -> tuple[list[Claim], list[Finding]]:
     """Test every statement of the paper against the records under ``runs``.
+
+    Returns:
+        The paper's claims, and what the rows show besides.
 
     Raises:
         RecordError: see :func:`diffhash.results.aggregate.row_records`; a corrupt history or
             predictions file.
     """
-    return judge(STATEMENTS, Evidence(runs, paper))
+    evidence = Evidence(runs, paper)
+    return judge(STATEMENTS, evidence), find(evidence)
 
 
 def write_claims(
@@ -67,8 +74,7 @@ def write_claims(
     Returns:
         The paths written, and the paper's claims; raises as :func:`check_claims`.
     """
-    evidence = Evidence(runs, paper)
-    claims, findings = judge(STATEMENTS, evidence), find(evidence)
+    claims, findings = check_claims(runs, paper)
     page, table = to_markdown(claims, findings), to_frame(claims, findings).to_csv(index=False)
     paths = [
         write_text_atomically(Path(output) / "claims.md", page),
@@ -92,6 +98,17 @@ def count_verdicts(claims: Iterable[Claim]) -> str:
     return text
 
 
+def claim_fields(claim: Claim) -> dict[str, str]:
+    """What there is to say of a claim besides its text and verdict; nothing is left empty."""
+    fields = {
+        "Criterion": claim.statement.criterion,
+        "Test": test_text(claim),
+        "Missing": claim.missing,
+        "Ours": figures_text(claim.outcomes),
+    }
+    return {name: text for name, text in fields.items() if text}
+
+
 def to_markdown(claims: Sequence[Claim], findings: Sequence[Finding]) -> str:
     """The page: how the tests are to be read, the paper's claims, and what else the rows show."""
     lines = [
@@ -99,32 +116,34 @@ def to_markdown(claims: Sequence[Claim], findings: Sequence[Finding]) -> str:
         "",
         f"{count_verdicts(claims)}.",
         "",
-        *(line for text in _HOW for line in (text, "")),
+        how_to_read(),
+        "",
         "## The paper's claims",
         "",
     ]
     for claim in claims:
-        statement = claim.statement
-        lines += [
-            f"- **{verdict_text(claim)}** ({statement.source}): {statement.text}",
-            f"  - Criterion: {statement.criterion}.",
-            f"  - Test: {test_text(claim)}.",
-        ]
-        if claim.missing:
-            lines.append(f"  - Missing: {claim.missing}.")
-        if figures := figures_text(claim.outcomes):
-            lines.append(f"  - Ours: {figures}.")
-    lines += [
-        "",
-        "## What these rows show that the paper denies or does not say",
-        "",
+        lines.append(
+            f"- **{verdict_text(claim)}** ({claim.statement.source}): {claim.statement.text}"
+        )
+        lines += [f"  - {name}: {text}." for name, text in claim_fields(claim).items()]
+    return "\n".join([*lines, "", f"## {FINDINGS_TITLE}", "", findings_markdown(findings), ""])
+
+
+def how_to_read() -> str:
+    """What the words of the page mean, in paragraphs."""
+    return "\n\n".join(_HOW)
+
+
+def findings_markdown(findings: Sequence[Finding]) -> str:
+    """What the rows show that the paper denies or does not say: a table for each question."""
+    lines = [
         "Each question was put to every row or pair that it can be put to. Listed are those whose "
         "medians, or values, point that way; survives: after correction for all candidates of the "
         "question.",
     ]
     for finding in findings:
         lines += ["", *_finding(finding)]
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _finding(finding: Finding) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diffhash.results.evidence import LABELS_END
+from diffhash.results.claims.evidence import LABELS_END
 from diffhash.results.record import METRICS, RunRecord, read_history, read_predictions
 from diffhash.results.report.plots import (
     QUANTITIES,

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from diffhash.results.aggregate import decades
+from diffhash.results.formats import format_decades, format_value
 from diffhash.results.paper import VALUES
 from diffhash.results.record import METRICS
 from diffhash.results.report.plots import QUANTITIES, Control, Option, Plot, axis, trace
 from diffhash.results.report.table import Table
-from diffhash.results.tables import format_decades, format_value
 
 _MARKS = {
     "mse_u": ("circle", "--series-6"),

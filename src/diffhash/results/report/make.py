@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,8 +29,7 @@ from diffhash.results.report.table import Table, load_table
 PAGE_FILE, MARKDOWN_FILE = "index.html", "report.md"
 _HERE = Path(__file__).parent
 _FIGURES = Path("../figures")  # as seen from the Markdown
-_VERDICTS = {"held": "good", "supported": "good", "not held": "bad", "refuted": "bad"}
-_PLACED = ("text", "source", "verdict")  # of a claim; its other fields are listed below it
+_VERDICTS = {"supported": "good", "refuted": "bad", "undecided": "open"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def write_report(
         OSError: the output folder cannot be written.
     """
     tables = [load_table(table, runs, paper) for table in TABLES]
-    claims = claims_.check_claims(runs, paper)
+    claims, findings = claims_.check_claims(runs, paper)
     verdicts = claims_.count_verdicts(claims)
     markdown = _tables_markdown(tables, runs, paper)
     one, two = tables
@@ -79,6 +78,7 @@ def write_report(
         _Section("summary", "Summary", [distance_plot(tables)]),
         *(_Section(table.table, table.number) for table in tables),
         _Section("claims", "The paper's claims"),
+        _Section("findings", claims_.FINDINGS_TITLE),
         _Section("figures", "Figures", figures),
         _Section("benchmarks", "Benchmarks", benchmark_plots(benchmarks)),
         _Section("environments", "Environments"),
@@ -90,8 +90,9 @@ def write_report(
         "tables": tables,
         "markdown": markdown,
         "claims": [_claim(claim) for claim in claims],
-        "claims_markdown": (claims_markdown := claims_.to_markdown(claims)),
-        "claims_notes": _notes(claims_markdown, verdicts),
+        "claims_markdown": claims_.to_markdown(claims, findings),
+        "claims_notes": claims_.how_to_read(),
+        "findings": claims_.findings_markdown(findings),
         "verdicts": verdicts,
         "environments": environments(tables),
         "runs": [row for table in tables for row in row_runs(table)],
@@ -125,18 +126,13 @@ def _tables_markdown(
 
 def _claim(claim: Claim) -> dict[str, Any]:
     """A claim for the template: its verdict's class, and the fields that are listed below it."""
-    fields = asdict(claim)
     return {
-        **{name: fields[name] for name in _PLACED},
-        "kind": _VERDICTS.get(claim.verdict, "open"),
-        "fields": {k: v for k, v in fields.items() if k not in _PLACED and v not in (None, "")},
+        "text": claim.statement.text,
+        "source": claim.statement.source,
+        "verdict": claims_.verdict_text(claim),
+        "kind": _VERDICTS[claim.verdict],
+        "fields": claims_.claim_fields(claim),
     }
-
-
-def _notes(markdown: str, verdicts: str) -> str:
-    """What the Markdown of the claims says besides the claims: how its words are meant."""
-    paragraphs = (paragraph.strip() for paragraph in markdown.split("\n\n"))
-    return "\n\n".join(p for p in paragraphs if p[:1] not in "#-" and p != f"{verdicts}.")
 
 
 def _embedded() -> dict[str, Markup]:

@@ -14,13 +14,14 @@ _CELL = re.compile(r"<td([^>]*)>([^<]*\b(?:diverged|interrupted|missing)\b)")
 
 
 def to_html(markdown: str) -> Markup:
-    """Markdown as HTML; HTML in it is shown as text, but for footnote marks (``<sup>a</sup>``).
+    """Markdown as HTML; HTML in it is shown as text, but for footnote marks (``<sup>a</sup>``)
+    and line breaks in cells (``<br>``).
 
     Distances in decades, ``(+0.22)``, get a class that says whether they are better than the
     paper, near it, or more than a decade worse; cells with an outcome other than a number say so.
     """
     html = _MARKDOWN.render(markdown)
-    html = _FOOTNOTE.sub(r"<sup>\1</sup>", html)
+    html = _FOOTNOTE.sub(r"<sup>\1</sup>", html).replace("&lt;br&gt;", "<br>")
     html = _DECADES.sub(_distance, html)
     html = _CELL.sub(r'<td\1 class="outcome">\2', html)
     return Markup(re.sub(r"<table>.*?</table>", _scrolling, html, flags=re.DOTALL))

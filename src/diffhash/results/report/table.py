@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from diffhash.results.aggregate import RowRecords, aggregate, row_records, row_timing
+from diffhash.results.formats import format_epochs
 from diffhash.results.paper import TITLES
 from diffhash.results.record import RunRecord
-from diffhash.results.tables import Row, format_epochs
+from diffhash.results.tables.notes import Row
 from diffhash.results.timing import Timing
 
 NO_RECORD = "no record"
