@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.ours import OURS
 from benchmarks.steps import FLOOR, JAX
@@ -71,6 +72,8 @@ def plot_growth(frame: pd.DataFrame, stem: Path) -> list[Path]:
         style.dress(ax)
         for name, (colour, marker) in _LOOKS.items():
             rows = part.query(f"contender == {name!r}").sort_values("value")
+            if rows.empty:
+                continue
             marker = "." if marker == "_" else marker
             ax.plot(rows["value"], rows["ms"], marker=marker, color=colour, label=name,
                     markersize=4, linewidth=1.2)  # fmt: skip
@@ -79,6 +82,10 @@ def plot_growth(frame: pd.DataFrame, stem: Path) -> list[Path]:
             ax.set_yscale("log")
         else:
             ax.set_ylim(bottom=0)
+            ax.set_xticks(sorted(set(part["value"])))
+        if series == "replicas":  # less than two decades: plain numbers
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(_AXES[series], fontsize=style.TEXT)
     axes[0].set_ylabel("ms per step, cubic PINN", fontsize=style.TEXT)
     _legend(axes[0])
