@@ -50,7 +50,7 @@ def test_a_record_is_whole(train: Call, tiny_config: Call, tmp_path: Path) -> No
     assert (record.encoder, record.preset, record.task) == ("cubic", "best", "data")
     assert (record.problem, record.seed) == ("poisson1d", 3)
     assert record.experiment == "my/experiment"
-    assert record.learning_rate == 2e-3
+    assert record.learning_rate == 1.4e-3
     # (2 + 3) and (1 + 3) vertices, in rows of 8; the network is the preset's.
     table, network = (8 + 8) * 8, (16 + 1) * 64 + 2 * (64 + 1) * 64 + 64 + 1
     assert record.n_parameters == table + network
