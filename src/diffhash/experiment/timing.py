@@ -8,7 +8,6 @@ give off. So when they are done, each is run once more, for a few epochs and by 
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import sys
 import traceback
 from collections.abc import Iterable
@@ -24,7 +23,7 @@ from diffhash.experiment.checks import checked, choose_accelerator
 from diffhash.experiment.environment import describe_environment
 from diffhash.experiment.folder import CONFIG_FILE
 from diffhash.experiment.run import run
-from diffhash.experiment.workers import signal_when_parent_ends
+from diffhash.experiment.workers import begin_in_pool
 from diffhash.results.aggregate import row_records
 from diffhash.results.record import RESULT_FILE, RunRecord, read_record
 from diffhash.results.timing import find_timing, timing_directory
@@ -120,13 +119,8 @@ def _run_alone(cfg: DictConfig, overrides: list[str]) -> None:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_begin) as process:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=begin_in_pool) as process:
         process.submit(_run, cfg, overrides).result()
-
-
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the run listens to it
-    signal_when_parent_ends(signal.SIGKILL)
 
 
 def _run(cfg: DictConfig, overrides: list[str]) -> None:

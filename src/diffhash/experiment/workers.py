@@ -8,13 +8,17 @@ for another; what a run costs alone is measured by `diffhash.experiment.timing`.
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +65,40 @@ def signal_when_parent_ends(signum: int) -> None:
     """Let the system send ``signum`` to this process when its parent ends; on Linux alone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
+
+
+@contextmanager
+def process_pool(workers: int, preload: str) -> Iterator[ProcessPoolExecutor]:
+    """Processes for many short runs; an exception in the block ends what they are running.
+
+    They are forked from one that has imported the module ``preload``: that takes longer than a
+    short run. Ctrl-C reaches the block alone.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([preload])
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=begin_in_pool) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
+
+
+def begin_in_pool() -> None:
+    """Begin a process of a pool: Ctrl-C is the pool's, and with the pool's process it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    # Not by a signal of the system's: to it the parent is the process that forked this one, which
+    # stays as long as this one does.
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]:
