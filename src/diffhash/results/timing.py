@@ -49,11 +49,16 @@ def find_timing(runs: Path | str, run: RunRecord) -> Timing | None:
         return None
     if record.status != "completed":
         return None
-    return Timing(record, _seconds_per_epoch(directory))
+    return Timing(record, seconds_per_epoch(directory))
 
 
-def _seconds_per_epoch(directory: Path) -> float:
-    """Median over the chunks between evaluations; the first, which warms up, does not count."""
+def seconds_per_epoch(directory: Path) -> float:
+    """Of a run: the median over its chunks between evaluations, without the first, which warms up.
+
+    Raises:
+        RecordError: its history is corrupt.
+        FileNotFoundError: it has none.
+    """
     history = read_history(directory)
     epochs, seconds = history["epoch"].to_numpy(), history["seconds"].to_numpy()
     if len(epochs) > 1:
