@@ -9,6 +9,9 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 # make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 SEEDS ?= 1
+# Of make calibrate: paper or best, and how many trials in all (the study's own number).
+STUDY ?= paper
+TRIALS ?=
 
 # No account and no display is needed; set either to have it otherwise.
 WANDB_MODE ?= offline
@@ -25,13 +28,13 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow lint bench bench-ops bench-gpu reproduce-tables tables figures clean \
-	distclean
+.PHONY: help setup test test-slow lint bench bench-ops bench-gpu reproduce-tables tables figures \
+	calibrate wandb-sync wandb-workspace clean distclean
 
 help: ## list the targets
 	@echo "Targets (each sets up what it needs):"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PYTHON, VENV ($(VENV)), TORCH_INDEX, SEEDS ($(SEEDS)), WANDB_MODE ($(WANDB_MODE))"
+	@echo "Variables: PYTHON, VENV ($(VENV)), TORCH_INDEX, SEEDS ($(SEEDS)), STUDY ($(STUDY)), TRIALS, WANDB_MODE ($(WANDB_MODE))"
 
 setup: $(STAMP) ## create the virtual environment with the pinned versions
 
@@ -97,6 +100,15 @@ tables: $(STAMP) ## write results/tables from the finished runs
 
 figures: $(STAMP) ## write results/figures from the finished runs
 	"$(PY)" scripts/make_figures.py
+
+calibrate: $(STAMP) ## search the hyper-parameters of a preset (STUDY, TRIALS), confirm them, write all
+	"$(PY)" scripts/calibrate.py $(STUDY) $(if $(TRIALS),--trials $(TRIALS))
+
+wandb-sync: $(STAMP) ## send the runs that were logged offline to W&B
+	"$(PY)" scripts/wandb_sync.py
+
+wandb-workspace: $(STAMP) ## create the saved view of the project in W&B
+	"$(PY)" scripts/wandb_workspace.py
 
 clean: ## remove caches and build leftovers (runs, tables and figures stay)
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
