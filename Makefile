@@ -9,6 +9,9 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 # make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 SEEDS ?= 1
+# Of make calibrate: paper or best, and how many trials in all (the study's own number).
+STUDY ?= paper
+TRIALS ?=
 
 # No account and no display is needed; set either to have it otherwise.
 WANDB_MODE ?= offline
@@ -26,12 +29,12 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help setup test test-slow lint bench bench-ops bench-gpu reproduce-tables tables figures \
-	report report-screenshots clean distclean
+	report report-screenshots calibrate wandb-sync wandb-workspace clean distclean
 
 help: ## list the targets
 	@echo "Targets (each sets up what it needs):"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PYTHON, VENV ($(VENV)), TORCH_INDEX, SEEDS ($(SEEDS)), WANDB_MODE ($(WANDB_MODE))"
+	@echo "Variables: PYTHON, VENV ($(VENV)), TORCH_INDEX, SEEDS ($(SEEDS)), STUDY ($(STUDY)), TRIALS, WANDB_MODE ($(WANDB_MODE))"
 
 setup: $(STAMP) ## create the virtual environment with the pinned versions
 
@@ -104,6 +107,15 @@ report: $(STAMP) ## write results/report/index.html, one page with everything, f
 report-screenshots: $(STAMP) ## photograph that page in a headless Chromium (which the machine must have)
 	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[browser]'
 	"$(PY)" scripts/report_screenshots.py
+
+calibrate: $(STAMP) ## search the hyper-parameters of a preset (STUDY, TRIALS), confirm them, write all
+	"$(PY)" scripts/calibrate.py $(STUDY) $(if $(TRIALS),--trials $(TRIALS))
+
+wandb-sync: $(STAMP) ## send the runs that were logged offline to W&B
+	"$(PY)" scripts/wandb_sync.py
+
+wandb-workspace: $(STAMP) ## create the saved view of the project in W&B
+	"$(PY)" scripts/wandb_workspace.py
 
 clean: ## remove caches and build leftovers (runs, tables and figures stay)
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -157,7 +157,7 @@ def test_rows_and_settings_are_checked(root: Path, jobs: Call, tmp_path: Path) -
 def test_one_reproduction_at_a_time(tmp_path: Path) -> None:
     with exclusive(tmp_path / "runs"):
         with (
-            pytest.raises(ConfigError, match="runs: another reproduction is using it"),
+            pytest.raises(ConfigError, match="runs: another process is using it"),
             exclusive(tmp_path / "runs"),
         ):
             pass
@@ -274,7 +274,7 @@ def test_killed_and_interrupted_no_finished_row_is_lost(
     before = started.stat().st_mtime
     script = start(SCRIPT, *arguments)
     wait_until(lambda: is_younger(started, before), script)
-    with pytest.raises(ConfigError, match="another reproduction is using it"), exclusive(runs):
+    with pytest.raises(ConfigError, match="another process is using it"), exclusive(runs):
         pass
     os.killpg(script.pid, signal.SIGINT)
     out, err = script.communicate(timeout=60)

@@ -7,6 +7,7 @@ every entry is a protobuf message of W&B's own schema.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import struct
@@ -61,7 +62,7 @@ def hinted(stderr: str) -> list[Path]:
     commands = [line.partition("W&B: send it with: ")[2] for line in stderr.splitlines()]
     words = [shlex.split(command) for command in commands if command]
     assert all(command[:2] == ["wandb", "sync"] for command in words)
-    return [Path(command[2]) for command in words]
+    return [Path(word) for command in words for word in command[2:]]
 
 
 def offline_run(directory: Path) -> Path:
@@ -139,11 +140,11 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord, 
 @pytest.fixture
 def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let W&B read its environment anew, on a machine that nobody has logged in on."""
+    wandb.teardown()  # the service that its environment names is gone then, and the name with it
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("NETRC", raising=False)
-    wandb.teardown()
     yield
     wandb.teardown()
 
@@ -205,7 +206,7 @@ def test_figure_is_an_image(example: tuple[Path, RunRecord, str]) -> None:
     sent = WandbRun(offline_run(directory))
     [image] = [row["predictions"] for row in sent.history if "predictions" in row]
     assert image["_type"].startswith("images")
-    [file] = [file for file in sent.files if "media" in file.parts]
+    [file] = [file for file in sent.files if file.suffix == ".png"]
     assert [str(file.relative_to(offline_run(directory) / "files"))] == image["filenames"]
     assert file.read_bytes() == (directory / "predictions.png").read_bytes()
 
@@ -221,21 +222,78 @@ def test_diverged_run(tmp_path: Path) -> None:
     assert "mse_u" not in sent.summary
 
 
-def test_resumed_run_has_the_whole_history(tmp_path: Path) -> None:
-    first, _, _ = logged_run(f"run_dir={tmp_path}/first", "logger.wandb.group=mine")
+def final_table(directory: Path) -> pd.DataFrame:
+    [file] = [f for f in WandbRun(offline_run(directory)).files if f.name.endswith(".table.json")]
+    content = json.loads(file.read_text())
+    return pd.DataFrame(content["data"], columns=content["columns"]).set_index("metric")
+
+
+def test_final_metrics_are_a_table(example: tuple[Path, RunRecord, str]) -> None:
+    table = final_table(example[0])
+    assert list(table.index) == ["mse_u", "mse_ux", "mse_uxx", "loss"]
+    assert list(table["ours"]) == pytest.approx([getattr(example[1], name) for name in table.index])
+    assert table["paper"].isna().all()  # it is no row of the paper's
+
+
+def test_final_metrics_beside_the_papers(tmp_path: Path) -> None:
+    directory, record, _ = logged_run("name=table2/cubic", f"run_dir={tmp_path}/run")
+    table = final_table(directory)
+    assert table.loc["mse_u", "paper"] == 8.9e-5
+    assert record.mse_u
+    decades = math.log10(record.mse_u / 8.9e-5)
+    assert table.loc["mse_u", "decades"] == pytest.approx(decades)
+    assert math.isnan(table.loc["mse_ux", "paper"])  # not printed
+    sent = WandbRun(offline_run(directory))
+    assert sent.summary["log10_mse_u"] == pytest.approx(math.log10(record.mse_u))
+
+
+def test_resumed_run_goes_on_with_its_wandb_run(tmp_path: Path) -> None:
+    first, _, _ = logged_run(f"run_dir={tmp_path}/first")
+    checkpoint = f"ckpt_path={first}/checkpoint.ckpt"
+    second, _, stderr = logged_run(f"run_dir={tmp_path}/second", checkpoint, "trainer.epochs=8")
+    before, after = (WandbRun(offline_run(directory)) for directory in (first, second))
+    assert before.run.run_id == after.run.run_id
+    assert before.epochs == [2, 4]
+    assert after.epochs == [6, 8]
+    assert hinted(stderr) == [offline_run(first), offline_run(second)]
+    third, _, _ = logged_run(
+        f"run_dir={tmp_path}/third", f"ckpt_path={second}/checkpoint.ckpt", "trainer.epochs=10"
+    )
+    assert WandbRun(offline_run(third)).run.run_id == before.run.run_id
+
+
+def test_resumed_without_a_wandb_run_has_the_whole_history(tmp_path: Path) -> None:
+    first, _, _ = logged_run(f"run_dir={tmp_path}/first", "logger=none")
+    second, _, stderr = logged_run(
+        f"run_dir={tmp_path}/second", f"ckpt_path={first}/checkpoint.ckpt", "trainer.epochs=8"
+    )
+    assert WandbRun(offline_run(second)).epochs == [2, 4, 6, 8]
+    assert hinted(stderr) == [offline_run(second)]
+
+
+def test_seeds_are_wandb_runs_of_their_own(tmp_path: Path) -> None:
+    runs = run(config("seeds=[0,1]", f"run_dir={tmp_path}/run"))
+    sent = [WandbRun(offline_run(directory)) for directory, _ in runs]
+    assert [s.run.display_name for s in sent] == ["mlp data seed 0", "mlp data seed 1"]
+    assert all(s.run.run_group == "mlp_data" and s.epochs == [2, 4] for s in sent)
     second, _, _ = logged_run(
         f"run_dir={tmp_path}/second",
-        f"ckpt_path={first}/checkpoint.ckpt",
-        "trainer.epochs=8",
-        "logger.wandb.group=mine",
+        f"ckpt_path={runs[1][0]}/checkpoint.ckpt",
+        *("seed=1", "trainer.epochs=6"),
     )
-    before, after = (WandbRun(offline_run(directory)) for directory in (first, second))
-    assert before.epochs == [2, 4]
-    assert after.epochs == [2, 4, 6, 8]
-    losses = [[row["history/loss"] for row in sent.history[:2]] for sent in (before, after)]
-    assert losses[0] == losses[1]
-    assert before.run.run_id != after.run.run_id
-    assert before.run.run_group == after.run.run_group == "mine"
+    resumed = WandbRun(offline_run(second))
+    assert resumed.run.run_id == sent[1].run.run_id != sent[0].run.run_id
+    assert resumed.epochs == [6]
+
+
+@pytest.mark.usefixtures("own_environment")
+def test_seeds_under_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_RUN_ID", "of-the-agent")
+    with pytest.raises(ConfigError, match=r"seeds=\[0, 1\]: WANDB_RUN_ID names one W&B run"):
+        run(config("seeds=[0,1]", f"run_dir={tmp_path}/run"))
+    assert not list(tmp_path.iterdir())
+    directory, _, _ = logged_run("seeds=[3]", f"run_dir={tmp_path}/run")
+    assert WandbRun(offline_run(directory)).run.run_id == "of-the-agent"
 
 
 def test_exception_ends_the_run_as_failed(

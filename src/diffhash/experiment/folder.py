@@ -25,6 +25,7 @@ from diffhash.results.record import (
 
 CHECKPOINT_FILE = "checkpoint.ckpt"
 FIGURE_FILE = "predictions.png"
+WANDB = "wandb"
 # What a run writes; a folder that holds anything else is never replaced.
 _OWN = {
     RESULT_FILE,
@@ -33,19 +34,31 @@ _OWN = {
     CHECKPOINT_FILE,
     CONFIG_FILE,
     FIGURE_FILE,
-    "wandb",
+    WANDB,
 }
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run writes (``partial``), and what the folder is called in the end (``final``)."""
+    """Where a run writes (``partial``), and what the folder is called in the end (``final``).
+
+    ``continues``: it is resumed from what is in ``final`` now.
+    """
 
     partial: Path
     final: Path
+    continues: bool = False
 
     def publish(self, record: RunRecord) -> None:
-        """Turn the finished folder into the record, in the place of an older one."""
+        """Turn the finished folder into the record, in the place of an older one.
+
+        Of a record that it continues, the parts of the W&B run stay: each part is sent from its
+        own files.
+        """
+        if self.continues:
+            for part in (self.final / WANDB).glob("*run-*-*"):
+                (self.partial / WANDB).mkdir(exist_ok=True)
+                os.rename(part, self.partial / WANDB / part.name)
         if self.final.exists():
             (self.final / RESULT_FILE).unlink(missing_ok=True)  # from here on the old one is absent
             shutil.rmtree(self.final)
@@ -58,7 +71,7 @@ def run_folder(cfg: DictConfig) -> Iterator[RunFolder]:
     """Claim the folder that ``run_dir`` or ``runs_dir`` asks for; no other run gets it meanwhile.
 
     What a killed run left of its ``<name>.partial`` is removed, but for the checkpoint that
-    ``ckpt_path`` resumes from.
+    ``ckpt_path`` resumes from, and, of a run that is resumed, the parts of its W&B run.
 
     Raises:
         ConfigError: it cannot be written, another run has it, or it holds files that are no run's.
@@ -77,7 +90,7 @@ def run_folder(cfg: DictConfig) -> Iterator[RunFolder]:
         except BlockingIOError:
             raise ConfigError(f"{setting}: another run is writing there") from None
         _clear(partial, cfg.ckpt_path)
-        yield RunFolder(partial, final)
+        yield RunFolder(partial, final, _is_in(cfg.ckpt_path, final))
     finally:
         os.close(lock)
 
@@ -110,9 +123,13 @@ def _check_replaceable(setting: str, final: Path) -> None:
         )
 
 
+def _is_in(ckpt_path: str | None, folder: Path) -> bool:
+    return ckpt_path is not None and folder.exists() and folder.samefile(Path(ckpt_path).parent)
+
+
 def _clear(partial: Path, ckpt_path: str | None) -> None:
     for entry in partial.iterdir():
-        if ckpt_path is not None and entry.samefile(ckpt_path):
+        if ckpt_path is not None and (entry.name == WANDB or entry.samefile(ckpt_path)):
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

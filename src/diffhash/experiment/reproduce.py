@@ -100,7 +100,7 @@ def run_jobs(root: Path, jobs: Sequence[Job], workers: int) -> list[Job]:
 
 @contextmanager
 def exclusive(runs_dir: Path) -> Iterator[None]:
-    """Keep a second reproduction from writing the same runs.
+    """Keep a second process from writing the same runs.
 
     Raises:
         ConfigError: another process holds ``runs_dir``, or it cannot be written.
@@ -115,7 +115,7 @@ def exclusive(runs_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"runs folder {runs_dir}: another reproduction is using it") from None
+            raise ConfigError(f"runs folder {runs_dir}: another process is using it") from None
         yield
 
 

@@ -30,7 +30,7 @@ from diffhash.experiment.folder import (
     run_folder,
 )
 from diffhash.experiment.predictions import predictions_frame
-from diffhash.experiment.wandb_run import log_final, wandb_loggers
+from diffhash.experiment.wandb_run import check_agent, log_final, wandb_loggers
 from diffhash.results.figures.run import run_figure
 from diffhash.results.record import (
     CONFIG_FILE,
@@ -72,6 +72,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
     _silence_lightning()
     keep_freed_memory()
     cfg = checked(cfg)
+    check_agent(cfg)
     setup = build(cfg)
     with GracefulStop(setup.training) as stop:
         if rank_zero_only.rank > 0:
@@ -114,9 +115,9 @@ def _train(
     with ExitStack() as stack:
         loggers = [
             stack.enter_context(
-                wandb_loggers(one.cfg, one.title, one.folder.partial, one.folder.final)
+                wandb_loggers(one.cfg, one.title, one.folder.partial, one.folder.final, index)
             )
-            for one in runs
+            for index, one in enumerate(runs)
         ]
         seeds = "" if cfg.seeds is None else "s"
         title = f"{_name(cfg)} seed{seeds} {', '.join(str(one.cfg.seed) for one in runs)}"

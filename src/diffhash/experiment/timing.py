@@ -7,11 +7,9 @@ give off. So when they are done, each is run once more, for a few epochs and by 
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from diffhash.experiment.build import config_hash
 from diffhash.experiment.checks import checked, choose_accelerator
 from diffhash.experiment.environment import describe_environment
 from diffhash.experiment.run import run
-from diffhash.experiment.workers import end_with_parent, preloaded
+from diffhash.experiment.workers import process_pool
 from diffhash.results.aggregate import row_records
 from diffhash.results.record import CONFIG_FILE, RESULT_FILE, RunRecord, read_record
 from diffhash.results.timing import find_timing, timing_directory
@@ -113,13 +111,8 @@ def _config(runs: Path, directory: Path, record: RunRecord) -> DictConfig:
 
 def _run_alone(cfg: DictConfig, overrides: list[str]) -> None:
     """Run in a process of its own, which like the row's has compiled and allocated nothing yet."""
-    with ProcessPoolExecutor(1, mp_context=preloaded(), initializer=_begin) as process:
-        process.submit(_run, cfg, overrides).result()
-
-
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the run listens to it
-    end_with_parent()
+    with process_pool(1) as pool:
+        pool.submit(_run, cfg, overrides).result()
 
 
 def _run(cfg: DictConfig, overrides: list[str]) -> None:

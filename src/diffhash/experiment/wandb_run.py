@@ -2,11 +2,16 @@
 
 W&B's files lie in ``wandb/`` inside the run's record, so that record and W&B run come and go
 together. Only ``WANDB_MODE`` and what names server and account are read from W&B's environment
-variables; project, entity, group and tags are settings (``logger.wandb``).
+variables, and what W&B's sweep agent says there; project, entity, group and tags are settings
+(``logger.wandb``).
+
+A resumed run goes on with its W&B run, whose id is in the checkpoint. Offline each part is a folder
+of its own with the same id; `wandb sync`, given all of them, appends one to the other.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -19,12 +24,16 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
-from diffhash.experiment.build import ConfigError
+from diffhash.experiment.checks import ConfigError
+from diffhash.results.paper import PAPER_DIRECTORY, TABLES, load_paper_table
 from diffhash.results.record import METRICS, RunRecord
+from diffhash.results.wandb_files import unsent_parts
+from diffhash.training import LOGGERS
 
 if TYPE_CHECKING:
     from wandb import Run
 
+_FINAL_COLUMNS = ["experiment", "encoder", "task", "seed", "metric", "ours", "paper", "decades"]
 _SUMMARY = (
     "status",
     "epochs",
@@ -39,10 +48,15 @@ _SUMMARY = (
     "config_hash",
 )
 _WITHOUT_ACCOUNT = ("offline", "dryrun", "disabled")  # W&B's modes that need none
+_ROOT = Path(__file__).parents[3]  # of a clone; an installed package has no paper beside it
 
 
 class _EpochLogger(WandbLogger):
     """Lightning's logger with its step under the name that it has here: epoch."""
+
+    @property
+    def version(self) -> str | None:  # kept in the checkpoint, to go on with
+        return None if self.experiment.disabled else self.experiment.id
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         super().log_metrics(metrics if step is None else {**metrics, "epoch": step})
@@ -50,19 +64,20 @@ class _EpochLogger(WandbLogger):
 
 @contextmanager
 def wandb_loggers(
-    cfg: DictConfig, title: str, directory: Path, final: Path
+    cfg: DictConfig, title: str, directory: Path, final: Path, replica: int = 0
 ) -> Iterator[list[WandbLogger]]:
     """The W&B logger that ``cfg.logger`` asks for, if any; its W&B run ends with the block.
 
     One line on standard error says where the W&B run is: its address when it starts, or, offline,
-    the ``wandb sync`` command when it has ended. A resumed run is a W&B run of its own, which
-    starts with the history in the checkpoint: its curves are whole, offline too.
+    the ``wandb sync`` command when it has ended. Where a run is resumed that had no W&B run, the
+    new one starts with the history in the checkpoint.
 
     Args:
         cfg: a composed config.
         title: the run's, also its name in W&B.
         directory: where the run's files are written.
         final: the name that ``directory`` gets if the block ends without an exception.
+        replica: which one of a checkpoint's it is resumed from.
 
     Raises:
         ConfigError: W&B is not installed, refuses a setting, or cannot be reached.
@@ -70,7 +85,8 @@ def wandb_loggers(
     if cfg.logger.wandb is None:
         yield []
         return
-    run = _start(cfg, title, directory)
+    earlier_id, earlier_history = _earlier(cfg.ckpt_path, replica)
+    run = _start(cfg, title, directory, earlier_id)
     if run.url:
         print(f"W&B: {run.url}", file=sys.stderr)
     failed = True
@@ -78,26 +94,66 @@ def wandb_loggers(
         run.define_metric("epoch")
         run.define_metric("history/*", step_metric="epoch")
         logger = _EpochLogger(project=run.project, experiment=run)
-        if cfg.ckpt_path is not None:
-            _log_earlier_history(logger, cfg.ckpt_path)
+        if earlier_id is None:
+            _log_earlier_history(logger, earlier_history)
         yield [logger]
         failed = False
     finally:
         run.finish(exit_code=int(failed))
         if run.offline and not run.disabled:
-            files = (directory if failed else final) / "wandb" / Path(run.settings.sync_dir).name
-            print(f"W&B: send it with: wandb sync {shlex.quote(str(files))}", file=sys.stderr)
+            folder = (directory if failed else final) / "wandb"
+            parts = _parts(cfg.ckpt_path, run, directory, folder)
+            command = shlex.join(["wandb", "sync", *map(str, parts)])
+            print(f"W&B: send it with: {command}", file=sys.stderr)
+
+
+def check_agent(cfg: DictConfig) -> None:
+    """Refuse several seeds at once under W&B's sweep agent, which names one W&B run.
+
+    Raises:
+        ConfigError: as said.
+    """
+    seeds = list(cfg.seeds or ())
+    if len(seeds) > 1 and cfg.logger.wandb is not None and "WANDB_RUN_ID" in os.environ:
+        raise ConfigError(
+            f"seeds={seeds}: WANDB_RUN_ID names one W&B run, and each seed is one; "
+            "let the sweep choose seed instead"
+        )
 
 
 def log_final(loggers: list[WandbLogger], record: RunRecord, figure: Path) -> None:
-    """Status, final metrics and costs as the W&B run's summary, the run's figure as an image."""
+    """What a run came to.
+
+    As the W&B run's summary: status, final metrics and costs; as a table named ``final``: the
+    metrics beside the paper's, of a row of its tables; as an image: the run's figure.
+    """
     summary = {name: getattr(record, name) for name in _SUMMARY}
+    if record.mse_u:
+        summary["log10_mse_u"] = math.log10(record.mse_u)  # what a sweep should make small
     for logger in loggers:
         logger.log_image("predictions", [str(figure)], step=record.epochs)
+        logger.log_table("final", _FINAL_COLUMNS, _final_rows(record), step=record.epochs)
         logger.experiment.summary.update({k: v for k, v in summary.items() if v is not None})
 
 
-def _start(cfg: DictConfig, title: str, directory: Path) -> Run:
+def _final_rows(record: RunRecord) -> list[list[Any]]:
+    """One line per metric: ours, the paper's where it prints one, and log10 of their ratio."""
+    table, _, row = (record.experiment or "").partition("/")
+    printed: Mapping[str, Any] = {}
+    if table in TABLES and (_ROOT / PAPER_DIRECTORY).exists():
+        rows = load_paper_table(table, _ROOT / PAPER_DIRECTORY)
+        printed = rows.loc[row].to_dict() if row in rows.index else {}
+    lines: list[list[Any]] = []
+    for name in METRICS:
+        ours, paper = getattr(record, name), printed.get(name)
+        paper = None if paper is None or math.isnan(paper) else paper
+        decades = math.log10(ours / paper) if ours and paper else None
+        lines.append([record.experiment, record.encoder, record.task, record.seed, name, ours,
+                      paper, decades])  # fmt: skip
+    return lines
+
+
+def _start(cfg: DictConfig, title: str, directory: Path, earlier_id: str | None) -> Run:
     try:
         import wandb
         import wandb.errors  # a folder of W&B's files passes for an empty package named wandb
@@ -124,6 +180,8 @@ def _start(cfg: DictConfig, title: str, directory: Path) -> Run:
             config={str(key): value for key, value in config.items()},
             dir=str(directory),
             mode=_mode(),  # type: ignore[arg-type]
+            id=earlier_id,
+            resume=None if earlier_id is None else "allow",
             # Never the W&B run of another job of this process.
             reinit="create_new",
             # The progress bar stays on the terminal.
@@ -148,11 +206,36 @@ def _mode() -> str:
     return "offline"
 
 
-def _log_earlier_history(logger: WandbLogger, ckpt_path: str) -> None:
+def _earlier(ckpt_path: str | None, replica: int) -> tuple[str | None, list[dict[str, float]]]:
+    """The id of the W&B run that a replica of a checkpoint had, if any, and its history."""
+    if ckpt_path is None:
+        return None, []
     checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
-    for row in checkpoint["diffhash"]["replicas"][0]["history"]:
+    replicas = checkpoint["diffhash"]["replicas"]
+    ids = checkpoint.get(LOGGERS, [[]] * len(replicas))[replica]
+    return next(iter(ids), None), replicas[replica]["history"]
+
+
+def _log_earlier_history(logger: WandbLogger, history: list[dict[str, float]]) -> None:
+    for row in history:
         metrics = {f"history/{name}": value for name, value in row.items() if name != "epoch"}
         logger.log_metrics(metrics, step=int(row["epoch"]))
+
+
+def _parts(ckpt_path: str | None, run: Run, directory: Path, folder: Path) -> list[Path]:
+    """The parts of an offline W&B run, this one last; earlier ones where they lie beside the
+    checkpoint and have not been sent. Those of a folder that is replaced move to ``folder``."""
+    own = Path(run.settings.sync_dir).name
+    earlier: list[Path] = []
+    if ckpt_path is not None:
+        there = Path(ckpt_path).parent
+        is_replaced = there.absolute() in (directory.absolute(), folder.parent.absolute())
+        earlier = [
+            folder / part.name if is_replaced else part
+            for part in unsent_parts(there, run.id)
+            if part.name != own
+        ]
+    return [*earlier, folder / own]
 
 
 def _in_one_line(error: Exception) -> str:

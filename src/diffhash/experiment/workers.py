@@ -18,7 +18,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -90,6 +92,27 @@ def signal_when_parent_ends(signum: int) -> None:
     """Let the system send ``signum`` to this process when its parent ends; on Linux alone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
+
+
+@contextmanager
+def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes for many short runs; an exception in the block ends what they are running.
+
+    Ctrl-C reaches the block alone.
+    """
+    with ProcessPoolExecutor(workers, mp_context=preloaded(), initializer=_begin_in_pool) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
+
+
+def _begin_in_pool() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]:

@@ -66,6 +66,16 @@ def find_timing(runs: Path | str, run: RunRecord) -> Timing | None:
     return Timing(record, _chunks(directory))
 
 
+def seconds_per_epoch(directory: Path) -> float:
+    """Of a run: the median over its chunks between evaluations, without the first, which warms up.
+
+    Raises:
+        RecordError: its history is corrupt.
+        FileNotFoundError: it has none.
+    """
+    return float(np.median(_chunks(directory)))
+
+
 def _chunks(directory: Path) -> tuple[float, ...]:
     history = read_history(directory)
     epochs, seconds = history["epoch"].to_numpy(), history["seconds"].to_numpy()

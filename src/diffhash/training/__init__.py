@@ -1,7 +1,7 @@
 """Training fields with Lightning."""
 
 from diffhash.training.callbacks import GracefulStop, HistoryLogger, ProgressReport
-from diffhash.training.checkpoint import one_replica
+from diffhash.training.checkpoint import LOGGERS, one_replica
 from diffhash.training.evaluation import Evaluation, Metrics
 from diffhash.training.module import FieldTraining
 from diffhash.training.processes import SharedPoints
@@ -9,6 +9,7 @@ from diffhash.training.replica import Outcome, Replica
 from diffhash.training.steps import Execution
 
 __all__ = [
+    "LOGGERS",
     "Evaluation",
     "Execution",
     "FieldTraining",

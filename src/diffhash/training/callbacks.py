@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from diffhash.training.checkpoint import LOGGERS
 from diffhash.training.module import FieldTraining
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -95,6 +96,9 @@ def _status(module: FieldTraining) -> str:
 class HistoryLogger(Callback):
     """Hands each new row of the histories to loggers; the step is the epoch.
 
+    Checkpoints name the loggers' runs (their ``version``), so that a resumed run can go on with
+    them.
+
     Args:
         loggers: of each replica.
     """
@@ -114,6 +118,14 @@ class HistoryLogger(Callback):
                     metrics = {f"history/{k}": v for k, v in row.items() if k != "epoch"}
                     logger.log_metrics(metrics, step=int(row["epoch"]))
             self._logged[index] = len(replica.history)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[LOGGERS] = [
+            [logger.version for logger in loggers if logger.version is not None]
+            for loggers in self._loggers
+        ]
 
 
 class GracefulStop(Callback):

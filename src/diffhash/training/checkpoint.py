@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+LOGGERS = "loggers"  # in a checkpoint: versions of the loggers of each replica
+
 
 def one_replica(checkpoint: dict[str, Any], index: int) -> dict[str, Any]:
     """The checkpoint that replica ``index`` of a run would have left if it had trained alone.
@@ -33,5 +35,6 @@ def one_replica(checkpoint: dict[str, Any], index: int) -> dict[str, Any]:
         **checkpoint,
         "state_dict": {name: part(tensor) for name, tensor in checkpoint["state_dict"].items()},
         "optimizer_states": states,
+        LOGGERS: [checkpoint[LOGGERS][index]] if LOGGERS in checkpoint else [[]],
         "diffhash": own | {"replicas": [replica], "epochs_done": replica["epochs_done"]},
     }

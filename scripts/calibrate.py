@@ -1,0 +1,66 @@
+"""Search the hyper-parameters of a preset, and confirm the best on seeds of their own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from hydra import initialize_config_dir
+
+from diffhash.experiment import ConfigError, register
+from diffhash.experiment.reproduce import exclusive
+from diffhash.experiment.workers import default_workers
+from diffhash.results import RecordError
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+
+
+def main() -> int:
+    """Parse the command line, search, report; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    option = parser.add_argument
+    option("study", help="a file of configs/calibration: paper or best")
+    option("--trials", type=int, metavar="N", help="in all, those of earlier calls included")
+    option("--jobs", type=int, metavar="N", help="runs at a time (one a core; one on a GPU)")
+    option("--runs", type=Path, default=RESULTS / "runs" / "calibration", help="for its state")
+    option("--output", type=Path, default=RESULTS / "calibration", help="for tables and figure")
+    option("overrides", nargs="*", help="settings of every run, such as trainer.epochs=100")
+    arguments = parser.parse_intermixed_args()
+    workers = default_workers() if arguments.jobs is None else arguments.jobs
+    if workers < 1:
+        parser.error(f"--jobs {workers}: give at least 1")
+    try:
+        from diffhash.experiment import calibration
+        from diffhash.experiment.calibration.tables import report_trial, write_outcome
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        print("error: Optuna is not installed; pip install -c constraints.txt -e '.[calibration]'",
+              file=sys.stderr)  # fmt: skip
+        return 1
+    register()
+    folder, output = arguments.runs / arguments.study, arguments.output
+    try:
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            study = calibration.load_study(
+                ROOT, arguments.study, arguments.overrides, arguments.trials
+            )
+            with exclusive(folder):
+                parts = calibration.calibrate(
+                    study, folder, workers, lambda *ended: report_trial(study, *ended, output)
+                )
+                paths, summary = write_outcome(study, *parts, output)
+    except (ConfigError, RecordError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: what has ended is kept; the same command goes on", file=sys.stderr)
+        return 130
+    print(*paths, summary, sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

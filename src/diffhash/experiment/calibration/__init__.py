@@ -1,0 +1,13 @@
+"""Search for the hyper-parameters of a preset, with Optuna over composed configs.
+
+hydra-optuna-sweeper would be the obvious engine. Its releases for Hydra 1.3 need Optuna 2, start
+counting trials again when they are resumed, cannot stop a trial early, and wait for the slowest of
+each batch. So Optuna is asked and told directly; the search spaces are in that sweeper's syntax.
+"""
+
+from __future__ import annotations
+
+from diffhash.experiment.calibration.search import calibrate
+from diffhash.experiment.calibration.study import Study, load_study
+
+__all__ = ["Study", "calibrate", "load_study"]

@@ -1,0 +1,142 @@
+"""Scores of a set of hyper-parameters, from the records of its runs; tables of such sets.
+
+A set is scored row by row. Its objective is the mean over the values of all rows; the mean over
+some of them, ``so_far``, compares only with that of other sets over the same rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from diffhash.results.record import METRICS, RecordError, RunRecord, write_text_atomically
+
+_MSES = tuple(name for name in METRICS if name.startswith("mse"))
+_OF_A_TRIAL = ("trial", "status", "objective", "so_far", "rows_run", "n_diverged", "seconds")
+_FORMAT = "%.6g"
+
+
+def distance_to_paper(
+    records: Sequence[RunRecord], printed: Mapping[str, Any], diverged: float
+) -> dict[str, float]:
+    """Decades between the MSEs of one row and the paper's: |log10(ours / paper)| of each printed.
+
+    Ours is the median over the records; one without a value (diverged) is the largest of all. No
+    distance is more than ``diverged``, which is also that of a median without a value.
+
+    Args:
+        records: of one row, a seed each.
+        printed: the row of `diffhash.results.load_paper_table`; NaN where nothing is printed.
+        diverged: in decades.
+
+    Raises:
+        ValueError: no record, or a row of which no MSE is printed.
+    """
+    targets = {name: printed[name] for name in _MSES if not pd.isna(printed[name])}
+    if not records or not targets:
+        raise ValueError(f"distance of {len(records)} records to {len(targets)} printed MSEs")
+    distances = {}
+    for name, target in targets.items():
+        values = (getattr(record, name) for record in records)
+        ours = median(math.inf if value is None else value for value in values)
+        distances[name] = min(diverged, abs(_log10(ours) - math.log10(target)))
+    return distances
+
+
+def log_error(records: Sequence[RunRecord], diverged: float) -> dict[str, float]:
+    """log10 of the geometric mean of MSE u over the records of one row, under ``mse_u``.
+
+    Args:
+        records: of one row, a seed each.
+        diverged: what log10 MSE u of a record without a value counts as, and at most.
+
+    Raises:
+        ValueError: no record.
+    """
+    if not records:
+        raise ValueError("error of no records")
+    values = (math.inf if record.mse_u is None else record.mse_u for record in records)
+    return {"mse_u": fmean(min(diverged, _log10(value)) for value in values)}
+
+
+def _log10(value: float) -> float:
+    return -math.inf if value == 0 else math.log10(value) if value < math.inf else math.inf
+
+
+def write_trials(path: Path, lines: Sequence[Mapping[str, Any]]) -> Path:
+    """Write one line per trial as CSV, the columns that all have first.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    frame = pd.DataFrame(lines)
+    first = [name for name in _OF_A_TRIAL if name in frame]
+    frame = frame.reindex(columns=[*first, *(c for c in frame.columns if c not in first)])
+    return write_text_atomically(path, frame.to_csv(index=False, float_format=_FORMAT))
+
+
+def read_trials(path: Path) -> pd.DataFrame:
+    """What `write_trials` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        RecordError: the file is not such a table; the message names its path.
+    """
+    try:
+        frame = pd.read_csv(path)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise RecordError(f"corrupt file {path}: {error}") from error
+    if missing := [name for name in _OF_A_TRIAL if name not in frame]:
+        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
+    return frame
+
+
+def parameters(trials: pd.DataFrame) -> list[str]:
+    """The columns that are settings, such as ``trainer.learning_rate``."""
+    return [name for name in trials.columns if "." in name]
+
+
+def write_report(
+    directory: Path, study: str, title: str, machine: Mapping[str, Any]
+) -> tuple[Path, str]:
+    """Write ``<study>.md`` from the study's tables: how the search went, and what was confirmed.
+
+    Returns:
+        Its path, and its first paragraph.
+
+    Raises:
+        FileNotFoundError: no table of trials.
+        RecordError: a corrupt table.
+    """
+    trials = read_trials(directory / f"{study}.csv")
+    counts = ", ".join(f"{n} {status}" for status, n in trials["status"].value_counts().items())
+    summary = (
+        f"{len(trials)} trials ({counts}) in {trials['seconds'].sum() / 3600:.2f} hours of "
+        "processes."
+    )
+    measured = ", ".join(f"{key} {value}" for key, value in machine.items())
+    parts = [f"**Calibration of the preset {study}**: {title}", summary]
+    if (directory / f"{study}-confirmed.csv").exists():
+        confirmed = read_trials(directory / f"{study}-confirmed.csv")
+        parts += [
+            "Confirmed on other seeds than those of the search, the present preset beside the best "
+            "trials:",
+            _confirmed_table(confirmed),
+        ]
+    parts += [f"![What matters]({study}.png)", f"- Measured with {measured}."]
+    path = write_text_atomically(directory / f"{study}.md", "\n\n".join(parts) + "\n")
+    return path, summary
+
+
+def _confirmed_table(confirmed: pd.DataFrame) -> str:
+    settings = parameters(confirmed)
+    scores = [name for name in confirmed.columns if "/" in name]
+    lines = ["status", "searched", "objective", *scores, *settings]
+    table = confirmed.set_index("candidate")[lines].astype(object).T
+    return tabulate(table.where(table.notna(), "–"), "keys", "github", floatfmt=".3g")
