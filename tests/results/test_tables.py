@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from diffhash.results.aggregate import aggregate
+from diffhash.results.aggregate import aggregate, row_records
 from diffhash.results.formats import (
     format_decades,
     format_epochs,
@@ -140,7 +140,8 @@ def test_write_tables(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
     output = tmp_path / "deep" / "tables"
     paths, total = write_tables(spoilt_runs, output, paper)
     assert [path.name for path in paths] == [
-        f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md", "tex")
+        *(f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md", "tex")),
+        *(f"{table}-runs.csv" for table in TABLES),
     ]
     assert sorted(output.iterdir()) == sorted(paths)
     assert total.startswith("Train seconds of the 12 rows of 14 that completed: ")
@@ -148,6 +149,24 @@ def test_write_tables(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
     for path in paths[1], paths[4]:
         assert total in path.read_text()
         assert "processor Some_CPU & Co 100%" in path.read_text()
+
+
+def test_every_run_is_listed_beside_its_table(
+    spoilt_runs: Path, paper: Path, tmp_path: Path
+) -> None:
+    write_tables(spoilt_runs, tmp_path / "out", paper)
+    for table in TABLES:
+        listed = pd.read_csv(tmp_path / "out" / f"{table}-runs.csv", keep_default_na=False)
+        records = [
+            (row, record.seed, record.status, record.mse_u)
+            for row, items in row_records(table, spoilt_runs).items()
+            for _, record in items
+        ]
+        assert len(records) == len(listed)
+        for line, (row, seed, status, mse_u) in zip(listed.itertuples(), records, strict=True):
+            assert (line.row, line.seed, line.status) == (row, seed, status)
+            # A diverged run has no error.
+            assert line.mse_u == "" if mse_u is None else float(line.mse_u) == mse_u
 
 
 def test_the_csv_gives_the_frame_back(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:

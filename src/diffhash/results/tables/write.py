@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffhash.results.aggregate import TrainTotal, aggregate, row_records, row_timing, train_total
+import pandas as pd
+
+from diffhash.results.aggregate import (
+    RowRecords,
+    TrainTotal,
+    aggregate,
+    row_records,
+    row_timing,
+    train_total,
+)
 from diffhash.results.paper import PAPER_DEVICE, PAPER_DIRECTORY, TABLES
-from diffhash.results.record import RecordError, write_text_atomically
+from diffhash.results.record import METRICS, RecordError, write_text_atomically
 from diffhash.results.tables.latex import to_latex
 from diffhash.results.tables.markdown import to_markdown
 from diffhash.results.tables.notes import environment_lines, memory_sentence, timing_sentence
+
+RUN_COLUMNS = (
+    *("row", "seed", "status", "diverged_epoch", "epochs", "learning_rate", *METRICS),
+    *("train_seconds", "wall_seconds", "n_parameters", "peak_memory_mb", "config_hash"),
+)
 
 
 def write_tables(
     runs: Path | str, output: Path | str, paper: Path | str = PAPER_DIRECTORY
 ) -> tuple[list[Path], str]:
     """Write ``table1`` and ``table2`` as ``.csv``, ``.md`` and ``.tex`` into ``output``.
+
+    Beside each, ``table1-runs.csv`` has what was recorded of every run (:data:`RUN_COLUMNS`): all
+    that the table's statistics rest on.
 
     Returns:
         The paths written, and one sentence with the total train seconds beside the paper's.
@@ -42,7 +59,19 @@ def write_tables(
             ("tex", to_latex(table, frame, remarks)),
         ):
             paths.append(write_text_atomically(Path(output) / f"{table}.{suffix}", text))
+    for table in TABLES:
+        text = _runs_frame(row_records(table, runs)).to_csv(index=False)
+        paths.append(write_text_atomically(Path(output) / f"{table}-runs.csv", text))
     return paths, total
+
+
+def _runs_frame(found: RowRecords) -> pd.DataFrame:
+    lines = [
+        {"row": row} | {name: getattr(record, name) for name in RUN_COLUMNS[1:]}
+        for row, items in found.items()
+        for _, record in items
+    ]
+    return pd.DataFrame(lines, columns=list(RUN_COLUMNS))
 
 
 def total_sentence(total: TrainTotal) -> str:
