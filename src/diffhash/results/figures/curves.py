@@ -108,7 +108,10 @@ def draw_band(
     low, high = (np.where(np.isposinf(end), DRAWABLE, drawable(end)) for end in (low, high))
     if ax.get_yscale() == "log":
         low = np.maximum(low, _TINY)
-    ax.fill_between(x, low, high, color=color, alpha=0.25, linewidth=0, label=label)
+    # As pixels: a band's outline has every point of the grid, megabytes in a PDF.
+    ax.fill_between(
+        x, low, high, color=color, alpha=0.25, linewidth=0, label=label, rasterized=True
+    )
 
 
 def error_limits(*errors: np.ndarray) -> tuple[float, float]:

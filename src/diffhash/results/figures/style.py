@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -118,6 +118,6 @@ def write_figure(figure: Figure, stem: Path) -> list[Path]:
     write_file_atomically(png, lambda path: figure.savefig(path, dpi=PNG_DPI))
     # Publishers refuse matplotlib's default Type 3 fonts.
     with mpl.rc_context({"pdf.fonttype": 42}):
-        metadata = {"CreationDate": None}
-        write_file_atomically(pdf, lambda path: figure.savefig(path, metadata=metadata))
+        options: dict[str, Any] = {"dpi": PNG_DPI, "metadata": {"CreationDate": None}}
+        write_file_atomically(pdf, lambda path: figure.savefig(path, **options))
     return [png, pdf]
