@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from diffhash.results.record import METRICS, RecordError, RunRecord, write_text_atomically
+from diffhash.results.record import METRICS, RunRecord, read_table, write_text_atomically
 
 _MSES = tuple(name for name in METRICS if name.startswith("mse"))
 _OF_A_TRIAL = ("trial", "status", "objective", "so_far", "rows_run", "n_diverged", "seconds")
@@ -88,13 +88,7 @@ def read_trials(path: Path) -> pd.DataFrame:
         FileNotFoundError: no such file.
         RecordError: the file is not such a table; the message names its path.
     """
-    try:
-        frame = pd.read_csv(path)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise RecordError(f"corrupt file {path}: {error}") from error
-    if missing := [name for name in _OF_A_TRIAL if name not in frame]:
-        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
-    return frame
+    return read_table(path, _OF_A_TRIAL)
 
 
 def parameters(trials: pd.DataFrame) -> list[str]:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -139,7 +139,7 @@ def read_history(directory: Path | str) -> pd.DataFrame:
         FileNotFoundError: the directory holds no history.
         RecordError: the file is not such a table; the message names its path.
     """
-    return _read_csv(Path(directory) / HISTORY_FILE, _HISTORY_COLUMNS)
+    return _read_numbers(Path(directory) / HISTORY_FILE, _HISTORY_COLUMNS)
 
 
 def read_predictions(directory: Path | str) -> pd.DataFrame:
@@ -152,9 +152,25 @@ def read_predictions(directory: Path | str) -> pd.DataFrame:
         FileNotFoundError: the directory holds no predictions.
         RecordError: the file is not such a table; the message names its path.
     """
-    frame = _read_csv(path := Path(directory) / PREDICTIONS_FILE, ("u", "exact_u"))
+    frame = _read_numbers(path := Path(directory) / PREDICTIONS_FILE, ("u", "exact_u"))
     if not {"x", "x0"} & set(frame.columns):
         raise RecordError(f"corrupt file {path}: no coordinate column x or x0")
+    return frame
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A CSV file that must have these columns.
+
+    Raises:
+        FileNotFoundError: no such file.
+        RecordError: the file is not such a table; the message names its path.
+    """
+    try:
+        frame = pd.read_csv(path)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise RecordError(f"corrupt file {path}: {error}") from error
+    if missing := [name for name in columns if name not in frame.columns]:
+        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
     return frame
 
 
@@ -215,13 +231,8 @@ def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _read_csv(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise RecordError(f"corrupt file {path}: {error}") from error
-    if missing := [name for name in columns if name not in frame.columns]:
-        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
+def _read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    frame = read_table(path, columns)
     text = [str(c) for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c])]
     if text and len(frame):  # a run that diverged at once has a header alone
         raise RecordError(f"corrupt file {path}: not a number in column {', '.join(text)}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diffhash.results.record import RecordError
+from diffhash.results.record import read_table
 from diffhash.results.report.plots import (
     Control,
     Option,
@@ -53,11 +53,11 @@ def benchmark_plots(folder: Path | str = BENCHMARKS) -> list[Plot]:
     folder = Path(folder)
     plots = []
     for path in sorted(folder.glob("steps-*.csv")):
-        plots.append(_steps(_read(path, ("encoder", "task", "contender", "ms")), path.stem))
+        plots.append(_steps(read_table(path, ("encoder", "task", "contender", "ms")), path.stem))
     for path in sorted(folder.glob("accuracy-*-curves.csv")):
-        curves = _read(path, ("encoder", "seed", "epoch", "seconds", "mse_u"))
+        curves = read_table(path, ("encoder", "seed", "epoch", "seconds", "mse_u"))
         runs = path.with_name(path.name.replace("-curves", ""))
-        marks = _read(runs, ("mark",)) if runs.exists() else None
+        marks = read_table(runs, ("mark",)) if runs.exists() else None
         plots.append(_accuracy(curves, marks, path.stem.removesuffix("-curves")))
     return plots
 
@@ -163,13 +163,3 @@ def _machine(frame: pd.DataFrame) -> str:
     line = {key: value for key, value in frame.iloc[0].items() if not pd.isna(value)}
     parts = [text.format(**{key: line[key]}) for key, text in _MACHINE.items() if key in line]
     return f"Measured on {', '.join(parts)}." if parts else ""
-
-
-def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise RecordError(f"corrupt file {path}: {error}") from error
-    if missing := [name for name in columns if name not in frame]:
-        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
-    return frame

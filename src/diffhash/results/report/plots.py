@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from diffhash.results.report.table import NO_RECORD
+
 QUANTITIES = {
     "mse_u": Markup("u"),
     "mse_ux": Markup("u<sub>x</sub>"),
@@ -152,7 +154,7 @@ def row_options(labels: Mapping[str, str], notes: Mapping[str, str]) -> list[Opt
             f"{label} ({notes[row]})" if notes.get(row) else label,
             colour=f"--series-{index % N_COLOURS}",
             dash=_DASHES[(index // N_COLOURS + index % 2) % len(_DASHES)],
-            disabled=notes.get(row) == "no record",
+            disabled=notes.get(row) == NO_RECORD,
         )
         for index, (row, label) in enumerate(labels.items())
     ]
