@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,3 +135,17 @@ def _paper_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def paper_runs(tmp_path: Path, _paper_runs: Path) -> Path:
     """Runs of every row whose results are the paper's own printed numbers."""
     return shutil.copytree(_paper_runs, tmp_path / "runs")
+
+
+@pytest.fixture
+def run_script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """``run_script(name, *arguments)``: run a file of ``scripts/`` here; its exit code."""
+
+    def run(name: str, *arguments: object) -> int:
+        script = str(Path(__file__).parents[2] / "scripts" / name)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(script, run_name="__main__")
+        return int(exit_.value.code or 0)
+
+    return run

@@ -1,23 +1,15 @@
 from __future__ import annotations
 
-import runpy
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_report.py"
-
 
 @pytest.fixture
-def make_report(monkeypatch: pytest.MonkeyPatch):
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        return int(exit_.value.code or 0)
-
-    return run
+def make_report(run_script: Callable[..., int]) -> Callable[..., int]:
+    return partial(run_script, "make_report.py")
 
 
 def test_it_writes_both_files_and_says_where(

@@ -1,23 +1,15 @@
 from __future__ import annotations
 
-import runpy
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_tables.py"
-
 
 @pytest.fixture
-def make_tables(monkeypatch: pytest.MonkeyPatch):
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-        return int(exit_.value.code or 0)
-
-    return run
+def make_tables(run_script: Callable[..., int]) -> Callable[..., int]:
+    return partial(run_script, "make_tables.py")
 
 
 def test_it_writes_tables_and_claims_and_says_where(
@@ -59,5 +51,5 @@ def test_an_output_that_cannot_be_written(
 def test_the_default_paper_folder_is_the_repositorys(
     make_tables, paper_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(SCRIPT.parents[1])
+    monkeypatch.chdir(Path(__file__).parents[2])
     assert make_tables("--runs", paper_runs, "--output", tmp_path / "out") == 0
