@@ -7,6 +7,7 @@ import sys
 
 from diffhash.results.figures import NoRecordsError, make_figures
 from diffhash.results.record import RecordError
+from diffhash.results.table import load_tables
 
 
 def main() -> int:
@@ -17,7 +18,8 @@ def main() -> int:
     parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
     options = parser.parse_args()
     try:
-        print(*make_figures(options.runs, options.output, options.paper), sep="\n")
+        tables = load_tables(options.runs, options.paper)
+        print(*make_figures(tables, options.output), sep="\n")
     except (RecordError, OSError) as error:
         if isinstance(error, NoRecordsError):
             print(*error.written, sep="\n")

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from diffhash.results.report import write_report
+from diffhash.results.table import load_tables
 
 
 def main() -> int:
@@ -17,7 +18,8 @@ def main() -> int:
     parser.add_argument("--benchmarks", default="results/benchmarks", help="default: %(default)s")
     options = parser.parse_args()
     try:
-        paths = write_report(options.runs, options.output, options.paper, options.benchmarks)
+        tables = load_tables(options.runs, options.paper)
+        paths = write_report(tables, options.output, options.benchmarks)
     except (ValueError, OSError) as error:
         print(f"make_report: {error}", file=sys.stderr)
         return 1

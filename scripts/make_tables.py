@@ -7,7 +7,8 @@ import sys
 
 from diffhash.results.claims import count_verdicts, write_claims
 from diffhash.results.readme import update_readme
-from diffhash.results.tables import write_tables
+from diffhash.results.table import load_tables
+from diffhash.results.tables import total_sentence, write_tables
 
 
 def main() -> int:
@@ -18,15 +19,16 @@ def main() -> int:
     parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
     options = parser.parse_args()
     try:
-        paths, total = write_tables(options.runs, options.output, options.paper)
-        claim_paths, claims = write_claims(options.runs, options.output, options.paper)
+        tables = load_tables(options.runs, options.paper)
+        paths = write_tables(tables, options.output)
+        claim_paths, claims = write_claims(tables, options.output)
         if options.output == parser.get_default("output"):
             update_readme("README.md", options.output)
     except (ValueError, OSError) as error:
         print(f"make_tables: {error}", file=sys.stderr)
         return 1
     print(*paths, *claim_paths, sep="\n")
-    print(total)
+    print(total_sentence(tables.values()))
     print(f"Claims of the paper: {count_verdicts(claims)}.")
     return 0
 

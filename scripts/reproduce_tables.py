@@ -11,9 +11,10 @@ from diffhash.experiment import ConfigError
 from diffhash.experiment.reproduce import ROWS, exclusive, plan, run_jobs
 from diffhash.experiment.timing import time_rows
 from diffhash.experiment.workers import default_workers
-from diffhash.results import RecordError, write_claims, write_tables
+from diffhash.results import RecordError, load_tables, write_claims, write_tables
 from diffhash.results.figures import NoRecordsError, make_figures
 from diffhash.results.readme import update_readme
+from diffhash.results.tables import total_sentence
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -42,22 +43,23 @@ def main() -> int:
             jobs = plan(ROOT, arguments.runs, arguments.rows, seeds, arguments.overrides)
             failed = run_jobs(ROOT, jobs, workers)
             not_timed = time_rows(arguments.runs, arguments.rows)
-        tables, paper = arguments.output / "tables", RESULTS / "paper"
-        _, total = write_tables(arguments.runs, tables, paper)
-        write_claims(arguments.runs, tables, paper)
+        tables = load_tables(arguments.runs, RESULTS / "paper")
+        written = arguments.output / "tables"
+        write_tables(tables, written)
+        write_claims(tables, written)
         try:
-            make_figures(arguments.runs, arguments.output / "figures")
+            make_figures(tables, arguments.output / "figures")
         except NoRecordsError as error:  # not a fault where only some rows were asked for
             print(f"figures: {error}", file=sys.stderr)
         if arguments.output == RESULTS:
-            update_readme(ROOT / "README.md", tables)
+            update_readme(ROOT / "README.md", written)
     except (ConfigError, RecordError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: finished runs stay; the same command does the rest", file=sys.stderr)
         return 130
-    print(total)
+    print(total_sentence(tables.values()))
     print(f"{time.perf_counter() - start:.0f} s in all; results in {arguments.output}")
     for job in failed:
         print(f"error: {job.row} seed {job.seed} has no record", file=sys.stderr)

@@ -18,7 +18,8 @@ import yaml
 from diffhash.experiment import ConfigError, run, timing
 from diffhash.experiment.timing import time_rows
 from diffhash.results import RunRecord, find_records, read_record
-from diffhash.results.aggregate import aggregate, row_records
+from diffhash.results.rows import row_records
+from diffhash.results.table import load_table
 from diffhash.results.timing import find_timing, timing_directory
 
 Call = Callable[..., Any]
@@ -90,12 +91,12 @@ def test_the_train_cost_is_that_of_an_epoch_alone_times_the_epochs(
     run_row: Call, timed: list[str], runs: Path
 ) -> None:
     record = run_row("table1/ff")
-    before = aggregate("table1", runs, PAPER).set_index("row").loc["ff"]
+    before = load_table("table1", runs, PAPER).frame.set_index("row").loc["ff"]
     assert before["train_seconds"] == record.train_seconds
     time_rows(runs, ["table1/ff"])
     found = find_timing(runs, record)
     assert found
-    after = aggregate("table1", runs, PAPER).set_index("row").loc["ff"]
+    after = load_table("table1", runs, PAPER).frame.set_index("row").loc["ff"]
     assert after["train_seconds"] == pytest.approx(6 * found.seconds_per_epoch)
     changed = {"train_seconds", "decades_train_seconds", "timed_alone"}
     for name in set(before.index) - changed:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffhash.results.report import write_report
+from diffhash.results.table import load_tables
 
 NO_BENCHMARKS = "nowhere"
 VOID = {"meta", "link", "input", "br", "hr", "img"}
@@ -56,5 +57,5 @@ class Page(HTMLParser):
 
 def report(runs: Path, output: Path, benchmarks: Path | str = NO_BENCHMARKS) -> tuple[Page, str]:
     paper = Path(__file__).parents[2] / "results" / "paper"
-    page, markdown = write_report(runs, output, paper, benchmarks)
+    page, markdown = write_report(load_tables(runs, paper), output, benchmarks)
     return Page(page.read_text()), markdown.read_text()

@@ -10,23 +10,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffhash.results.aggregate import COLUMNS, aggregate, decades, row_records, train_total
+from diffhash.results.aggregate import COLUMNS, decades, train_total
 from diffhash.results.paper import TABLES, VALUES
 from diffhash.results.record import METRICS, RecordError
+from diffhash.results.rows import row_records
+from diffhash.results.table import load_table
 
 WriteRun = Callable[..., Path]
 DIVERGED = {"status": "diverged", "diverged_epoch": 120, "epochs": 120}
 
 
 def _row(table: str, runs: Path, paper: Path, row: str) -> dict[Any, Any]:
-    return aggregate(table, runs, paper).set_index("row").loc[row].to_dict()
+    return load_table(table, runs, paper).frame.set_index("row").loc[row].to_dict()
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_the_papers_own_numbers_are_no_decades_away(
     table: str, paper_runs: Path, paper: Path
 ) -> None:
-    frame = aggregate(table, paper_runs, paper)
+    frame = load_table(table, paper_runs, paper).frame
     assert list(frame.columns) == list(COLUMNS)
     assert (frame["status"] == "completed").all()
     assert (frame["epochs"] == frame["paper_epochs"]).all()
@@ -128,7 +130,7 @@ def test_an_interrupted_run_counts_for_no_value(
 
 def test_a_missing_row_is_there_and_says_so(paper_runs: Path, paper: Path) -> None:
     shutil.rmtree(paper_runs / "table1" / "ff")
-    frame = aggregate("table1", paper_runs, paper)
+    frame = load_table("table1", paper_runs, paper).frame
     assert list(frame.loc[frame["status"] == "missing", "row"]) == ["ff"]
     row = _row("table1", paper_runs, paper, "ff")
     assert pd.isna(row["epochs"])
@@ -154,7 +156,7 @@ def test_rows_that_are_not_the_papers_come_last(
 ) -> None:
     write_run(paper_runs, "table1", "cubic_best", preset="best", mse_u=1e-13)
     write_run(paper_runs, "table1", "s1_wide", preset=None)
-    frame = aggregate("table1", paper_runs, paper)
+    frame = load_table("table1", paper_runs, paper).frame
     assert list(frame["row"])[-3:] == ["cubic", "cubic_best", "s1_wide"]
     assert list(frame["model"])[-3:] == ["Cubic", "Cubic (best)", "S1 (s1_wide)"]
     last = frame.iloc[-2]
@@ -167,7 +169,7 @@ def test_records_elsewhere_below_the_runs_are_not_table_rows(
     tmp_path: Path, paper: Path, write_run: WriteRun
 ) -> None:
     write_run(tmp_path, "other", "cubic")
-    assert (aggregate("table1", tmp_path, paper)["status"] == "missing").all()
+    assert (load_table("table1", tmp_path, paper).frame["status"] == "missing").all()
 
 
 def test_a_record_among_the_wrong_rows(tmp_path: Path, write_run: WriteRun) -> None:
@@ -195,13 +197,13 @@ def test_seeds_of_different_settings_are_not_mixed(
 
 def test_train_totals(paper_runs: Path, paper: Path, write_run: WriteRun) -> None:
     write_run(paper_runs, "table1", "cubic_best", preset="best", train_seconds=1e6)
-    total = train_total(aggregate(table, paper_runs, paper) for table in TABLES)
+    total = train_total(load_table(table, paper_runs, paper).frame for table in TABLES)
     assert total.ours == pytest.approx(6884.2), "rows that are not the paper's do not count"
     assert total.paper == total.paper_same_rows == pytest.approx(6884.2)
     assert (total.n_rows, total.n_paper_rows) == (14, 14)
 
     shutil.rmtree(paper_runs / "table1" / "cubic")
-    partial = train_total(aggregate(table, paper_runs, paper) for table in TABLES)
+    partial = train_total(load_table(table, paper_runs, paper).frame for table in TABLES)
     assert partial.ours == partial.paper_same_rows == pytest.approx(6884.2 - 574.3)
     assert partial.paper == pytest.approx(6884.2)
     assert (partial.n_rows, partial.n_paper_rows) == (13, 14)

@@ -9,26 +9,15 @@ from typing import Any
 
 import pytest
 
-from diffhash.results.claims import Claim, check_claims, judge
+from diffhash.results.claims import check_claims
 from diffhash.results.claims.discussion import ROWS
 from diffhash.results.claims.evidence import Evidence, MissingError
-from diffhash.results.claims.page import STATEMENTS
 from diffhash.results.paper import TABLES, load_paper_table
 from diffhash.results.record import RecordError
+from diffhash.results.table import load_tables
+from tests.results.claims_checks import DIVERGED, check_claim, find_claim
 
 WriteRun = Callable[..., Path]
-DIVERGED = {"status": "diverged", "diverged_epoch": 3, "epochs": 3}
-
-
-def _claim(claims: list[Claim], words: str) -> Claim:
-    (claim,) = [claim for claim in claims if words in claim.statement.text]
-    return claim
-
-
-def _check(runs: Path, paper: Path, words: str) -> Claim:
-    """One statement of the paper, tested by itself."""
-    [statement] = [statement for statement in STATEMENTS if words in statement.text]
-    return judge([statement], Evidence(runs, paper))[0]
 
 
 def _rewrite(write_run: WriteRun, runs: Path, table: str, row: str, **changes: Any) -> None:
@@ -42,7 +31,7 @@ def _rewrite(write_run: WriteRun, runs: Path, table: str, row: str, **changes: A
 def test_one_seed_decides_nothing_but_says_which_way_it_points(
     paper_runs: Path, paper: Path
 ) -> None:
-    claims, _ = check_claims(paper_runs, paper)
+    claims, _ = check_claims(load_tables(paper_runs, paper))
     for claim in claims:
         random = any(outcome.random for outcome in claim.outcomes)
         assert (claim.verdict == "undecided") == (random or bool(claim.missing))
@@ -57,7 +46,7 @@ def test_one_seed_decides_nothing_but_says_which_way_it_points(
 
 
 def test_no_claim_is_decided_without_records(tmp_path: Path, paper: Path) -> None:
-    claims, _ = check_claims(tmp_path, paper)
+    claims, _ = check_claims(load_tables(tmp_path, paper))
     assert {(claim.verdict, claim.points, claim.p) for claim in claims} == {
         ("undecided", None, None)
     }
@@ -108,13 +97,13 @@ def test_rows_that_contradict_a_claim_point_against_it(
     words: str,
 ) -> None:
     _rewrite(write_run, paper_runs, table, row, **changes)  # without which it points for
-    assert _check(paper_runs, paper, words).points is False
+    assert check_claim(paper_runs, paper, words).points is False
 
 
 def test_what_does_not_depend_on_the_seed_is_decided_by_one(paper_runs: Path, paper: Path) -> None:
-    claims, _ = check_claims(paper_runs, paper)
+    claims, _ = check_claims(load_tables(paper_runs, paper))
     costly, overhead, memory = (
-        _claim(claims, words) for words in ("complexity", "training overhead", "memory")
+        find_claim(claims, words) for words in ("complexity", "training overhead", "memory")
     )
     assert costly.verdict == overhead.verdict == memory.verdict == "supported"
     assert costly.p is None and costly.survives is None
@@ -129,7 +118,7 @@ def test_the_rows_are_the_papers(paper: Path) -> None:
 
 
 def test_regions_are_told_apart(paper_runs: Path, paper: Path) -> None:
-    evidence = Evidence(paper_runs, paper)
+    evidence = Evidence(load_tables(paper_runs, paper))
     assert evidence.relative("table2", "linear", "mse_u", "labelled") == 0
     # MSE 1.6 over the whole domain, all of it beyond x = 0.5, where the mean of u² is 3.03
     unknown = evidence.relative("table2", "linear", "mse_u", "unknown")
@@ -137,7 +126,7 @@ def test_regions_are_told_apart(paper_runs: Path, paper: Path) -> None:
 
 
 def test_the_zero_predictor_scores_what_the_notes_say(paper_runs: Path, paper: Path) -> None:
-    evidence = Evidence(paper_runs, paper)
+    evidence = Evidence(load_tables(paper_runs, paper))
     for column, score in (("mse_u", 1.95), ("mse_uxx", 2.03e5)):
         ours = evidence.errors("table1", "s2", column)
         relative = evidence.relative("table1", "s2", column, "everywhere")
@@ -146,11 +135,11 @@ def test_the_zero_predictor_scores_what_the_notes_say(paper_runs: Path, paper: P
 
 def test_a_failure_where_labels_are_known_is_seen(paper_runs: Path, paper: Path) -> None:
     words = "where labels are known"
-    assert _check(paper_runs, paper, words).points is True
+    assert check_claim(paper_runs, paper, words).points is True
     path = paper_runs / "table2" / "siren" / "seed0" / "predictions.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], *(f"{x},5,0,0,1,0,0" for x in (0.1, 0.4, 0.9)), ""]))
-    claim = _check(paper_runs, paper, words)
+    claim = check_claim(paper_runs, paper, words)
     assert claim.points is False
     figures = [figure for outcome in claim.outcomes for figure in outcome.figures]
     assert ("physics-informed u for x <= 0.5", "SIREN 10k", "1600 %") in figures
@@ -167,23 +156,23 @@ def test_fastest_decrease_compares_at_cubics_budget(
         final = {"cubic": 1e-4, "mlp_50k": 2e-4}.get(row, 5e-5)
         write_run(tmp_path, "table2", row, epochs=epochs, epochs_requested=epochs, mse_u=final)
     words = "decreases fastest"
-    claim = _check(tmp_path, paper, words)
+    claim = check_claim(tmp_path, paper, words)
     assert claim.points is True
     figures = [figure[1:] for outcome in claim.outcomes for figure in outcome.figures]
     assert ("FF 10k", "1.7e-4") in figures, "5.0e-5 at the end, 1.7e-4 after 3000 epochs"
     _rewrite(
         write_run, tmp_path, "table2", "ff", epochs=10_000, epochs_requested=10_000, mse_u=1e-5
     )
-    assert _check(tmp_path, paper, words).points is False
+    assert check_claim(tmp_path, paper, words).points is False
 
 
 def test_a_diverged_row_is_a_failure_not_a_gap(
     paper_runs: Path, paper: Path, write_run: WriteRun
 ) -> None:
     _rewrite(write_run, paper_runs, "table2", "linear", **DIVERGED)
-    assert _check(paper_runs, paper, "fails completely").points is True
-    assert _check(paper_runs, paper, "where labels are known").points is False
-    claim = _check(paper_runs, paper, "SIREN and Linear have no skill")
+    assert check_claim(paper_runs, paper, "fails completely").points is True
+    assert check_claim(paper_runs, paper, "where labels are known").points is False
+    claim = check_claim(paper_runs, paper, "SIREN and Linear have no skill")
     assert claim.points is True
     assert claim.outcomes[-1].figures[0][1:] == ("Linear 3k", "diverged")
 
@@ -193,17 +182,17 @@ def test_the_best_preset_is_measured_against_the_papers_cubic(
 ) -> None:
     for table in TABLES:
         write_run(paper_runs, table, "cubic_best", preset="best")
-    claim = _check(paper_runs, paper, "preset `best`")
+    claim = check_claim(paper_runs, paper, "preset `best`")
     assert claim.points is True
     assert claim.outcomes[0].figures[0][1:] == ("Cubic (best) 3k", "-1.00 decades")
 
 
 def test_evidence_of_rows_there_are_none_of(paper_runs: Path, paper: Path) -> None:
     with pytest.raises(MissingError, match="no run of cubic_best in table1"):
-        Evidence(paper_runs, paper).errors("table1", "cubic_best", "mse_u")
+        Evidence(load_tables(paper_runs, paper)).errors("table1", "cubic_best", "mse_u")
 
 
 def test_a_corrupt_file_is_an_error_not_a_verdict(paper_runs: Path, paper: Path) -> None:
     (paper_runs / "table2" / "linear" / "seed0" / "predictions.csv").write_text("x\n1\n")
     with pytest.raises(RecordError, match=r"linear.*predictions\.csv"):
-        check_claims(paper_runs, paper)
+        check_claims(load_tables(paper_runs, paper))

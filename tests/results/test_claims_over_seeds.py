@@ -16,23 +16,12 @@ import pytest
 from diffhash.results.claims import Claim, check_claims, count_verdicts, judge, write_claims
 from diffhash.results.claims.engine import Statement
 from diffhash.results.claims.evidence import Evidence
-from diffhash.results.claims.page import STATEMENTS
 from diffhash.results.claims.parts import Above, AtMost, Lower
 from diffhash.results.claims.quantities import Error, OverPaper, PeakMemory, StepOver
+from diffhash.results.table import load_tables
+from tests.results.claims_checks import DIVERGED, check_claim, find_claim
 
 WriteRun = Callable[..., Path]
-DIVERGED = {"status": "diverged", "diverged_epoch": 3, "epochs": 3}
-
-
-def _claim(claims: list[Claim], words: str) -> Claim:
-    (claim,) = [claim for claim in claims if words in claim.statement.text]
-    return claim
-
-
-def _check(runs: Path, paper: Path, words: str) -> Claim:
-    """One statement of the paper, tested by itself."""
-    [statement] = [statement for statement in STATEMENTS if words in statement.text]
-    return judge([statement], Evidence(runs, paper))[0]
 
 
 def _seeds(
@@ -45,7 +34,7 @@ def _seeds(
 
 
 def _judge(runs: Path, paper: Path, *parts: Any, combine: Any = "all") -> Claim:
-    [claim] = judge([Statement("", "", "", parts, combine)], Evidence(runs, paper))
+    [claim] = judge([Statement("", "", "", parts, combine)], Evidence(load_tables(runs, paper)))
     return claim
 
 
@@ -72,25 +61,27 @@ def seeded(tmp_path_factory: pytest.TempPathFactory, _paper_runs: Path) -> Path:
 
 
 def test_ten_seeds_decide(seeded: Path, paper: Path) -> None:
-    claims, _ = check_claims(seeded, paper)
-    fewest = _claim(claims, "fewest epochs to reach")
+    claims, _ = check_claims(load_tables(seeded, paper))
+    fewest = find_claim(claims, "fewest epochs to reach")
     assert fewest.verdict == "supported"
     assert fewest.p == pytest.approx(1 / math.comb(20, 10)), "its weakest part is the claim's p"
     assert len(fewest.outcomes) == 3 * 6 + 6
-    accurate = _claim(claims, "all four methods")
+    accurate = find_claim(claims, "all four methods")
     assert (accurate.verdict, accurate.p) == ("supported", pytest.approx(2**-10))
-    [worse] = _claim(claims, "worse than predicting 0").outcomes
+    [worse] = find_claim(claims, "worse than predicting 0").outcomes
     assert (worse.n, worse.share) == ((10,), 1.0)
     assert worse.decades == pytest.approx(math.log10(6.2e6 / 2.03e5), abs=0.2)
-    assert _claim(claims, "shape of the derivative").verdict == "refuted"
-    assert _claim(claims, "copying slip").verdict == "undecided", "both rows have one distribution"
+    assert find_claim(claims, "shape of the derivative").verdict == "refuted"
+    assert find_claim(claims, "copying slip").verdict == "undecided", (
+        "both rows have one distribution"
+    )
     assert "one seed" not in count_verdicts(claims)
 
 
 def test_verdicts_survive_the_correction_or_not_but_do_not_change(
     seeded: Path, paper: Path
 ) -> None:
-    claims, _ = check_claims(seeded, paper)
+    claims, _ = check_claims(load_tables(seeded, paper))
     tested = [claim for claim in claims if claim.p is not None]
     for claim in tested:
         assert claim.p_holm is not None and claim.p is not None
@@ -98,7 +89,7 @@ def test_verdicts_survive_the_correction_or_not_but_do_not_change(
         decided = claim.verdict != "undecided"
         assert claim.survives == (claim.p_holm < 0.05 if decided else None)
     weak = Statement("", "weak", "", (AtMost(OverPaper("table1", "cubic"), 1.5, share=0.7),))
-    evidence = Evidence(seeded, paper)
+    evidence = Evidence(load_tables(seeded, paper))
     [alone] = judge([weak], evidence)
     assert (alone.verdict, alone.survives) == ("supported", True)
     among = judge([weak] * 20, evidence)[0]
@@ -200,9 +191,9 @@ def test_missing_predictions_leave_a_claim_undecided(
     tmp_path: Path, paper: Path, write_run: WriteRun
 ) -> None:
     _seeds(write_run, tmp_path, "linear", [1.6] * 10, "table2")
-    assert _check(tmp_path, paper, "fails completely").verdict == "supported"
+    assert check_claim(tmp_path, paper, "fails completely").verdict == "supported"
     (tmp_path / "table2" / "linear" / "seed7" / "predictions.csv").unlink()
-    claim = _check(tmp_path, paper, "fails completely")
+    claim = check_claim(tmp_path, paper, "fails completely")
     assert (claim.verdict, claim.points) == ("undecided", None)
     assert claim.missing == "no predictions.csv of Linear 3k in table2"
 
@@ -220,7 +211,7 @@ def test_what_is_missing_does_not_hide_what_refutes(
 
 
 def test_the_page_of_one_seed(paper_runs: Path, paper: Path, tmp_path: Path) -> None:
-    (page, table), claims = write_claims(paper_runs, tmp_path / "out", paper)
+    (page, table), claims = write_claims(load_tables(paper_runs, paper), tmp_path / "out")
     text = page.read_text()
     assert page == tmp_path / "out" / "claims.md"
     assert f"{count_verdicts(claims)}." in text
@@ -235,7 +226,7 @@ def test_the_page_of_one_seed(paper_runs: Path, paper: Path, tmp_path: Path) -> 
 
 
 def test_the_page_and_the_csv_of_ten(seeded: Path, paper: Path, tmp_path: Path) -> None:
-    (page, table), claims = write_claims(seeded, tmp_path, paper)
+    (page, table), claims = write_claims(load_tables(seeded, paper), tmp_path)
     text = page.read_text()
     assert "- **supported** (Section III-B): Linear fails completely" in text
     assert (

@@ -24,6 +24,7 @@ from diffhash.results.figures.curves import error_limits
 from diffhash.results.figures.rows import Row, table_rows
 from diffhash.results.figures.style import write_figure
 from diffhash.results.record import RecordError
+from diffhash.results.table import load_table, load_tables
 
 DIVERGED = {"status": "diverged", "epochs": 812, "diverged_epoch": 812}
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ def test_fits_are_deterministic() -> None:
 
 def test_all_figures_are_written_at_print_width(tmp_path: Path, paper_runs: Path) -> None:
     output = tmp_path / "figures"
-    written = make_figures(paper_runs, output, PAPER)
+    written = make_figures(load_tables(paper_runs, PAPER), output)
     assert written == [output / name for name in NAMES]
     assert sorted(output.iterdir()) == sorted(written)
     for path in output.glob("*.png"):
@@ -94,7 +95,7 @@ def test_all_figures_are_written_at_print_width(tmp_path: Path, paper_runs: Path
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, paper_runs: Path) -> None:
     contents = []
     for _ in range(2):
-        figure = figure4(table_rows("table1", paper_runs, PAPER))
+        figure = figure4(table_rows(load_table("table1", paper_runs, PAPER)))
         contents.append([path.read_bytes() for path in write_figure(figure, tmp_path / "figure4")])
     assert contents[0] == contents[1]
     assert b"CreationDate" not in contents[0][1]
@@ -121,7 +122,7 @@ def test_one_table_without_records_leaves_out_its_figures_only(
 ) -> None:
     write_run(tmp_path / "runs", "table2", "cubic")
     with pytest.raises(NoRecordsError, match="figure3, figure4") as error:
-        make_figures(tmp_path / "runs", tmp_path / "figures", PAPER)
+        make_figures(load_tables(tmp_path / "runs", PAPER), tmp_path / "figures")
     assert "figure5" not in str(error.value)
     assert [p.name for p in error.value.written] == [*NAMES[:4], *NAMES[8:]]
 
@@ -130,20 +131,20 @@ def test_a_corrupt_record_is_an_error_that_names_it(tmp_path: Path, write_run: W
     directory = write_run(tmp_path / "runs", "table1", "cubic")
     (directory / "result.json").write_text("{")
     with pytest.raises(RecordError, match=str(directory)):
-        make_figures(tmp_path / "runs", tmp_path / "figures", PAPER)
+        make_figures(load_tables(tmp_path / "runs", PAPER), tmp_path / "figures")
 
 
 def test_an_unwritable_output_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        make_figures(tmp_path / "runs", tmp_path / "file", PAPER)
+        make_figures(load_tables(tmp_path / "runs", PAPER), tmp_path / "file")
 
 
 # ------------------------------------------------------------------------------------- the rows
 
 
 def _row(runs: Path, table: str, key: str) -> Row:
-    return next(row for row in table_rows(table, runs, PAPER) if row.row == key)
+    return next(row for row in table_rows(load_table(table, runs, PAPER)) if row.row == key)
 
 
 def test_all_seeds_that_count_stand_for_their_row(tmp_path: Path, write_run: WriteRun) -> None:
@@ -166,8 +167,8 @@ def test_all_seeds_that_count_stand_for_their_row(tmp_path: Path, write_run: Wri
 def test_rows_beyond_the_paper_are_drawn_too(tmp_path: Path, write_run: WriteRun) -> None:
     write_run(tmp_path, "table1", "cubic_best", preset="best")
     write_run(tmp_path, "table2", "cubic_best", preset="best")
-    assert "Cubic (best) 3k" in _texts(figure4(table_rows("table1", tmp_path, PAPER)))
-    assert "Cubic (best) 3k" in _texts(figure5(table_rows("table2", tmp_path, PAPER)))
+    assert "Cubic (best) 3k" in _texts(figure4(table_rows(load_table("table1", tmp_path, PAPER))))
+    assert "Cubic (best) 3k" in _texts(figure5(table_rows(load_table("table2", tmp_path, PAPER))))
 
 
 def test_missing_and_diverged_runs_are_said(tmp_path: Path, write_run: WriteRun) -> None:
@@ -176,7 +177,7 @@ def test_missing_and_diverged_runs_are_said(tmp_path: Path, write_run: WriteRun)
     write_run(tmp_path, "table2", "siren", epochs_requested=10_000, **diverged)
     for table in ("table1", "table2"):
         write_run(tmp_path, table, "linear", status="interrupted", epochs=70)
-    one, two = (table_rows(table, tmp_path, PAPER) for table in ("table1", "table2"))
+    one, two = (table_rows(table) for table in load_tables(tmp_path, PAPER).values())
     texts = _texts(figure4(one))
     assert "S2 10k (diverged at epoch 812)" in texts
     assert "Linear 3k (interrupted at epoch 70)" in texts
@@ -195,7 +196,7 @@ def test_records_without_history_or_predictions_are_said(
         directory = write_run(tmp_path, table, "cubic")
         for name in ("history.csv", "predictions.csv"):
             (directory / name).unlink()
-    one, two = (table_rows(table, tmp_path, PAPER) for table in ("table1", "table2"))
+    one, two = (table_rows(table) for table in load_tables(tmp_path, PAPER).values())
     assert "no predictions" in _texts(figure3(one))
     assert "Cubic 3k (no history)" in _texts(figure4(one))
     assert "no predictions" in _texts(figure5(two))
@@ -209,7 +210,7 @@ def test_a_run_that_diverged_at_once_is_drawn(tmp_path: Path, write_run: WriteRu
         frame = pd.read_csv(directory / "predictions.csv")
         frame[["u", "u_x", "u_xx"]] = np.nan
         frame.to_csv(directory / "predictions.csv", index=False)
-    one, two = (table_rows(table, tmp_path, PAPER) for table in ("table1", "table2"))
+    one, two = (table_rows(table) for table in load_tables(tmp_path, PAPER).values())
     for figure in (figure3(one), figure4(one), figure5(two)):
         figure.savefig(os.devnull, format="png", dpi=50)
         assert "diverged at epoch 1" in _texts(figure)
@@ -220,7 +221,7 @@ def test_a_prediction_far_off_does_not_flatten_the_others(
 ) -> None:
     for row in ("s2", "cubic"):
         write_run(tmp_path, "table1", row, mse_u=1e8 if row == "s2" else 1e-12)
-    figure = figure3(table_rows("table1", tmp_path, PAPER))
+    figure = figure3(table_rows(load_table("table1", tmp_path, PAPER)))
     heights = [np.ptp(ax.get_ylim()) for ax in figure.axes[0::3]]  # u of the four rows
     assert heights[2] > 1e3 and max(heights[0], heights[1], heights[3]) < 10
     assert _texts(figure).count("wider scale") == 1

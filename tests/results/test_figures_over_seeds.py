@@ -16,6 +16,7 @@ from diffhash.results.figures.comparisons import figure3, figure4, figure5
 from diffhash.results.figures.rows import Row, table_rows
 from diffhash.results.figures.seeds import combine_histories, combine_predictions
 from diffhash.results.record import RecordError
+from diffhash.results.table import load_table, load_tables
 
 DIVERGED = {"status": "diverged", "epochs": 812, "diverged_epoch": 812}
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def _texts(figure: Figure) -> str:
 
 
 def _row(runs: Path, table: str, key: str) -> Row:
-    return next(row for row in table_rows(table, runs, PAPER) if row.row == key)
+    return next(row for row in table_rows(load_table(table, runs, PAPER)) if row.row == key)
 
 
 def _write_seeds(write_run: WriteRun, runs: Path, table: str, row: str, n: int) -> None:
@@ -91,7 +92,7 @@ def test_figures_over_seeds_say_what_their_bands_are(tmp_path: Path, write_run: 
         for seed in range(3):
             write_run(tmp_path, table, "linear", seed=seed, **(DIVERGED if seed else {}))
             write_run(tmp_path, table, "s2", seed=seed, **DIVERGED)
-    one, two = (table_rows(table, tmp_path, PAPER) for table in ("table1", "table2"))
+    one, two = (table_rows(table) for table in load_tables(tmp_path, PAPER).values())
     for figure in (figure3(one), figure4(one), figure5(two)):
         figure.savefig(os.devnull, format="png", dpi=50)
         texts = _texts(figure)

@@ -14,13 +14,14 @@ from diffhash.results.claims import judge, write_claims
 from diffhash.results.claims.engine import Claim
 from diffhash.results.claims.evidence import Evidence
 from diffhash.results.claims.findings import QUESTIONS, Finding, find
+from diffhash.results.table import load_tables
 
 WriteRun = Callable[..., Path]
 
 
 def _find(runs: Path, paper: Path, words: str) -> Finding:
     [question] = [question for question in QUESTIONS if words in question.text]
-    evidence = Evidence(runs, paper)
+    evidence = Evidence(load_tables(runs, paper))
     return Finding(question, tuple(judge(list(question.candidates(evidence)), evidence)))
 
 
@@ -36,7 +37,7 @@ def test_the_papers_own_numbers_show_nothing_against_it(paper_runs: Path, paper:
 
 
 def test_nothing_is_found_without_records(tmp_path: Path, paper: Path) -> None:
-    assert [finding.claims for finding in find(Evidence(tmp_path, paper))] == [()] * 6
+    assert [finding.claims for finding in find(Evidence(load_tables(tmp_path, paper)))] == [()] * 6
 
 
 def test_errors_far_below_the_printed_ones(
@@ -113,7 +114,7 @@ def test_the_page_lists_them_by_question(
 ) -> None:
     shutil.rmtree(paper_runs / "table2/s2")
     write_run(paper_runs, "table2", "s2", mse_u=1.7e-4, loss=1e-4)
-    (page, table), _ = write_claims(paper_runs, tmp_path / "out", paper)
+    (page, table), _ = write_claims(load_tables(paper_runs, paper), tmp_path / "out")
     text = page.read_text().split("## What these rows show that the paper denies")[1]
     assert "**Printed errors that ours are a decade or more below**: 1 of 35" in text
     [line] = [line for line in text.splitlines() if "u of S2 3k, printed 1.7e-1" in line]

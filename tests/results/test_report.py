@@ -15,6 +15,7 @@ from diffhash.results.claims import claim_fields, verdict_text
 from diffhash.results.paper import TABLES, load_paper_table
 from diffhash.results.report import write_report
 from diffhash.results.report.markup import to_html
+from diffhash.results.table import load_tables
 from tests.results.report_page import Page, report
 
 
@@ -54,8 +55,14 @@ def test_links_lead_somewhere_and_identities_are_unique(one_seed: tuple[Page, st
 
 
 def test_the_same_records_make_the_same_bytes(_paper_runs: Path, paper: Path, tmp_path) -> None:
-    first = [p.read_bytes() for p in write_report(_paper_runs, tmp_path / "a", paper, "none")]
-    second = [p.read_bytes() for p in write_report(_paper_runs, tmp_path / "b", paper, "none")]
+    first = [
+        p.read_bytes()
+        for p in write_report(load_tables(_paper_runs, paper), tmp_path / "a", "none")
+    ]
+    second = [
+        p.read_bytes()
+        for p in write_report(load_tables(_paper_runs, paper), tmp_path / "b", "none")
+    ]
     assert first == second
 
 
@@ -92,7 +99,7 @@ def test_every_claim_is_there_with_its_verdict_and_criterion(
     one_seed: tuple[Page, str], _paper_runs: Path, paper: Path
 ) -> None:
     page, markdown = one_seed
-    claims, findings = check_claims(_paper_runs, paper)
+    claims, findings = check_claims(load_tables(_paper_runs, paper))
     for claim in claims:
         statement = claim.statement
         assert f"{verdict_text(claim)} {statement.text} ({statement.source})" in page.text

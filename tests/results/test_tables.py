@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from diffhash.results.aggregate import aggregate, row_records
 from diffhash.results.formats import (
     format_decades,
     format_epochs,
@@ -20,7 +19,9 @@ from diffhash.results.formats import (
 )
 from diffhash.results.paper import TABLES
 from diffhash.results.record import RecordError
-from diffhash.results.tables import to_latex, to_markdown, write_tables
+from diffhash.results.rows import row_records
+from diffhash.results.table import load_table, load_tables
+from diffhash.results.tables import to_latex, to_markdown, total_sentence, write_tables
 from diffhash.results.tables.notes import environment_lines
 
 WriteRun = Callable[..., Path]
@@ -78,7 +79,7 @@ def test_format_decades_and_epochs() -> None:
 
 
 def test_markdown_shows_ours_the_papers_and_the_distance(spoilt_runs: Path, paper: Path) -> None:
-    text = to_markdown("table1", aggregate("table1", spoilt_runs, paper))
+    text = to_markdown(load_table("table1", spoilt_runs, paper))
     cubic = _line(text, "Cubic <sup>e</sup>")
     assert cubic[:3] == ["Cubic <sup>e</sup>", "3k", "3.0e-13 / 3.0e-12 (-1.00)"]
     assert cubic[5] == "1.0e-13 / –", "the paper prints no loss in Table I"
@@ -86,7 +87,7 @@ def test_markdown_shows_ours_the_papers_and_the_distance(spoilt_runs: Path, pape
 
 
 def test_markdown_hides_no_failure(spoilt_runs: Path, paper: Path) -> None:
-    text = to_markdown("table1", aggregate("table1", spoilt_runs, paper))
+    text = to_markdown(load_table("table1", spoilt_runs, paper))
     linear = _line(text, "Linear <sup>b</sup>")
     assert linear[2] == "diverged @ epoch 77 / 3.4e-8"
     assert linear[3] == "diverged / 2.1e-1"
@@ -98,30 +99,31 @@ def test_markdown_hides_no_failure(spoilt_runs: Path, paper: Path) -> None:
 
 def test_an_interrupted_run_is_said(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
     write_run(tmp_path, "table1", "s2", status="interrupted", epochs=9)
-    text = to_markdown("table1", aggregate("table1", tmp_path, paper))
+    text = to_markdown(load_table("table1", tmp_path, paper))
     assert "| interrupted @ epoch 9 / 8.1e-7 | interrupted / 2.3 |" in re.sub(" +", " ", text)
-    write_tables(tmp_path, tmp_path / "out", paper)  # it is a record, though of no seed
+    # It is a record, though of no seed.
+    write_tables(load_tables(tmp_path, paper), tmp_path / "out")
     for seed in (1, 2):
         write_run(tmp_path, "table1", "s2", seed=seed)
-    text = to_markdown("table1", aggregate("table1", tmp_path, paper))
+    text = to_markdown(load_table("table1", tmp_path, paper))
     assert _line(text, "S2 <sup>c,d,f,g</sup>")[-1] == "2"
     assert "S2 3k: completed; seed 0 interrupted @ epoch 9." in text
 
 
 def test_both_tables_have_the_same_columns(paper_runs: Path, paper: Path) -> None:
     heads = [
-        to_markdown(table, aggregate(table, paper_runs, paper)).splitlines()[2].split()
+        to_markdown(load_table(table, paper_runs, paper)).splitlines()[2].split()
         for table in TABLES
     ]
     assert heads[0] == heads[1]
 
 
 def test_footnotes_say_what_is_odd(spoilt_runs: Path, paper: Path) -> None:
-    table1 = to_markdown("table1", aggregate("table1", spoilt_runs, paper))
+    table1 = to_markdown(load_table("table1", spoilt_runs, paper))
     assert "identical SIREN and FF rows" in table1
     assert "MSE u_xx = 2.03e5: the paper's 1.8e5 is no skill" in table1
     assert "Cubic (best) is not in the paper" in table1
-    table2 = to_markdown("table2", aggregate("table2", spoilt_runs, paper))
+    table2 = to_markdown(load_table("table2", spoilt_runs, paper))
     assert "MSE u = 1.95" in table2
     assert "bold" in table2
     assert "{" not in table1 + table2
@@ -131,22 +133,22 @@ def test_a_budget_that_is_not_the_papers_is_noted(
     tmp_path: Path, paper: Path, write_run: WriteRun
 ) -> None:
     write_run(tmp_path, "table1", "siren", epochs=50, epochs_requested=50)
-    text = to_markdown("table1", aggregate("table1", tmp_path, paper))
+    text = to_markdown(load_table("table1", tmp_path, paper))
     assert "SIREN 50: not the paper's budget of 10k epochs." in text
     assert "MLP 10k: not" not in text, "a missing row has no budget"
 
 
 def test_write_tables(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
     output = tmp_path / "deep" / "tables"
-    paths, total = write_tables(spoilt_runs, output, paper)
+    paths = write_tables(load_tables(spoilt_runs, paper), output)
     assert [path.name for path in paths] == [
-        *(f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "md", "tex")),
-        *(f"{table}-runs.csv" for table in TABLES),
+        f"{table}{suffix}" for table in TABLES for suffix in (".csv", ".md", ".tex", "-runs.csv")
     ]
     assert sorted(output.iterdir()) == sorted(paths)
+    total = total_sentence(load_tables(spoilt_runs, paper).values())
     assert total.startswith("Train seconds of the 12 rows of 14 that completed: ")
     assert "6884.2 for all" in total
-    for path in paths[1], paths[4]:
+    for path in paths[1], paths[5]:
         assert total in path.read_text()
         assert "processor Some_CPU & Co 100%" in path.read_text()
 
@@ -154,7 +156,7 @@ def test_write_tables(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
 def test_every_run_is_listed_beside_its_table(
     spoilt_runs: Path, paper: Path, tmp_path: Path
 ) -> None:
-    write_tables(spoilt_runs, tmp_path / "out", paper)
+    write_tables(load_tables(spoilt_runs, paper), tmp_path / "out")
     for table in TABLES:
         listed = pd.read_csv(tmp_path / "out" / f"{table}-runs.csv", keep_default_na=False)
         records = [
@@ -170,9 +172,9 @@ def test_every_run_is_listed_beside_its_table(
 
 
 def test_the_csv_gives_the_frame_back(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
-    paths, _ = write_tables(spoilt_runs, tmp_path / "out", paper)
+    paths = write_tables(load_tables(spoilt_runs, paper), tmp_path / "out")
     read = pd.read_csv(io.StringIO(paths[0].read_text()), dtype={"seeds": str})
-    frame = aggregate("table1", spoilt_runs, paper)
+    frame = load_table("table1", spoilt_runs, paper).frame
     assert list(read.columns) == list(frame.columns)
     assert read["status"].tolist() == frame["status"].tolist()
     assert read["status"][4] == "diverged @ epoch 77"
@@ -181,24 +183,23 @@ def test_the_csv_gives_the_frame_back(spoilt_runs: Path, paper: Path, tmp_path: 
 
 
 def test_a_complete_total(paper_runs: Path, paper: Path, tmp_path: Path) -> None:
-    _, total = write_tables(paper_runs, tmp_path / "out", paper)
-    assert total == (
+    assert total_sentence(load_tables(paper_runs, paper).values()) == (
         "Train seconds of both tables together: 6884.2 (paper: 6884.2 on an RTX 3060)."
     )
 
 
 def test_no_records_is_an_error_and_writes_nothing(tmp_path: Path, paper: Path) -> None:
     with pytest.raises(RecordError, match=r"no records under .*runs"):
-        write_tables(tmp_path / "runs", tmp_path / "out", paper)
+        write_tables(load_tables(tmp_path / "runs", paper), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_failure_leaves_the_old_tables(paper_runs: Path, paper: Path, tmp_path: Path) -> None:
-    paths, _ = write_tables(paper_runs, tmp_path / "out", paper)
+    paths = write_tables(load_tables(paper_runs, paper), tmp_path / "out")
     old = [path.read_text() for path in paths]
     (paper_runs / "table2" / "cubic" / "seed0" / "result.json").write_text("{")
     with pytest.raises(RecordError, match="corrupt record"):
-        write_tables(paper_runs, tmp_path / "out", paper)
+        write_tables(load_tables(paper_runs, paper), tmp_path / "out")
     assert [path.read_text() for path in paths] == old
 
 
@@ -214,7 +215,7 @@ def test_environments(make_record: Callable) -> None:
 
 
 def test_latex_names_each_failure(spoilt_runs: Path, paper: Path) -> None:
-    text = to_latex("table1", aggregate("table1", spoilt_runs, paper))
+    text = to_latex(load_table("table1", spoilt_runs, paper))
     assert "Linear 10k: diverged @ epoch 77." in text
     assert "& missing & missing &" in text
     assert r"$\mathrm{MSE}_{u_{xx}}$" in text
@@ -243,7 +244,7 @@ def _compile(folder: Path) -> str:
 
 
 def test_latex_compiles(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
-    write_tables(spoilt_runs, tmp_path, paper)
+    write_tables(load_tables(spoilt_runs, paper), tmp_path)
     assert "Overfull" not in _compile(tmp_path)
 
 
@@ -264,7 +265,7 @@ def seeded_runs(tmp_path: Path, paper_runs: Path, write_run: WriteRun) -> Path:
 
 
 def test_markdown_over_seeds(seeded_runs: Path, paper: Path) -> None:
-    text = to_markdown("table2", aggregate("table2", seeded_runs, paper))
+    text = to_markdown(load_table("table2", seeded_runs, paper))
     cubic = _line(text, "Cubic <sup>c,e</sup>")
     assert cubic[2] == "5.5e-5<br>[2.0e-5, 9.0e-5]<br>/ 8.9e-5 (-0.21)"
     assert cubic[-1] == "10"
@@ -278,12 +279,12 @@ def test_markdown_over_seeds(seeded_runs: Path, paper: Path) -> None:
         "order statistics: 2nd and 9th of n = 10 (97.9 %); smallest and largest of n = 3, since no "
         "95 % interval of the median exists below n = 6"
     ) in text
-    assert "In brackets" not in to_markdown("table1", aggregate("table1", seeded_runs, paper))
+    assert "In brackets" not in to_markdown(load_table("table1", seeded_runs, paper))
 
 
 def test_the_csv_has_the_interval(seeded_runs: Path, paper: Path, tmp_path: Path) -> None:
-    paths, _ = write_tables(seeded_runs, tmp_path / "out", paper)
-    read = pd.read_csv(paths[3]).set_index("row")
+    paths = write_tables(load_tables(seeded_runs, paper), tmp_path / "out")
+    read = pd.read_csv(paths[4]).set_index("row")
     assert read.loc["cubic", ["mse_u_low", "mse_u_high"]].tolist() == pytest.approx([2e-5, 9e-5])
     assert read.loc["cubic", ["n", "n_diverged"]].tolist() == [10, 0]
     assert read.loc["siren", ["n", "n_diverged"]].tolist() == [3, 1]
@@ -291,7 +292,7 @@ def test_the_csv_has_the_interval(seeded_runs: Path, paper: Path, tmp_path: Path
 
 
 def test_latex_over_seeds(seeded_runs: Path, paper: Path) -> None:
-    lines = to_latex("table2", aggregate("table2", seeded_runs, paper)).splitlines()
+    lines = to_latex(load_table("table2", seeded_runs, paper)).splitlines()
     [start] = [i for i, line in enumerate(lines) if line.startswith("Cubic$")]
     assert lines[start + 1].startswith(r"\quad low &  & 2.0e$-$5 &")
     assert lines[start + 2].startswith(r"\quad high &  & 9.0e$-$5 &")
@@ -311,7 +312,7 @@ def test_latex_over_seeds_compiles_and_fits_a_page(
                 shutil.copytree(directory, directory.with_name("seed1"))
                 result = directory.with_name("seed1") / "result.json"
                 result.write_text(result.read_text().replace('"seed": 0', '"seed": 1'))
-    write_tables(seeded_runs, tmp_path, paper)
+    write_tables(load_tables(seeded_runs, paper), tmp_path)
     said = _compile(tmp_path)
     assert "Overfull" not in said
     assert "too large for page" not in said

@@ -13,12 +13,14 @@ import pandas as pd
 import pytest
 
 from diffhash.results import read_record, write_record
-from diffhash.results.aggregate import COLUMNS, aggregate, row_records
+from diffhash.results.aggregate import COLUMNS
 from diffhash.results.claims import check_claims
 from diffhash.results.claims.evidence import Evidence
 from diffhash.results.figures.rows import table_rows
 from diffhash.results.paper import TABLES
 from diffhash.results.record import RecordError, RunRecord
+from diffhash.results.rows import row_records
+from diffhash.results.table import load_table, load_tables
 from diffhash.results.tables import to_latex, to_markdown, write_tables
 from diffhash.results.timing import find_timing, timing_directory
 
@@ -81,7 +83,7 @@ def test_a_timing_is_of_one_config_and_completed(
     assert find_timing(tmp_path, record) is None
     (folder / "result.json").write_text("{")
     with pytest.raises(RecordError, match="corrupt record"):
-        aggregate("table1", tmp_path)
+        load_table("table1", tmp_path)
 
 
 def test_the_first_run_of_a_row_that_was_timed_stands_for_all(
@@ -91,7 +93,7 @@ def test_the_first_run_of_a_row_that_was_timed_stands_for_all(
         run = write_run(tmp_path, "table1", "cubic", seed=seed, config_hash=str(seed) * 64)
         if seed:
             time_run(tmp_path, run, (1.0, 1.0 + 3 * seed))
-    row = aggregate("table1", tmp_path, paper).set_index("row").loc["cubic"]
+    row = load_table("table1", tmp_path, paper).frame.set_index("row").loc["cubic"]
     assert row["train_seconds"] == pytest.approx(3000 * 0.03)
     assert math.isnan(row["train_seconds_low"]), "a single chunk spreads over nothing"
     assert row["timed_alone"]
@@ -102,10 +104,10 @@ def test_the_ends_of_a_train_cost_are_those_of_its_chunks(
     tmp_path: Path, paper: Path, write_run: WriteRun, time_run: Callable[..., Path]
 ) -> None:
     time_run(tmp_path, write_run(tmp_path, "table1", "cubic"), (9.0, 10.0, 12.0, 17.0))
-    row = aggregate("table1", tmp_path, paper).set_index("row").loc["cubic"]
+    row = load_table("table1", tmp_path, paper).frame.set_index("row").loc["cubic"]
     ends = [row[f"train_seconds{end}"] for end in ("_low", "", "_high")]
     assert ends == pytest.approx([30.0, 60.0, 150.0])
-    costs = Evidence(tmp_path, paper).step_seconds("table1", "cubic")
+    costs = Evidence(load_tables(tmp_path, paper)).step_seconds("table1", "cubic")
     assert costs == pytest.approx([0.01, 0.02, 0.05])
 
 
@@ -113,15 +115,17 @@ def test_timings_change_nothing_but_the_train_cost(
     paper_runs: Path, paper: Path, time_run: Callable[..., Path]
 ) -> None:
     def everything() -> list[Any]:
-        claims = [(c.statement.text, c.points) for c in check_claims(paper_runs, paper)[0]]
+        claims = [
+            (c.statement.text, c.points) for c in check_claims(load_tables(paper_runs, paper))[0]
+        ]
         figures = [
-            [(row.label, row.runs, row.remark) for row in table_rows(table, paper_runs, paper)]
-            for table in TABLES
+            [(row.label, row.runs, row.remark) for row in table_rows(table)]
+            for table in load_tables(paper_runs, paper).values()
         ]
         records = [row_records(table, paper_runs) for table in TABLES]
         frames = [
-            aggregate(table, paper_runs, paper)
-            .drop(columns=["timed_alone", *(c for c in COLUMNS if "train_seconds" in c)])
+            load_table(table, paper_runs, paper)
+            .frame.drop(columns=["timed_alone", *(c for c in COLUMNS if "train_seconds" in c)])
             .to_csv()
             for table in TABLES
         ]
@@ -133,7 +137,7 @@ def test_timings_change_nothing_but_the_train_cost(
             [(directory, record)] = found
             each = record.train_seconds / record.epochs  # as costly as the run itself
             time_run(paper_runs, directory, (9.0, 9.0 + 100 * each))
-        assert aggregate(table, paper_runs, paper)["timed_alone"].all()
+        assert load_table(table, paper_runs, paper).frame["timed_alone"].all()
     assert everything() == before
 
 
@@ -141,7 +145,7 @@ def test_the_tables_say_how_each_cost_was_measured(
     paper_runs: Path, paper: Path, time_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     def written() -> list[str]:
-        paths, _ = write_tables(paper_runs, tmp_path / "out", paper)
+        paths = write_tables(load_tables(paper_runs, paper), tmp_path / "out")
         return [path.read_text() for path in paths if path.suffix == ".md"]
 
     first, second = written()
@@ -168,7 +172,7 @@ def test_latex_says_it_as_well(
     paper_runs: Path, paper: Path, time_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     time_run(paper_runs, paper_runs / "table1/cubic/seed0", (1.0, 1.5))
-    write_tables(paper_runs, tmp_path / "out", paper)
+    write_tables(load_tables(paper_runs, paper), tmp_path / "out")
     text = (tmp_path / "out/table1.tex").read_text()
     assert "Train (s): of the run itself" in text
     assert "Train (s): seconds per epoch of a short run alone" in text
@@ -182,11 +186,11 @@ def test_histories_are_read_on_the_clock_of_the_table(
     run = write_run(
         tmp_path, "table2", "mlp_50k", epochs=1000, epochs_requested=1000, train_seconds=100.0
     )
-    [early] = Evidence(tmp_path, paper).history("table2", "mlp_50k", seconds=10)
+    [early] = Evidence(load_tables(tmp_path, paper)).history("table2", "mlp_50k", seconds=10)
     time_run(tmp_path, run, (1.0, 2.0))
-    [late] = Evidence(tmp_path, paper).history("table2", "mlp_50k", seconds=10)
+    [late] = Evidence(load_tables(tmp_path, paper)).history("table2", "mlp_50k", seconds=10)
     assert late < early
-    assert [late] == Evidence(tmp_path, paper).history("table2", "mlp_50k")
+    assert [late] == Evidence(load_tables(tmp_path, paper)).history("table2", "mlp_50k")
 
 
 # --------------------------------------------------------------------------------------- memory
@@ -200,14 +204,14 @@ def test_memory_of_the_largest_run(
         *(paper_runs, "table2", "s1_wide"),
         **{"status": "diverged", "diverged_epoch": 7, "peak_memory_mb": 1501.4, "preset": None},
     )
-    frame = aggregate("table1", paper_runs, paper)
-    assert frame.set_index("row").loc["cubic", "peak_memory_mb"] == 777.7
-    [cubic] = [x for x in to_markdown("table1", frame).splitlines() if x.startswith("| Cubic")]
+    table = load_table("table1", paper_runs, paper)
+    assert table.frame.set_index("row").loc["cubic", "peak_memory_mb"] == 777.7
+    [cubic] = [x for x in to_markdown(table).splitlines() if x.startswith("| Cubic")]
     assert [cell.strip() for cell in cubic.split("|")][-3:-1] == ["778", "2"]
-    assert "& 778 & 2 \\\\" in to_latex("table1", frame)
-    paths, _ = write_tables(paper_runs, tmp_path / "out", paper)
+    assert "& 778 & 2 \\\\" in to_latex(table)
+    paths = write_tables(load_tables(paper_runs, paper), tmp_path / "out")
     line = "- Largest peak memory of a run: 1501 MB (Table II, S1 (s1_wide) 3k).\n"
-    assert line in paths[1].read_text() and line in paths[4].read_text()
+    assert line in paths[1].read_text() and line in paths[5].read_text()
 
 
 @pytest.mark.parametrize(("peak", "verdict"), [(1500.0, "supported"), (1500.1, "refuted")])
@@ -215,7 +219,9 @@ def test_the_claim_on_memory(paper_runs: Path, paper: Path, peak: float, verdict
     result = paper_runs / "table2/s2/seed0/result.json"
     content = json.loads(result.read_text())
     result.write_text(json.dumps(content | {"peak_memory_mb": peak}))
-    [claim] = [c for c in check_claims(paper_runs, paper)[0] if "memory" in c.statement.text]
+    [claim] = [
+        c for c in check_claims(load_tables(paper_runs, paper))[0] if "memory" in c.statement.text
+    ]
     assert claim.verdict == verdict
     figures = [figure for outcome in claim.outcomes for figure in outcome.figures]
     assert ("physics-informed peak MB", "S2 10k", "1500") in figures

@@ -21,8 +21,8 @@ from diffhash.experiment.checks import checked, choose_accelerator
 from diffhash.experiment.environment import describe_environment
 from diffhash.experiment.run import run
 from diffhash.experiment.workers import process_pool
-from diffhash.results.aggregate import row_records
 from diffhash.results.record import CONFIG_FILE, RESULT_FILE, RunRecord, read_record
+from diffhash.results.rows import row_records
 from diffhash.results.timing import find_timing, timing_directory
 
 # The first chunk warms up. With the rows' chunks of 100 that leaves three to take the median of.

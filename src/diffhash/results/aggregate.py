@@ -1,24 +1,20 @@
-"""From records to one data frame per table of the paper.
-
-The runs of a row lie in ``<runs>/<table>/<row>/…``, usually one ``seed<n>`` folder per seed.
-Their timings lie elsewhere: see `diffhash.results.timing`.
-"""
+"""From records to one data frame per table of the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from diffhash.results.paper import PAPER_DIRECTORY, VALUES, load_paper_table
-from diffhash.results.record import METRICS, RecordError, RunRecord, find_records
+from diffhash.results.paper import VALUES
+from diffhash.results.record import METRICS, RunRecord
+from diffhash.results.rows import RowRecords, counted, over_seeds
 from diffhash.results.statistics import median_interval
-from diffhash.results.timing import Timing, find_timing
+from diffhash.results.timing import Timing
 
 _LABELS = {"mlp": "MLP", "siren": "SIREN", "ff": "FF", "linear": "Linear", "s1": "S1", "s2": "S2",
            "cubic": "Cubic"}  # fmt: skip
@@ -28,8 +24,6 @@ COLUMNS = (
       for column in ("{}", "{}_low", "{}_high", "paper_{}", "decades_{}")),
     "timed_alone", "peak_memory_mb", "seeds", "n", "n_diverged",
 )  # fmt: skip
-
-RowRecords = dict[str, list[tuple[Path, RunRecord]]]
 
 
 @dataclass(frozen=True)
@@ -47,44 +41,9 @@ class TrainTotal:
     n_paper_rows: int
 
 
-def row_records(table: str, runs: Path | str) -> RowRecords:
-    """The records of a table by row key, each row's sorted by seed.
-
-    Raises:
-        RecordError: a corrupt record; one whose ``experiment`` is not ``<table>/<row>``; two of
-            one row with the same seed, or with different encoder, task, budget or learning rate.
-    """
-    root = Path(runs) / table
-    rows: RowRecords = {}
-    for directory, record in find_records(root):
-        row = next(iter(directory.relative_to(root).parts), "")
-        if record.experiment != f"{table}/{row}":
-            raise RecordError(
-                f"record {directory} lies among the runs of {table}/{row} but is of experiment "
-                f"{record.experiment!r}"
-            )
-        rows.setdefault(row, []).append((directory, record))
-    for found in rows.values():
-        found.sort(key=lambda item: item[1].seed)
-        _check_consistent(found)
-    return rows
-
-
-def row_timing(runs: Path | str, found: Iterable[tuple[Path, RunRecord]]) -> Timing | None:
-    """The timing of a row: that of the first of its runs which has one.
-
-    Args:
-        runs: folder of the records of all rows.
-        found: the row's, out of :func:`row_records`.
-
-    Raises:
-        RecordError, FileNotFoundError: see `diffhash.results.timing.find_timing`.
-    """
-    timings = (find_timing(runs, record) for _, record in found)
-    return next((timing for timing in timings if timing), None)
-
-
-def aggregate(table: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY) -> pd.DataFrame:
+def aggregate(
+    printed: pd.DataFrame, runs: RowRecords, timings: Mapping[str, Timing]
+) -> pd.DataFrame:
     """One row per table row: the paper's rows in printed order, then any other row with records.
 
     Columns (:data:`COLUMNS`): each error is the median over the ``n`` seeds that count, those
@@ -101,40 +60,20 @@ def aggregate(table: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY)
     smallest and largest chunk of that timing as ends, and ``timed_alone`` is true; or those that
     the completed runs themselves took. ``peak_memory_mb`` is the largest of any run.
 
-    Raises:
-        RecordError: see :func:`row_records` and :func:`row_timing`.
-        FileNotFoundError: no transcription of the paper's table in ``paper``, or a timing
-            without history.
+    Args:
+        printed: the paper's table (`diffhash.results.paper.load_paper_table`).
+        runs: the records of each row that has any.
+        timings: of each row that was timed alone.
     """
-    printed = load_paper_table(table, paper).to_dict("index")
-    found = row_records(table, runs)
-    rows = [str(row) for row in printed] + [row for row in found if row not in printed]
-    lines = []
-    for row in rows:
-        timing = row_timing(runs, found.get(row, []))
-        lines.append(_summary(row, printed.get(row), found.get(row, []), timing))
-    frame = pd.DataFrame(lines)
+    paper = {str(row): line for row, line in printed.to_dict("index").items()}
+    rows = [*paper, *(row for row in runs if row not in paper)]
+    frame = pd.DataFrame(
+        [_summary(row, paper.get(row), runs.get(row, []), timings.get(row)) for row in rows]
+    )
     for value in VALUES:
         frame[f"decades_{value}"] = decades(frame[value], frame[f"paper_{value}"])
     types = {"epochs": "Int64", "paper_epochs": "Int64"}
     return frame.reindex(columns=list(COLUMNS)).astype(types)
-
-
-def counted(found: Iterable[tuple[Path, RunRecord]]) -> list[tuple[Path, RunRecord]]:
-    """Of a row's records those that count as a seed: completed and diverged, not interrupted."""
-    return [item for item in found if item[1].status != "interrupted"]
-
-
-def over_seeds(records: Iterable[RunRecord], metric: str) -> np.ndarray:
-    """A metric of each run as float64; infinite where it diverged or was not finite.
-
-    Empty where no run has it and none diverged: then it was not measured.
-    """
-    records = list(records)
-    values = [getattr(record, metric) for record in records]
-    if all(value is None for value in values) and all(r.status == "completed" for r in records):
-        return np.empty(0)
-    return np.array([np.inf if value is None else value for value in values], dtype=np.float64)
 
 
 def decades(ours: Any, paper: Any) -> Any:
@@ -161,20 +100,6 @@ def train_total(frames: Iterable[pd.DataFrame]) -> TrainTotal:
         paper=sum(line["paper_train_seconds"] for line in printed),
         n_paper_rows=len(printed),
     )
-
-
-def _check_consistent(found: list[tuple[Path, RunRecord]]) -> None:
-    first_directory, first = found[0]
-    for (previous, earlier), (directory, record) in pairwise(found):
-        if record.seed == earlier.seed:
-            raise RecordError(f"two records of seed {record.seed}: {previous} and {directory}")
-        for name in ("encoder", "task", "epochs_requested", "learning_rate"):
-            here, there = getattr(record, name), getattr(first, name)
-            if here != there:
-                raise RecordError(
-                    f"record {directory} has {name} = {here!r}, {first_directory} of the same "
-                    f"row has {there!r}: run the row again or remove the stale one"
-                )
 
 
 def _summary(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -11,9 +11,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from diffhash.results.aggregate import aggregate, counted, over_seeds, row_records, row_timing
-from diffhash.results.formats import format_epochs
-from diffhash.results.paper import PAPER_DIRECTORY, TABLES
 from diffhash.results.record import (
     HISTORY_FILE,
     PREDICTIONS_FILE,
@@ -21,7 +18,8 @@ from diffhash.results.record import (
     read_history,
     read_predictions,
 )
-from diffhash.results.tables.notes import Row
+from diffhash.results.rows import counted, over_seeds
+from diffhash.results.table import Line, Table
 
 LABELS_END = 0.5
 """Where the labelled region of the physics-informed task ends (Section III-B)."""
@@ -42,23 +40,14 @@ class Evidence:
     where nothing was recorded.
     """
 
-    def __init__(self, runs: Path | str, paper: Path | str = PAPER_DIRECTORY) -> None:
-        self._lines = {
-            table: {line["row"]: line for line in aggregate(table, runs, paper).to_dict("records")}
-            for table in TABLES
-        }
-        self._records = {t: row_records(t, runs) for t in TABLES}
-        self._timings = {
-            (table, row): row_timing(runs, found)
-            for table, rows in self._records.items()
-            for row, found in rows.items()
-        }
+    def __init__(self, tables: Mapping[str, Table]) -> None:
+        self._tables = tables
         self._predictions = cache(read_predictions)
         self._histories = cache(read_history)
 
     def rows(self, table: str) -> list[str]:
         """The rows of a table: the paper's, then ours that have records."""
-        return list(self._lines[table])
+        return list(self._tables[table].lines)
 
     def budget(self, table: str, row: str) -> int:
         """Epochs of a row's runs."""
@@ -69,9 +58,8 @@ class Evidence:
 
     def name(self, table: str, row: str) -> str:
         """The row as the paper names it, with its budget: ``MLP 10k``."""
-        line = self._line(table, row)
-        epochs = line["paper_epochs"] if pd.isna(line["epochs"]) else line["epochs"]
-        return f"{line['model']} {format_epochs(epochs)}"
+        self._line(table, row)
+        return self._tables[table].labels[row]
 
     def printed(self, table: str, row: str, column: str) -> float:
         """The paper's number; NaN where it prints none."""
@@ -109,7 +97,7 @@ class Evidence:
 
         ``seconds`` are such as the table gives: of epochs timed alone, if they were.
         """
-        timing = self._timings[table, row] if row in self._records[table] else None
+        timing = self._tables[table].timings.get(row)
         scores = []
         for directory, record in self._seeds(table, row):
             if record.status == "diverged":
@@ -145,7 +133,7 @@ class Evidence:
 
     def step_seconds(self, table: str, row: str) -> np.ndarray:
         """Seconds per epoch: of each chunk of the row's timing, or of each completed run."""
-        timing = self._timings.get((table, row))
+        timing = self._tables[table].timings.get(row)
         completed = [r for _, r in self._seeds(table, row) if r.status == "completed"]
         if not completed:
             raise MissingError(f"no completed run of {self.name(table, row)} in {table}")
@@ -164,25 +152,25 @@ class Evidence:
             raise MissingError(f"no run of {self.name(table, row)} in {table}")
         return peak
 
-    def _line(self, table: str, row: str) -> Row:
-        if row not in self._lines[table]:
+    def _line(self, table: str, row: str) -> Line:
+        lines = self._tables[table].lines
+        if row not in lines:
             raise MissingError(f"no run of {row} in {table}")
-        return self._lines[table][row]
+        return lines[row]
 
     def _seeds(self, table: str, row: str) -> list[tuple[Path, RunRecord]]:
         self._line(table, row)
-        found = counted(self._records[table].get(row, []))
+        found = counted(self._tables[table].runs.get(row, []))
         if not found:
             raise MissingError(f"no finished run of {self.name(table, row)} in {table}")
         return found
 
     def _zero(self, table: str, exact_name: str) -> float:
-        for row in self._records[table]:
-            for directory, record in self._records[table][row]:
-                if record.status == "completed" and (directory / PREDICTIONS_FILE).exists():
-                    frame = self._predictions(directory)
-                    if exact_name in frame:
-                        return _mean_square(frame[exact_name].to_numpy())
+        for directory, record in self._tables[table].records:
+            if record.status == "completed" and (directory / PREDICTIONS_FILE).exists():
+                frame = self._predictions(directory)
+                if exact_name in frame:
+                    return _mean_square(frame[exact_name].to_numpy())
         raise MissingError(f"no run of {table} with {PREDICTIONS_FILE}")
 
     def _read(

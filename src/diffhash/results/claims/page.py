@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,9 +23,9 @@ from diffhash.results.claims.wording import (
     test_text,
     verdict_text,
 )
-from diffhash.results.paper import PAPER_DIRECTORY
 from diffhash.results.record import write_text_atomically
 from diffhash.results.statistics import ALPHA
+from diffhash.results.table import Table
 
 STATEMENTS = (*data_driven.CLAIMS, *physics_informed.CLAIMS, *discussion.CLAIMS)
 FINDINGS_TITLE = "What these rows show that the paper denies or does not say"
@@ -50,31 +50,26 @@ _HOW = (
 )
 
 
-def check_claims(
-    runs: Path | str, paper: Path | str = PAPER_DIRECTORY
-) -> tuple[list[Claim], list[Finding]]:
-    """Test every statement of the paper against the records under ``runs``.
+def check_claims(tables: Mapping[str, Table]) -> tuple[list[Claim], list[Finding]]:
+    """Test every statement of the paper against the records of both tables.
 
     Returns:
         The paper's claims, and what the rows show besides.
 
     Raises:
-        RecordError: see :func:`diffhash.results.aggregate.row_records`; a corrupt history or
-            predictions file.
+        RecordError: a corrupt history or predictions file.
     """
-    evidence = Evidence(runs, paper)
+    evidence = Evidence(tables)
     return judge(STATEMENTS, evidence), find(evidence)
 
 
-def write_claims(
-    runs: Path | str, output: Path | str, paper: Path | str = PAPER_DIRECTORY
-) -> tuple[list[Path], list[Claim]]:
+def write_claims(tables: Mapping[str, Table], output: Path | str) -> tuple[list[Path], list[Claim]]:
     """Test the claims and write ``claims.md`` and ``claims.csv`` into ``output``.
 
     Returns:
         The paths written, and the paper's claims; raises as :func:`check_claims`.
     """
-    claims, findings = check_claims(runs, paper)
+    claims, findings = check_claims(tables)
     page, table = to_markdown(claims, findings), to_frame(claims, findings).to_csv(index=False)
     paths = [
         write_text_atomically(Path(output) / "claims.md", page),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from diffhash.results.figures.comparisons import figure3, figure4, figure5
 from diffhash.results.figures.continuity import figure1, figure2
 from diffhash.results.figures.rows import table_rows
 from diffhash.results.figures.style import write_figure
-from diffhash.results.paper import PAPER_DIRECTORY, TITLES
+from diffhash.results.paper import TITLES
 from diffhash.results.record import RecordError
+from diffhash.results.table import Table
 
 _SINGLE_GRID = {"figure1": figure1, "figure2": figure2}
 _OF_RECORDS = {
@@ -30,36 +32,32 @@ class NoRecordsError(RecordError):
         self.written = written
 
 
-def make_figures(
-    runs_dir: Path | str, output_dir: Path | str, paper_dir: Path | str = PAPER_DIRECTORY
-) -> list[Path]:
+def make_figures(tables: Mapping[str, Table], output_dir: Path | str) -> list[Path]:
     """Write ``figure1`` … ``figure5`` as ``.png`` and ``.pdf`` and return their paths.
 
-    Figures 1 and 2 fit single grids, the others are drawn from the records of table1 and table2
-    in ``runs_dir``: of a row with several seeds the pointwise median, and as a band the interval
+    Figures 1 and 2 fit single grids, the others are drawn from the tables' records:
+    of a row with several seeds the pointwise median, and as a band the interval
     that the tables give. A row without a record is said to have none in its panel; a table
     without any leaves its figures out.
 
     Raises:
         NoRecordsError: a table without records; all other figures have been written.
-        RecordError: a corrupt record, or records that do not fit each other.
-        FileNotFoundError: no transcription of the paper's tables in ``paper_dir``.
+        RecordError: a corrupt file, or predictions that do not fit each other.
         OSError: ``output_dir`` cannot be written.
     """
     output = Path(output_dir)
-    rows = {table: table_rows(table, runs_dir, paper_dir) for table in _OF_RECORDS}
+    rows = {table: table_rows(tables[table]) for table in _OF_RECORDS}
     written: list[Path] = []
     for name, draw in _SINGLE_GRID.items():
         written += write_figure(draw(), output / name)
     missing: list[str] = []
     for table, figures in _OF_RECORDS.items():
         if not any(row.runs for row in rows[table]):
-            missing.append(f"{', '.join(figures)} (records of {TITLES[table]})")
+            records = f"records of {TITLES[table]} in {tables[table].folder}"
+            missing.append(f"{', '.join(figures)} ({records})")
             continue
         for name, draw in figures.items():
             written += write_figure(draw(rows[table]), output / name)
     if missing:
-        raise NoRecordsError(
-            f"not made for want of records in {Path(runs_dir)}: {'; '.join(missing)}", written
-        )
+        raise NoRecordsError(f"not made for want of records: {'; '.join(missing)}", written)
     return written

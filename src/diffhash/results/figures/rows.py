@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffhash.results.aggregate import aggregate, counted, over_seeds, row_records
 from diffhash.results.figures.seeds import band_label, combine_histories, combine_predictions
-from diffhash.results.formats import format_epochs
-from diffhash.results.paper import PAPER_DIRECTORY
 from diffhash.results.record import RunRecord, read_history, read_predictions
+from diffhash.results.rows import counted, over_seeds
 from diffhash.results.statistics import median_interval
+from diffhash.results.table import Table
 
 
 @dataclass(frozen=True)
@@ -111,17 +110,10 @@ def _read(read: Callable[[Path], pd.DataFrame], directory: Path) -> pd.DataFrame
         return None
 
 
-def table_rows(table: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY) -> list[Row]:
-    """The paper's rows in printed order, then any other row that has records.
-
-    Raises:
-        RecordError, FileNotFoundError: see `diffhash.results.aggregate`.
-    """
-    found = row_records(table, runs)
-    rows = []
-    for line in aggregate(table, runs, paper).to_dict("records"):
-        epochs = line["paper_epochs"] if pd.isna(line["epochs"]) else line["epochs"]
-        records = found.get(line["row"], [])
-        label = f"{line['model']} {format_epochs(int(epochs))}"
-        rows.append(Row(line["row"], label, tuple(counted(records) or records[:1])))
-    return rows
+def table_rows(table: Table) -> list[Row]:
+    """The paper's rows in printed order, then any other row that has records."""
+    found = {row: table.runs.get(row, []) for row in table.labels}
+    return [
+        Row(row, label, tuple(counted(found[row]) or found[row][:1]))
+        for row, label in table.labels.items()
+    ]

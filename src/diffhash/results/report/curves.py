@@ -23,7 +23,7 @@ from diffhash.results.report.plots import (
     thin_out,
     trace,
 )
-from diffhash.results.report.table import NO_RECORD, Table
+from diffhash.results.table import NO_RECORD, Table
 
 _VALUES = dict(zip(("u", "u_x", "u_xx"), QUANTITIES.values(), strict=False))
 _POINTS = 90_000  # of all predictions of a table together
@@ -62,7 +62,7 @@ def predictions_plot(table: Table, number: int) -> Plot:
         traces.insert(0, _exact_trace(exact))
     chosen = [row for row in table.labels if row in drawn]
     chosen = chosen if exact is None or not chosen else _first_choice(chosen)
-    pinn = table.table == "table2"
+    pinn = table.name == "table2"
     top, bottom = panels([3, 2])
     layout = {
         "xaxis": axis("x", anchor="y2"),
@@ -71,7 +71,7 @@ def predictions_plot(table: Table, number: int) -> Plot:
         "shapes": [_label_region()] if pinn else [],
     }
     return Plot(
-        id=f"predictions-{table.table}",
+        id=f"predictions-{table.name}",
         title=f"Figure {number}. {table.subject}: predictions and their errors",
         caption="Above, predictions beside the exact solution, below, the absolute error; a line "
         "per seed. Lines are thinned out so that no peak is lost; errors show the largest of "
@@ -118,7 +118,7 @@ def histories_plot(table: Table, number: int | None) -> Plot:
     several = any(len(items) > 1 for items in table.runs.values())
     timed = "Seconds are epochs times the seconds of an epoch alone on the machine."
     return Plot(
-        id=f"histories-{table.table}",
+        id=f"histories-{table.name}",
         title=f"{heading}{table.subject}: errors by epochs and by seconds",
         caption=("A thin line per seed, a thick one for the median of the completed. " * several)
         + "A cross ends a run that diverged. "

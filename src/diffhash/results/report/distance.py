@@ -13,7 +13,7 @@ from diffhash.results.formats import format_decades, format_value
 from diffhash.results.paper import VALUES
 from diffhash.results.record import METRICS
 from diffhash.results.report.plots import QUANTITIES, Control, Option, Plot, axis, trace
-from diffhash.results.report.table import Table
+from diffhash.results.table import Table
 
 _MARKS = {
     "mse_u": ("circle", "--series-6"),

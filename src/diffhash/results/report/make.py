@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from diffhash.results import claims as claims_
 from diffhash.results import tables as tables_
 from diffhash.results.claims import Claim
-from diffhash.results.paper import PAPER_DIRECTORY, TABLES, TITLES
+from diffhash.results.paper import TITLES
 from diffhash.results.record import write_text_atomically
 from diffhash.results.report.benchmarks import BENCHMARKS, benchmark_plots
 from diffhash.results.report.curves import histories_plot, predictions_plot
@@ -24,7 +23,7 @@ from diffhash.results.report.markup import to_html
 from diffhash.results.report.plots import Plot
 from diffhash.results.report.runs import environments, row_runs
 from diffhash.results.report.summary import summary
-from diffhash.results.report.table import Table, load_table
+from diffhash.results.table import Table
 
 PAGE_FILE, MARKDOWN_FILE = "index.html", "report.md"
 _HERE = Path(__file__).parent
@@ -40,34 +39,27 @@ class _Section:
 
 
 def write_report(
-    runs: Path | str,
-    output: Path | str,
-    paper: Path | str = PAPER_DIRECTORY,
-    benchmarks: Path | str = BENCHMARKS,
+    tables: Mapping[str, Table], output: Path | str, benchmarks: Path | str = BENCHMARKS
 ) -> list[Path]:
     """Write ``index.html`` and ``report.md`` into ``output``; the same records, the same bytes.
 
     Rows without a record are shown as missing, and so is everything if there is none at all.
 
     Args:
-        runs: folder of the records of all rows.
+        tables: both, with the records of their rows.
         output: where to write.
-        paper: the paper's tables.
         benchmarks: folder of benchmarks; those that are missing are left out.
 
     Returns:
         The paths written.
 
     Raises:
-        RecordError: corrupt or inconsistent records or benchmarks; the message names the path.
-        FileNotFoundError: no transcription of the paper's tables.
+        RecordError: corrupt histories, predictions or benchmarks; the message names the path.
         OSError: the output folder cannot be written.
     """
-    tables = [load_table(table, runs, paper) for table in TABLES]
-    claims, findings = claims_.check_claims(runs, paper)
+    claims, findings = claims_.check_claims(tables)
     verdicts = claims_.count_verdicts(claims)
-    markdown = _tables_markdown(tables, runs, paper)
-    one, two = tables
+    one, two = both = list(tables.values())
     figures = [
         predictions_plot(one, 3),
         histories_plot(one, 4),
@@ -75,8 +67,8 @@ def write_report(
         histories_plot(two, None),
     ]
     sections = [
-        _Section("summary", "Summary", [distance_plot(tables)]),
-        *(_Section(table.table, table.number) for table in tables),
+        _Section("summary", "Summary", [distance_plot(both)]),
+        *(_Section(table.name, table.number) for table in both),
         _Section("claims", "The paper's claims"),
         _Section("findings", claims_.FINDINGS_TITLE),
         _Section("figures", "Figures", figures),
@@ -86,16 +78,16 @@ def write_report(
     ]
     sections = [s for s in sections if s.id != "benchmarks" or s.plots]
     context = {
-        "cards": summary(tables, claims),
-        "tables": tables,
-        "markdown": markdown,
+        "cards": summary(both, claims),
+        "tables": both,
+        "markdown": _tables_markdown(both),
         "claims": [_claim(claim) for claim in claims],
         "claims_markdown": claims_.to_markdown(claims, findings),
         "claims_notes": claims_.how_to_read(),
         "findings": claims_.findings_markdown(findings),
         "verdicts": verdicts,
-        "environments": environments(tables),
-        "runs": [row for table in tables for row in row_runs(table)],
+        "environments": environments(both),
+        "runs": [row for table in both for row in row_runs(table)],
         "sections": {section.id: section for section in sections},
         "figures_folder": _FIGURES,
     }
@@ -108,20 +100,15 @@ def write_report(
     ]
 
 
-def _tables_markdown(
-    tables: Iterable[Table], runs: Path | str, paper: Path | str
-) -> dict[str, str]:
-    """Each table as `diffhash.results.tables` writes it, remarks included, but for its title."""
-    if not any(table.runs for table in tables):
-        written = {t.table: tables_.to_markdown(t.table, t.frame) for t in tables}
-    else:
-        with TemporaryDirectory() as folder:
-            tables_.write_tables(runs, folder, paper)
-            written = {
-                t.table: (Path(folder) / f"{t.table}.md").read_text(encoding="utf-8")
-                for t in tables
-            }
-    return {table: text.removeprefix(f"**{TITLES[table]}**: ") for table, text in written.items()}
+def _tables_markdown(tables: Sequence[Table]) -> dict[str, str]:
+    """Each table as `diffhash.results.tables` writes it, but for its title."""
+    below = tables_.remarks(tables)
+    return {
+        table.name: tables_.to_markdown(table, below[table.name]).removeprefix(
+            f"**{TITLES[table.name]}**: "
+        )
+        for table in tables
+    }
 
 
 def _claim(claim: Claim) -> dict[str, Any]:

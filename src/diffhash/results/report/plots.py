@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from diffhash.results.report.table import NO_RECORD
+from diffhash.results.table import NO_RECORD
 
 QUANTITIES = {
     "mse_u": Markup("u"),

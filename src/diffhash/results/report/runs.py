@@ -13,7 +13,7 @@ import yaml
 
 from diffhash.results.formats import format_value
 from diffhash.results.record import CONFIG_FILE, METRICS, RecordError, RunRecord
-from diffhash.results.report.table import Table
+from diffhash.results.table import Table
 
 _HEAD = ("seed", "status", "epochs", *METRICS, "train_seconds", "wall_seconds", "peak_memory_mb")
 # What differs between the runs of a row anyway.

@@ -14,7 +14,7 @@ from diffhash.results.claims import Claim, count_verdicts
 from diffhash.results.formats import format_decades
 from diffhash.results.paper import PAPER_DEVICE
 from diffhash.results.record import METRICS
-from diffhash.results.report.table import Table
+from diffhash.results.table import Table
 
 _NAMES = {"mse_u": "MSE u", "mse_ux": "MSE u_x", "mse_uxx": "MSE u_xx", "loss": "loss"}
 _NO_RUNS = "no run has been recorded yet (make reproduce-tables makes them)."

@@ -8,16 +8,9 @@ from collections.abc import Callable, Iterable
 import pandas as pd
 
 from diffhash.results.formats import format_decades, format_epochs, format_value
-from diffhash.results.paper import TITLES, VALUES
-from diffhash.results.tables.notes import (
-    Row,
-    legend,
-    over_seeds,
-    row_epochs,
-    row_memory,
-    row_notes,
-    row_outcome,
-)
+from diffhash.results.paper import VALUES
+from diffhash.results.table import Line, Table, line_epochs
+from diffhash.results.tables.notes import legend, line_memory, line_outcome, row_notes
 
 _SYMBOLS = {
     "mse_u": r"$\mathrm{MSE}_{u}$",
@@ -33,25 +26,25 @@ _SPECIAL = str.maketrans(
 )
 
 
-def to_latex(table: str, frame: pd.DataFrame, remarks: Iterable[str] = ()) -> str:
+def to_latex(table: Table, remarks: Iterable[str] = ()) -> str:
     r"""A LaTeX ``table`` for ``\input``; needs ``\usepackage{booktabs}`` and nothing else.
 
     Every model has three lines: ours, the paper's, the distance in decades; over several seeds
     two more, the ends of the median's interval, so that columns stay as narrow. Arguments as in
     :func:`diffhash.results.tables.to_markdown`.
     """
-    several = over_seeds(frame)
-    notes = row_notes(table, frame, outcomes=True)
+    several = table.several_seeds
+    notes = row_notes(table, outcomes=True)
     lines = []
-    for position, row in enumerate(frame.to_dict("records")):
+    for position, row in enumerate(table.lines.values()):
         marks = ",".join(m for m, note in notes.items() if row["row"] in note.rows)
         model = _model(row["model"]) + (f"$^{{{marks}}}$" if marks else "")
         ours = _values(row, "{}", format_value)
         if not row["seeds"]:  # no completed run: the note below says at which epoch it ended
-            ours = [row_outcome(row)] * len(VALUES)
+            ours = [line_outcome(row)] * len(VALUES)
         space = "\\addlinespace\n" if position else ""
         seeds = str(row["n"]) if several else row["seeds"].replace(" ", ", ") or "--"
-        lines.append([space + model, row_epochs(row), *ours, _number(row_memory(row)), seeds])
+        lines.append([space + model, line_epochs(row), *ours, _number(line_memory(row)), seeds])
         if row["seeds"] and row["n"] > 1:
             for end, rest in (("low", _diverged(row)), ("high", "")):
                 values = _values(row, f"{{}}_{end}", format_value)
@@ -71,15 +64,15 @@ def to_latex(table: str, frame: pd.DataFrame, remarks: Iterable[str] = ()) -> st
     size, small = ("scriptsize", "tiny") if several else ("footnotesize", "scriptsize")
     foot = [
         *(f"$^{{{m}}}$ {_text(n.text)}" for m, n in notes.items()),
-        *(_text(line.replace("In brackets", "low, high")) for line in (*legend(frame), *remarks)),
+        *(_text(line.replace("In brackets", "low, high")) for line in (*legend(table), *remarks)),
     ]
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",
             "\\begin{table}",
             f"\\centering\\{size}\\setlength{{\\tabcolsep}}{{4pt}}",
-            f"\\caption{{{TITLES[table].partition('. ')[2]}: ours and the paper's.}}",
-            f"\\label{{tab:{table}}}",
+            f"\\caption{{{table.subject}: ours and the paper's.}}",
+            f"\\label{{tab:{table.name}}}",
             tabular.rstrip("\n"),
             "",
             "\\medskip",
@@ -92,11 +85,11 @@ def to_latex(table: str, frame: pd.DataFrame, remarks: Iterable[str] = ()) -> st
     )
 
 
-def _values(row: Row, column: str, show: Callable[[str, float], str]) -> list[str]:
+def _values(row: Line, column: str, show: Callable[[str, float], str]) -> list[str]:
     return [_number(show(value, row[column.format(value)])) for value in VALUES]
 
 
-def _diverged(row: Row) -> str:
+def _diverged(row: Line) -> str:
     return f"{row['n_diverged']} div." if row["n_diverged"] else ""
 
 

@@ -10,15 +10,8 @@ import pandas as pd
 from diffhash.results.formats import format_decades, format_interval, format_value
 from diffhash.results.paper import TITLES, VALUES
 from diffhash.results.record import METRICS
-from diffhash.results.tables.notes import (
-    Row,
-    legend,
-    over_seeds,
-    row_epochs,
-    row_memory,
-    row_notes,
-    row_outcome,
-)
+from diffhash.results.table import Line, Table, line_epochs
+from diffhash.results.tables.notes import legend, line_memory, line_outcome, row_notes
 
 _SYMBOLS = {
     "mse_u": "MSE u",
@@ -30,28 +23,27 @@ _SYMBOLS = {
 _FIELD = re.compile(rf"({{(?:{'|'.join(VALUES)})}})")
 
 
-def to_markdown(table: str, frame: pd.DataFrame, remarks: Iterable[str] = ()) -> str:
+def to_markdown(table: Table, remarks: Iterable[str] = ()) -> str:
     """A Markdown table to paste into a README.
 
     Each cell is ``ours / paper (decades)``. Where rows stand on several seeds it has three lines:
     the median, its interval, and ``/ paper (decades)``.
 
     Args:
-        table: ``"table1"`` or ``"table2"``.
-        frame: what :func:`diffhash.results.aggregate.aggregate` returns.
+        table: with its rows.
         remarks: lines printed below the table.
     """
-    several = over_seeds(frame)
-    notes = row_notes(table, frame, outcomes=several)
+    several = table.several_seeds
+    notes = row_notes(table, outcomes=several)
     cell = _cell_over_seeds if several else _cell
     lines = []
-    for row in frame.to_dict("records"):
+    for row in table.lines.values():
         marks = ",".join(m for m, note in notes.items() if row["row"] in note.rows)
         lines.append(
             {"Model": row["model"] + (f" <sup>{marks}</sup>" if marks else ""),
-             "Epochs": row_epochs(row)}
+             "Epochs": line_epochs(row)}
             | {_SYMBOLS[v]: cell(row, v) for v in VALUES}
-            | {"Peak MB": row_memory(row)}
+            | {"Peak MB": line_memory(row)}
             | ({"n": _count(row)} if several else {"Seeds": _seeds(row)})
         )  # fmt: skip
     body = pd.DataFrame(lines).to_markdown(
@@ -60,43 +52,43 @@ def to_markdown(table: str, frame: pd.DataFrame, remarks: Iterable[str] = ()) ->
     form = "ours [interval] / paper (decades)" if several else "ours / paper (decades)"
     return "\n".join(
         [
-            f"**{TITLES[table]}**: {form}.",
+            f"**{TITLES[table.name]}**: {form}.",
             "",
             str(body),
             "",
             *(f"- <sup>{m}</sup> {_text(n.text)}" for m, n in notes.items()),
-            *(f"- {_text(line)}" for line in (*legend(frame), *remarks)),
+            *(f"- {_text(line)}" for line in (*legend(table), *remarks)),
             "",
         ]
     )
 
 
-def _cell(row: Row, value: str) -> str:
+def _cell(row: Line, value: str) -> str:
     ours = format_value(value, row[value])
     if not row["seeds"]:
-        ours = row["status"] if value == METRICS[0] else row_outcome(row)
+        ours = row["status"] if value == METRICS[0] else line_outcome(row)
     return f"{ours} {_beside(row, value)}"
 
 
-def _cell_over_seeds(row: Row, value: str) -> str:
-    ours = format_value(value, row[value]) if row["seeds"] else row_outcome(row)
+def _cell_over_seeds(row: Line, value: str) -> str:
+    ours = format_value(value, row[value]) if row["seeds"] else line_outcome(row)
     interval = format_interval(value, row[f"{value}_low"], row[f"{value}_high"])
     interval = interval if row["n"] > 1 and row["seeds"] else ""
     return "<br>".join(filter(None, (ours, interval, _beside(row, value))))
 
 
-def _beside(row: Row, value: str) -> str:
+def _beside(row: Line, value: str) -> str:
     distance = format_decades(row[f"decades_{value}"])
     paper = f"/ {format_value(value, row[f'paper_{value}'])}"
     return paper if distance == "–" else f"{paper} ({distance})"
 
 
-def _seeds(row: Row) -> str:
+def _seeds(row: Line) -> str:
     seeds = row["seeds"].replace(" ", ", ")
     return seeds + row["status"].removeprefix("completed") if seeds else "–"
 
 
-def _count(row: Row) -> str:
+def _count(row: Line) -> str:
     """How many seeds count: ``10``, ``10, 1 diverged``."""
     return f"{row['n']}, {row['n_diverged']} diverged" if row["n_diverged"] else str(row["n"])
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from string import ascii_lowercase
-from typing import Any
 
 import pandas as pd
 
+from diffhash.results.aggregate import train_total
 from diffhash.results.formats import format_epochs
-from diffhash.results.paper import FOOTNOTES, TITLES, Footnote
+from diffhash.results.paper import FOOTNOTES, PAPER_DEVICE, Footnote
 from diffhash.results.record import RunRecord
 from diffhash.results.statistics import describe_interval, interval_rank
-
-Row = dict[Any, Any]
-"""One line of an :func:`diffhash.results.aggregate.aggregate` frame."""
+from diffhash.results.table import Line, Table
 
 _ENVIRONMENT_KEYS = (
     "processor", "cpu_count", "torch_threads", "device", "platform", "python", "torch",
@@ -33,16 +31,11 @@ _WHY = (
 _NOT_ALONE = "{train_seconds}: of the run itself, which others beside it may have slowed down."
 
 
-def over_seeds(frame: pd.DataFrame) -> bool:
-    """Whether any row of a table stands on several seeds, so that its cells show intervals."""
-    return bool((frame["n"] > 1).any())
-
-
-def legend(frame: pd.DataFrame) -> list[str]:
+def legend(table: Table) -> list[str]:
     """How the cells are to be read; with several seeds also what their intervals are, and why."""
-    if not over_seeds(frame):
+    if not table.several_seeds:
         return [_LEGEND.replace("{median}", "Medians over the seeds listed")]
-    counts = sorted({int(n) for n in frame["n"] if n > 1}, reverse=True)
+    counts = sorted({int(n) for n in table.frame["n"] if n > 1}, reverse=True)
     parts = [describe_interval(n) for n in counts if interval_rank(n)]
     without = [describe_interval(n) for n in counts if not interval_rank(n)]
     text = "In brackets: "
@@ -60,15 +53,15 @@ def legend(frame: pd.DataFrame) -> list[str]:
     return [_LEGEND.replace("{median}", "Medians over n seeds"), f"{text}. {_WHY}"]
 
 
-def row_notes(table: str, frame: pd.DataFrame, *, outcomes: bool = False) -> dict[str, Footnote]:
+def row_notes(table: Table, *, outcomes: bool = False) -> dict[str, Footnote]:
     """Footnotes by mark: the paper's oddities, then what is special about our rows.
 
     ``outcomes`` adds how runs ended that did not complete, for where no cell has room for it.
     """
-    notes = list(FOOTNOTES[table])
-    rows = frame.to_dict("records")
+    notes = list(FOOTNOTES[table.name])
+    rows = list(table.lines.values())
     for row in rows:
-        key, model = (row["row"],), f"{row['model']} {row_epochs(row)}"
+        key, model = (row["row"],), table.labels[row["row"]]
         if pd.isna(row["paper_epochs"]):
             notes.append(Footnote(key, f"{row['model']} is not in the paper."))
         elif not pd.isna(row["epochs"]) and row["epochs"] != row["paper_epochs"]:
@@ -82,28 +75,54 @@ def row_notes(table: str, frame: pd.DataFrame, *, outcomes: bool = False) -> dic
     return dict(zip(ascii_lowercase, notes, strict=False))
 
 
-def row_epochs(row: Row) -> str:
-    """The budget of our runs; of a missing row the paper's, to tell it from the others."""
-    return format_epochs(row["paper_epochs"] if pd.isna(row["epochs"]) else row["epochs"])
-
-
-def row_memory(row: Row) -> str:
+def line_memory(line: Line) -> str:
     """Peak memory in MB."""
-    peak = row["peak_memory_mb"]
+    peak = line["peak_memory_mb"]
     return "–" if pd.isna(peak) else f"{peak:.0f}"
 
 
-def row_outcome(row: Row) -> str:
+def line_outcome(line: Line) -> str:
     """The one word for a row without a completed run."""
-    return next(word for word in ("diverged", "interrupted", "missing") if word in row["status"])
+    return next(word for word in ("diverged", "interrupted", "missing") if word in line["status"])
 
 
-def timing_sentence(timings: Sequence[RunRecord]) -> str:
-    """How the train seconds of a table were measured, and on which machine.
+def remarks(tables: Iterable[Table]) -> dict[str, list[str]]:
+    """What stands below each table on how it was measured and at what cost; nothing if nothing was.
 
-    Args:
-        timings: records of its rows' timings.
+    The cost is that of all tables together.
     """
+    tables = list(tables)
+    if not any(table.runs for table in tables):
+        return {table.name: [] for table in tables}
+    together = [total_sentence(tables), _memory_sentence(tables)]
+    return {
+        table.name: [
+            _timing_sentence([timing.record for timing in table.timings.values()]),
+            *together,
+            *environment_lines(record for _, record in table.records),
+        ]
+        for table in tables
+    }
+
+
+def total_sentence(tables: Iterable[Table]) -> str:
+    """Our total train seconds beside the paper's, saying which rows are counted if not all."""
+    total = train_total(table.frame for table in tables)
+    if total.n_rows == total.n_paper_rows:
+        return (
+            f"Train seconds of both tables together: {total.ours:.1f} "
+            f"(paper: {total.paper:.1f} on an {PAPER_DEVICE})."
+        )
+    return (
+        f"Train seconds of the {total.n_rows} rows of {total.n_paper_rows} that completed: "
+        f"{total.ours:.1f} (paper, on an {PAPER_DEVICE}: {total.paper_same_rows:.1f} for the same "
+        f"rows, {total.paper:.1f} for all)."
+    )
+
+
+def _timing_sentence(timings: Iterable[RunRecord]) -> str:
+    """How the train seconds of a table were measured, and on which machine."""
+    timings = list(timings)
     if not timings:
         return "{train_seconds}: of the runs themselves, which may have slowed each other down."
     machines = [_parts(timing, _MACHINE_KEYS) for timing in timings]
@@ -114,18 +133,14 @@ def timing_sentence(timings: Sequence[RunRecord]) -> str:
     )
 
 
-def memory_sentence(frames: Mapping[str, pd.DataFrame]) -> str:
+def _memory_sentence(tables: Iterable[Table]) -> str:
     """The largest peak memory of any run, and whose it is."""
-    rows = [
-        (
-            row["peak_memory_mb"],
-            f"{TITLES[table].partition('.')[0]}, {row['model']} {row_epochs(row)}",
-        )
-        for table, frame in frames.items()
-        for row in frame.to_dict("records")
-        if not pd.isna(row["peak_memory_mb"])
-    ]
-    peak, name = max(rows)
+    peak, name = max(
+        (line["peak_memory_mb"], f"{table.number}, {table.labels[row]}")
+        for table in tables
+        for row, line in table.lines.items()
+        if not pd.isna(line["peak_memory_mb"])
+    )
     return f"Largest peak memory of a run: {peak:.0f} MB ({name})."
 
 
