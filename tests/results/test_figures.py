@@ -17,9 +17,9 @@ from matplotlib import image, pyplot
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from diffhash.results.continuity import Curve, fit_sine
 from diffhash.results.figures import NoRecordsError, make_figures, run_figure
 from diffhash.results.figures.comparisons import figure3, figure4, figure5
-from diffhash.results.figures.continuity import Curve, fit_sine
 from diffhash.results.figures.curves import error_limits
 from diffhash.results.figures.rows import Row, table_rows
 from diffhash.results.figures.style import write_figure

@@ -15,8 +15,8 @@ from scripts.report_screenshots import SIZES, THEMES, NoBrowserError, open_brows
 from tests.results.report_page import report
 
 PLOTS = (
-    "distance", "predictions-table1", "histories-table1", "predictions-table2", "histories-table2",
-    "steps-cpu",
+    "distance", "continuity", "predictions-table1", "histories-table1", "predictions-table2",
+    "histories-table2", "steps-cpu", "growth-cpu",
 )  # fmt: skip
 
 
@@ -39,6 +39,7 @@ def file(_paper_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_record(second, record)
     shutil.rmtree(runs / "table1" / "ff")
     (folder / "steps-cpu.csv").write_text("encoder,task,contender,ms\nmlp,data,ours,0.5\n")
+    (folder / "growth-cpu.csv").write_text("series,value,contender,ms\nlevels,3,ours,0.5\n")
     report(runs, folder / "out", folder)
     return folder / "out" / "index.html"
 

@@ -96,6 +96,21 @@ def test_numbers_survive_and_what_cannot_be_drawn_is_nan() -> None:
     assert np.isnan(back[4:]).all()
 
 
+def test_linear_grids_have_a_staircase_for_a_slope_and_cubic_ones_follow_the_sine(
+    _paper_runs: Path, tmp_path: Path
+) -> None:
+    page, _ = report(_paper_runs, tmp_path)
+    traces = {t["when"].get("grid"): columns(t) for t in page.plots["continuity"]["traces"]}
+    x = traces["linear"]["x"]
+    slope = np.isfinite(traces["linear"]["u_x"]) & np.isfinite(x)
+    assert len(np.unique(np.round(traces["linear"]["u_x"][slope], 3))) <= 16, "one a cell"
+    np.testing.assert_allclose(traces["linear"]["u_xx"][slope], 0)
+    assert np.isnan(traces["linear"]["u_x"]).sum() == 16, "a gap after each"
+    cubic = traces["cubic"]["u_x"][slope]
+    np.testing.assert_allclose(cubic, np.cos(x[slope]), atol=1e-3)
+    assert len(traces[None]["u"]) == np.isfinite(traces["cubic"]["u"]).sum()
+
+
 # ---------------------------------------------------------------------------------- benchmarks
 
 
@@ -106,6 +121,9 @@ def test_benchmarks_are_shown_where_there_are_any(_paper_runs: Path, tmp_path: P
         "encoder,task,contender,ms,device_name,date\n"
         "mlp,data,ours,0.5,Some CPU,2026-01-02T03:04\nmlp,data,another,1.5,Some CPU,\n"
     )
+    (tmp_path / "growth-cpu.csv").write_text(
+        "series,value,contender,ms\npoints,1000,ours,1.5\npoints,4000,ours,6\nlevels,3,jax,2\n"
+    )
     (tmp_path / "accuracy-cuda-curves.csv").write_text(
         "encoder,seed,epoch,seconds,mse_u\nmlp,0,25,0.5,1e-3\nmlp,0,50,1.0,\n"
     )
@@ -114,6 +132,11 @@ def test_benchmarks_are_shown_where_there_are_any(_paper_runs: Path, tmp_path: P
     assert "Measured on Some CPU, 2026-01-02." in page.text
     assert "Physics-informed training to an accuracy (GPU)" in page.text
     assert list(page.options("steps-cpu", "contender")) == ["ours", "another"]
+    assert list(page.options("growth-cpu", "series")) == ["points", "levels"]
+    lines = {tuple(t["when"].values()): columns(t) for t in page.plots["growth-cpu"]["traces"]}
+    assert set(lines) == {("points", "ours"), ("levels", "jax")}
+    assert lines["points", "ours"]["value"] == ["1000", "4000"]
+    np.testing.assert_allclose(lines["points", "ours"]["ms"], [1.5, 6])
     [curve] = [columns(t) for t in page.plots["accuracy-cuda"]["traces"]]
     np.testing.assert_allclose(curve["mse_u"], [1e-3, np.nan])
 

@@ -1,4 +1,4 @@
-"""Plots of the committed benchmarks: milliseconds per step, and training to an accuracy."""
+"""Plots of the committed benchmarks: a step's cost, how it grows, training to an accuracy."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ BENCHMARKS = Path("results/benchmarks")
 _NAMES = {"mlp": "MLP", "ff": "FF", "siren": "SIREN", "linear": "Linear", "s1": "S1", "s2": "S2",
           "cubic": "Cubic"}  # fmt: skip
 _TASKS = {"data": "data-driven", "pinn": "physics-informed"}
+_SERIES = {"points": "residual points", "levels": "levels", "dimensions": "axes of the domain",
+           "replicas": "seeds in one program"}  # fmt: skip
 # Marks of the contenders that `make bench` knows; another one gets the last.
 _CONTENDERS = {
     "straightforward": ("square", "--series-6"),
@@ -45,7 +47,7 @@ _MACHINE = {
 
 
 def benchmark_plots(folder: Path | str = BENCHMARKS) -> list[Plot]:
-    """What there is of ``steps-<device>.csv`` and ``accuracy-<device>-curves.csv``.
+    """What there is of ``steps-``, ``growth-<device>.csv`` and ``accuracy-<device>-curves.csv``.
 
     Raises:
         RecordError: a file is not such a table; the message names its path.
@@ -54,6 +56,8 @@ def benchmark_plots(folder: Path | str = BENCHMARKS) -> list[Plot]:
     plots = []
     for path in sorted(folder.glob("steps-*.csv")):
         plots.append(_steps(read_table(path, ("encoder", "task", "contender", "ms")), path.stem))
+    for path in sorted(folder.glob("growth-*.csv")):
+        plots.append(_growth(read_table(path, ("series", "value", "contender", "ms")), path.stem))
     for path in sorted(folder.glob("accuracy-*-curves.csv")):
         curves = read_table(path, ("encoder", "seed", "epoch", "seconds", "mse_u"))
         runs = path.with_name(path.name.replace("-curves", ""))
@@ -63,24 +67,8 @@ def benchmark_plots(folder: Path | str = BENCHMARKS) -> list[Plot]:
 
 
 def _steps(frame: pd.DataFrame, name: str) -> Plot:
-    tasks, contenders = (list(dict.fromkeys(frame[key])) for key in ("task", "contender"))
-    contenders.sort(key=[*_CONTENDERS, *contenders].index)
-    options = [Option(name, name, colour=_CONTENDERS.get(name, _OTHER)[1]) for name in contenders]
-    traces = []
-    for option in options:
-        for task in tasks:
-            part = frame[(frame["contender"] == option.value) & (frame["task"] == task)]
-            columns = {
-                "encoder": [_NAMES.get(encoder, encoder) for encoder in part["encoder"]],
-                "ms": np.asarray(part["ms"], dtype=float),
-            }
-            symbol = _CONTENDERS.get(option.value, _OTHER)[0]
-            marker = {"symbol": symbol, "size": 11, "color": option.colour,
-                      "line": {"width": 2, "color": option.colour}}  # fmt: skip
-            when = {"task": task, "contender": option.value}
-            traces.append(
-                trace(columns, "encoder", "ms", option.value, when, mode="markers", marker=marker)
-            )
+    tasks, contenders = list(dict.fromkeys(frame["task"])), _contenders(frame)
+    named = frame.assign(encoder=[_NAMES.get(encoder, encoder) for encoder in frame["encoder"]])
     return Plot(
         id=name,
         title=f"Milliseconds per training step ({_device(name)})",
@@ -89,13 +77,13 @@ def _steps(frame: pd.DataFrame, name: str) -> Plot:
         description="Points of milliseconds per step on a logarithmic axis, by encoder: "
         + "; ".join(
             f"{contender} {low:.2g} to {high:.2g} ms"
-            for contender, low, high in _ranges(frame, contenders)
+            for contender, low, high in _ranges(frame, _values(contenders))
         ),
         controls=[
             Control("task", "Task", [Option(t, str(_TASKS.get(t, t))) for t in tasks], tasks[-1:]),
-            Control("contender", "Contenders", options, contenders, many=True),
+            Control("contender", "Contenders", contenders, _values(contenders), many=True),
         ],
-        traces=traces,
+        traces=_points(named, contenders, "task", "encoder", mode="markers"),
         layout={
             "xaxis": axis("", type="category"),
             "yaxis": log_axis("ms per step", dtick="D2"),
@@ -103,6 +91,63 @@ def _steps(frame: pd.DataFrame, name: str) -> Plot:
         },
         height=380,
     )
+
+
+def _growth(frame: pd.DataFrame, name: str) -> Plot:
+    series, contenders = list(dict.fromkeys(frame["series"])), _contenders(frame)
+    named = frame.assign(value=[str(value) for value in frame["value"]])
+    ours = frame[frame["contender"] == "ours"]
+    return Plot(
+        id=name,
+        title=f"How a step's cost grows ({_device(name)})",
+        caption="Milliseconds per training step of the cubic encoding in the physics-informed "
+        f"task, while one size grows and the others stay the paper's. {_machine(frame)}",
+        description="Points of milliseconds per step on a logarithmic axis; ours: "
+        + "; ".join(
+            f"by {_SERIES.get(s, s)} {ours.loc[ours['series'] == s, 'ms'].min():.2g} to "
+            f"{ours.loc[ours['series'] == s, 'ms'].max():.2g} ms"
+            for s in series
+        ),
+        controls=[
+            Control("series", "Against", [Option(s, str(_SERIES.get(s, s))) for s in series],
+                    series[:1]),
+            Control("contender", "Contenders", contenders, _values(contenders), many=True),
+        ],
+        traces=_points(named, contenders, "series", "value", mode="lines+markers"),
+        layout={
+            "xaxis": axis("{series}", type="category"),
+            "yaxis": log_axis("ms per step", dtick="D2"),
+            "hovermode": "x unified",
+        },
+        height=380,
+    )  # fmt: skip
+
+
+def _points(
+    frame: pd.DataFrame, contenders: list[Option], panel: str, place: str, *, mode: str
+) -> list[dict[str, Any]]:
+    """A trace of ``ms`` at ``place`` for each contender and each value of ``panel``."""
+    traces = []
+    for option in contenders:
+        symbol = _CONTENDERS.get(option.value, _OTHER)[0]
+        line = {"width": 2, "color": option.colour}
+        marker = {"symbol": symbol, "size": 11, "color": option.colour, "line": line}
+        for value, part in frame[frame["contender"] == option.value].groupby(panel):
+            columns = {place: list(part[place]), "ms": np.asarray(part["ms"], dtype=float)}
+            when = {panel: str(value), "contender": option.value}
+            style = {"mode": mode, "marker": marker, "line": line}
+            traces.append(trace(columns, place, "ms", option.value, when, **style))
+    return traces
+
+
+def _contenders(frame: pd.DataFrame) -> list[Option]:
+    names = list(dict.fromkeys(frame["contender"]))
+    names.sort(key=[*_CONTENDERS, *names].index)
+    return [Option(name, name, colour=_CONTENDERS.get(name, _OTHER)[1]) for name in names]
+
+
+def _values(options: list[Option]) -> list[str]:
+    return [option.value for option in options]
 
 
 def _accuracy(curves: pd.DataFrame, marks: pd.DataFrame | None, name: str) -> Plot:

@@ -17,6 +17,7 @@ from diffhash.results.claims import Claim
 from diffhash.results.paper import TITLES
 from diffhash.results.record import write_text_atomically
 from diffhash.results.report.benchmarks import BENCHMARKS, benchmark_plots
+from diffhash.results.report.continuity import continuity_plot
 from diffhash.results.report.curves import histories_plot, predictions_plot
 from diffhash.results.report.distance import distance_plot
 from diffhash.results.report.markup import to_html
@@ -61,6 +62,7 @@ def write_report(
     verdicts = claims_.count_verdicts(claims)
     one, two = both = list(tables.values())
     figures = [
+        continuity_plot(),
         predictions_plot(one, 3),
         histories_plot(one, 4),
         predictions_plot(two, 5),
