@@ -105,6 +105,19 @@ def test_any_number_of_points(encoder: str, n_points: int) -> None:
     assert_close(in_one_kernel(field, *given, 1.0), by_autograd(field, *given, 1.0))
 
 
+@DTYPES
+@pytest.mark.parametrize("n_features", [1, 2, 3, 4, 6, 8, 12, 16])
+def test_any_number_of_features(n_features: int, dtype: torch.dtype) -> None:
+    field = make_field("cubic", 2, dtype)
+    sizes = {"n_levels": 3, "base_resolution": 3, "log2_hashmap_size": 4}
+    field.encoding = GridEncoding(
+        2, n_features_per_level=n_features, init_scale=0.5, dtype=dtype, seed=0, **sizes
+    )
+    field.network = MLP(3 * n_features, width=20, depth=2, dtype=dtype)
+    given = problem(field, 2, 45, 1, 2)
+    assert_close(in_one_kernel(field, *given, 1.0), by_autograd(field, *given, 1.0))
+
+
 def test_of_no_points_the_loss_is_not_a_number() -> None:
     field = make_field("cubic", 1)
     losses, *gradients = in_one_kernel(field, *problem(field, 1, 0, 1, 2), 1.0)
@@ -176,15 +189,11 @@ def _no_compiler(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(squares, "library", lambda activation, dtype: None)
 
 
-def _large_table(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(squares, "_MAX_TABLE", 10)
-
-
 def _own_encoding(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(field.encoding.plan(torch.rand(2, 1))), "source", lambda self: None)
 
 
-@pytest.mark.parametrize("reason", [_no_compiler, _large_table, _own_encoding])
+@pytest.mark.parametrize("reason", [_no_compiler, _own_encoding])
 def test_where_the_kernel_cannot_be_had_there_is_none(
     reason: Callable[[Field, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffhash import GridEncoding
 from diffhash.native import CompilerError, compiled
+from diffhash.ops.backends import native_backend
 from diffhash.ops.grid import gather, grid_plan, scatter
 from diffhash.ops.interpolation import INTERPOLATIONS
 from diffhash.ops.layout import GridLayout, grid_layout
@@ -147,8 +148,14 @@ def test_the_number_of_threads_does_not_change_a_bit(normal: Make) -> None:
             assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["cubic", "quintic"])  # a sparse product, and points alone
-def test_plans_use_the_points_to_their_own_precision(name: str, normal: Make) -> None:
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "computed anew"])
+@pytest.mark.parametrize("name", ["cubic", "quintic"])
+def test_plans_use_the_points_to_their_own_precision(
+    name: str, kept: bool, normal: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kept:  # as where there are too many weights
+        monkeypatch.setattr(native_backend, "_PLANNED_TAPS", 0)
+        monkeypatch.setattr(native_backend, "_PLANNED_WEIGHTS", 0)
     layout = grid_layout(2, name, 2, 20, 2**14, 1.0)  # float32 cannot resolve t
     alphas = ((0, 0), (1, 0))
     x = torch.rand(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -140,7 +140,7 @@ class FieldPlan:
 
         Returns:
             None where the kernel cannot be had: another device, an encoding that is not known to
-            it, several components of u, or a large table.
+            it, several components of u, or more weights of a grid than are kept.
         """
         source = self._plan.source()
         factors = self._field._factors(Jet(coefficients, self._orders))

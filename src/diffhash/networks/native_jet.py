@@ -128,18 +128,18 @@ class NetworkKernel:
         self,
         squares: Squares,
         grid: Grid | None,
+        gradients: Gradients,
         features: Tensor | None,
         params: Tensor,
         losses: Tensor,
-        params_grad: Tensor,
-        table_grad: Tensor | None,
     ) -> None:
-        """Fill the losses of `Squares`, and their gradients.
+        """Fill the losses of `Squares`, and their `Gradients`.
 
         The input is that of a `Grid`, or ``features``.
         """
-        pointers = [None if one is None else ctypes.byref(one) for one in (squares, grid)]
-        tensors = (features, params, losses, params_grad, table_grad)
+        structures = (squares, grid, gradients)
+        pointers = [None if one is None else ctypes.byref(one) for one in structures]
+        tensors = (features, params, losses)
         pointers += [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
         if self._library.squares(ctypes.byref(self._shape), *pointers):
             raise MemoryError("a pass through the network needs more memory than there is")
@@ -187,4 +187,16 @@ class Grid(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("n_levels", "n_features", "n_taps", "table_size")),
         *((name, ctypes.c_void_p) for name in ("rows", "weights", "tables")),
+    ]
+
+
+class Gradients(ctypes.Structure):
+    """Where gradients go: of a network's parameters, and of tables or None.
+
+    They are put there, or added to what is there.
+    """
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("network", "tables")),
+        *((name, ctypes.c_int64) for name in ("add_network", "add_tables")),
     ]

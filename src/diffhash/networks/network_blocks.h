@@ -125,11 +125,17 @@ static REAL *backward_block(
     return g;
 }
 
-static void unpack(const Shape *s, const REAL *total, REAL *grad) {
+static void put(int64_t n, const REAL *restrict from, REAL *restrict to, int add) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) to[i] = add ? to[i] + from[i] : from[i];
+}
+
+/* A replica's sums as gradients of its parameters, put there or added. */
+static void unpack(const Shape *s, const REAL *total, REAL *grad, int add) {
     for (int64_t l = 0; l < s->n_layers; l++) {
         const int64_t I = s->widths[l], O = s->widths[l + 1], Ip = padded(I);
-        for (int64_t o = 0; o < O; o++) memcpy(grad + o * I, total + o * Ip, I * sizeof(REAL));
-        memcpy(grad + O * I, total + O * Ip, O * sizeof(REAL));
+        for (int64_t o = 0; o < O; o++) put(I, total + o * Ip, grad + o * I, add);
+        put(O, total + O * Ip, grad + O * I, add);
         grad += (I + 1) * O;
         total += O * Ip + padded(O);
     }

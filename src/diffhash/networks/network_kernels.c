@@ -37,46 +37,29 @@ typedef struct {
     const REAL *coefficients, *target;
 } Squares;
 
-/* The jet of a grid at a block of points: [K, block, ld], the rest zero. */
+#define LANES 8
+#include "grid_sums.h"
+#define LANES 4
+#include "grid_sums.h"
+#define LANES 2
+#include "grid_sums.h"
+#define LANES 1
+#include "grid_sums.h"
+
 static void gather(
     const Shape *s, const Grid *grid, const REAL *table, int64_t start, int64_t ld, REAL *out) {
-    const int64_t n = minimum(s->block, s->n_points - start), K = s->n_rows;
-    const int64_t L = grid->n_levels, F = grid->n_features, T = grid->n_taps;
-    memset(out, 0, K * s->block * ld * sizeof(REAL));
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t l = 0; l < L; l++) {
-            const uint32_t *rows = grid->rows + ((start + i) * L + l) * T;
-            const REAL *weights = grid->weights + ((start + i) * L + l) * K * T;
-            for (int64_t k = 0; k < K; k++) {
-                REAL *restrict y = out + (k * s->block + i) * ld + l * F;
-                for (int64_t v = 0; v < T; v++) {
-                    const REAL w = weights[k * T + v], *restrict row = table + rows[v] * F;
-#pragma omp simd
-                    for (int64_t f = 0; f < F; f++) y[f] += w * row[f];
-                }
-            }
-        }
+    const int64_t F = grid->n_features;
+    memset(out, 0, s->n_rows * s->block * ld * sizeof(REAL));
+    (F % 8 == 0 ? gather_8 : F % 4 == 0 ? gather_4 : F % 2 == 0 ? gather_2 : gather_1)(
+        s, grid, table, start, ld, out);
 }
 
-/* Adds the transpose of `gather` to a table's gradient. */
 static void scatter(
-    const Shape *s, const Grid *grid, const REAL *g, int64_t start, int64_t ld, REAL *table) {
-    const int64_t n = minimum(s->block, s->n_points - start), K = s->n_rows;
-    const int64_t L = grid->n_levels, F = grid->n_features, T = grid->n_taps;
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t l = 0; l < L; l++) {
-            const uint32_t *rows = grid->rows + ((start + i) * L + l) * T;
-            const REAL *weights = grid->weights + ((start + i) * L + l) * K * T;
-            for (int64_t v = 0; v < T; v++) {
-                REAL *restrict to = table + rows[v] * F;
-                for (int64_t k = 0; k < K; k++) {
-                    const REAL w = weights[k * T + v];
-                    const REAL *restrict from = g + (k * s->block + i) * ld + l * F;
-#pragma omp simd
-                    for (int64_t f = 0; f < F; f++) to[f] += w * from[f];
-                }
-            }
-        }
+    const Shape *s, const Grid *grid, int64_t first, int64_t step, const REAL *g, int64_t start,
+    int64_t ld, REAL *table) {
+    const int64_t F = grid->n_features;
+    (F % 8 == 0 ? scatter_8 : F % 4 == 0 ? scatter_4 : F % 2 == 0 ? scatter_2 : scatter_1)(
+        s, grid, first, step, g, start, ld, table);
 }
 
 /* The sum of squared errors of a block's outputs [K, block, ld]; its gradient, weighted, into g. */
@@ -100,13 +83,20 @@ static double squares_block(
     return sum;
 }
 
+/* Where the gradients of a loss go, added to what is there or put in its place. */
+typedef struct {
+    REAL *network; /* [R, P] */
+    REAL *tables;  /* [R, table_size], or NULL */
+    int64_t add_network, add_tables;
+} Gradients;
+
 /* Sums of R x S segments, `stride` apart. */
 typedef struct {
     int64_t n_segments, stride;
     REAL *sums;
 } Sums;
 
-enum { PARTS = 16 };
+enum { PARTS = 16, FEW_POINTS = 8192 };
 
 static void add_part(void *context, int64_t unit, int64_t thread) {
     (void)thread;
@@ -122,8 +112,8 @@ static void add_part(void *context, int64_t unit, int64_t thread) {
 }
 
 /* They are added up segment by segment; each replica's total is then where its first segment was. */
-static void add_segments(const Shape *s, int64_t stride, REAL *sums) {
-    Sums all = {n_segments(s), stride, sums};
+static void add_segments(const Shape *s, REAL *sums) {
+    Sums all = {n_segments(s), sums_size(s), sums};
     share_out(add_part, &all, s->n_replicas * PARTS, s->n_threads);
 }
 
@@ -143,7 +133,7 @@ static Scratch scratch_of(const Shape *s, REAL *memory, int64_t thread) {
                      memory + 4 * size, memory + 5 * size};
 }
 
-/* A call of an entry point, as all threads see it; a unit of work is a segment of a replica. */
+/* A call of an entry point, as all threads see it. */
 typedef struct {
     const Shape *s;
     const Squares *loss;
@@ -152,28 +142,56 @@ typedef struct {
     const REAL *output_grad;
     REAL *states, *output, *input_grad;
     REAL *sums, *scratch;
-    int64_t weights_size, stride; /* of a segment's sums: of the network, and with the table */
-    double *losses;               /* of the segments */
-    int table_wanted;
+    double *losses; /* of the segments */
+    /* Which segments are under way, and for the table's gradient those of their blocks' inputs. */
+    int64_t first_segment, n_segments;
+    REAL *block_grads, *tables;
 } Pass;
+
+/* A unit of work: points first … end - 1 of a replica; `index` among all segments of all. */
+typedef struct {
+    int64_t replica, index, first, end;
+} Segment;
+
+static Segment segment_of(const Pass *p, int64_t unit) {
+    const Shape *s = p->s;
+    const int64_t replica = unit / p->n_segments, i = p->first_segment + unit % p->n_segments;
+    const int64_t first = i * s->segment, end = minimum(first + s->segment, s->n_points);
+    return (Segment){replica, replica * n_segments(s) + i, first, end};
+}
 
 static const REAL *input_of(const Pass *p, int64_t replica) {
     const int64_t size = p->s->n_rows * p->s->n_points * p->s->widths[0];
     return p->input + (p->s->shared_input ? 0 : replica * size);
 }
 
+static REAL *cleared_sums(const Pass *p, Segment segment) {
+    REAL *sums = p->sums + segment.index * sums_size(p->s);
+    return memset(sums, 0, sums_size(p->s) * sizeof(REAL));
+}
+
 static int64_t output_size(const Shape *s) {
     return s->n_rows * s->n_points * s->widths[s->n_layers];
+}
+
+/* Elements of a block's input and its gradient. */
+static int64_t block_size(const Shape *s) { return s->n_rows * s->block * padded(s->widths[0]); }
+
+/* Where the gradient of the input of a block at `start` is kept; blocks of a replica in a row. */
+static REAL *block_grad(const Pass *p, int64_t replica, int64_t start) {
+    const Shape *s = p->s;
+    const int64_t blocks = p->n_segments * s->segment / s->block;
+    const int64_t block = (start - p->first_segment * s->segment) / s->block;
+    return p->block_grads + (replica * blocks + block) * block_size(s);
 }
 
 static void forward_segment(void *context, int64_t unit, int64_t thread) {
     const Pass *p = context;
     const Shape *s = p->s;
+    const Segment segment = segment_of(p, unit);
+    const int64_t r = segment.replica, I = s->widths[0], O = s->widths[s->n_layers];
     const Scratch scratch = scratch_of(s, p->scratch, thread);
-    const int64_t S = n_segments(s), r = unit / S, first = unit % S * s->segment;
-    const int64_t end = minimum(first + s->segment, s->n_points);
-    const int64_t I = s->widths[0], O = s->widths[s->n_layers];
-    for (int64_t start = first; start < end; start += s->block) {
+    for (int64_t start = segment.first; start < segment.end; start += s->block) {
         const int64_t block = r * n_blocks(s) + start / s->block;
         load(s, input_of(p, r), start, I, I, scratch.x);
         forward_block(
@@ -188,20 +206,18 @@ static void forward_segment(void *context, int64_t unit, int64_t thread) {
 static void backward_segment(void *context, int64_t unit, int64_t thread) {
     const Pass *p = context;
     const Shape *s = p->s;
-    const Scratch scratch = scratch_of(s, p->scratch, thread);
-    const int64_t S = n_segments(s), r = unit / S, first = unit % S * s->segment;
-    const int64_t end = minimum(first + s->segment, s->n_points);
-    const int64_t I = s->widths[0], O = s->widths[s->n_layers];
+    const Segment segment = segment_of(p, unit);
+    const int64_t r = segment.replica, I = s->widths[0], O = s->widths[s->n_layers];
     const int64_t in_size = s->n_rows * s->n_points * I;
-    REAL *sum = p->sums + unit * p->stride;
-    memset(sum, 0, p->stride * sizeof(REAL));
-    for (int64_t start = first; start < end; start += s->block) {
+    const Scratch scratch = scratch_of(s, p->scratch, thread);
+    REAL *sums = cleared_sums(p, segment);
+    for (int64_t start = segment.first; start < segment.end; start += s->block) {
         const int64_t block = r * n_blocks(s) + start / s->block;
         load(s, input_of(p, r), start, I, padded(I), scratch.x);
         load(s, p->output_grad + r * output_size(s), start, O, padded(O), scratch.g);
         const REAL *from = backward_block(
             s, scratch.x, p->back + r * packed_size(s, 0), p->states + block * block_state(s),
-            scratch.y, scratch.g, scratch.h, sum + p->stride, p->input_grad != NULL);
+            scratch.y, scratch.g, scratch.h, sums + sums_size(s), p->input_grad != NULL);
         if (p->input_grad) store(s, from, start, I, padded(I), p->input_grad + r * in_size);
     }
 }
@@ -210,26 +226,41 @@ static void squares_segment(void *context, int64_t unit, int64_t thread) {
     const Pass *p = context;
     const Shape *s = p->s;
     const Grid *grid = p->grid;
+    const Segment segment = segment_of(p, unit);
+    const int64_t r = segment.replica, I = s->widths[0], Ip = padded(I);
     const Scratch scratch = scratch_of(s, p->scratch, thread);
-    const int64_t S = n_segments(s), r = unit / S, first = unit % S * s->segment;
-    const int64_t end = minimum(first + s->segment, s->n_points);
-    const int64_t I = s->widths[0], Ip = padded(I);
-    REAL *sum = p->sums + unit * p->stride;
-    memset(sum, 0, p->stride * sizeof(REAL));
-    p->losses[unit] = 0;
-    for (int64_t start = first; start < end; start += s->block) {
+    REAL *sums = cleared_sums(p, segment);
+    p->losses[segment.index] = 0;
+    for (int64_t start = segment.first; start < segment.end; start += s->block) {
         if (grid) gather(s, grid, grid->tables + r * grid->table_size, start, Ip, scratch.x);
         else load(s, input_of(p, r), start, I, Ip, scratch.x);
         forward_block(
             s, scratch.x, Ip, p->there + r * packed_size(s, 1),
             p->parameters + r * n_parameters(s, s->n_layers), scratch.state, scratch.y,
             scratch.out);
-        p->losses[unit] += squares_block(s, p->loss, start, scratch.out, padded(1), scratch.g);
+        p->losses[segment.index] +=
+            squares_block(s, p->loss, start, scratch.out, padded(1), scratch.g);
         const REAL *from = backward_block(
             s, scratch.x, p->back + r * packed_size(s, 0), scratch.state, scratch.y, scratch.g,
-            scratch.h, sum + p->weights_size, p->table_wanted);
-        if (p->table_wanted) scatter(s, grid, from, start, Ip, sum + p->weights_size);
+            scratch.h, sums + sums_size(s), p->tables != NULL);
+        if (p->tables) memcpy(block_grad(p, r, start), from, block_size(s) * sizeof(REAL));
     }
+}
+
+/* So that nobody else writes there, each unit has levels of its own, however large the table is. */
+static int64_t level_groups(const Pass *p) { return minimum(p->grid->n_levels, p->s->n_threads); }
+
+static void scatter_levels(void *context, int64_t unit, int64_t thread) {
+    (void)thread;
+    const Pass *p = context;
+    const Shape *s = p->s;
+    const int64_t groups = level_groups(p), r = unit / groups;
+    const int64_t first = p->first_segment * s->segment;
+    const int64_t end = minimum(first + p->n_segments * s->segment, s->n_points);
+    for (int64_t start = first; start < end; start += s->block)
+        scatter(
+            s, p->grid, unit % groups, groups, block_grad(p, r, start), start,
+            padded(s->widths[0]), p->tables + r * p->grid->table_size);
 }
 
 /* ---------------------------------------------------------------------- entry points: 0, or 1
@@ -246,7 +277,8 @@ int64_t forward(
     if (!failed) {
         pack(s, parameters, 1, there);
         Pass pass = {.s = s, .input = input, .parameters = parameters, .there = there,
-                     .states = states, .output = output, .scratch = scratch};
+                     .states = states, .output = output, .scratch = scratch,
+                     .n_segments = n_segments(s)};
         share_out(forward_segment, &pass, R * n_segments(s), s->n_threads);
     }
     free(there);
@@ -259,19 +291,20 @@ int64_t forward(
 int64_t backward(
     const Shape *s, const REAL *input, const REAL *parameters, REAL *states,
     const REAL *output_grad, REAL *grad, REAL *input_grad) {
-    const int64_t R = s->n_replicas, S = n_segments(s), stride = sums_size(s);
-    REAL *back = allocate(R * packed_size(s, 0)), *sums = allocate(R * S * stride);
+    const int64_t R = s->n_replicas, S = n_segments(s);
+    REAL *back = allocate(R * packed_size(s, 0)), *sums = allocate(R * S * sums_size(s));
     REAL *scratch = allocate(s->n_threads * scratch_size(s));
     const int64_t failed = !back || !sums || !scratch;
     if (!failed) {
         pack(s, parameters, 0, back);
         Pass pass = {.s = s, .input = input, .back = back, .states = states,
                      .output_grad = output_grad, .input_grad = input_grad, .sums = sums,
-                     .stride = stride, .scratch = scratch};
+                     .scratch = scratch, .n_segments = S};
         share_out(backward_segment, &pass, R * S, s->n_threads);
-        add_segments(s, stride, sums);
+        add_segments(s, sums);
         for (int64_t r = 0; r < R; r++)
-            unpack(s, sums + r * S * stride, grad + r * n_parameters(s, s->n_layers));
+            unpack(
+                s, sums + r * S * sums_size(s), grad + r * n_parameters(s, s->n_layers), 0);
     }
     free(back);
     free(sums);
@@ -279,37 +312,49 @@ int64_t backward(
     return failed;
 }
 
-/* Losses [R] of a jet's squares and their gradients in the parameters [R, P] and, with a grid
- * instead of an input, in its tables [R, table_size] unless NULL; forwards and backwards block by
- * block, so that nothing in between leaves the cache. */
+/* Segments at a time: as many as keep all threads busy, or few enough points for the cache. */
+static int64_t segments_at_once(const Shape *s) {
+    const int64_t few = FEW_POINTS / s->segment, busy = 4 * s->n_threads;
+    const int64_t n = few > busy ? few : busy;
+    return minimum(n, n_segments(s));
+}
+
+/* Losses [R] of a jet's squares and their gradients, of the parameters and, with a grid instead of
+ * an input, of its tables; forwards and backwards block by block, so that next to nothing in
+ * between leaves the cache. */
 int64_t squares(
-    const Shape *s, const Squares *loss, const Grid *grid, const REAL *input,
-    const REAL *parameters, REAL *losses, REAL *grad, REAL *table_grad) {
+    const Shape *s, const Squares *loss, const Grid *grid, const Gradients *gradients,
+    const REAL *input, const REAL *parameters, REAL *losses) {
     const int64_t R = s->n_replicas, S = n_segments(s), P = n_parameters(s, s->n_layers);
-    const int64_t weights_size = sums_size(s), table_size = table_grad ? grid->table_size : 0;
-    const int64_t stride = weights_size + table_size;
+    const int64_t at_once = gradients->tables ? segments_at_once(s) : S;
+    const int64_t kept = gradients->tables ? at_once * s->segment / s->block * block_size(s) : 0;
     REAL *there = allocate(R * packed_size(s, 1)), *back = allocate(R * packed_size(s, 0));
-    REAL *sums = allocate(R * S * stride), *scratch = allocate(s->n_threads * scratch_size(s));
+    REAL *sums = allocate(R * S * sums_size(s));
+    REAL *scratch = allocate(s->n_threads * scratch_size(s)), *block_grads = allocate(R * kept);
     double *segments = malloc(R * S * sizeof(double));
-    const int64_t failed = !there || !back || !sums || !scratch || !segments;
+    const int64_t failed = !there || !back || !sums || !scratch || !block_grads || !segments;
     if (!failed) {
         pack(s, parameters, 1, there);
         pack(s, parameters, 0, back);
+        if (gradients->tables && !gradients->add_tables)
+            memset(gradients->tables, 0, R * grid->table_size * sizeof(REAL));
         Pass pass = {.s = s, .loss = loss, .grid = grid, .input = input,
                      .parameters = parameters, .there = there, .back = back, .sums = sums,
-                     .scratch = scratch, .weights_size = weights_size, .stride = stride,
-                     .losses = segments, .table_wanted = table_grad != NULL};
-        share_out(squares_segment, &pass, R * S, s->n_threads);
-        add_segments(s, stride, sums);
+                     .scratch = scratch, .losses = segments, .block_grads = block_grads,
+                     .tables = gradients->tables};
+        for (int64_t first = 0; first < S; first += at_once) {
+            pass.first_segment = first;
+            pass.n_segments = minimum(at_once, S - first);
+            share_out(squares_segment, &pass, R * pass.n_segments, s->n_threads);
+            if (pass.tables) share_out(scatter_levels, &pass, R * level_groups(&pass), s->n_threads);
+        }
+        add_segments(s, sums);
         for (int64_t r = 0; r < R; r++) {
-            const REAL *total = sums + r * S * stride;
-            unpack(s, total, grad + r * P);
-            if (table_grad)
-                memcpy(
-                    table_grad + r * table_size, total + weights_size,
-                    table_size * sizeof(REAL));
+            unpack(
+                s, sums + r * S * sums_size(s), gradients->network + r * P,
+                gradients->add_network != 0);
             double sum = 0;
-            for (int64_t unit = r * S; unit < (r + 1) * S; unit++) sum += segments[unit];
+            for (int64_t i = r * S; i < (r + 1) * S; i++) sum += segments[i];
             losses[r] = (REAL)(loss->weight * sum / (double)(s->n_points * loss->n_equations));
         }
     }
@@ -317,6 +362,7 @@ int64_t squares(
     free(back);
     free(sums);
     free(scratch);
+    free(block_grads);
     free(segments);
     return failed;
 }

@@ -10,13 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffhash.encodings.encoding import GridRows, add_gradient
-from diffhash.networks.native_jet import Grid, Squares, library, network_kernel
+from diffhash.encodings.encoding import GridRows
+from diffhash.networks.native_jet import Gradients, Grid, Squares, library, network_kernel
 from diffhash.networks.network import Network
 from diffhash.ops.jet import Jet
-
-# Each segment of points has a gradient of the table of its own.
-_MAX_TABLE = 2**16
 
 
 class FieldSquares:
@@ -51,12 +48,15 @@ class FieldSquares:
         """
         params = self._network.params
         source, grid, features, table_grad = self._source, None, None, None
+        params_grad, add_params = _gradient(params)
+        gradients = Gradients(network=params_grad.data_ptr(), add_network=add_params)
         if isinstance(source, Jet):
             features = source.data
         else:
             grid = self._grid(source)
             if source.params.requires_grad:
-                table_grad = torch.empty_like(source.params)
+                table_grad, gradients.add_tables = _gradient(source.params)
+                gradients.tables = table_grad.data_ptr()
         kernel = network_kernel(
             self._network.widths,
             self._orders,
@@ -69,12 +69,11 @@ class FieldSquares:
         )
         self._squares.weight = weight
         losses = params.new_empty(params.shape[:-1])
-        params_grad = torch.empty_like(params)
-        kernel.squares(self._squares, grid, features, params, losses, params_grad, table_grad)
+        kernel.squares(self._squares, grid, gradients, features, params, losses)
         if params.requires_grad:
-            add_gradient(params, params_grad)
+            params.grad = params_grad
         if isinstance(source, GridRows) and table_grad is not None:
-            add_gradient(source.params, table_grad)
+            source.params.grad = table_grad
         return losses
 
     def _grid(self, source: GridRows) -> Grid:
@@ -90,6 +89,16 @@ class FieldSquares:
         )
 
 
+def _gradient(parameter: Tensor) -> tuple[Tensor, bool]:
+    """Memory for a gradient, and whether it is to be added to what is there.
+
+    Not by torch: its addition wakes threads that then keep a core busy.
+    """
+    if parameter.requires_grad and parameter.grad is not None:
+        return parameter.grad.contiguous(), True
+    return torch.empty_like(parameter), False
+
+
 def field_squares(
     network: Network,
     source: Jet | GridRows | None,
@@ -102,8 +111,6 @@ def field_squares(
     if source is None or params.device.type != "cpu" or network.widths[-1] != 1:
         return None
     if library(network.activation, params.dtype) is None:
-        return None
-    if isinstance(source, GridRows) and source.params.shape[-1] > _MAX_TABLE:
         return None
     if isinstance(source, Jet):
         source = Jet(source.data.contiguous(), source.orders)

@@ -21,8 +21,9 @@ _FLOOR = {torch.float32: "__builtin_floorf", torch.float64: "__builtin_floor"}
 # As in the C source.
 _MAX_ORDERS = 16
 _MAX_FEATURES = 64
-# With more vertices than this, reading rows and weights takes longer than computing them.
-_PLANNED_TAPS = 16
+# A plan keeps the weights of few vertices to a point, or this many in all: beyond it reading them
+# takes as long as computing them, and the memory of everything else.
+_PLANNED_TAPS, _PLANNED_WEIGHTS = 16, 2**24
 _Points = Tensor | tuple[Tensor, Tensor]  # x, or a plan's rows and weights
 
 
@@ -85,7 +86,8 @@ class Plan:
 
 def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype) -> Plan:
     """See `Backend.plan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``."""
-    if layout.n_taps > _PLANNED_TAPS:
+    n_weights = len(x) * len(layout.levels) * len(alphas) * layout.n_taps
+    if layout.n_taps > _PLANNED_TAPS and n_weights > _PLANNED_WEIGHTS:
         return Plan(x, layout, alphas, x)
     shape = (len(x), len(layout.levels))
     rows = torch.empty(*shape, layout.n_taps, dtype=torch.int32)
