@@ -7,6 +7,7 @@ import sys
 
 from diffhash.results.claims import count_verdicts, write_claims
 from diffhash.results.readme import update_readme
+from diffhash.results.summary import write_summary
 from diffhash.results.table import load_tables
 from diffhash.results.tables import total_sentence, write_tables
 
@@ -22,12 +23,13 @@ def main() -> int:
         tables = load_tables(options.runs, options.paper)
         paths = write_tables(tables, options.output)
         claim_paths, claims = write_claims(tables, options.output)
+        summary = write_summary(list(tables.values()), claims, options.output)
         if options.output == parser.get_default("output"):
             update_readme("README.md", options.output)
     except (ValueError, OSError) as error:
         print(f"make_tables: {error}", file=sys.stderr)
         return 1
-    print(*paths, *claim_paths, sep="\n")
+    print(*paths, *claim_paths, summary, sep="\n")
     print(total_sentence(tables.values()))
     print(f"Claims of the paper: {count_verdicts(claims)}.")
     return 0

@@ -14,6 +14,7 @@ from diffhash.experiment.workers import default_workers
 from diffhash.results import RecordError, load_tables, write_claims, write_tables
 from diffhash.results.figures import NoRecordsError, make_figures
 from diffhash.results.readme import update_readme
+from diffhash.results.summary import write_summary
 from diffhash.results.tables import total_sentence
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,7 +47,8 @@ def main() -> int:
         tables = load_tables(arguments.runs, RESULTS / "paper")
         written = arguments.output / "tables"
         write_tables(tables, written)
-        write_claims(tables, written)
+        _, claims = write_claims(tables, written)
+        write_summary(list(tables.values()), claims, written)
         try:
             make_figures(tables, arguments.output / "figures")
         except NoRecordsError as error:  # not a fault where only some rows were asked for

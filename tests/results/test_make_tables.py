@@ -19,7 +19,7 @@ def test_it_writes_tables_and_claims_and_says_where(
     assert make_tables("--runs", paper_runs, "--output", output, "--paper", paper) == 0
     printed = capsys.readouterr()
     names = [f"table{n}.{suffix}" for n in (1, 2) for suffix in ("csv", "md", "tex")]
-    for name in [*names, "claims.md", "claims.csv"]:
+    for name in [*names, "claims.md", "claims.csv", "summary.md"]:
         assert (output / name).is_file()
         assert str(output / name) in printed.out
     assert "6884.2 (paper: 6884.2" in printed.out

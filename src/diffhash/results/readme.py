@@ -1,4 +1,4 @@
-"""The tables inside the README: what a visitor sees first, never typed in by hand."""
+"""What the README quotes of ``results/tables``: never typed in by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from diffhash.results.record import write_text_atomically
 
 _REMARKS = ("In brackets", "Train s", "Largest", "Measured")
-_BEGIN, _END = "<!-- results -->", "<!-- /results -->"
 
 
 def results_block(tables: Path | str) -> str:
@@ -47,16 +46,18 @@ def _narrow(table: str) -> str:
 
 
 def update_readme(readme: Path | str, tables: Path | str) -> None:
-    """Put `results_block` between the README's markers.
+    """Put the summary and `results_block` between the README's markers.
 
     Raises:
         FileNotFoundError: no README, or no tables.
         ValueError: the README lacks the markers.
     """
     text = Path(readme).read_text(encoding="utf-8")
-    if text.count(_BEGIN) != 1 or text.count(_END) != 1:
-        raise ValueError(f"{readme}: needs {_BEGIN} and {_END}, once each")
-    before, rest = text.split(_BEGIN)
-    after = rest.split(_END)[1]
-    block = f"{_BEGIN}\n{results_block(tables)}\n{_END}"
-    write_text_atomically(readme, before + block + after)
+    summary = (Path(tables) / "summary.md").read_text(encoding="utf-8").rstrip()
+    for name, block in (("summary", summary), ("results", results_block(tables))):
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ValueError(f"{readme}: needs {begin} and {end}, once each")
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{block}\n{end}{rest.split(end)[1]}"
+    write_text_atomically(readme, text)

@@ -23,7 +23,7 @@ from diffhash.results.report.distance import distance_plot
 from diffhash.results.report.markup import to_html
 from diffhash.results.report.plots import Plot
 from diffhash.results.report.runs import environments, row_runs
-from diffhash.results.report.summary import summary
+from diffhash.results.summary import summary
 from diffhash.results.table import Table
 
 PAGE_FILE, MARKDOWN_FILE = "index.html", "report.md"

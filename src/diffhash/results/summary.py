@@ -1,10 +1,11 @@
-"""The first screen: what was reproduced, how far from the paper, at what cost."""
+"""The first screen of the README and the report: what was reproduced, how far off, at what cost."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import pandas as pd
@@ -13,7 +14,7 @@ from diffhash.results.aggregate import train_total
 from diffhash.results.claims import Claim, count_verdicts
 from diffhash.results.formats import format_decades
 from diffhash.results.paper import PAPER_DEVICE
-from diffhash.results.record import METRICS
+from diffhash.results.record import METRICS, write_text_atomically
 from diffhash.results.table import Table
 
 _NAMES = {"mse_u": "MSE u", "mse_ux": "MSE u_x", "mse_uxx": "MSE u_xx", "loss": "loss"}
@@ -27,6 +28,18 @@ class Card:
     heading: str
     figure: str
     details: list[str]
+
+
+def write_summary(tables: Sequence[Table], claims: Iterable[Claim], output: Path | str) -> Path:
+    """Write it as ``summary.md`` into ``output``.
+
+    Raises:
+        OSError: the output folder cannot be written.
+    """
+    lines = [
+        f"- **{c.heading}: {c.figure}**, {' '.join(c.details)}" for c in summary(tables, claims)
+    ]
+    return write_text_atomically(Path(output) / "summary.md", "\n".join(lines) + "\n")
 
 
 def summary(tables: Sequence[Table], claims: Iterable[Claim]) -> list[Card]:
