@@ -124,3 +124,13 @@ def test_figure_draws_what_there_is(tmp_path: Path, lines: list[dict[str, Any]])
     drawn = {t.get_label() for ax in figure.axes for t in ax.collections if len(t.get_offsets())}
     assert ("best" in drawn) == (trials["objective"].notna().any())
     figure.savefig(tmp_path / "a.png")
+
+
+def test_figure_shows_the_finest_resolution_of_a_grid(tmp_path: Path) -> None:
+    grid = {"base_resolution": 3, "per_level_scale": 2.0, "n_levels": 5}
+    write_trials(tmp_path / "a.csv", [LINE | {f"encoder.encoding.{k}": v for k, v in grid.items()}])
+    figure = calibration_figure(
+        read_trials(tmp_path / "a.csv"), pd.DataFrame({"parameter": [], "importance": []})
+    )
+    [ax] = [ax for ax in figure.axes if ax.get_title() == "finest resolution"]
+    assert {float(x) for points in ax.collections for x, _ in points.get_offsets()} == {3 * 2**4}

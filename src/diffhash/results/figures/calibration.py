@@ -30,13 +30,15 @@ _ROW_HEIGHT = 1.6  # inches
 def calibration_figure(trials: pd.DataFrame, importances: pd.DataFrame) -> Figure:
     """Draw the importance of each parameter, and the objective over each.
 
-    Trials that were stopped early have no objective: they are drawn at the upper edge. So are
+    Of a grid also over its finest resolution, which follows from three of them. Trials that were
+    stopped early have no objective: they are drawn at the upper edge. So are
     those of the worse half that would crowd the better one out.
 
     Args:
         trials: as `diffhash.results.calibration.read_trials` gives them.
         importances: columns ``parameter`` and ``importance``.
     """
+    trials = _with_finest(trials)
     names = parameters(trials)
     n_rows = -(-(len(names) + 1) // _COLUMNS)
     figure = new_figure(height=0.5 + _ROW_HEIGHT * n_rows)
@@ -50,6 +52,16 @@ def calibration_figure(trials: pd.DataFrame, importances: pd.DataFrame) -> Figur
         ax.set_axis_off()
     add_legend(figure, axes[1 : 1 + len(names)], loc="outside lower center")
     return figure
+
+
+def _with_finest(trials: pd.DataFrame) -> pd.DataFrame:
+    """With N_max = N_min b^(L - 1) (Section II) as a column, where these are searched."""
+    grid = "encoder.encoding."
+    names = [grid + name for name in ("base_resolution", "per_level_scale", "n_levels")]
+    if not set(names) <= set(trials.columns):
+        return trials
+    coarsest, growth, n_levels = (trials[name] for name in names)
+    return trials.assign(**{f"{grid}finest_resolution": coarsest * growth ** (n_levels - 1)})
 
 
 def _draw_importances(ax: Axes, importances: pd.DataFrame) -> None:
