@@ -12,7 +12,7 @@ import pytest
 
 from diffhash.results import RecordError, RunRecord, load_paper_table
 from diffhash.results.calibration import (
-    distance_to_paper,
+    decades_from_paper,
     log_error,
     read_trials,
     write_report,
@@ -34,30 +34,30 @@ def printed(paper: Path) -> Callable[[str, str], dict[str, Any]]:
 def test_distance_counts_every_printed_mse(make_record: Make, printed: Callable[..., Any]) -> None:
     row = printed("table1", "cubic")
     same = make_record(**{name: row[name] for name in MSES})
-    assert distance_to_paper([same], row, 10.0) == pytest.approx(dict.fromkeys(MSES, 0.0))
+    assert decades_from_paper([same], row, 10.0) == pytest.approx(dict.fromkeys(MSES, 0.0))
     off = make_record(mse_u=row["mse_u"] / 100, mse_ux=row["mse_ux"] * 10, mse_uxx=row["mse_uxx"])
-    assert distance_to_paper([off], row, 10.0) == pytest.approx(
-        {"mse_u": 2.0, "mse_ux": 1.0, "mse_uxx": 0.0}
+    assert decades_from_paper([off], row, 10.0) == pytest.approx(
+        {"mse_u": -2.0, "mse_ux": 1.0, "mse_uxx": 0.0}
     )
-    assert set(distance_to_paper([off], printed("table2", "cubic"), 10.0)) == {"mse_u"}
+    assert set(decades_from_paper([off], printed("table2", "cubic"), 10.0)) == {"mse_u"}
 
 
 def test_distance_is_of_the_median(make_record: Make, printed: Callable[..., Any]) -> None:
     row = printed("table2", "s2")
     records = [make_record(seed=i, mse_u=row["mse_u"] * f) for i, f in enumerate((1e-5, 10, 1e9))]
-    assert distance_to_paper(records, row, 10.0)["mse_u"] == pytest.approx(1.0)
+    assert decades_from_paper(records, row, 10.0)["mse_u"] == pytest.approx(1.0)
 
 
 def test_a_distance_is_bounded(make_record: Make, printed: Callable[..., Any]) -> None:
     row = printed("table2", "cubic")
     gone = make_record(status="diverged", diverged_epoch=7, mse_u=None)
     close = make_record(seed=1, mse_u=row["mse_u"])
-    assert distance_to_paper([gone], row, 10.0) == {"mse_u": 10.0}
-    assert distance_to_paper([gone, close], row, 10.0) == {"mse_u": 10.0}
+    assert decades_from_paper([gone], row, 10.0) == {"mse_u": 10.0}
+    assert decades_from_paper([gone, close], row, 10.0) == {"mse_u": 10.0}
     also_close = make_record(seed=2, mse_u=row["mse_u"])
-    assert distance_to_paper([gone, close, also_close], row, 10.0)["mse_u"] == pytest.approx(0.0)
-    for far in (0.0, 1e30):
-        assert distance_to_paper([make_record(mse_u=far)], row, 10.0) == {"mse_u": 10.0}
+    assert decades_from_paper([gone, close, also_close], row, 10.0)["mse_u"] == pytest.approx(0.0)
+    for far, bound in ((0.0, -10.0), (1e30, 10.0)):
+        assert decades_from_paper([make_record(mse_u=far)], row, 10.0) == {"mse_u": bound}
 
 
 def test_error_is_that_of_the_geometric_mean(make_record: Make) -> None:
@@ -71,11 +71,11 @@ def test_error_is_that_of_the_geometric_mean(make_record: Make) -> None:
 def test_scores_of_nothing(make_record: Make, printed: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="error of no records"):
         log_error([], 1.0)
-    with pytest.raises(ValueError, match="0 records to 3 printed MSEs"):
-        distance_to_paper([], printed("table1", "s2"), 10.0)
+    with pytest.raises(ValueError, match="0 records from 3 printed MSEs"):
+        decades_from_paper([], printed("table1", "s2"), 10.0)
     nothing = dict.fromkeys(MSES, math.nan)
-    with pytest.raises(ValueError, match="1 records to 0 printed MSEs"):
-        distance_to_paper([make_record()], nothing, 10.0)
+    with pytest.raises(ValueError, match="1 records from 0 printed MSEs"):
+        decades_from_paper([make_record()], nothing, 10.0)
 
 
 def test_a_table_that_is_none(tmp_path: Path) -> None:
@@ -102,6 +102,11 @@ def test_report(tmp_path: Path) -> None:
     assert ["table1/cubic mse_u", "0.5"] in rows
     assert ["encoder.network.init", "torch"] in rows
     assert "device cpu" in text
+    assert "behind" not in text
+    write_trials(tmp_path / "paper-confirmed.csv", [confirmed | {"table1/s2 mse_u": -3.0}])
+    text = write_report(tmp_path, "paper", "a title", {}, behind=True)[0].read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert ["behind, mean", "0.25"] in rows and ["behind, most", "0.5"] in rows
 
 
 @pytest.mark.parametrize(

@@ -20,15 +20,19 @@ from diffhash.results.record import METRICS, RunRecord, read_table, write_text_a
 _MSES = tuple(name for name in METRICS if name.startswith("mse"))
 _OF_A_TRIAL = ("trial", "status", "objective", "so_far", "rows_run", "n_diverged", "seconds")
 _FORMAT = "%.6g"
+_BEHIND = (
+    "Values of rows are log10(ours / paper). Negative is ahead of the paper, which the objective "
+    "counts as distance, too; behind: what is left of it if being ahead counts as 0."
+)
 
 
-def distance_to_paper(
+def decades_from_paper(
     records: Sequence[RunRecord], printed: Mapping[str, Any], diverged: float
 ) -> dict[str, float]:
-    """Decades between the MSEs of one row and the paper's: |log10(ours / paper)| of each printed.
+    """Decades from the paper's MSEs of one row to ours, log10(ours / paper), of each printed one.
 
     Ours is the median over the records; one without a value (diverged) is the largest of all. No
-    distance is more than ``diverged``, which is also that of a median without a value.
+    distance is more than ``diverged`` either way, which is also that of a median without a value.
 
     Args:
         records: of one row, a seed each.
@@ -40,13 +44,13 @@ def distance_to_paper(
     """
     targets = {name: printed[name] for name in _MSES if not pd.isna(printed[name])}
     if not records or not targets:
-        raise ValueError(f"distance of {len(records)} records to {len(targets)} printed MSEs")
-    distances = {}
+        raise ValueError(f"decades of {len(records)} records from {len(targets)} printed MSEs")
+    found = {}
     for name, target in targets.items():
         values = (getattr(record, name) for record in records)
         ours = median(math.inf if value is None else value for value in values)
-        distances[name] = min(diverged, abs(_log10(ours) - math.log10(target)))
-    return distances
+        found[name] = max(-diverged, min(diverged, _log10(ours) - math.log10(target)))
+    return found
 
 
 def log_error(records: Sequence[RunRecord], diverged: float) -> dict[str, float]:
@@ -97,9 +101,16 @@ def parameters(trials: pd.DataFrame) -> list[str]:
 
 
 def write_report(
-    directory: Path, study: str, title: str, machine: Mapping[str, Any]
+    directory: Path, study: str, title: str, machine: Mapping[str, Any], *, behind: bool = False
 ) -> tuple[Path, str]:
     """Write ``<study>.md`` from the study's tables: how the search went, and what was confirmed.
+
+    Args:
+        directory: of the tables.
+        study: its name.
+        title: what its objective is.
+        machine: on which it ran.
+        behind: its scores are decades from the paper: say how far a candidate is behind it.
 
     Returns:
         Its path, and its first paragraph.
@@ -121,16 +132,24 @@ def write_report(
         parts += [
             "Confirmed on other seeds than those of the search, the present preset beside the best "
             "trials:",
-            _confirmed_table(confirmed),
+            _confirmed_table(confirmed, behind),
         ]
+        parts += [_BEHIND] if behind else []
     parts += [f"![What matters]({study}.png)", f"- Measured with {measured}."]
     path = write_text_atomically(directory / f"{study}.md", "\n\n".join(parts) + "\n")
     return path, summary
 
 
-def _confirmed_table(confirmed: pd.DataFrame) -> str:
+def _confirmed_table(confirmed: pd.DataFrame, behind: bool) -> str:
     settings = parameters(confirmed)
     scores = [name for name in confirmed.columns if "/" in name]
     lines = ["status", "searched", "objective", *scores, *settings]
+    if behind:
+        excess = confirmed[scores].clip(lower=0)
+        confirmed = confirmed.assign(
+            **{"behind, mean": excess.mean(axis=1), "behind, most": excess.max(axis=1)}
+        )
+        lines[3:3] = ["behind, mean", "behind, most"]
     table = confirmed.set_index("candidate")[lines].astype(object).T
-    return tabulate(table.where(table.notna(), "–"), "keys", "github", floatfmt=".3g")
+    cells = table.where(table.notna(), "–").map(lambda v: f"{v:.3g}" if isinstance(v, float) else v)
+    return tabulate(cells, "keys", "github", disable_numparse=True)

@@ -19,7 +19,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from diffhash.experiment.calibration.rows import run_row
-from diffhash.experiment.calibration.study import Study, mean_score
+from diffhash.experiment.calibration.study import Study
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.workers import process_pool
 from diffhash.results.record import RunRecord
@@ -194,7 +194,7 @@ def _settle(study: Study, opened: optuna.Study, trial: Trial, report: Report) ->
         return _end(opened, trial, report, None, TrialState.FAIL)
     if n_done == 0:
         return rows[0]
-    so_far = mean_score({row: scores(trial)[row] for row in rows[:n_done]})
+    so_far = study.objective({row: scores(trial)[row] for row in rows[:n_done]})
     if n_done not in frozen.intermediate_values:
         trial.report(so_far, n_done)
     if n_done == len(rows):
@@ -219,7 +219,7 @@ def importances(study: Study, search: optuna.Study) -> dict[str, float]:
     Empty for fewer than three trials.
     """
     known = [trial for trial in search.get_trials(deepcopy=False) if scores(trial)]
-    known.sort(key=lambda trial: (-len(scores(trial)), mean_score(scores(trial))))
+    known.sort(key=lambda trial: (-len(scores(trial)), study.objective(scores(trial))))
     ranked = optuna.create_study()
     for rank, trial in enumerate(known):
         ranked.add_trial(

@@ -26,7 +26,7 @@ from optuna.distributions import (
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.reproduce import ROWS
 from diffhash.experiment.schema import CalibrationConfig, Objective
-from diffhash.results.calibration import distance_to_paper, log_error
+from diffhash.results.calibration import decades_from_paper, log_error
 from diffhash.results.paper import load_paper_table
 from diffhash.results.record import RunRecord
 
@@ -79,22 +79,23 @@ class Study:
         return cfg
 
     def scores(self, row: str, records: Sequence[RunRecord]) -> dict[str, float]:
-        """Of one row, by metric; see `diffhash.results.calibration`."""
+        """Of one row, by metric: decades from the paper, or log10 of an error."""
         if self.config.objective is Objective.error:
             return log_error(records, self.config.diverged)
         table, _, name = row.partition("/")
         printed = load_paper_table(table, self.paper).loc[name]
-        return distance_to_paper(records, printed.to_dict(), self.config.diverged)
+        return decades_from_paper(records, printed.to_dict(), self.config.diverged)
+
+    def objective(self, scores: Mapping[str, Mapping[str, float]]) -> float:
+        """The mean over all values of the rows that have been run; of decades, either way."""
+        distance = self.config.objective is Objective.distance
+        values = (value for row in scores.values() for value in row.values())
+        return fmean(abs(value) if distance else value for value in values)
 
 
 def rounded(params: Params) -> dict[str, Any]:
     """As the tables print them and the runs have them."""
     return {k: float(f"{v:.{_DIGITS}g}") if isinstance(v, float) else v for k, v in params.items()}
-
-
-def mean_score(scores: Mapping[str, Mapping[str, float]]) -> float:
-    """The mean over all values of the rows that have been run."""
-    return fmean(value for row in scores.values() for value in row.values())
 
 
 def load_study(

@@ -11,9 +11,10 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from diffhash.experiment.calibration.search import error, importances, runs, scores
-from diffhash.experiment.calibration.study import Study, mean_score, rounded
+from diffhash.experiment.calibration.study import Study, rounded
 from diffhash.experiment.checks import choose_accelerator
 from diffhash.experiment.environment import describe_environment
+from diffhash.experiment.schema import Objective
 from diffhash.results.calibration import read_trials, write_report, write_trials
 from diffhash.results.figures.calibration import calibration_figure
 from diffhash.results.figures.style import write_figure
@@ -95,7 +96,8 @@ def write_outcome(
     environment = describe_environment(choose_accelerator("auto"))
     machine = {key: environment[key] for key in _MACHINE}
     title = _OBJECTIVES[study.config.objective.value]
-    report, summary = write_report(output, study.name, title, machine)
+    behind = study.config.objective is Objective.distance
+    report, summary = write_report(output, study.name, title, machine, behind=behind)
     return [path, *figures, report], summary
 
 
@@ -106,7 +108,7 @@ def _line(study: Study, trial: FrozenTrial) -> dict[str, Any]:
         "trial": trial.number,
         "status": "diverged" if n_diverged else _STATUS[trial.state],
         "objective": trial.value if trial.state == TrialState.COMPLETE else None,
-        "so_far": mean_score(known) if known else None,
+        "so_far": study.objective(known) if known else None,
         "rows_run": len(by_row),
         "n_diverged": n_diverged,
         # Seeds train as one program: its seconds are those of each of its records.
