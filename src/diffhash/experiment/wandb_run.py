@@ -225,7 +225,7 @@ def _log_earlier_history(logger: WandbLogger, history: list[dict[str, float]]) -
 def _parts(ckpt_path: str | None, run: Run, directory: Path, folder: Path) -> list[Path]:
     """The parts of an offline W&B run, this one last; earlier ones where they lie beside the
     checkpoint and have not been sent. Those of a folder that is replaced move to ``folder``."""
-    own = Path(run.settings.sync_dir).name
+    own = Path(run.settings.sync_dir)
     earlier: list[Path] = []
     if ckpt_path is not None:
         there = Path(ckpt_path).parent
@@ -233,9 +233,10 @@ def _parts(ckpt_path: str | None, run: Run, directory: Path, folder: Path) -> li
         earlier = [
             folder / part.name if is_replaced else part
             for part in unsent_parts(there, run.id)
-            if part.name != own
+            # Not by name: it has the second in which a part began, and an earlier one may share it.
+            if part.absolute() not in (own.absolute(), (folder / own.name).absolute())
         ]
-    return [*earlier, folder / own]
+    return [*earlier, folder / own.name]
 
 
 def _in_one_line(error: Exception) -> str:
