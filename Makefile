@@ -9,7 +9,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(she
 # make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 SEEDS ?= 1
-# Of make calibrate: paper or best, and how many trials in all (the study's own number).
+# Of make calibrate: paper, best or compact, and how many trials in all (the study's own number).
 STUDY ?= paper
 TRIALS ?=
 

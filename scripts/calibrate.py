@@ -21,7 +21,7 @@ def main() -> int:
     """Parse the command line, search, report; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
-    option("study", help="a file of configs/calibration: paper or best")
+    option("study", help="a file of configs/calibration: paper, best or compact")
     option("--trials", type=int, metavar="N", help="in all, those of earlier calls included")
     option("--jobs", type=int, metavar="N", help="runs at a time (one a core; one on a GPU)")
     option("--runs", type=Path, default=RESULTS / "runs" / "calibration", help="for its state")

@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from diffhash.results.claims import count_verdicts, write_claims
-from diffhash.results.readme import update_readme
-from diffhash.results.summary import write_summary
-from diffhash.results.table import load_tables
-from diffhash.results.tables import total_sentence, write_tables
+from diffhash.results import load_tables
+from diffhash.results.make import make_tables
 
 
 def main() -> int:
@@ -20,18 +17,12 @@ def main() -> int:
     parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
     options = parser.parse_args()
     try:
-        tables = load_tables(options.runs, options.paper)
-        paths = write_tables(tables, options.output)
-        claim_paths, claims = write_claims(tables, options.output)
-        summary = write_summary(list(tables.values()), claims, options.output)
-        if options.output == parser.get_default("output"):
-            update_readme("README.md", options.output)
+        readme = "README.md" if options.output == parser.get_default("output") else None
+        made = make_tables(load_tables(options.runs, options.paper), options.output, readme)
     except (ValueError, OSError) as error:
         print(f"make_tables: {error}", file=sys.stderr)
         return 1
-    print(*paths, *claim_paths, summary, sep="\n")
-    print(total_sentence(tables.values()))
-    print(f"Claims of the paper: {count_verdicts(claims)}.")
+    print(*made.paths, made.total, f"Claims of the paper: {made.verdicts}.", sep="\n")
     return 0
 
 

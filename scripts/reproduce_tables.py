@@ -11,11 +11,9 @@ from diffhash.experiment import ConfigError
 from diffhash.experiment.reproduce import ROWS, exclusive, plan, run_jobs
 from diffhash.experiment.timing import time_rows
 from diffhash.experiment.workers import default_workers
-from diffhash.results import RecordError, load_tables, write_claims, write_tables
+from diffhash.results import RecordError, load_tables
 from diffhash.results.figures import NoRecordsError, make_figures
-from diffhash.results.readme import update_readme
-from diffhash.results.summary import write_summary
-from diffhash.results.tables import total_sentence
+from diffhash.results.make import make_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -45,23 +43,19 @@ def main() -> int:
             failed = run_jobs(ROOT, jobs, workers)
             not_timed = time_rows(arguments.runs, arguments.rows)
         tables = load_tables(arguments.runs, RESULTS / "paper")
-        written = arguments.output / "tables"
-        write_tables(tables, written)
-        _, claims = write_claims(tables, written)
-        write_summary(list(tables.values()), claims, written)
+        readme = ROOT / "README.md" if arguments.output == RESULTS else None
+        made = make_tables(tables, arguments.output / "tables", readme)
         try:
             make_figures(tables, arguments.output / "figures")
         except NoRecordsError as error:  # not a fault where only some rows were asked for
             print(f"figures: {error}", file=sys.stderr)
-        if arguments.output == RESULTS:
-            update_readme(ROOT / "README.md", written)
     except (ConfigError, RecordError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted: finished runs stay; the same command does the rest", file=sys.stderr)
         return 130
-    print(total_sentence(tables.values()))
+    print(made.total)
     print(f"{time.perf_counter() - start:.0f} s in all; results in {arguments.output}")
     for job in failed:
         print(f"error: {job.row} seed {job.seed} has no record", file=sys.stderr)

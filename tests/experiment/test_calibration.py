@@ -45,10 +45,10 @@ class Here(Executor):
 
 @pytest.fixture(scope="module")
 def studies(root: Path, tiny: tuple[str, ...]) -> dict[str, Study]:
-    """Both, of runs of a moment."""
+    """All, of runs of a moment."""
     register()
     with initialize_config_dir(str(root / "configs"), version_base="1.3"):
-        return {name: load_study(root, name, tiny) for name in ("paper", "best")}
+        return {name: load_study(root, name, tiny) for name in ("paper", "best", "compact")}
 
 
 @pytest.fixture
@@ -131,8 +131,10 @@ def run_all(study: Study, folder: Path, workers: int = 1) -> dict[str, pd.DataFr
     return {path.stem: pd.read_csv(path) for path in output.glob("*.csv")}
 
 
-@pytest.mark.parametrize("name", ["paper", "best"])
-def test_a_study_fits_its_rows(studies: dict[str, Study], tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "levels"), [("paper", 9), ("best", 9), ("compact", 10)])
+def test_a_study_fits_its_rows(
+    studies: dict[str, Study], tmp_path: Path, name: str, levels: int
+) -> None:
     study = studies[name]
     for pick in (0, -1):
         params = {key: _ends(values)[pick] for key, values in study.space.items()}
@@ -141,7 +143,7 @@ def test_a_study_fits_its_rows(studies: dict[str, Study], tmp_path: Path, name: 
             assert cfg.name == row
             assert cfg.seeds == study.config.seeds
             assert cfg.encoder.encoding.n_levels == params["encoder.encoding.n_levels"]
-    assert study.preset["encoder.encoding.n_levels"] == 9
+    assert study.preset["encoder.encoding.n_levels"] == levels
 
 
 def _ends(values: Any) -> list[Any]:
@@ -293,20 +295,24 @@ def test_another_study_in_the_same_folder(load: Load, ran: Rows, tmp_path: Path)
         run_all(load(trials=1, seeds=[11]), tmp_path)
 
 
-def test_seconds_become_epochs(load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seconds", "epochs"), [(0.2, 6), (0.01, 1), (10.0, 8)])
+def test_as_many_epochs_as_fit(
+    load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float, epochs: int
+) -> None:
     monkeypatch.setattr(rows, "seconds_per_epoch", lambda directory: 0.03)
     study = load("best")
     cfg = study.run_config("table1/cubic_best", study.preset, [0, 1], tmp_path / "row")
-    records = rows.run_row(cfg, 0.2)
-    assert [(record.seed, record.epochs) for record in records] == [(0, 6), (1, 6)]
-    assert all(record.epochs_requested == 6 for record in records)  # the schedule's end
+    cfg.trainer.epochs = 8
+    records = rows.run_row(cfg, seconds)
+    assert [(record.seed, record.epochs) for record in records] == [(0, epochs), (1, epochs)]
+    assert all(record.epochs_requested == epochs for record in records)  # the schedule's end
     assert not tmp_path.exists() or not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none"], "error: study 'none' is unknown; studies are best, paper"),
+        (["none"], "error: study 'none' is unknown; studies are best, compact, paper"),
         (["paper", "--trials", "0"], "error: trials=0: give at least 1"),
         (["paper", "trainer.epoch=3"], "error: "),
         (["paper", "encoder.encoding.n_levels=3"], "leaves out 3, the preset's value"),

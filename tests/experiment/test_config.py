@@ -33,7 +33,8 @@ def test_one_experiment_file_a_row() -> None:
         for table in RATES
         for row in pd.read_csv(ROOT / f"results/paper/{table}.csv")["row"]
     }
-    assert set(EXPERIMENTS) == printed | {"table1/cubic_best", "table2/cubic_best"}
+    ours = {f"{table}/cubic_{preset}" for table in RATES for preset in ("best", "compact")}
+    assert set(EXPERIMENTS) == printed | ours
     assert sorted(ROWS) == EXPERIMENTS
 
 
@@ -50,14 +51,14 @@ def test_every_experiment_builds(config: MakeConfig, name: str) -> None:
     )
     assert setup.training.batch_size is None
     assert cfg.trainer.precision.value == "float32"
-    if row != "cubic_best":
+    if row not in ("cubic_best", "cubic_compact"):
         paper = pd.read_csv(ROOT / f"results/paper/{table}.csv", index_col="row")
         assert setup.training.epochs == int(paper.loc[row, "epochs"].replace("k", "000"))
         assert setup.training.learning_rate == RATES[table]
         assert setup.training.schedule == "constant"
         assert cfg.encoder.preset == ("paper" if cfg.encoder.name in HASHED else None)
     else:
-        assert cfg.encoder.preset == "best"
+        assert cfg.encoder.preset == row.removeprefix("cubic_")
 
 
 @pytest.mark.parametrize("task", ["data", "pinn"])

@@ -211,9 +211,9 @@ class Objective(Enum):
 class CalibrationConfig:
     """A search for the hyper-parameters of a preset; see `diffhash.experiment.calibration`.
 
-    ``rows`` are experiments, run in this order, each with the seconds that a run may train, or null
-    for its own epochs. ``params`` are settings with the values they may take, in Hydra's syntax for
-    sweeps. The first ``startup`` trials are random.
+    ``rows`` are experiments, run in this order, each with the seconds that a run may train at most,
+    or null for all of its epochs however long they take. ``params`` are settings with the values
+    they may take, in Hydra's syntax for sweeps. The first ``startup`` trials are random.
     """
 
     objective: Objective = MISSING

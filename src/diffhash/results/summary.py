@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -30,15 +30,14 @@ class Card:
     details: list[str]
 
 
-def write_summary(tables: Sequence[Table], claims: Iterable[Claim], output: Path | str) -> Path:
+def write_summary(tables: Mapping[str, Table], claims: Iterable[Claim], output: Path | str) -> Path:
     """Write it as ``summary.md`` into ``output``.
 
     Raises:
         OSError: the output folder cannot be written.
     """
-    lines = [
-        f"- **{c.heading}: {c.figure}**, {' '.join(c.details)}" for c in summary(tables, claims)
-    ]
+    cards = summary(list(tables.values()), claims)
+    lines = [f"- **{card.heading}: {card.figure}**, {' '.join(card.details)}" for card in cards]
     return write_text_atomically(Path(output) / "summary.md", "\n".join(lines) + "\n")
 
 

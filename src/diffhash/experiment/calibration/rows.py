@@ -22,7 +22,7 @@ def run_row(cfg: DictConfig, seconds: float | None) -> list[RunRecord]:
 
     Args:
         cfg: with ``seeds`` and ``run_dir``.
-        seconds: what one seed alone may train, instead of ``trainer.epochs``.
+        seconds: what one seed alone may train: that many of ``trainer.epochs`` are run as fit.
 
     Raises:
         ConfigError: values that cannot be run.
@@ -33,7 +33,8 @@ def run_row(cfg: DictConfig, seconds: float | None) -> list[RunRecord]:
     log = folder.with_suffix(".log")
     with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):
         if seconds is not None:
-            cfg.trainer.epochs = max(1, int(seconds / _seconds_per_epoch(cfg, folder)))
+            fitting = max(1, int(seconds / _seconds_per_epoch(cfg, folder)))
+            cfg.trainer.epochs = min(cfg.trainer.epochs, fitting)
         records = [record for _, record in run(cfg)]
     shutil.rmtree(folder)
     _check_uninterrupted(records)

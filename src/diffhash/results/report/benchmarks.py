@@ -67,37 +67,35 @@ def benchmark_plots(folder: Path | str = BENCHMARKS) -> list[Plot]:
 
 
 def _steps(frame: pd.DataFrame, name: str) -> Plot:
-    tasks, contenders = list(dict.fromkeys(frame["task"])), _contenders(frame)
+    tasks = list(dict.fromkeys(frame["task"]))
     named = frame.assign(encoder=[_NAMES.get(encoder, encoder) for encoder in frame["encoder"]])
-    return Plot(
+    return _ms_per_step(
+        named,
+        Control("task", "Task", [Option(t, str(_TASKS.get(t, t))) for t in tasks], tasks[-1:]),
+        "encoder",
+        mode="markers",
+        x_title="",
         id=name,
         title=f"Milliseconds per training step ({_device(name)})",
         caption="Of full-batch Adam at the paper's sizes, by contender: straightforward PyTorch, "
         f"jitted JAX, ours, and the bare matrix products (floor). {_machine(frame)}",
         description="Points of milliseconds per step on a logarithmic axis, by encoder: "
         + "; ".join(
-            f"{contender} {low:.2g} to {high:.2g} ms"
-            for contender, low, high in _ranges(frame, _values(contenders))
+            f"{contender} {low:.2g} to {high:.2g} ms" for contender, low, high in _ranges(frame)
         ),
-        controls=[
-            Control("task", "Task", [Option(t, str(_TASKS.get(t, t))) for t in tasks], tasks[-1:]),
-            Control("contender", "Contenders", contenders, _values(contenders), many=True),
-        ],
-        traces=_points(named, contenders, "task", "encoder", mode="markers"),
-        layout={
-            "xaxis": axis("", type="category"),
-            "yaxis": log_axis("ms per step", dtick="D2"),
-            "hovermode": "x unified",
-        },
-        height=380,
     )
 
 
 def _growth(frame: pd.DataFrame, name: str) -> Plot:
-    series, contenders = list(dict.fromkeys(frame["series"])), _contenders(frame)
-    named = frame.assign(value=[str(value) for value in frame["value"]])
+    series = list(dict.fromkeys(frame["series"]))
+    options = [Option(s, str(_SERIES.get(s, s))) for s in series]
     ours = frame[frame["contender"] == "ours"]
-    return Plot(
+    return _ms_per_step(
+        frame.assign(value=[str(value) for value in frame["value"]]),
+        Control("series", "Against", options, series[:1]),
+        "value",
+        mode="lines+markers",
+        x_title="{series}",
         id=name,
         title=f"How a step's cost grows ({_device(name)})",
         caption="Milliseconds per training step of the cubic encoding in the physics-informed "
@@ -108,19 +106,26 @@ def _growth(frame: pd.DataFrame, name: str) -> Plot:
             f"{ours.loc[ours['series'] == s, 'ms'].max():.2g} ms"
             for s in series
         ),
-        controls=[
-            Control("series", "Against", [Option(s, str(_SERIES.get(s, s))) for s in series],
-                    series[:1]),
-            Control("contender", "Contenders", contenders, _values(contenders), many=True),
-        ],
-        traces=_points(named, contenders, "series", "value", mode="lines+markers"),
+    )
+
+
+def _ms_per_step(
+    frame: pd.DataFrame, panels: Control, place: str, *, mode: str, x_title: str, **texts: str
+) -> Plot:
+    """``ms`` at ``place`` of each contender; ``panels`` is the column of what to look at."""
+    contenders = _contenders(frame)
+    shown = [option.value for option in contenders]
+    return Plot(
+        controls=[panels, Control("contender", "Contenders", contenders, shown, many=True)],
+        traces=_points(frame, contenders, panels.name, place, mode=mode),
         layout={
-            "xaxis": axis("{series}", type="category"),
+            "xaxis": axis(x_title, type="category"),
             "yaxis": log_axis("ms per step", dtick="D2"),
             "hovermode": "x unified",
         },
         height=380,
-    )  # fmt: skip
+        **texts,
+    )
 
 
 def _points(
@@ -144,10 +149,6 @@ def _contenders(frame: pd.DataFrame) -> list[Option]:
     names = list(dict.fromkeys(frame["contender"]))
     names.sort(key=[*_CONTENDERS, *names].index)
     return [Option(name, name, colour=_CONTENDERS.get(name, _OTHER)[1]) for name in names]
-
-
-def _values(options: list[Option]) -> list[str]:
-    return [option.value for option in options]
 
 
 def _accuracy(curves: pd.DataFrame, marks: pd.DataFrame | None, name: str) -> Plot:
@@ -192,8 +193,9 @@ def _accuracy(curves: pd.DataFrame, marks: pd.DataFrame | None, name: str) -> Pl
     )  # fmt: skip
 
 
-def _ranges(frame: pd.DataFrame, contenders: list[str]) -> list[tuple[str, float, float]]:
-    ms = {name: frame.loc[frame["contender"] == name, "ms"] for name in contenders}
+def _ranges(frame: pd.DataFrame) -> list[tuple[str, float, float]]:
+    names = [option.value for option in _contenders(frame)]
+    ms = {name: frame.loc[frame["contender"] == name, "ms"] for name in names}
     return [(name, part.min(), part.max()) for name, part in ms.items()]
 
 
