@@ -81,9 +81,12 @@ class Rows:
         self.ran: list[tuple[str, int, list[int]]] = []  # row, n_levels, seeds
         self.outcome: Callable[[str, int], float | None] = lambda row, levels: abs(levels - 7) / 10
         self.dies_before: int | None = None
+        self.limits: set[float | None] = set()  # the seconds that runs were given
+        self.timed: list[str] = []  # rows whose seconds were measured
         self._paper = paper
 
     def __call__(self, cfg: DictConfig, seconds: float | None) -> list[RunRecord]:
+        self.limits.add(seconds)
         if len(self.ran) == self.dies_before:
             self.dies_before = None
             raise SystemExit("killed")
@@ -96,6 +99,10 @@ class Rows:
         mses = {n: None if decades is None else float(printed[n]) * 10**decades for n in names}
         diverged = {} if decades is not None else {"status": "diverged", "diverged_epoch": 3}
         return [_record(cfg, seed, **(mses | diverged)) for seed in cfg.seeds]
+
+    def seconds(self, cfg: DictConfig) -> float:
+        self.timed.append(cfg.name)
+        return 7.0
 
 
 def _record(cfg: DictConfig, seed: int, **changes: Any) -> RunRecord:
@@ -121,6 +128,7 @@ def _record(cfg: DictConfig, seed: int, **changes: Any) -> RunRecord:
 def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
     fake = Rows(root / "results" / "paper")
     monkeypatch.setattr(search, "run_row", fake)
+    monkeypatch.setattr(search, "row_seconds", fake.seconds)
     return fake
 
 
@@ -293,6 +301,26 @@ def test_another_study_in_the_same_folder(load: Load, ran: Rows, tmp_path: Path)
     run_all(load(trials=1), tmp_path)
     with pytest.raises(ConfigError, match=r"seeds: was \[10\] when .* now it is \[11\]"):
         run_all(load(trials=1, seeds=[11]), tmp_path)
+
+
+def test_limits_are_measured_where_something_is_to_be_run(
+    load: Load, ran: Rows, tmp_path: Path
+) -> None:
+    limited = load(trials=2, rows={CHEAP: "table1/linear", DEAR: None})
+    run_all(limited, tmp_path, workers=2)
+    # Two at once as in the search, then one: nothing runs beside what is confirmed.
+    assert ran.timed == ["table1/linear"] * 3
+    assert sorted(ran.limits, key=str) == [pytest.approx(7.7), None]
+    run_all(limited, tmp_path, workers=2)
+    assert len(ran.timed) == 3
+
+
+def test_the_seconds_of_a_row(load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(rows, "seconds_per_epoch", lambda directory: 0.03)
+    cfg = load("best").run_config("table1/cubic_best", {}, [0, 1], tmp_path / "row")
+    cfg.trainer.epochs = 8
+    assert rows.row_seconds(cfg) == pytest.approx(0.24)
+    assert not tmp_path.exists() or not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(0.2, 6), (0.01, 1), (10.0, 8)])

@@ -211,13 +211,13 @@ class Objective(Enum):
 class CalibrationConfig:
     """A search for the hyper-parameters of a preset; see `diffhash.experiment.calibration`.
 
-    ``rows`` are experiments, run in this order, each with the seconds that a run may train at most,
+    ``rows`` are experiments, run in this order, each with one whose seconds it may train at most,
     or null for all of its epochs however long they take. ``params`` are settings with the values
     they may take, in Hydra's syntax for sweeps. The first ``startup`` trials are random.
     """
 
     objective: Objective = MISSING
-    rows: dict[str, float | None] = MISSING
+    rows: dict[str, str | None] = MISSING
     params: dict[str, str] = MISSING
     seeds: list[int] = MISSING
     confirm_seeds: list[int] = MISSING

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -29,19 +30,38 @@ def run_row(cfg: DictConfig, seconds: float | None) -> list[RunRecord]:
         KeyboardInterrupt: asked to stop.
     """
     folder = Path(cfg.run_dir)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    log = folder.with_suffix(".log")
-    with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):
+    with _silenced(folder):
         if seconds is not None:
             fitting = max(1, int(seconds / _seconds_per_epoch(cfg, folder)))
             cfg.trainer.epochs = min(cfg.trainer.epochs, fitting)
         records = [record for _, record in run(cfg)]
-    shutil.rmtree(folder)
-    _check_uninterrupted(records)
+        shutil.rmtree(folder)
+        _check_uninterrupted(records)
+    return records
+
+
+def row_seconds(cfg: DictConfig) -> float:
+    """What one seed of ``cfg`` takes to train for all of its epochs, of a short run of it.
+
+    Raises:
+        ConfigError: values that cannot be run.
+        KeyboardInterrupt: asked to stop.
+    """
+    folder = Path(cfg.run_dir)
+    with _silenced(folder):
+        return _seconds_per_epoch(cfg, folder) * cfg.trainer.epochs
+
+
+@contextmanager
+def _silenced(folder: Path) -> Iterator[None]:
+    """What is printed goes to a log beside ``folder``, which stays if the block fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log = folder.with_suffix(".log")
+    with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):
+        yield
     log.unlink()
     with suppress(OSError):  # other rows have left something there
         folder.parent.rmdir()
-    return records
 
 
 def _seconds_per_epoch(cfg: DictConfig, folder: Path) -> float:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import optuna
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from diffhash.experiment.calibration.rows import run_row
+from diffhash.experiment.calibration.rows import row_seconds, run_row
 from diffhash.experiment.calibration.study import Study
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.workers import process_pool
@@ -31,6 +32,8 @@ _ROWS, _SCORES, _ERROR, _IDENTITY = "rows", "scores", "error", "identity"
 _STORAGE = "study.db"
 # After 1, 2, 4 … rows the worse half of the trials that came so far is stopped.
 _HALVING = 2
+# Timings differ by that much: a run that costs what the limit was made of is not to be cut short.
+_TOLERANCE = 1.1
 
 Report = Callable[["optuna.Study", FrozenTrial], None]
 
@@ -57,7 +60,7 @@ def calibrate(
     confirmation = open_study(study, folder, "confirmation")
     search.enqueue_trial(study.preset, skip_if_exists=True)
     # Where a run is cut to seconds, nothing may run beside what is confirmed.
-    alone = any(seconds is not None for seconds in study.config.rows.values())
+    alone = any(limit is not None for limit in study.config.rows.values())
     with process_pool(workers) as pool:
         _run(study, search, study.config.seeds, pool, workers, folder, report)
         for params in (study.preset, *(t.params for t in finalists(study, search))):
@@ -133,13 +136,16 @@ def _run(
         Trial(opened, t._trial_id) for t in opened.get_trials(states=(TrialState.RUNNING,))
     )
     pending: dict[Future[list[RunRecord]], tuple[Trial, str]] = {}
+    seconds: dict[str, float | None] = {}
 
     def submit(trial: Trial, row: str) -> None:
         # Not trial.params: one that was killed while it was being asked lacks some.
         params = {name: trial._suggest(name, values) for name, values in study.space.items()}
         run_dir = folder / f"{opened.study_name}-trial{trial.number}" / row.replace("/", "_")
         cfg = study.run_config(row, params, seeds, run_dir)
-        pending[pool.submit(run_row, cfg, study.config.rows[row])] = trial, row
+        if not seconds:  # with the first run: where all is done, nothing is to be measured
+            seconds.update(_limits(study, seeds, pool, workers, folder))
+        pending[pool.submit(run_row, cfg, seconds[row])] = trial, row
 
     while True:
         while len(pending) < workers:
@@ -158,6 +164,22 @@ def _run(
                 trial.set_user_attr(_ERROR, str(refused))
             if next_row := _settle(study, opened, trial, report):
                 submit(trial, next_row)
+
+
+def _limits(
+    study: Study, seeds: Sequence[int], pool: Executor, workers: int, folder: Path
+) -> dict[str, float | None]:
+    """The seconds that each row may train, measured with as much beside it as beside a run."""
+    limits: dict[str, float | None] = {}
+    for row, of in study.config.rows.items():
+        limits[row] = None
+        if of is not None:
+            places = [folder / "limits" / f"{row.replace('/', '_')}-{i}" for i in range(workers)]
+            configs = [study.run_config(of, {}, seeds, place) for place in places]
+            timings = [pool.submit(row_seconds, cfg) for cfg in configs]
+            limits[row] = limit = _TOLERANCE * median(timing.result() for timing in timings)
+            print(f"{row}: at most {limit:.3g} s a run, as {of} takes", flush=True)
+    return limits
 
 
 def _ask(study: Study, opened: optuna.Study) -> Trial | None:

@@ -45,7 +45,7 @@ class Study:
         preset: the values that it has now.
         extra: Hydra overrides of every run.
         paper: folder of the printed tables.
-        bases: the rows' configs, with the preset.
+        bases: configs of the rows, and of those whose seconds are their limits, with the preset.
     """
 
     name: str
@@ -125,9 +125,8 @@ def load_study(
     _check(config)
     space = {key: _distribution(key, values) for key, values in config.params.items()}
     # Beside each other, so one thread each: the matrices are small.
-    bases = {
-        row: _compose(f"experiment={row}", "trainer.num_threads=1", *extra) for row in config.rows
-    }
+    needed = {*config.rows, *filter(None, config.rows.values())}
+    bases = {row: _compose(f"experiment={row}", "trainer.num_threads=1", *extra) for row in needed}
     preset = _preset(config, space, bases)
     return Study(name, config, space, preset, tuple(extra), root / "results" / "paper", bases)
 
@@ -140,11 +139,9 @@ def _compose(*overrides: str, config: str = "train") -> DictConfig:
 
 
 def _check(config: CalibrationConfig) -> None:
-    for row, seconds in config.rows.items():
+    for row in (*config.rows, *filter(None, config.rows.values())):
         if row not in ROWS:
             raise ConfigError(f"rows: {row!r} is unknown; rows are {', '.join(ROWS)}")
-        if seconds is not None and not seconds > 0:
-            raise ConfigError(f"rows: {row}: {seconds}: give seconds, or null")
     for name in ("trials", "startup", "finalists"):
         if getattr(config, name) < 1:
             raise ConfigError(f"{name}={getattr(config, name)}: give at least 1")
@@ -163,8 +160,10 @@ def _preset(
 ) -> dict[str, Any]:
     """The parameters' present values, which must be the same in all rows and lie in the space."""
     preset: dict[str, Any] = {}
-    for row, base in bases.items():
-        settings = OmegaConf.create(OmegaConf.to_container(base, resolve=True, enum_to_str=True))  # type: ignore[arg-type]
+    for row in config.rows:
+        settings = OmegaConf.create(
+            OmegaConf.to_container(bases[row], resolve=True, enum_to_str=True)
+        )  # type: ignore[arg-type]
         for name in space:
             value = OmegaConf.select(settings, name)
             if value is None:

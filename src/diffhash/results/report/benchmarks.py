@@ -75,10 +75,10 @@ def _steps(frame: pd.DataFrame, name: str) -> Plot:
         "encoder",
         mode="markers",
         x_title="",
-        id=name,
+        name=name,
         title=f"Milliseconds per training step ({_device(name)})",
         caption="Of full-batch Adam at the paper's sizes, by contender: straightforward PyTorch, "
-        f"jitted JAX, ours, and the bare matrix products (floor). {_machine(frame)}",
+        "jitted JAX, ours, and the bare matrix products (floor).",
         description="Points of milliseconds per step on a logarithmic axis, by encoder: "
         + "; ".join(
             f"{contender} {low:.2g} to {high:.2g} ms" for contender, low, high in _ranges(frame)
@@ -96,10 +96,10 @@ def _growth(frame: pd.DataFrame, name: str) -> Plot:
         "value",
         mode="lines+markers",
         x_title="{series}",
-        id=name,
+        name=name,
         title=f"How a step's cost grows ({_device(name)})",
         caption="Milliseconds per training step of the cubic encoding in the physics-informed "
-        f"task, while one size grows and the others stay the paper's. {_machine(frame)}",
+        "task, while one size grows and the others stay the paper's.",
         description="Points of milliseconds per step on a logarithmic axis; ours: "
         + "; ".join(
             f"by {_SERIES.get(s, s)} {ours.loc[ours['series'] == s, 'ms'].min():.2g} to "
@@ -110,12 +110,25 @@ def _growth(frame: pd.DataFrame, name: str) -> Plot:
 
 
 def _ms_per_step(
-    frame: pd.DataFrame, panels: Control, place: str, *, mode: str, x_title: str, **texts: str
+    frame: pd.DataFrame,
+    panels: Control,
+    place: str,
+    *,
+    mode: str,
+    x_title: str,
+    name: str,
+    title: str,
+    caption: str,
+    description: str,
 ) -> Plot:
     """``ms`` at ``place`` of each contender; ``panels`` is the column of what to look at."""
     contenders = _contenders(frame)
     shown = [option.value for option in contenders]
     return Plot(
+        id=name,
+        title=title,
+        caption=f"{caption} {_machine(frame)}",
+        description=description,
         controls=[panels, Control("contender", "Contenders", contenders, shown, many=True)],
         traces=_points(frame, contenders, panels.name, place, mode=mode),
         layout={
@@ -124,7 +137,6 @@ def _ms_per_step(
             "hovermode": "x unified",
         },
         height=380,
-        **texts,
     )
 
 
