@@ -2,15 +2,17 @@
 #pragma once
 #include <stdint.h>
 
+/* A register tile is TILE rows by two vectors. Of 16 registers, 12 hold sums: fewer would wait for
+ * each other's results. */
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
-#define TILE 8 /* rows of a register tile, which is two vectors wide */
+#define TILE 8
 #elif defined(__AVX__)
 #define VECTOR_BYTES 32
-#define TILE 4
+#define TILE 6
 #else
 #define VECTOR_BYTES 16
-#define TILE 4
+#define TILE 6
 #endif
 #define V ((int64_t)(VECTOR_BYTES / sizeof(REAL)))
 
@@ -55,6 +57,7 @@ INLINE void columns(
     int64_t i = 0;
     for (; i + TILE <= M; i += TILE)
         tile(TILE, cols, K, a + i * ai, ai, ak, b, ldb, c + i * ldc, ldc, add);
+    for (; i + 4 <= M; i += 4) tile(4, cols, K, a + i * ai, ai, ak, b, ldb, c + i * ldc, ldc, add);
     for (; i < M; i++) tile(1, cols, K, a + i * ai, ai, ak, b, ldb, c + i * ldc, ldc, add);
 }
 
