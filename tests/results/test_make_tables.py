@@ -53,3 +53,16 @@ def test_the_default_paper_folder_is_the_repositorys(
 ) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     assert make_tables("--runs", paper_runs, "--output", tmp_path / "out") == 0
+
+
+def test_the_summary_says_how_many_seeds_a_row_has(
+    make_tables, write_run, paper_runs: Path, paper: Path, tmp_path: Path
+) -> None:
+    def reproduced() -> str:
+        assert make_tables("--runs", paper_runs, "--output", tmp_path, "--paper", paper) == 0
+        return (tmp_path / "summary.md").read_text().splitlines()[0]
+
+    assert "from 14 runs, seed 0: " in reproduced()
+    for seed in (1, 2):
+        write_run(paper_runs, "table1", "cubic", seed=seed)
+    assert "from 16 runs, 1 to 3 seeds a row: " in reproduced()

@@ -14,7 +14,7 @@ from diffhash.results.aggregate import train_total
 from diffhash.results.claims import Claim, count_verdicts
 from diffhash.results.formats import format_decades
 from diffhash.results.paper import PAPER_DEVICE
-from diffhash.results.record import METRICS, write_text_atomically
+from diffhash.results.record import METRICS, RunRecord, write_text_atomically
 from diffhash.results.table import Table
 
 _NAMES = {"mse_u": "MSE u", "mse_ux": "MSE u_x", "mse_uxx": "MSE u_xx", "loss": "loss"}
@@ -53,11 +53,10 @@ def _reproduced(tables: Sequence[Table]) -> Card:
     ]
     records = [record for t in tables for _, record in t.records]
     status = Counter(record.status for record in records)
-    seeds = sorted({record.seed for record in records})
     details = [_NO_RUNS]
     if records:
         runs = f"{len(records)} run{'s' * (len(records) > 1)}"
-        details = [f"from {runs}, {_seeds(seeds)}: {_count(status)}."]
+        details = [f"from {runs}, {_seeds(records)}: {_count(status)}."]
         details += [
             f"{t.number}, {t.labels[row]}: {t.notes[row]}."
             for t in tables for row in t.lines if t.notes[row]
@@ -126,7 +125,11 @@ def _named(distance: tuple[float, Table, str, str]) -> str:
     return f"{format_decades(decades)} ({table.number}, {table.labels[row]}, {_NAMES[metric]})"
 
 
-def _seeds(seeds: Sequence[int]) -> str:
+def _seeds(records: Sequence[RunRecord]) -> str:
+    seeds = sorted({record.seed for record in records})
+    n_runs = Counter(record.experiment for record in records).values()
+    if len(set(n_runs)) > 1:
+        return f"{min(n_runs)} to {max(n_runs)} seeds a row"
     if len(seeds) == 1:
         return f"seed {seeds[0]}"
     if list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
