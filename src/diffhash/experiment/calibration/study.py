@@ -125,8 +125,10 @@ def load_study(
     _check(config)
     space = {key: _distribution(key, values) for key, values in config.params.items()}
     # Beside each other, so one thread each: the matrices are small.
-    needed = {*config.rows, *filter(None, config.rows.values())}
-    bases = {row: _compose(f"experiment={row}", "trainer.num_threads=1", *extra) for row in needed}
+    bases = {
+        row: _compose(f"experiment={row}", "trainer.num_threads=1", *extra)
+        for row in _named_rows(config)
+    }
     preset = _preset(config, space, bases)
     return Study(name, config, space, preset, tuple(extra), root / "results" / "paper", bases)
 
@@ -138,8 +140,13 @@ def _compose(*overrides: str, config: str = "train") -> DictConfig:
         raise ConfigError(" ".join(str(error).split())) from error
 
 
+def _named_rows(config: CalibrationConfig) -> list[str]:
+    """Those that are run, and those whose seconds limit them."""
+    return [*config.rows, *(row for row in config.rows.values() if row is not None)]
+
+
 def _check(config: CalibrationConfig) -> None:
-    for row in (*config.rows, *filter(None, config.rows.values())):
+    for row in _named_rows(config):
         if row not in ROWS:
             raise ConfigError(f"rows: {row!r} is unknown; rows are {', '.join(ROWS)}")
     for name in ("trials", "startup", "finalists"):
