@@ -141,8 +141,9 @@ def _compose(*overrides: str, config: str = "train") -> DictConfig:
 
 
 def _named_rows(config: CalibrationConfig) -> list[str]:
-    """Those that are run, and those whose seconds limit them."""
-    return [*config.rows, *(row for row in config.rows.values() if row is not None)]
+    """Those that are run, and those whose seconds limit them, each once."""
+    limits = (row for row in config.rows.values() if row is not None)
+    return list(dict.fromkeys((*config.rows, *limits)))
 
 
 def _check(config: CalibrationConfig) -> None:
@@ -170,7 +171,7 @@ def _preset(
     for row in config.rows:
         settings = OmegaConf.create(
             OmegaConf.to_container(bases[row], resolve=True, enum_to_str=True)
-        )  # type: ignore[arg-type]
+        )
         for name in space:
             value = OmegaConf.select(settings, name)
             if value is None:
