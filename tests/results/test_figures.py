@@ -150,17 +150,21 @@ def _row(runs: Path, table: str, key: str) -> Row:
 def test_all_seeds_that_count_stand_for_their_row(tmp_path: Path, write_run: WriteRun) -> None:
     write_run(tmp_path, "table1", "cubic", seed=11, status="interrupted", epochs=70)
     only = _row(tmp_path, "table1", "cubic")
-    assert (only.label, only.remark, only.band) == ("Cubic 3k", "interrupted at epoch 70", "")
+    assert (only.label, only.remark, only.has_band) == (
+        "Cubic 3k",
+        "interrupted at epoch 70",
+        False,
+    )
     write_run(tmp_path, "table1", "cubic", seed=3)
     completed = _row(tmp_path, "table1", "cubic")
     assert [record.seed for _, record in completed.runs] == [3]
-    assert (completed.remark, completed.band) == ("", "")
+    assert (completed.remark, completed.has_band) == ("", False)
     for seed in (1, 2):
         write_run(tmp_path, "table1", "cubic", seed=seed, **DIVERGED)
     row = _row(tmp_path, "table1", "cubic")
     assert [record.seed for _, record in row.runs] == [1, 2, 3]
-    assert (row.remark, row.band) == ("2 of 3 diverged", "smallest to largest of 3 seeds")
-    assert row.prediction_band == "", "one run of three predicts something"
+    assert (row.remark, row.has_band) == ("2 of 3 diverged", True)
+    assert row.n_predictions == 1, "one run of three predicts something"
     assert row.metric("mse_u") == np.inf
 
 

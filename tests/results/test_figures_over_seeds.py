@@ -14,7 +14,8 @@ from matplotlib.text import Text
 
 from diffhash.results.figures.comparisons import figure3, figure4, figure5
 from diffhash.results.figures.rows import Row, table_rows
-from diffhash.results.figures.seeds import combine_histories, combine_predictions
+from diffhash.results.figures.seeds import band_labels, combine_histories, combine_predictions
+from diffhash.results.figures.style import add_legend, new_figure
 from diffhash.results.record import RecordError
 from diffhash.results.table import load_table, load_tables
 
@@ -85,6 +86,32 @@ def test_a_diverged_seed_is_infinite_from_there_on() -> None:
     assert cut["epoch"].tolist() == [200], "only where all have been evaluated"
 
 
+def test_one_label_for_all_bands_of_a_kind() -> None:
+    interval = "95% interval of the median of"
+    assert band_labels([10, 1, 10]) == {10: f"{interval} 10 seeds"}
+    assert band_labels([40, 10, 3]) == {
+        3: "smallest to largest of 3 seeds",
+        10: f"{interval} 10 to 40 seeds",
+        40: f"{interval} 10 to 40 seeds",
+    }
+    assert band_labels([1, 0]) == {}
+
+
+@pytest.mark.parametrize("n_long", [1, 3])
+def test_no_legend_is_wider_than_its_figure(n_long: int) -> None:
+    figure = new_figure(height=2.0)
+    ax = figure.subplots()
+    for i in range(5):
+        ax.plot([0, 1], label=f"{i}: {'of very many seeds ' * (4 if i < n_long else 1)}")
+    add_legend(figure, [ax])
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    extent = legend.get_window_extent()
+    assert len(legend.get_texts()) == 5
+    assert extent.x0 >= 0
+    assert extent.x1 <= figure.bbox.width
+
+
 def test_figures_over_seeds_say_what_their_bands_are(tmp_path: Path, write_run: WriteRun) -> None:
     for table in ("table1", "table2"):
         _write_seeds(write_run, tmp_path, table, "cubic", 10)
@@ -97,7 +124,7 @@ def test_figures_over_seeds_say_what_their_bands_are(tmp_path: Path, write_run: 
         figure.savefig(os.devnull, format="png", dpi=50)
         texts = _texts(figure)
         assert "95% interval of the median of 10 seeds" in texts
-        assert "smallest to largest of 2 seeds" in texts
+        assert "smallest to largest of 2 " in texts, "of 2 seeds, or of 2 to 3"
         assert "2 of 3 diverged" in texts and "3 of 3 diverged" in texts
     assert "median prediction" in _texts(figure3(one))
     assert "median MSE 3.1e-3" in _texts(figure5(two)), "of 1e-4 to 1e-2"

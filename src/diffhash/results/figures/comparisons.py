@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ from diffhash.results.figures.curves import (
     exact_values,
 )
 from diffhash.results.figures.rows import Row
+from diffhash.results.figures.seeds import band_labels
 from diffhash.results.figures.style import (
     BLACK,
     BLUE,
@@ -58,6 +59,8 @@ _LINES = {
     "linear": (SKY, "-"),
     "s2": (GREEN, (0, (4, 1.5))),
     "cubic": (VERMILION, "-"),
+    "cubic_best": (BLUE, "-"),
+    "cubic_compact": (BLUE, (0, (4, 1.5))),
 }
 _OTHER_LINE = (BLUE, (0, (1, 1)))
 _COLUMNS = 4  # of Fig. 5
@@ -72,11 +75,12 @@ def figure3(rows: Sequence[Row]) -> Figure:
     figure = new_figure(height=6.2)
     grid = figure.subplots(len(FIGURE3_ROWS), len(SYMBOLS), sharex=True)
     drawn = [row for key in FIGURE3_ROWS for row in rows if row.row == key]
+    bands = band_labels(row.n_predictions for row in drawn)
     for axes, (name, symbol) in zip(grid.T, SYMBOLS.items(), strict=True):
         limits = _exact_limits(drawn, name)
         for ax, row in zip(axes, drawn, strict=True):
-            _prediction(dress(ax), row, name, limits)
-        axes[0].set_title(symbol, fontsize=TEXT, loc="left" if drawn[0].band else "center")
+            _prediction(dress(ax), row, name, limits, bands)
+        axes[0].set_title(symbol, fontsize=TEXT, loc="left" if drawn[0].has_band else "center")
         axes[-1].set_xlabel("$x$", fontsize=TEXT)
     for ax, row in zip(grid[:, 0], drawn, strict=True):
         ax.set_ylabel(row.label, fontsize=TEXT)
@@ -120,13 +124,14 @@ def figure5(rows: Sequence[Row]) -> Figure:
         ax.remove()
     values, errors = values[: len(rows)], errors[: len(rows)]
     limits = _exact_limits(rows, "u")
+    bands = band_labels(row.n_predictions for row in rows)
     for index, (row, upper, lower) in enumerate(zip(rows, values, errors, strict=True)):
-        _prediction(dress(upper), row, "u", limits)
+        _prediction(dress(upper), row, "u", limits, bands)
         upper.set_title(f"{row.label}\n", fontsize=TEXT, loc="left", pad=3)  # above the MSE
         dress(lower).set_xlabel("$x$", fontsize=TEXT)
         lower.tick_params(labelbottom=True)
         if (predictions := row.predictions) is not None:
-            draw_error(lower, predictions, "u", row.band)
+            draw_error(lower, predictions, "u", row.has_band)
         else:
             say(lower, row.remark or "no predictions", "bottom")
         for ax in (upper, lower):
@@ -142,18 +147,24 @@ def figure5(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _prediction(ax: Axes, row: Row, name: str, limits: tuple[float, float] | None) -> None:
+def _prediction(
+    ax: Axes,
+    row: Row,
+    name: str,
+    limits: tuple[float, float] | None,
+    bands: Mapping[int, str],
+) -> None:
     """Prediction of a row with its MSE as in the tables; what is wrong with the run is said."""
     predictions = row.predictions
     if predictions is not None:
-        draw_prediction(ax, predictions, name, limits, row.prediction_band)
+        draw_prediction(ax, predictions, name, limits, bands.get(row.n_predictions, ""))
     elif limits is not None:
         ax.set_ylim(*limits)
     if row.remark or predictions is None:
         say(ax, row.remark or "no predictions", "bottom")
     mse = row.metric(_METRICS[name])
     if mse is not None:
-        text = f"{'median ' if row.band else ''}MSE {format_value('mse_u', mse)}"
+        text = f"{'median ' if row.has_band else ''}MSE {format_value('mse_u', mse)}"
         ax.set_title(text, fontsize=SMALL, loc="right", pad=3)
 
 
@@ -193,14 +204,16 @@ def _history(ax: Axes, row: Row, column: str) -> None:
 
 def _history_bands(ax: Axes, rows: Iterable[Row], column: str) -> None:
     """Bands of the rows that have them, within limits that their finite ends set."""
-    bands = [(row, row.history) for row in rows if row.band and row.history is not None]
+    bands = [(row, row.history) for row in rows if row.has_band and row.history is not None]
     if not bands:
         return
     ends = [drawable(h[f"{column}_{end}"].to_numpy()) for _, h in bands for end in ("low", "high")]
     low, high = ax.get_ylim()
     finite = np.concatenate([[low, high], *(end[end > 0] for end in ends)])
     ax.set_ylim(finite.min(), finite.max())
+    labels = band_labels(len(row.runs) for row, _ in bands)
     for row, history in bands:
         color, _ = _LINES.get(row.row, _OTHER_LINE)
         draw_band(ax, history["epoch"].to_numpy(), history, column, color)
-        ax.fill_between([], [], color=GREY, alpha=0.25, linewidth=0, label=row.band)
+        label = labels[len(row.runs)]
+        ax.fill_between([], [], color=GREY, alpha=0.25, linewidth=0, label=label)

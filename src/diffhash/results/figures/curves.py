@@ -75,14 +75,14 @@ def draw_prediction(
     say_gaps(ax, values)
 
 
-def draw_error(ax: Axes, predictions: pd.DataFrame, name: str, band: str = "") -> None:
+def draw_error(ax: Axes, predictions: pd.DataFrame, name: str, has_band: bool = False) -> None:
     """The absolute error over x on a logarithmic axis; says so where there is none to show.
 
     Args:
         ax: axes to draw in.
         predictions: of one run, or of several combined.
         name: ``u``, ``u_x`` or ``u_xx``.
-        band: as of :func:`draw_prediction`.
+        has_band: whether to fill between its ``_low`` and ``_high``.
     """
     error = absolute_error(predictions, name)
     if error is None:
@@ -93,7 +93,7 @@ def draw_error(ax: Axes, predictions: pd.DataFrame, name: str, band: str = "") -
         x = predictions["x"].to_numpy()
         log_y(ax).plot(x, np.maximum(error, _TINY), color=VERMILION, linewidth=0.6)
         ax.set_ylim(*error_limits(error))
-        if band:
+        if has_band:
             draw_band(ax, x, predictions, f"error_{name}", VERMILION)
 
 

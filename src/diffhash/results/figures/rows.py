@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffhash.results.figures.seeds import band_label, combine_histories, combine_predictions
+from diffhash.results.figures.seeds import combine_histories, combine_predictions
 from diffhash.results.record import RunRecord, read_history, read_predictions
 from diffhash.results.rows import counted, over_seeds
 from diffhash.results.statistics import median_interval
@@ -31,15 +31,14 @@ class Row:
     runs: tuple[tuple[Path, RunRecord], ...] = ()
 
     @property
-    def band(self) -> str:
-        """What a band around the median is, for a legend; empty for a single run."""
-        return band_label(len(self.runs)) if len(self.runs) > 1 else ""
+    def has_band(self) -> bool:
+        """Whether it is a median, with a band around it; a single run is drawn as it is."""
+        return len(self.runs) > 1
 
     @property
-    def prediction_band(self) -> str:
-        """The same of a band around predictions, which diverged runs have none of."""
-        n = len(self.runs) - self.n_diverged
-        return band_label(n) if self.band and n > 1 else ""
+    def n_predictions(self) -> int:
+        """How many of the runs predict something: those that did not diverge."""
+        return len(self.runs) - self.n_diverged
 
     @property
     def n_diverged(self) -> int:
@@ -52,7 +51,7 @@ class Row:
         if not self.runs:
             return "no record"
         record = self.runs[0][1]
-        if self.band:
+        if self.has_band:
             return f"{self.n_diverged} of {len(self.runs)} diverged" if self.n_diverged else ""
         if record.status == "diverged":
             return f"diverged at epoch {record.diverged_epoch}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,22 @@ _EXACT = "exact_"
 _HISTORIES = ("loss", "mse_u", "mse_ux", "mse_uxx")
 
 
-def band_label(n: int) -> str:
-    """What a band over n seeds shows, for a legend: the interval of the tables."""
-    if interval_rank(n) is None:
-        return f"smallest to largest of {n} seeds"
-    return f"{CONFIDENCE:.0%} interval of the median of {n} seeds"
+def band_labels(counts: Iterable[int]) -> dict[int, str]:
+    """What bands over so many seeds each show, for a legend: the intervals of the tables.
+
+    Bands of one kind share a label, which names the fewest and the most seeds. One seed has none.
+    """
+    labels: dict[int, str] = {}
+    several = sorted({n for n in counts if n > 1})
+    for is_interval, kind in (
+        (False, "smallest to largest of"),
+        (True, f"{CONFIDENCE:.0%} interval of the median of"),
+    ):
+        sizes = [n for n in several if (interval_rank(n) is not None) == is_interval]
+        if sizes:
+            n_seeds = " to ".join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))
+            labels |= dict.fromkeys(sizes, f"{kind} {n_seeds} seeds")
+    return labels
 
 
 def combine_predictions(frames: Sequence[pd.DataFrame], n_diverged: int) -> pd.DataFrame:

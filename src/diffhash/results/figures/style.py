@@ -78,14 +78,21 @@ def add_legend(
     n_columns: int = 4,
     loc: Literal["outside upper center", "outside lower center"] = "outside upper center",
 ) -> None:
-    """One legend for the whole figure, outside its panels, of what is labelled in ``axes``."""
+    """One legend for the whole figure, outside its panels, of what is labelled in ``axes``.
+
+    It gets fewer columns than ``n_columns`` where so many are wider than the figure.
+    """
     handles: dict[str, Artist] = {}
     for ax in axes:
         handles |= {str(handle.get_label()): handle for handle in ax.get_legend_handles_labels()[0]}
-    figure.legend(
-        handles=list(handles.values()), loc=loc, ncols=n_columns, fontsize=TEXT,
-        frameon=False, borderaxespad=0.1,
-    )  # fmt: skip
+    for columns in range(n_columns, 0, -1):
+        legend = figure.legend(
+            handles=list(handles.values()), loc=loc, ncols=columns, fontsize=TEXT,
+            frameon=False, borderaxespad=0.1,
+        )  # fmt: skip
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def say_instead(ax: Axes, text: str) -> None:
