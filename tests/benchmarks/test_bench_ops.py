@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from collections.abc import Callable, Sequence
@@ -179,7 +180,9 @@ def test_a_run_writes_table_and_figure_and_prints_the_ratios(
     # The file has five digits.
     ratio = cell["diffhash, planned"]["ratio_to_loop"]
     assert ratio == pytest.approx(loop / planned, rel=1e-3)
-    assert f"planned {planned:.3g} ms, loop {loop:.3g} ms" in printed.out
+    [said] = re.findall(r"planned (\S+) ms, loop (\S+) ms", printed.out)
+    # To three digits: rounded from the measured time, not from the file's five.
+    assert list(map(float, said)) == pytest.approx([planned, loop], rel=6e-3)
     assert "target: at least 10×" in printed.out
     assert "2-D, N = 4096: ?×" in printed.out
     assert set(frame["threads"]) == {1} and set(frame["device"]) == {"cpu"}
