@@ -73,13 +73,13 @@ def test_every_run_as_without_a_launcher_and_a_bad_one_spoils_no_other(
     start_sweep: Call, train: Call, tmp_path: Path, launcher: str
 ) -> None:
     needs(launcher)
-    process = start_sweep(launcher, "seed=-1,1")
+    process = start_sweep(launcher, "seed=0,-1,1")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert any(line.startswith("error: seed=-1: give 0 to") for line in err.splitlines())
     assert "Traceback" not in err
 
-    assert [record.seed for record in records(tmp_path / "runs")] == [1]
+    assert sorted(record.seed for record in records(tmp_path / "runs")) == [0, 1]
     assert not list((tmp_path / "runs").rglob("*.partial"))
     for directory, record in find_records(tmp_path / "runs"):
         assert record.status == "completed"
@@ -147,7 +147,7 @@ def test_slurm(start_sweep: Call, tmp_path: Path) -> None:
     )
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert [record.seed for record in records(tmp_path / "runs")] == [1]
+    assert sorted(record.seed for record in records(tmp_path / "runs")) == [0, 1]
     submitted = (tmp_path / "submitted").read_text()
     for flag in ("array=0-1%2", "cpus-per-task=1", "mem=4GB", "partition=short", "time=60"):
         assert f"#SBATCH --{flag}\n" in submitted
