@@ -4,7 +4,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from diffhash.experiment import register
+from diffhash.experiment.schema import register
 from diffhash.experiment.sweep import job_task
 
 register()

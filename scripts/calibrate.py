@@ -8,8 +8,9 @@ from pathlib import Path
 
 from hydra import initialize_config_dir
 
-from diffhash.experiment import ConfigError, register
+from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.reproduce import exclusive
+from diffhash.experiment.schema import register
 from diffhash.experiment.workers import default_workers
 from diffhash.results import RecordError
 

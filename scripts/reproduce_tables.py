@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from diffhash.experiment import ConfigError
+from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.reproduce import ROWS, exclusive, plan, run_jobs
 from diffhash.experiment.timing import time_rows
 from diffhash.experiment.workers import default_workers

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from diffhash.experiment import register
+from diffhash.experiment.schema import register
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from hydra import compose, initialize_config_dir
 
 from diffhash.cli.app import app
-from diffhash.experiment import register, run
+from diffhash.experiment.run import run
+from diffhash.experiment.schema import register
 
 ROOT = Path(__file__).parents[2]
 TINY = (

@@ -16,7 +16,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from diffhash.experiment import register, run
+from diffhash.experiment.run import run
+from diffhash.experiment.schema import register
 from diffhash.results import RunRecord
 
 ROOT = Path(__file__).parents[2]

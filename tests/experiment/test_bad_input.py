@@ -11,7 +11,10 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from diffhash.experiment import ConfigError, build, checks, run
+from diffhash.experiment import checks
+from diffhash.experiment.build import build
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.run import run
 
 Call = Callable[..., Any]
 CUBIC = ("encoder=cubic", "encoder.encoding.n_levels=2", "encoder.encoding.log2_hashmap_size=6")

@@ -20,10 +20,11 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from diffhash.experiment import ConfigError, register
 from diffhash.experiment.calibration import Study, calibrate, load_study, rows, search
 from diffhash.experiment.calibration.study import _distribution
 from diffhash.experiment.calibration.tables import report_trial, write_outcome
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.schema import register
 from diffhash.results import RunRecord, load_paper_table
 
 SCRIPT = "scripts/calibrate.py"

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,16 @@ def test_looking_runs_nothing(
     for line in ("encoder: cubic, ff, linear, mlp, s1, s2, siren", "task: data, pinn"):
         assert line in done.out.splitlines()
     assert not list(tmp_path.iterdir())
+
+
+def test_looking_does_not_wait_for_the_training_code(root: Path) -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', '--cfg', 'job']; "
+        "runpy.run_path('train.py', run_name='__main__'); "
+        "print({'lightning', 'diffhash.training'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
 def test_full_error_on_request(

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from diffhash.experiment import build, config_hash, run
+from diffhash.experiment.build import build, config_hash
 from diffhash.experiment.reproduce import ROWS
+from diffhash.experiment.run import run
 from diffhash.results import RunRecord
 
 ROOT = Path(__file__).parents[2]

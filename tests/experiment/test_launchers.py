@@ -17,7 +17,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from diffhash.experiment import ConfigError, register, sweep
+from diffhash.experiment import run, sweep
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.schema import register
 from diffhash.experiment.sweep import JobExitError, job_task
 from diffhash.results import RunRecord, find_records
 from diffhash.results.record import METRICS
@@ -177,7 +179,7 @@ def in_job(
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def call(task: Callable[[], None]) -> None:
-        monkeypatch.setattr(sweep, "main_task", lambda cfg, overrides: task())
+        monkeypatch.setattr(run, "main_task", lambda cfg, overrides: task())
         job_task(DictConfig({}))
 
     yield call

@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from diffhash.experiment import ConfigError, register, reproduce, run, timing
+from diffhash.experiment import reproduce, timing
+from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.reproduce import ROWS, Job, exclusive, plan, run_jobs
+from diffhash.experiment.run import run
+from diffhash.experiment.schema import register
 from diffhash.experiment.workers import Command
 from diffhash.results import find_records, read_record
 

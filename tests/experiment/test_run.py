@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 
-from diffhash.experiment import folder, run
-from diffhash.experiment.run import config_hash
+from diffhash.experiment import folder
+from diffhash.experiment.run import config_hash, run
 from diffhash.results import find_records, read_history, read_predictions, read_record
 from diffhash.training import FieldTraining
 from diffhash.training.steps import EagerStep

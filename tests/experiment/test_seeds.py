@@ -9,7 +9,9 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from diffhash.experiment import ConfigError, config_hash, run
+from diffhash.experiment.build import config_hash
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.run import run
 from diffhash.results import read_history, read_predictions
 from diffhash.results.record import read_record
 

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from diffhash.experiment import ConfigError, run, timing
+from diffhash.experiment import timing
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.run import run
 from diffhash.experiment.timing import time_rows
 from diffhash.results import RunRecord, find_records, read_record
 from diffhash.results.rows import row_records

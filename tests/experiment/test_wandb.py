@@ -27,7 +27,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
-from diffhash.experiment import ConfigError, register, run
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.run import run
+from diffhash.experiment.schema import register
 from diffhash.experiment.wandb_run import wandb_loggers
 from diffhash.results import RunRecord
 

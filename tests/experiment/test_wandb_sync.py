@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from diffhash.experiment import run
+from diffhash.experiment.run import run
 from diffhash.results.wandb_files import unsent_parts
 
 SCRIPT = "scripts/wandb_sync.py"

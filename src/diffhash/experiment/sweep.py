@@ -2,6 +2,8 @@
 
 Hydra's launchers carry an exception from a job to the command line, once all jobs have ended. An
 exit they do not expect: it ends the other jobs as well, or is taken for a crash and tried again.
+
+What trains is imported where a job runs: a command line that only hands out jobs does without.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from diffhash.experiment.run import main_task
 from diffhash.experiment.workers import signal_when_parent_ends
 
 _INTERRUPTED = 130
@@ -46,7 +47,7 @@ class LocalJobs(Callback):
 
 
 def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
-    """`main_task`, wherever a launcher runs it.
+    """`run.main_task`, wherever a launcher runs it.
 
     Raises:
         JobExitError: instead of a `SystemExit`, in a process that a launcher started.
@@ -54,7 +55,7 @@ def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
     hydra = HydraConfig.get()
     is_basic = hydra.runtime.choices["hydra/launcher"] == "basic"
     if hydra.mode != RunMode.MULTIRUN or is_basic or _is_command_line:
-        main_task(cfg, overrides)
+        _run(cfg, overrides)
         return
     try:
         _interruptible(cfg, overrides)
@@ -65,18 +66,24 @@ def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
         raise
 
 
+def _run(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    from diffhash.experiment.run import main_task
+
+    main_task(cfg, overrides)
+
+
 def _interruptible(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Run; Ctrl-C ends this job and keeps this process from beginning another."""
     global _interrupted
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, _interrupt):
-        main_task(cfg, overrides)  # not one of LocalJobs
+        _run(cfg, overrides)  # not one of LocalJobs
         return
     try:
         signal_when_parent_ends(signal.SIGTERM)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if _interrupted:
             raise KeyboardInterrupt
-        main_task(cfg, overrides)
+        _run(cfg, overrides)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
             raise

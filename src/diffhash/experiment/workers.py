@@ -67,9 +67,9 @@ def default_workers() -> int:
 
 
 def preloaded() -> ForkServerContext:
-    """Processes that are forked from one which has imported `diffhash.experiment`."""
+    """Processes that are forked from one which has imported `diffhash.experiment.run`."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["diffhash.experiment"])
+    context.set_forkserver_preload(["diffhash.experiment.run"])
     return context
 
 
