@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
+from diffhash.experiment import run as run_module
 from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
 from diffhash.results import RunRecord
@@ -29,6 +31,20 @@ TINY = (
     "trainer.num_threads=1",  # more cost time at these sizes, a lot of it where cores are busy
     "task.n_labels=8",
 )
+
+
+@pytest.fixture
+def real_figure() -> None:
+    """For a test of the figure that a run draws."""
+
+
+@pytest.fixture(autouse=True)
+def blank_figure(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs inside a test draw a blank: a real figure takes longer than all else of a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "real_figure" not in request.fixturenames:
+            patch.setattr(run_module, "run_figure", lambda *_: Figure(figsize=(1, 1)))
+        yield
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import torch
 import yaml
 
 from diffhash.experiment import folder
-from diffhash.experiment.run import config_hash, run
+from diffhash.experiment.build import config_hash
+from diffhash.experiment.run import run
 from diffhash.results import find_records, read_history, read_predictions, read_record
 from diffhash.training import FieldTraining
 from diffhash.training.steps import EagerStep
@@ -39,6 +40,7 @@ def names(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
 
+@pytest.mark.usefixtures("real_figure")
 def test_a_record_is_whole(train: Call, tiny_config: Call, tmp_path: Path) -> None:
     directory, record = train(*CUBIC, "task=data", "seed=3", "name=my/experiment")
     assert directory == tmp_path / "run"
