@@ -13,6 +13,7 @@ import shlex
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from io import StringIO
@@ -74,10 +75,22 @@ def offline_run(directory: Path) -> Path:
 
 
 class WandbRun:
-    """What `wandb sync` would send of a run's folder."""
+    """What `wandb sync` would send of a run's folder.
+
+    W&B's own process writes it, and is told of the end without being waited for: its last entries,
+    with how the run ended, may take a moment.
+    """
 
     def __init__(self, folder: Path) -> None:
+        end = time.monotonic() + 60
+        while self._read(folder) is None:
+            assert time.monotonic() < end, f"{folder}: no entry says how the run ended"
+            time.sleep(0.05)
+
+    def _read(self, folder: Path) -> int | None:
+        """Read all there is; the exit code, if that is there."""
         [file] = folder.glob("run-*.wandb")
+        self.exit_code: int | None = None
         self.history: list[dict[str, Any]] = []
         self.summary: dict[str, Any] = {}
         self.files: list[Path] = []
@@ -100,6 +113,7 @@ class WandbRun:
                     self.step_metrics[names] = entry.metric.step_metric
                 case "exit":
                     self.exit_code = entry.exit.exit_code
+        return self.exit_code
 
     @property
     def epochs(self) -> list[int]:
