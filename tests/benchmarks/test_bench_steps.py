@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hydra.core.config_store import ConfigStore
 from torch import Tensor
 
 from benchmarks import growth, time_to_accuracy
@@ -22,6 +24,13 @@ from diffhash.experiment.build import build
 ROOT = Path(__file__).parents[2]
 SMALL = ("task.n_labels=12", "trainer.evaluation_points=4", "trainer.accelerator=cpu",
          "trainer.num_threads=1")  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def leave_no_problem() -> Iterator[None]:
+    """Hydra's store is the process's: the benchmarks' problem is no choice in other tests."""
+    yield
+    ConfigStore.instance().repo.get("problem", {}).pop("helmholtz.yaml", None)
 
 
 def make(encoder: str, task: str, precision: str = "float64") -> tuple[Case, float, list[Tensor]]:
