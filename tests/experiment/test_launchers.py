@@ -69,7 +69,8 @@ def same_results(one: RunRecord, other: RunRecord) -> bool:
 
 
 @pytest.mark.parametrize(
-    "launcher", ["joblib", "submitit_local", pytest.param("ray", marks=pytest.mark.slow)]
+    "launcher",
+    ["joblib", *(pytest.param(name, marks=pytest.mark.slow) for name in ("submitit_local", "ray"))],
 )
 def test_every_run_as_without_a_launcher_and_a_bad_one_spoils_no_other(
     start_sweep: Call, train: Call, tmp_path: Path, launcher: str
