@@ -11,9 +11,9 @@ register()
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
-def main(cfg: DictConfig) -> None:
-    """Run the composed config."""
-    job_task(cfg, HydraConfig.get().overrides.task)
+def main(cfg: DictConfig) -> float | None:
+    """Run the composed config; what it comes to is for a sweeper that optimises."""
+    return job_task(cfg, HydraConfig.get().overrides.task)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ from diffhash.experiment.checks import (
     read_checkpoint,
     set_threads,
 )
+from diffhash.experiment.schema import Metric
 from diffhash.networks import Field, Network, stack_fields
 from diffhash.ops.backends import load_backend
 from diffhash.problems import Problem
 from diffhash.training import Evaluation, Execution, FieldTraining
 
-# Settings that say where things go, not what is computed.
-_NOT_IN_HASH = ("logger", "name", "runs_dir", "run_dir", "ckpt_path")
+# Settings that say where things go, and what is told of them, not what is computed.
+_NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path")
 _EPOCHS_FOR_A_GRAPH = 200  # with fewer, capturing it costs more than it saves
 _NO_MEMORY = "needs more memory than there is"
 
@@ -60,6 +61,11 @@ def build(cfg: DictConfig) -> Setup:
     check_seeds(cfg.seed, cfg.seeds)
     check_devices(cfg.trainer.devices, accelerator)
     problem = _instantiate(cfg.problem, "problem")
+    if cfg.objective not in (None, Metric.loss) and not problem.has_solution:
+        raise ConfigError(
+            f"objective={cfg.objective.value}: problem={type(problem).__name__} has no exact "
+            "solution to measure an error against; give loss, or null"
+        )
     task = _instantiate(cfg.task, "task", problem=problem)
     field = _build_fields(cfg, problem, accelerator)
     grid_backend = _grid_backend(field.encoding, accelerator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 import lightning as L
 import pandas as pd
@@ -226,8 +228,14 @@ def _name(cfg: DictConfig) -> str:
     return cfg.name or f"{cfg.encoder.name} {cfg.task.name}"
 
 
-def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
-    """`run` for the command line: one line about each record, exit code 1 for a bad config."""
+def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
+    """`run` for the command line: one line about each record, exit code 1 for a bad config.
+
+    Returns:
+        What a sweeper that optimises is to make small: the metric that ``cfg.objective`` names,
+        mse_u if it names none, or the loss where there is no exact solution; the mean over
+        ``seeds``, infinite where one diverged. None from a process that helps another one.
+    """
     try:
         results = run(cfg, overrides)
     except ConfigError as error:
@@ -242,6 +250,15 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
         print(f"resume with ckpt_path={directory}/{CHECKPOINT_FILE}", file=sys.stderr)
     if interrupted:
         raise SystemExit(130)
+    return _objective(cfg, [record for _, record in results]) if results else None
+
+
+def _objective(cfg: DictConfig, records: Sequence[RunRecord]) -> float:
+    name = cfg.objective.value if cfg.get("objective") else "mse_u"
+    if name == "mse_u" and all(record.mse_u is None for record in records):
+        name = "loss"  # there is no exact solution, or all of them diverged
+    values = [getattr(record, name) for record in records]
+    return mean(math.inf if value is None else value for value in values)  # optimisers refuse NaN
 
 
 def _outcome(record: RunRecord) -> str:

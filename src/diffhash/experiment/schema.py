@@ -51,6 +51,15 @@ class Accelerator(Enum):
     gpu = "gpu"
 
 
+class Metric(Enum):
+    """A number of a record that a sweep can make small."""
+
+    mse_u = "mse_u"
+    mse_ux = "mse_ux"
+    mse_uxx = "mse_uxx"
+    loss = "loss"
+
+
 @dataclass
 class GridEncodingConfig:
     """`diffhash.GridEncoding`."""
@@ -185,7 +194,10 @@ class LoggerConfig:
 
 @dataclass
 class Config:
-    """One run."""
+    """One run.
+
+    ``objective`` is what `diffhash.experiment.run.main_task` returns to a sweeper that optimises.
+    """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     task: Any = MISSING
@@ -195,6 +207,7 @@ class Config:
     seed: int = MISSING
     seeds: list[int] | None = None
     name: str | None = None
+    objective: Metric | None = None
     runs_dir: str = MISSING
     run_dir: str | None = None
     ckpt_path: str | None = None

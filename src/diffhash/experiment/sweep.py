@@ -46,7 +46,7 @@ class LocalJobs(Callback):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
+def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
     """`run.main_task`, wherever a launcher runs it.
 
     Raises:
@@ -55,10 +55,9 @@ def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
     hydra = HydraConfig.get()
     is_basic = hydra.runtime.choices["hydra/launcher"] == "basic"
     if hydra.mode != RunMode.MULTIRUN or is_basic or _is_command_line:
-        _run(cfg, overrides)
-        return
+        return _run(cfg, overrides)
     try:
-        _interruptible(cfg, overrides)
+        return _interruptible(cfg, overrides)
     except SystemExit as stop:
         raise JobExitError(f"error: {stop.__context__}" if stop.code == 1 else stop.code) from None
     except Exception as error:
@@ -66,24 +65,23 @@ def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> None:
         raise
 
 
-def _run(cfg: DictConfig, overrides: Sequence[str]) -> None:
+def _run(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
     from diffhash.experiment.run import main_task
 
-    main_task(cfg, overrides)
+    return main_task(cfg, overrides)
 
 
-def _interruptible(cfg: DictConfig, overrides: Sequence[str]) -> None:
+def _interruptible(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
     """Run; Ctrl-C ends this job and keeps this process from beginning another."""
     global _interrupted
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, _interrupt):
-        _run(cfg, overrides)  # not one of LocalJobs
-        return
+        return _run(cfg, overrides)  # not one of LocalJobs
     try:
         signal_when_parent_ends(signal.SIGTERM)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if _interrupted:
             raise KeyboardInterrupt
-        _run(cfg, overrides)
+        return _run(cfg, overrides)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != _INTERRUPTED:
             raise

@@ -1,0 +1,58 @@
+"""What a run tells a sweeper that optimises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.run import main_task, run
+from diffhash.results import read_record
+
+Call = Callable[..., Any]
+UNSOLVED = """
+import torch
+from diffhash.problems import Problem
+
+class Own(Problem):
+    domain, order = ((0.0, 1.0),), 1
+    def operator(self, x, u): return u.derivative(0, 1)
+    def source(self, x): return torch.ones_like(x)
+"""
+
+
+def objective(tiny_config: Call, folder: Path, *overrides: str) -> float | None:
+    return main_task(tiny_config(f"run_dir={folder}", *overrides))
+
+
+@pytest.mark.parametrize("name", [None, "mse_ux", "loss"])
+def test_it_is_the_metric_that_the_setting_names(
+    tiny_config: Call, tmp_path: Path, name: str | None
+) -> None:
+    value = objective(tiny_config, tmp_path / "run", *([f"objective={name}"] if name else []))
+    assert value == getattr(read_record(tmp_path / "run"), name or "mse_u")
+
+
+def test_it_is_the_loss_where_there_is_no_exact_solution(
+    tiny_config: Call, own_problem: Call, tmp_path: Path
+) -> None:
+    own = (own_problem(UNSOLVED), "problem=own", "task.n_labels=0", "task.n_residual=8")
+    value = objective(tiny_config, tmp_path / "run", *own)
+    assert value == read_record(tmp_path / "run").loss
+    with pytest.raises(ConfigError, match="objective=mse_ux: problem=Own has no exact solution"):
+        run(tiny_config(f"run_dir={tmp_path}/other", "objective=mse_ux", *own))
+    assert not (tmp_path / "other").exists()
+
+
+def test_it_is_the_mean_over_seeds(tiny_config: Call, tmp_path: Path) -> None:
+    value = objective(tiny_config, tmp_path / "run", "seeds=[0,1]")
+    errors = [read_record(tmp_path / "run" / f"seed{seed}").mse_u for seed in (0, 1)]
+    assert value == pytest.approx(sum(error or 0 for error in errors) / 2, rel=1e-12)
+
+
+def test_it_is_infinite_for_a_run_that_diverged(tiny_config: Call, tmp_path: Path) -> None:
+    assert objective(tiny_config, tmp_path / "run", "trainer.learning_rate=1e38") == math.inf
