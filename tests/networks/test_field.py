@@ -177,6 +177,33 @@ def test_float64_points_may_be_planned_for_a_float32_field(
     _assert_rows_close(planned.data, exact.jet(x).data.float(), AMPLIFICATION["mlp"])
 
 
+@ENCODERS
+@pytest.mark.parametrize("network", ["mlp", "siren"])
+def test_points_far_from_zero_are_rounded_once_they_are_normalised(
+    encoder: str, network: str, make_field: MakeField, points: Points
+) -> None:
+    far = [(1e6, 1e6 + 2), (-3e7, -3e7 + 0.5)]
+    field = make_field(encoder, network, far, torch.float32)
+    x = points(far, 9)
+    planned = field.plan(x).jet().data
+    assert field(x).dtype == field.jet(x).data.dtype == torch.float32
+    torch.testing.assert_close(field(x), planned[0], rtol=1e-4, atol=1e-5)
+    _assert_rows_close(field.jet(x).data, planned, AMPLIFICATION[network])
+    by_autograd = autograd_jet(field, x, (2, 2)).data
+    assert by_autograd.dtype == torch.float32
+    _assert_rows_close(by_autograd, planned, AMPLIFICATION[network])
+
+
+def test_float32_points_of_a_float64_field_are_what_they_say(
+    make_field: MakeField, points: Points
+) -> None:
+    field = make_field("cubic", "mlp", [(0.1, 3.7)])
+    x = points([(0.1, 3.7)], 9).float()
+    torch.testing.assert_close(field(x), field(x.double()), rtol=0, atol=0)
+    torch.testing.assert_close(field.jet(x).data, field.jet(x.double()).data, rtol=0, atol=0)
+    torch.testing.assert_close(field.plan(x).jet().data, field.plan(x.double()).jet().data)
+
+
 def test_plans_follow_the_parameters(make_field: MakeField, points: Points) -> None:
     field = make_field("cubic", "mlp", BOXES[1])
     x = points(BOXES[1], 5)

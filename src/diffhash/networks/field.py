@@ -18,6 +18,9 @@ from diffhash.ops.jet import Jet, jet_indices, jet_orders
 class Field(nn.Module):
     """u(x) = network(encoding((x - low) / (high - low))) on the box [low, high].
 
+    Points may be float64 whatever the parameters are: far from 0 float32 cannot tell them apart.
+    They are rounded to the parameters' type once they are in [0, 1].
+
     Args:
         encoding: of coordinates in [0, 1].
         network: of the encoding's features.
@@ -49,7 +52,7 @@ class Field(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """u at ``x [N, d]``: ``[N, n_outputs]``; differentiable by autograd to any order."""
-        return self.network(self.encoding(self._normalise(x)))
+        return self.network(self.encoding(self._rounded(x)))
 
     def jet(self, x: Tensor, order: int | tuple[int, ...] = 2) -> Jet:
         """u and its derivatives in x, in one forward pass.
@@ -58,15 +61,20 @@ class Field(nn.Module):
             ValueError: an order above 2, or a wrong shape of ``x``.
         """
         orders = jet_orders(order, len(self._width))
-        return self._finish(self.encoding.jet(self._normalise(x), orders))
+        return self._finish(self.encoding.jet(self._rounded(x), orders))
 
     def plan(self, x: Tensor, order: int | tuple[int, ...] = 2) -> FieldPlan:
         """Prepare `jet` at fixed points: what training does not change is computed once."""
         orders = jet_orders(order, len(self._width))
         return FieldPlan(self, self.encoding.plan(self._normalise(x), orders), orders)
 
+    def _rounded(self, x: Tensor) -> Tensor:
+        return self._normalise(x).to(self.network.params.dtype)
+
     def _normalise(self, x: Tensor) -> Tensor:
         check_points(x, len(self._width))
+        if x.dtype != self.network.params.dtype:
+            x = x.to(torch.promote_types(x.dtype, self.network.params.dtype))
         return (x - x.new_tensor(self._low)) / x.new_tensor(self._width)
 
     def _finish(self, features: Jet) -> Jet:

@@ -69,7 +69,8 @@ class Jet:
 def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, orders: tuple[int, ...]) -> Jet:
     """The jet of a pointwise ``f: [N, d] → [.., N, C]`` by nested reverse mode: jets' oracle.
 
-    The result is differentiable in whatever ``f`` closes over.
+    The result is differentiable in whatever ``f`` closes over, and of the type of f's values, also
+    where ``x`` is of a wider one.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
@@ -82,7 +83,7 @@ def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, orders: tuple[int, ..
                 columns = [_gradient(flat[:, c], x)[:, axis] for c in range(flat.shape[1])]
                 moved = value.movedim(-2, 0).shape
                 current = torch.stack(columns, dim=1).reshape(moved).movedim(0, -2)
-                rows.append(current)
+                rows.append(current.to(value.dtype))
     return Jet(torch.stack(rows, dim=-3), orders)
 
 

@@ -231,7 +231,6 @@ class FieldTraining(L.LightningModule):
         jets = []
         for index, term in enumerate(self._share.terms):
             x = term.x if rows is None else term.x[rows[index]]
-            x = x.to(next(self.field.parameters()).dtype)
             if self.derivatives == "taylor":
                 jets.append(self.field.jet(x, term.orders))
             else:
