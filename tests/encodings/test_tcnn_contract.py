@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import math
 from itertools import product
 
@@ -13,6 +15,10 @@ from torch import Tensor
 from diffhash import GridEncoding
 
 F = 2
+# The functions that tiny-cuda-nn calls: not numpy's, which differ between processors.
+_LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
+_LIBM.log2f.argtypes = _LIBM.exp2f.argtypes = [ctypes.c_float]
+_LIBM.log2f.restype = _LIBM.exp2f.restype = ctypes.c_float
 # (n_levels, log2_hashmap_size, base_resolution, per_level_scale): all dense, mixed, all hashed,
 # growth factors that float32 rounds, and levels of one vertex.
 SETTINGS = [(2, 19, 3, 2.0), (3, 6, 3, 2.0), (2, 4, 8, 1.5), (4, 10, 4, 1.3819), (2, 8, 1, 2.0)]
@@ -27,7 +33,7 @@ def _contract(
     primes = (1, 2654435761, 805459861, 3674653429)
     offset, levels = 0, []
     for l in range(n_levels):
-        growth = np.exp2(np.float32(l) * np.log2(np.float32(per_level_scale)))
+        growth = np.float32(_LIBM.exp2f(np.float32(l) * np.float32(_LIBM.log2f(per_level_scale))))
         scale = float(growth * np.float32(base_resolution) - np.float32(1.0))
         res = math.ceil(scale) + 1
         n = (res**d + 7) // 8 * 8

@@ -8,6 +8,8 @@ where the forward pass had something to prepare; and its double backward leaves 
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import math
 from dataclasses import dataclass, field
 from itertools import product
@@ -21,6 +23,10 @@ from torch import Tensor
 
 GRANULARITY = 256
 PRIMES = (1, 2654435761, 805459861, 3674653429)
+# The functions that tiny-cuda-nn calls: not numpy's, which differ between processors.
+_LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
+_LIBM.log2f.argtypes = _LIBM.exp2f.argtypes = [ctypes.c_float]
+_LIBM.log2f.restype = _LIBM.exp2f.restype = ctypes.c_float
 # Columns beyond L·F in every output, as modules padded for a network have; they hold no features.
 EXTRA_COLUMNS = 0
 
@@ -81,9 +87,10 @@ class _Native:
         _require(self.interpolation in ("Linear", "Smoothstep"), "interpolation")
         self._levels: list[_Level] = []
         first = 0
-        growth = np.log2(np.float32(self.per_level_scale))
+        growth = np.float32(_LIBM.log2f(self.per_level_scale))
         for l in range(self.n_levels):
-            scale = np.exp2(np.float32(l) * growth) * np.float32(self.base_resolution)
+            scale = np.float32(_LIBM.exp2f(np.float32(l) * growth))
+            scale *= np.float32(self.base_resolution)
             scale -= np.float32(1)
             resolution = math.ceil(scale) + 1
             n_rows = min((resolution**self.dims + 7) // 8 * 8, 2**self.log2_hashmap_size)

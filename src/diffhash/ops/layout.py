@@ -22,7 +22,7 @@ half-cell shift. A dense level owns every vertex its stencils touch, resolution_
 *tiny-cuda-nn's*, to the letter, for what it offers (linear and s1 in two or more dimensions,
 without level offsets), so that tables can be exchanged:
 
-    scale_l = 2^(l·log2(per_level_scale)) · base_resolution - 1                (float32, as there)
+    scale_l = exp2f(l·log2f(per_level_scale)) · base_resolution - 1            (float32, as there)
     resolution_l = ceil(scale_l) + 1,  shift_l = 0.5
 
 There, as in the original, the last vertex wraps around at x = 1 on dense levels.
@@ -41,6 +41,7 @@ from torch import Tensor
 
 from diffhash.ops.interpolation import Interpolation
 from diffhash.ops.interpolation import interpolation as find_interpolation
+from diffhash.ops.single_precision import exp2f, log2f
 
 PRIMES = (1, 2654435761, 805459861, 3674653429)
 MAX_ROWS = 2**31 - 1
@@ -135,7 +136,7 @@ def grid_layout(
     first_row = 0
     for index in range(n_levels):
         if tcnn:
-            growth = np.exp2(np.float32(index) * np.log2(np.float32(per_level_scale)))
+            growth = exp2f(np.float32(index) * log2f(per_level_scale))
             scale = float(growth * np.float32(base_resolution) - np.float32(1))
             shift, pad = 0.5, 0
             max_cell = math.floor(scale + shift)
