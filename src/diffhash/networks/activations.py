@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 Slopes = tuple[Tensor, Tensor, Tensor]
+# From there on silu and gelu are 0 or z to any precision, and what their formulas make of infinity
+# (0 · inf) is not: in C it is `within`.
+_STRAIGHT_BEYOND = 1024.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ class Activation:
     kernel: Kernel
     parameter: float = 1.0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return find_activation, (self.name, self.parameter)  # what is pickled is its name
+
 
 def _tanh_slopes(_: Tensor, a: Tensor) -> Slopes:
     square = a * a
@@ -63,7 +71,18 @@ _TANH = Activation(
 )
 
 
+def _straight_beyond(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """A function that tends to 0 and to z; at infinity, too, and with it all its derivatives."""
+    return torch.where(z > _STRAIGHT_BEYOND, z, function(_within(z)))
+
+
+def _within(z: Tensor) -> Tensor:
+    beyond = _STRAIGHT_BEYOND * z.detach().sign()
+    return torch.where(z.abs() > _STRAIGHT_BEYOND, beyond, z)  # a clamp would lose NaN's gradient
+
+
 def _silu_slopes(z: Tensor, a: Tensor) -> Slopes:
+    z = _within(z)
     s = torch.sigmoid(z)
     s1 = s * (1 - s)
     s2 = s1 * (1 - 2 * s)
@@ -73,21 +92,22 @@ def _silu_slopes(z: Tensor, a: Tensor) -> Slopes:
 
 _SILU = Activation(
     "silu",
-    F.silu,
+    partial(_straight_beyond, F.silu),
     _silu_slopes,
     Kernel(
-        "a = z; b = sigmoid_(z)",
+        "a = not_below(z); b = sigmoid_(z)",
         "(a*b)",
         (
-            "(b+a*b*(1-b))",
-            "(b*(1-b)*(2+a*(1-2*b)))",
-            "(b*(1-b)*(3*(1-2*b)+a*(1-6*b+6*b*b)))",
+            "(b+within(a)*b*(1-b))",
+            "(b*(1-b)*(2+within(a)*(1-2*b)))",
+            "(b*(1-b)*(3*(1-2*b)+within(a)*(1-6*b+6*b*b)))",
         ),
     ),
 )
 
 
 def _gelu_slopes(z: Tensor, a: Tensor) -> Slopes:
+    z = _within(z)
     density = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     cdf = torch.special.ndtr(z)
     return cdf + z * density, density * (2 - z * z), density * z * (z * z - 4)
@@ -95,12 +115,16 @@ def _gelu_slopes(z: Tensor, a: Tensor) -> Slopes:
 
 _GELU = Activation(
     "gelu",
-    F.gelu,
+    partial(_straight_beyond, F.gelu),
     _gelu_slopes,
     Kernel(
-        "a = z; b = normal_cdf_(z)",
+        "a = not_below(z); b = normal_cdf_(z)",
         "(a*b)",
-        ("(b+a*normal_pdf_(a))", "(normal_pdf_(a)*(2-a*a))", "(normal_pdf_(a)*a*(a*a-4))"),
+        (
+            "(b+within(a)*normal_pdf_(within(a)))",
+            "(normal_pdf_(within(a))*(2-within(a)*within(a)))",
+            "(normal_pdf_(within(a))*within(a)*(within(a)*within(a)-4))",
+        ),
     ),
 )
 
@@ -113,7 +137,7 @@ def _softplus_slopes(z: Tensor, _: Tensor) -> Slopes:
 
 _SOFTPLUS = Activation(
     "softplus",
-    lambda z: F.softplus(z, threshold=math.inf),
+    partial(F.softplus, threshold=40.0),  # e⁻⁴⁰ is nothing beside 40, and e⁴⁰ still finite
     _softplus_slopes,
     Kernel("a = softplus_(z); b = sigmoid_(z)", "a", ("b", "(b*(1-b))", "(b*(1-b)*(1-2*b))")),
 )
@@ -132,16 +156,23 @@ def named_activation(name: str) -> Activation:
     return _NAMED[name]
 
 
+def _sine(omega_0: float, z: Tensor) -> Tensor:
+    return torch.sin(omega_0 * z)
+
+
+def _sine_slopes(omega_0: float, z: Tensor, a: Tensor) -> Slopes:
+    cos = (omega_0 * z).cos()
+    return omega_0 * cos, -(omega_0**2) * a, -(omega_0**3) * cos
+
+
 def sine(omega_0: float) -> Activation:
     """σ(z) = sin(ω₀ z) (Sitzmann et al., NeurIPS 2020)."""
-
-    def value(z: Tensor) -> Tensor:
-        return torch.sin(omega_0 * z)
-
-    def slopes(z: Tensor, a: Tensor) -> Slopes:
-        cos = (omega_0 * z).cos()
-        return omega_0 * cos, -(omega_0**2) * a, -(omega_0**3) * cos
-
     # The kernels keep sin and cos of p z.
     kernel = Kernel("", "a", ("(p*b)", "(-p*p*a)", "(-p*p*p*b)"))
+    value, slopes = partial(_sine, omega_0), partial(_sine_slopes, omega_0)
     return Activation("sine", value, slopes, kernel, omega_0)
+
+
+def find_activation(name: str, parameter: float) -> Activation:
+    """The activation of that `Activation.name` and `Activation.parameter`."""
+    return sine(parameter) if name == "sine" else named_activation(name)

@@ -109,7 +109,13 @@ static inline REAL tanh_(REAL x) {
 
 static inline REAL sigmoid_(REAL x) { return 1 / (1 + exp_(-x)); }
 
-static inline REAL softplus_(REAL x) { return (x > 0 ? x : 0) + log1p_(exp_(-abs_(x))) + 0 * x; }
+/* Written so that NaN is the result of NaN, and infinity that of infinity. */
+static inline REAL softplus_(REAL x) { return (x < 0 ? 0 : x) + log1p_(exp_(-abs_(x))); }
+
+/* Where z sigmoid(z) and z Phi(z) are 0 or z; 0 times infinity would be NaN. */
+#define STRAIGHT_BEYOND ((REAL)1024)
+static inline REAL not_below(REAL z) { return z < -STRAIGHT_BEYOND ? -STRAIGHT_BEYOND : z; }
+static inline REAL within(REAL z) { return z > STRAIGHT_BEYOND ? STRAIGHT_BEYOND : z; }
 
 static inline REAL normal_cdf_(REAL x) {
     return (REAL)0.5 * (1 + erf_(x * (REAL)0.70710678118654752440));

@@ -136,7 +136,7 @@ def _activate(z: Tensor, orders: tuple[int, ...], activation: Activation) -> Ten
         if order >= 1:
             out.append(first * rows[row])
         if order == 2:
-            out.append(first * rows[row + 1] + second * rows[row] ** 2)
+            out.append(first * rows[row + 1] + second * rows[row] * rows[row])
     return torch.stack(out, dim=-3)
 
 
@@ -179,7 +179,7 @@ class _TorchActivation(Function):
             if order >= 1:
                 torch.mul(first, rows[row], out=results[row])
             if order == 2:
-                torch.mul(rows[row], rows[row], out=results[row + 1]).mul_(second)
+                torch.mul(second, rows[row], out=results[row + 1]).mul_(rows[row])
                 results[row + 1].addcmul_(first, rows[row + 1])
             row += order
         ctx.save_for_backward(z, *slopes)
@@ -197,7 +197,7 @@ class _TorchActivation(Function):
             if order >= 1:
                 curved = second * rows[row]
                 if order == 2:
-                    bent = torch.addcmul(third * rows[row].square(), second, rows[row + 1])
+                    bent = torch.addcmul(third * rows[row] * rows[row], second, rows[row + 1])
                     results[0].addcmul_(bent, g[row + 1])
                     results[row].addcmul_(curved, g[row + 1], value=2)
                 results[0].addcmul_(curved, g[row])
