@@ -30,6 +30,7 @@ RESULT_FILE = "result.json"
 CONFIG_FILE = "config.yaml"
 HISTORY_FILE = "history.csv"
 PREDICTIONS_FILE = "predictions.csv"
+PARTIAL = ".partial"  # at the end of the name of a folder that is no record yet, or none any more
 METRICS = ("mse_u", "mse_ux", "mse_uxx", "loss")
 _HISTORY_COLUMNS = ("epoch", "seconds", "loss", "mse_u", "mse_ux", "mse_uxx")
 
@@ -40,6 +41,7 @@ OnProblem = Callable[[RecordError], object]
 
 _MAX_RECORD_BYTES = 4_000_000
 _MAX_TABLE_BYTES = 2_000_000_000
+_MAX_STEM = 200
 # The smallest value of what is counted or measured.
 _AT_LEAST = {
     "seed": 0, "epochs": 0, "epochs_requested": 1, "diverged_epoch": 0, "n_parameters": 1,
@@ -151,8 +153,8 @@ def find_records(
 ) -> list[tuple[Path, RunRecord]]:
     """All records at or below ``root``, as ``(directory, record)`` sorted by directory.
 
-    Directories without ``result.json`` (unfinished runs) are skipped; a missing ``root`` holds
-    no records. Links to folders are not followed.
+    Directories without ``result.json`` and those of unfinished runs (``….partial``) are skipped; a
+    missing ``root`` holds no records. Links to folders are not followed.
 
     Args:
         root: a folder.
@@ -224,7 +226,7 @@ def _record_folders(root: Path, report: OnProblem, without: Collection[str]) -> 
         for entry in entries:
             if entry.name == RESULT_FILE:
                 yield folder
-            elif folder == root and entry.name in without:
+            elif entry.name.endswith(PARTIAL) or (folder == root and entry.name in without):
                 continue
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(folder / entry.name)
@@ -343,9 +345,10 @@ def write_file_atomically(path: Path | str, write: Callable[[Path], object]) -> 
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of bounded length, whatever the name is.
-    name = f"{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.tmp{path.suffix[:32]}"
-    temporary = path.with_name(f".{name}")
+    stem = path.stem
+    if len(os.fsencode(stem)) > _MAX_STEM:  # the whole name is to fit where the file's own does
+        stem = f"{zlib.crc32(os.fsencode(stem)):08x}"
+    temporary = path.with_name(f".{stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         write(temporary)
         os.replace(temporary, path)
