@@ -1,16 +1,13 @@
 """Train one field: python train.py encoder=cubic task=pinn (--help lists what there is)."""
 
-from diffhash.cli.command import one_line_interrupt, tolerant_output
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
-with one_line_interrupt("train.py"):  # imports take seconds
-    import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig
+from diffhash.experiment.schema import register
+from diffhash.experiment.sweep import job_task
 
-    from diffhash.experiment.schema import register
-    from diffhash.experiment.sweep import job_task
-
-    register()
+register()
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
@@ -20,6 +17,4 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    tolerant_output()
-    with one_line_interrupt("train.py"):
-        main()
+    main()

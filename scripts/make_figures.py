@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from diffhash.cli.command import left_out, run_command
-from diffhash.results.figures import NoRecordsError, check_records, make_figures
+from diffhash.results.figures import NoRecordsError, make_figures
 from diffhash.results.record import RecordError
 from diffhash.results.table import load_tables
 
@@ -19,11 +18,10 @@ def main() -> int:
     parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
     options = parser.parse_args()
     try:
-        tables = load_tables(options.runs, options.paper, left_out("make_figures"))
-        check_records(tables)
+        tables = load_tables(options.runs, options.paper)
         print(*make_figures(tables, options.output), sep="\n")
-    except RecordError as error:
-        if isinstance(error, NoRecordsError) and error.written:
+    except (RecordError, OSError) as error:
+        if isinstance(error, NoRecordsError):
             print(*error.written, sep="\n")
         print(f"make_figures: {error}", file=sys.stderr)
         return 1
@@ -31,4 +29,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_command("make_figures", main)
+    sys.exit(main())

@@ -52,7 +52,8 @@ def test_one_row_an_evaluation(make_training: MakeTraining, fit: Callable) -> No
     training = make_training(epochs=10, chunk=4)
     fit(training)
     names = ["epoch", "seconds", "loss", "mse_u", "mse_ux", "mse_uxx"]
-    assert [list(row) for row in training.replicas[0].history] == [names] * 3
+    terms = ["loss_data", "loss_residual"]
+    assert [list(row) for row in training.replicas[0].history] == [names + terms] * 3
     assert [row["epoch"] for row in training.replicas[0].history] == [4, 8, 10]
     assert training.replicas[0].outcome is not None
     last = training.replicas[0].history[-1]

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from diffhash.cli.command import run_command
-
 
 def main() -> None:
     """Run the command line; one line on standard error where its dependencies are missing."""
-    run_command("diffhash", _main)
-
-
-def _main() -> int:
     try:
-        from diffhash.cli.app import run_app
+        from diffhash.cli.app import app
+
+        app(prog_name="diffhash")
     except ModuleNotFoundError as error:
         if str(error.name).startswith("diffhash"):
             raise
@@ -22,5 +18,4 @@ def _main() -> int:
             f"diffhash: this command needs {error.name}: pip install 'diffhash[experiments]'",
             file=sys.stderr,
         )
-        return 1
-    return run_app()
+        raise SystemExit(1) from None

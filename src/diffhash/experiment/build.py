@@ -26,10 +26,10 @@ from diffhash.experiment.checks import (
     read_checkpoint,
     set_threads,
 )
-from diffhash.experiment.schema import Metric
+from diffhash.experiment.schema import Metric, TrainerConfig
 from diffhash.networks import Field, Network, stack_fields
 from diffhash.ops.backends import load_backend
-from diffhash.problems import Problem
+from diffhash.problems import Problem, check_box
 from diffhash.training import Evaluation, Execution, FieldTraining
 
 # Settings that say where things go, and what is told of them, not what is computed.
@@ -61,6 +61,10 @@ def build(cfg: DictConfig) -> Setup:
     check_seeds(cfg.seed, cfg.seeds)
     check_devices(cfg.trainer.devices, accelerator)
     problem = _instantiate(cfg.problem, "problem")
+    try:
+        check_box(problem.domain)
+    except ValueError as error:
+        raise ConfigError(f"problem: {error}") from error
     if cfg.objective not in (None, Metric.loss) and not problem.has_solution:
         raise ConfigError(
             f"objective={cfg.objective.value}: problem={type(problem).__name__} has no exact "
@@ -91,7 +95,7 @@ def build(cfg: DictConfig) -> Setup:
             raise
         if _out_of_memory(error):
             raise ConfigError(f"trainer.evaluation_points={n_points}: {_NO_MEMORY}") from error
-        raise ConfigError(f"trainer.{error}") from error
+        raise ConfigError(f"{_group(str(error))}{error}") from error
     if cfg.ckpt_path is not None:
         setting = f"ckpt_path={cfg.ckpt_path}"
         state = training.state_dict()
@@ -103,6 +107,14 @@ def build(cfg: DictConfig) -> Setup:
                 f"{training.epochs} asks for no more; give a larger number"
             )
     return Setup(problem, field, training, accelerator, grid_backend)
+
+
+def _group(message: str) -> str:
+    """Of the setting that an error of training or of its evaluation names."""
+    setting = message.partition("=")[0]
+    if setting == "n_outputs":
+        return "encoder.network."
+    return "trainer." if setting in TrainerConfig.__dataclass_fields__ else ""
 
 
 def config_hash(cfg: DictConfig) -> str:

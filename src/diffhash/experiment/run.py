@@ -48,6 +48,7 @@ from diffhash.training import (
     ProgressReport,
     Replica,
     SharedPoints,
+    UntrainedError,
     one_replica,
 )
 
@@ -165,7 +166,10 @@ def _fit(cfg: DictConfig, setup: Setup, checkpoint: Path, callbacks: list[Callba
         inference_mode=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(setup.training, ckpt_path=cfg.ckpt_path, weights_only=True)
+    try:
+        trainer.fit(setup.training, ckpt_path=cfg.ckpt_path, weights_only=True)
+    except UntrainedError as error:  # before a step was taken
+        raise ConfigError(f"encoder: {error}") from error
     trainer.save_checkpoint(checkpoint)
 
 

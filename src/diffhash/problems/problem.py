@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -59,8 +60,29 @@ class Problem(ABC):
         return jet_orders(self.order, self.n_dims)
 
     def source(self, x: Tensor) -> Tensor:
-        """f = D[u_exact] by automatic differentiation; without `solution`, override it."""
-        return self.operator(x, self.solution_jet(x, self.orders)).detach()
+        """f = D[u_exact] by automatic differentiation; without `solution`, override it.
+
+        Raises:
+            ValueError: `operator` does not have the shape ``[N, equations]``.
+        """
+        jet = self.solution_jet(x, self.orders)
+        return self._checked(self.operator(x, jet), x, jet).detach()
+
+    def _checked(self, value: Tensor, x: Tensor, u: Jet) -> Tensor:
+        """``value``, what `operator` gave, if its shape is right."""
+        *replicas, _, n_points, _ = u.data.shape
+        fits = value.shape[:-1] == (*replicas, n_points) and value.shape[-1] > 0
+        if fits and value.shape[-1] >= n_points > 1:
+            # As many equations as points: or [N] and [N, 1] were mixed, and broadcast to [N, N].
+            fewer = self.operator(x[1:], Jet(u.data[..., 1:, :], u.orders))
+            fits = fewer.shape[-1] == value.shape[-1]
+        if not fits:
+            raise ValueError(
+                f"{type(self).__name__}.operator has the shape {list(value.shape)} at {n_points} "
+                f"points of a u with {u.data.shape[-1]} component(s): give [N, equations], and "
+                "columns of x as x[:, :1]"
+            )
+        return value
 
     def solution_jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
         """The exact solution and its derivatives along each axis, without a graph.
@@ -88,13 +110,14 @@ class Problem(ABC):
         Raises:
             ValueError: `operator` and `source` differ in shape.
         """
-        left, right = self.operator(x, u), self.source(x) if source is None else source
+        right = self.source(x) if source is None else source
+        left = self.operator(x, u)
         if left.shape[-2:] != right.shape:
             raise ValueError(
                 f"{type(self).__name__}.operator has the shape {list(left.shape)}, "
                 f"its source {list(right.shape)}: give both [N, equations]"
             )
-        return left - right
+        return self._checked(left, x, u) - right
 
     def coefficients(self, x: Tensor) -> Tensor | None:
         """c of D[u] = Σ_k c_k(x) ∂_k u, ``[K, N, equations]``, for the rows k of u's jet.
@@ -102,16 +125,17 @@ class Problem(ABC):
         None for an operator that is not `linear`.
 
         Raises:
-            ValueError: it is said to be linear, and is not.
+            ValueError: it is said to be linear, and is not; or `operator` has a wrong shape.
         """
         if not self.linear:
             return None
         n_rows = 1 + sum(self.orders)
         unit = torch.eye(n_rows, dtype=x.dtype)[:, :, None, None].expand(-1, -1, len(x), 1)
-        c = torch.stack([self.operator(x, Jet(row, self.orders)) for row in unit])
+        jets = [Jet(row, self.orders) for row in unit]
+        c = torch.stack([self._checked(self.operator(x, jet), x, jet) for jet in jets]).detach()
         generator = torch.Generator().manual_seed(0)
         jet = torch.randn(n_rows, len(x), 1, dtype=x.dtype, generator=generator)
-        value = self.operator(x, Jet(jet, self.orders))
+        value = self.operator(x, Jet(jet, self.orders)).detach()
         tolerance = 1e-9 * c.abs().max().item()
         if not torch.allclose((c * jet).sum(dim=0), value, rtol=1e-9, atol=tolerance):
             raise ValueError(
@@ -152,6 +176,17 @@ def even_points(box: Box, n: int) -> Tensor:
     return _into(box, unit)
 
 
+def check_box(box: Box) -> None:
+    """Raise `ValueError` for a box without a finite width along each axis."""
+    try:
+        fits = len(box) > 0 and all(0 < high - low < math.inf for low, high in box)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(f"domain={box}: give (low, high) with finite low < high for each axis")
+
+
 def _into(box: Box, unit: Tensor) -> Tensor:
+    check_box(box)
     low, high = torch.tensor([tuple(axis) for axis in box], dtype=torch.float64).T
     return low + (high - low) * unit

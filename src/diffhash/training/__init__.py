@@ -3,6 +3,7 @@
 from diffhash.training.callbacks import GracefulStop, HistoryLogger, ProgressReport
 from diffhash.training.checkpoint import LOGGERS, one_replica
 from diffhash.training.evaluation import Evaluation, Metrics
+from diffhash.training.guards import UntrainedError
 from diffhash.training.module import FieldTraining
 from diffhash.training.processes import SharedPoints
 from diffhash.training.replica import Outcome, Replica
@@ -20,5 +21,6 @@ __all__ = [
     "ProgressReport",
     "Replica",
     "SharedPoints",
+    "UntrainedError",
     "one_replica",
 ]

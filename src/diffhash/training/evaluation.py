@@ -24,6 +24,12 @@ class Metrics:
 class Evaluation:
     """Compares a field with the exact solution at ``n_points`` points that are not trained on.
 
+    Attributes:
+        problem: whose solution that is.
+        x: the points, ``[N, d]``.
+        orders: of the derivatives, per axis.
+        exact: u and its derivatives there, ``[1 + 2d, N, 1]``, if they are known.
+
     Raises:
         ValueError: fewer than one point.
     """
@@ -31,6 +37,7 @@ class Evaluation:
     def __init__(self, problem: Problem, n_points: int) -> None:
         if n_points < 1:
             raise ValueError(f"evaluation_points={n_points}: give at least 1")
+        self.problem = problem
         self.x = problem.evaluation_points(n_points)
         self.orders = (2,) * problem.n_dims
         self.exact = (
@@ -39,8 +46,22 @@ class Evaluation:
         self._plan: FieldPlan | None = None
         self._n_replicas: int | None = None
 
+    @staticmethod
+    def check(field: Field) -> None:
+        """Raise `ValueError` for a field of several components: a problem is for a scalar u."""
+        if (components := field.network.widths[-1]) != 1:
+            raise ValueError(
+                f"n_outputs={components}: a problem, its evaluation and its record are for a "
+                "scalar u; give 1"
+            )
+
     def prepare(self, field: Field, device: torch.device) -> None:
-        """Compute what training does not change, on the field's device."""
+        """Compute what training does not change, on the field's device.
+
+        Raises:
+            ValueError: a field of several components.
+        """
+        self.check(field)
         self._plan = field.plan(self.x.to(device), self.orders)
         self._n_replicas = field.n_replicas
 

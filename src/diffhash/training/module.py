@@ -25,6 +25,11 @@ from diffhash.ops.jet import Jet, autograd_jet
 from diffhash.tasks import Task
 from diffhash.training.adam import LeanAdam
 from diffhash.training.evaluation import Evaluation
+from diffhash.training.guards import (
+    check_nothing_else_is_trainable,
+    check_task,
+    checked_once,
+)
 from diffhash.training.planned import PlannedBackward
 from diffhash.training.replica import Outcome, Replica
 from diffhash.training.steps import (
@@ -72,7 +77,9 @@ class FieldTraining(L.LightningModule):
         evaluation_seconds: seconds evaluating.
 
     Raises:
-        ValueError: a number out of range, or settings that do not go together.
+        ValueError: a number out of range, or settings that do not go together; a field of several
+            components; errors of a wrong shape; or something that requires a gradient and is not a
+            parameter of the field, which nothing would train.
     """
 
     def __init__(
@@ -93,6 +100,9 @@ class FieldTraining(L.LightningModule):
     ) -> None:
         super().__init__()
         _check_settings(epochs, learning_rate, chunk, batch_size)
+        evaluation.check(field)
+        check_nothing_else_is_trainable(field, problem=evaluation.problem, task=task)
+        check_task(task, field)
         if batch_size is not None and field.n_replicas is not None:
             raise ValueError(
                 f"batch_size={batch_size}: every seed draws minibatches of its own, so several "
@@ -123,6 +133,7 @@ class FieldTraining(L.LightningModule):
         self._n_processes = 1
         self._share = task  # of this process
         self._plans: list[FieldPlan] = []
+        self._planned: PlannedBackward | None = None
         self._eager: EagerStep
         self._step: EagerStep | GraphedStep
 
@@ -140,6 +151,8 @@ class FieldTraining(L.LightningModule):
             self._share = self.task.share(self.global_rank, self._n_processes)
         if self.batch_size is None and self.derivatives == "taylor":
             self._plans = [self.field.plan(term.x, term.orders) for term in self._share.terms]
+        for term in self._share.terms:
+            term.in_dtype(self.field.network.params.dtype)  # once, and not while it is compiled
         self.evaluation.prepare(self.field, self.device)
         self._prepare_steps()
         self.warmup_seconds += self._seconds_since(start)
@@ -151,8 +164,12 @@ class FieldTraining(L.LightningModule):
         reduce = self._sum_over_processes if self._n_processes > 1 else None
         backward = autograd(self._loss)
         if self._plans:
-            backward = PlannedBackward(self._share, self._plans)
+            backward = self._planned = PlannedBackward(self._share, self._plans)
+        backward = checked_once(backward, self.field)
         self._eager = EagerStep(backward, optimizer, reduce)
+        if self.execution != "eager":  # whose first step checks it
+            self._eager.backward()
+            optimizer.forget_gradients()
         match self.execution:
             case "eager":
                 self._step = self._eager
@@ -170,16 +187,16 @@ class FieldTraining(L.LightningModule):
         n_epochs = min(until_evaluation, self.epochs - self.epochs_done)
         losses: list[Tensor] = []
         start = time.perf_counter()
+        alone = self._n_processes == 1  # several processes stop together, later
         for index in range(n_epochs):
             rate = self._rate(self.epochs_done + index)
+            last = index == n_epochs - 1 or (alone and self.stop_requested)
             for rows in self._batches():
-                if index == n_epochs - 1:
-                    # Lightning's wrapper costs as much as a small step; it counts chunks.
-                    loss = self._eager(rate, rows, optimizer.step)
-                else:
-                    loss = self._step(rate, rows)
+                # The last is eager, because that tells the terms apart. Lightning's wrapper, which
+                # counts chunks, costs as much as a small step.
+                loss = self._eager(rate, rows, optimizer.step) if last else self._step(rate, rows)
             losses.append(loss)
-            if self.stop_requested and self._n_processes == 1:  # several stop together, later
+            if last or (alone and self.stop_requested and self._step is self._eager):
                 break
         values = torch.stack(losses).reshape(len(losses), -1).T.tolist()
         self.train_seconds += self._seconds_since(start)
@@ -210,6 +227,7 @@ class FieldTraining(L.LightningModule):
         self.epochs_done += len(losses[0])
         start = time.perf_counter()
         metrics = self.evaluation.metrics()
+        parts = self._latest_parts()
         self.evaluation_seconds += self._seconds_since(start)
         finite = torch.stack(
             [
@@ -218,9 +236,21 @@ class FieldTraining(L.LightningModule):
             ]
         ).all(dim=0)
         for index, replica in enumerate(self.replicas):
-            replica.record(losses[index], metrics[index], bool(finite[index]), self.train_seconds)
+            replica.record(
+                *(losses[index], parts[index], metrics[index], bool(finite[index])),
+                self.train_seconds,
+            )
         if len(self.replicas) == 1:
             self.epochs_done = self.replicas[0].epochs_done
+
+    def _latest_parts(self) -> list[dict[str, float]]:
+        """What each term added to the loss of the latest step, of each replica."""
+        parts = (self._planned or self._share).parts
+        values = torch.stack([part.reshape(-1) for part in parts], dim=1)
+        if self._n_processes > 1:
+            torch.distributed.all_reduce(values)
+        names = [term.name for term in self.task.terms]
+        return [dict(zip(names, row, strict=True)) for row in values.tolist()]
 
     def _loss(self, rows: Rows) -> Tensor:
         return self._share.loss(self._jets(rows), rows)
@@ -261,7 +291,8 @@ class FieldTraining(L.LightningModule):
 
     def _sum_over_processes(self, loss: Tensor) -> None:
         """Gradients and losses, each process having its share of every term's mean."""
-        for tensor in (*(p.grad for p in self.field.parameters()), loss):
+        gradients = [p.grad for p in self.field.parameters() if p.grad is not None]
+        for tensor in (*gradients, loss):
             torch.distributed.all_reduce(tensor)
 
     def _asked_to_stop(self) -> bool:

@@ -27,6 +27,7 @@ class PlannedBackward:
 
     def __init__(self, task: Task, plans: Sequence[FieldPlan]) -> None:
         self._squares: list[tuple[Term, FieldSquares]] = []
+        self._latest: list[Tensor] = []  # losses of those terms
         others: list[Term] = []
         self._plans: list[FieldPlan] = []
         for term, plan in zip(task.terms, plans, strict=True):
@@ -39,14 +40,23 @@ class PlannedBackward:
                 others.append(term)
                 self._plans.append(plan)
         self._others = Task(others)
+        ordered = [*(term for term, _ in self._squares), *others]
+        self._order = [ordered.index(term) for term in task.terms]
 
     def __call__(self, rows: object = None) -> Tensor:
         """The loss before the step, or ``[R]`` of replicas."""
         # The weight is read at every step: it may change.
         losses = [squares(term.fraction * term.weight.item()) for term, squares in self._squares]
+        self._latest = losses
         if self._plans:
-            losses.append(self._through_jets())
+            losses = [*losses, self._through_jets()]
         return sum(losses[1:], losses[0])
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """What each term added to the latest loss, in the task's order."""
+        parts = [*self._latest, *self._others.parts]
+        return [parts[index] for index in self._order]
 
     def _through_jets(self) -> Tensor:
         fields = [plan.jet_and_vjp() for plan in self._plans]

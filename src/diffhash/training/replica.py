@@ -30,7 +30,9 @@ class Replica:
     """One of the seeds that train together, or the only one.
 
     Attributes:
-        history: one row per evaluation: epoch, seconds, loss, mse_u, mse_ux, mse_uxx.
+        history: one row per evaluation: epoch, seconds, loss, mse_u, mse_ux, mse_uxx, and for each
+            term of the task what it adds to ``loss``, ``loss_<name>``. The losses are those of the
+            parameters before the epoch's last step, over its points.
         epochs_done: completed epochs.
         diverged_epoch: the epoch whose loss was NaN or infinite, or None.
         outcome: set when training ends, by itself or because it was asked to stop.
@@ -44,11 +46,14 @@ class Replica:
     def record(
         self,
         losses: list[float],
+        parts: dict[str, float],
         metrics: Metrics,
         parameters_are_finite: bool,
         seconds: float,
     ) -> None:
         """Take in a chunk: the loss of each of its epochs, and what followed from it.
+
+        ``parts`` are the terms' shares of the last of ``losses``, by name.
 
         One that has diverged stays as it is.
         """
@@ -62,8 +67,8 @@ class Replica:
             self.epochs_done = self.diverged_epoch
         elif not parameters_are_finite:  # the last step itself overflowed, after a finite loss
             self.diverged_epoch = self.epochs_done
-        row = {"epoch": self.epochs_done, "seconds": seconds, "loss": losses[-1]}
-        self.history.append(row | asdict(metrics))
+        row = {"epoch": self.epochs_done, "seconds": seconds, "loss": losses[-1]} | asdict(metrics)
+        self.history.append(row | {f"loss_{name}": part for name, part in parts.items()})
 
     def finish(self, outcome: Outcome) -> None:
         """Take in the end of training."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from typing import cast
 
 import torch
 
-from diffhash.native import CompilerError, warn_slower
+from diffhash.native import CompilerError
 from diffhash.ops.backends import native_backend, torch_backend
 from diffhash.ops.backends.backend import Backend, BackendPlan, MultiIndex, raised
 from diffhash.ops.layout import GridLayout
@@ -59,7 +60,7 @@ def _first(name: str, layout: GridLayout, dtype: torch.dtype) -> str:
     except (ValueError, ModuleNotFoundError):
         return "torch"
     except CompilerError as error:
-        warn_slower("grids", "several times", error)
+        warnings.warn(f"grids are computed by torch, several times slower: {error}", stacklevel=4)
         return "torch"
     return name
 

@@ -1,0 +1,138 @@
+"""What training cannot do, found before it starts."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffhash.networks import Field
+from diffhash.ops.jet import Jet
+from diffhash.tasks import Task
+from diffhash.training.steps import Backward, Rows
+
+_LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, torch.Generator)
+_LIBRARIES = {"numpy", "pandas", "torch", "lightning"}  # whose objects hold no parameters of ours
+
+
+def check_task(task: Task, field: Field) -> None:
+    """Try a task's errors on a field of zeros.
+
+    Raises:
+        ValueError: an error of a wrong shape or kind, or a target beyond the field's precision.
+    """
+    dtype, replicas = field.network.params.dtype, field.network.params.shape[:-1]
+    n_outputs, jets = field.network.widths[-1], []
+    for term in task.terms:
+        if not term.in_dtype(dtype)[1].isfinite().all():
+            raise ValueError(
+                f"task.{term.name}: its target is not finite in {dtype}; give float64, or scale u"
+            )
+        shape = (*replicas, 1 + sum(term.orders), len(term), n_outputs)
+        zeros = torch.zeros((), dtype=dtype, device=term.x.device).expand(shape)
+        jets.append(Jet(zeros.requires_grad_(True), term.orders))
+    try:
+        task.loss(jets)
+    except ValueError as error:
+        raise ValueError(f"task.{error}") from error
+
+
+def check_nothing_else_is_trainable(field: Field, **others: object) -> None:
+    """Refuse tensors that require a gradient and are not parameters of the field.
+
+    Looked for in the field itself and in ``others``: parameters, buffers, plain attributes, lists,
+    dictionaries, and what functions have closed over.
+
+    Raises:
+        ValueError: the message names them.
+    """
+    seen = {id(parameter) for parameter in field.parameters()}
+    if not any(parameter.requires_grad for parameter in field.parameters()):
+        raise ValueError("field: none of its parameters requires a gradient: nothing to train")
+    if found := list(_trainable({"field": field, **others}, seen)):
+        raise ValueError(
+            f"{', '.join(found)}: requires a gradient, but only the field's parameters are "
+            "trained; make it a constant (requires_grad_(False)), or a registered parameter of the "
+            "encoding or network"
+        )
+
+
+class UntrainedError(ValueError):
+    """Parameters of a field that no gradient reaches."""
+
+
+def checked_once(backward: Backward, field: Field) -> Backward:
+    """``backward``, whose first call refuses parameters that it has not reached.
+
+    Raises:
+        UntrainedError: from that call; the message names them.
+    """
+    is_checked = False
+
+    def checked(rows: Rows) -> Tensor:
+        nonlocal is_checked
+        losses = backward(rows)
+        if not is_checked:
+            _check_gradients(field)
+            is_checked = True
+        return losses
+
+    return checked
+
+
+def _check_gradients(field: Field) -> None:
+    parameters = field.named_parameters()
+    missed = [f"field.{name}" for name, p in parameters if p.requires_grad and p.grad is None]
+    if missed:
+        raise UntrainedError(
+            f"{', '.join(missed)}: gets no gradient from the loss and would stay as it is; use it "
+            "in the jets of its encoding or network, or freeze it (requires_grad_(False))"
+        )
+
+
+def _trainable(roots: Mapping[str, object], seen: set[int]) -> Iterator[str]:
+    """Names of the tensors in ``roots`` that require a gradient, but for those ``seen``."""
+    left: list[tuple[str, Any]] = list(roots.items())[::-1]
+    while left:
+        name, value = left.pop()
+        if value is None or isinstance(value, _LEAVES) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if not isinstance(value, Tensor):
+            left += reversed([(f"{name}{key}", part) for key, part in _parts(value)])
+        elif value.requires_grad:
+            yield name
+
+
+def _parts(value: object) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((f"[{key!r}]", part) for key, part in value.items())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from ((f"[{index}]", part) for index, part in enumerate(value))
+    elif isinstance(value, types.MethodType):
+        yield "", value.__self__
+        yield "", value.__func__
+    elif isinstance(value, functools.partial):
+        yield from (("", part) for part in (value.func, value.args, value.keywords))
+    elif isinstance(value, types.FunctionType):
+        names = value.__code__.co_freevars
+        for free, cell in zip(names, value.__closure__ or (), strict=True):
+            try:
+                yield f".{free}", cell.cell_contents
+            except ValueError:  # not yet assigned
+                continue
+        yield ".defaults", value.__defaults__
+    elif isinstance(value, nn.Module):
+        own = vars(value)
+        for registry in ("_parameters", "_buffers", "_modules"):
+            yield from ((f".{key}", part) for key, part in own[registry].items())
+        yield from ((f".{key}", part) for key, part in own.items() if key not in _MODULE_ATTRIBUTES)
+    elif type(value).__module__.partition(".")[0] not in _LIBRARIES:
+        yield from ((f".{key}", part) for key, part in getattr(value, "__dict__", {}).items())
+
+
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
