@@ -1,13 +1,16 @@
 """Train one field: python train.py encoder=cubic task=pinn (--help lists what there is)."""
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from diffhash.cli.command import one_line_interrupt, tolerant_output
 
-from diffhash.experiment.schema import register
-from diffhash.experiment.sweep import job_task
+with one_line_interrupt("train.py"):  # imports take seconds
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig
 
-register()
+    from diffhash.experiment.schema import register
+    from diffhash.experiment.sweep import job_task
+
+    register()
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
@@ -17,4 +20,6 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    tolerant_output()
+    with one_line_interrupt("train.py"):
+        main()

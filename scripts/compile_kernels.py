@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -30,6 +30,7 @@ from diffhash.ops.jet import jet_indices
 from diffhash.ops.layout import grid_layout
 
 ARCHITECTURES = ("sm_86", "sm_90")
+COMMON = ("linear", "s1", "cubic")
 POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64"}
 COLUMNS = (
     "kernel",
@@ -143,10 +144,10 @@ def compile_variant(variant: Variant, arch: str) -> tuple[CompiledKernel, dict[s
     return compiled, line
 
 
-def variants(quick: bool) -> Iterator[Variant]:
-    """What is compiled; quick: the common cases."""
+def variants(quick: bool, names: Sequence[str]) -> Iterator[Variant]:
+    """What is compiled; quick: the common cases of the interpolations ``names``."""
     single, double = torch.float32, torch.float64
-    for name in ("linear", "s1", "cubic") if quick else INTERPOLATIONS:
+    for name in names:
         for d in (1, 2, 3) if quick else (1, 2, 3, 4):
             if not quick:
                 yield Variant("rows", name, d, "", 0, single)
@@ -175,13 +176,15 @@ def main() -> int:
     option = parser.add_argument
     option("--out", default="results/benchmarks/kernels.csv", help="default: %(default)s")
     option("--arch", nargs="+", default=ARCHITECTURES, metavar="ARCH", help="sm_86 sm_90")
-    option("--quick", action="store_true", help="the common cases only")
+    option("--interpolations", nargs="+", choices=INTERPOLATIONS, metavar="NAME", help="(all)")
+    option("--quick", action="store_true", help=f"common cases only, of {', '.join(COMMON)}")
     arguments = parser.parse_args()
     if unknown := [arch for arch in arguments.arch if not re.fullmatch(r"sm_\d+", arch)]:
         parser.error(f"--arch {unknown[0]}: give names such as sm_90")
     knobs.compilation.always_compile = True  # what comes from the cache has no ptxas log
     knobs.nvidia.dump_ptxas_log = True
-    todo = [(variant, arch) for arch in arguments.arch for variant in variants(arguments.quick)]
+    names = arguments.interpolations or (COMMON if arguments.quick else INTERPOLATIONS)
+    todo = [(v, arch) for arch in arguments.arch for v in variants(arguments.quick, tuple(names))]
     lines, failed = [], 0
     start = time.perf_counter()
     for count, (variant, arch) in enumerate(todo, 1):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from diffhash.results.figures import NoRecordsError, make_figures
+from diffhash.cli.command import left_out, run_command
+from diffhash.results.figures import NoRecordsError, check_records, make_figures
 from diffhash.results.record import RecordError
 from diffhash.results.table import load_tables
 
@@ -18,10 +19,11 @@ def main() -> int:
     parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
     options = parser.parse_args()
     try:
-        tables = load_tables(options.runs, options.paper)
+        tables = load_tables(options.runs, options.paper, left_out("make_figures"))
+        check_records(tables)
         print(*make_figures(tables, options.output), sep="\n")
-    except (RecordError, OSError) as error:
-        if isinstance(error, NoRecordsError):
+    except RecordError as error:
+        if isinstance(error, NoRecordsError) and error.written:
             print(*error.written, sep="\n")
         print(f"make_figures: {error}", file=sys.stderr)
         return 1
@@ -29,4 +31,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command("make_figures", main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from diffhash.cli.command import left_out, run_command
 from diffhash.results import load_tables
 from diffhash.results.make import make_tables
 
@@ -16,10 +17,11 @@ def main() -> int:
     parser.add_argument("--output", default="results/tables", help="default: %(default)s")
     parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
     options = parser.parse_args()
+    readme = "README.md" if options.output == parser.get_default("output") else None
     try:
-        readme = "README.md" if options.output == parser.get_default("output") else None
-        made = make_tables(load_tables(options.runs, options.paper), options.output, readme)
-    except (ValueError, OSError) as error:
+        tables = load_tables(options.runs, options.paper, left_out("make_tables"))
+        made = make_tables(tables, options.output, readme)
+    except ValueError as error:
         print(f"make_tables: {error}", file=sys.stderr)
         return 1
     print(*made.paths, made.total, f"Claims of the paper: {made.verdicts}.", sep="\n")
@@ -27,4 +29,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command("make_tables", main)

@@ -1,8 +1,18 @@
-"""diffhash: hash encodings with exact derivatives, and the PINN experiments built on them."""
+"""diffhash: hash encodings with exact derivatives, and the PINN experiments built on them.
 
-from diffhash.encodings import FourierFeatures, GridEncoding, Identity
-from diffhash.networks import MLP, SIREN, Field
-from diffhash.ops import Jet, autograd_jet
+What is named here is imported when it is first used, since it needs torch, which takes seconds.
+`import diffhash.ops` alone makes the operators known to torch, for programs that it has exported.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffhash.encodings import FourierFeatures, GridEncoding, Identity
+    from diffhash.networks import MLP, SIREN, Field
+    from diffhash.ops import Jet, autograd_jet
 
 __version__ = "0.1.0"
 __all__ = [
@@ -15,3 +25,23 @@ __all__ = [
     "Jet",
     "autograd_jet",
 ]
+
+_HOMES = {
+    "encodings": ("FourierFeatures", "GridEncoding", "Identity"),
+    "networks": ("MLP", "SIREN", "Field"),
+    "ops": ("Jet", "autograd_jet"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES or name == "native":
+        return import_module(f"diffhash.{name}")
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"diffhash.{home}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_HOMES})

@@ -95,16 +95,26 @@ def test_no_folder_and_nothing_in_it(diffhash, tmp_path: Path) -> None:
     assert diffhash("list", tmp_path, "--json").stdout == "[]\n"
 
 
-def test_a_corrupt_record_is_named(diffhash, runs: Path) -> None:
+def test_a_corrupt_record_is_named_and_left_out(diffhash, runs: Path) -> None:
     (runs / "cubic" / "result.json").write_text("{")
-    result = diffhash("list", runs)
-    assert result.exit_code == 1
-    assert result.stderr.startswith(f"Error: corrupt record {runs}/cubic/result.json: ")
+    result = diffhash("list", runs, "--json")
+    assert set(names(result, runs)) == {"mlp/seed3", "mlp/seed4", "diverged"}
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"diffhash: left out: corrupt record {runs}/cubic/result.json: ")
 
 
 def test_a_config_is_needed_only_for_what_it_says(diffhash, runs: Path) -> None:
     (runs / "cubic" / "config.yaml").write_text("a: [")
-    assert len(names(diffhash("list", runs, "--where", "task=pinn", "--json"), runs)) == 4
-    result = diffhash("list", runs, "--where", "trainer.epochs=6")
-    assert result.exit_code == 1
-    assert f"corrupt file {runs}/cubic/config.yaml" in result.stderr
+    result = diffhash("list", runs, "--where", "task=pinn", "--json")
+    assert (len(names(result, runs)), result.stderr) == (4, "")
+    for option in (["--where", "trainer.epochs=6"], ["--sort", "trainer.epochs"]):
+        result = diffhash("list", runs, *option, "--json")
+        assert set(names(result, runs)) == {"mlp/seed3", "mlp/seed4", "diverged"}
+        [line] = result.stderr.splitlines()
+        assert f"corrupt file {runs}/cubic/config.yaml" in line
+
+
+def test_the_problem_is_named(diffhash, runs: Path) -> None:
+    head, *lines = diffhash("list", runs).stdout.splitlines()
+    assert "problem" in head
+    assert all("poisson1d" in line for line in lines if str(runs) in line)

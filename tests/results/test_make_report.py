@@ -30,7 +30,17 @@ def test_what_is_wrong_is_said_in_one_line(
     assert make_report("--runs", paper_runs, "--output", output, "--paper", paper) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("make_report: ") and str(tmp_path / "file") in line
-    (paper_runs / "table1" / "cubic" / "seed0" / "result.json").write_text("{")
-    assert make_report("--runs", paper_runs, "--output", tmp_path / "o", "--paper", paper) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("make_report: corrupt record ")
+
+
+def test_without_records_the_report_that_is_there_stays(
+    make_report, paper: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.html").write_text("full")
+    runs = tmp_path / "none"
+    assert make_report("--runs", runs, "--output", tmp_path / "out", "--paper", paper) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"make_report: no records under {runs}: run `make reproduce-tables` first"
+    ]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["index.html"]
+    assert (tmp_path / "out" / "index.html").read_text() == "full"

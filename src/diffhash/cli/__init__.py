@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 
+from diffhash.cli.command import run_command
+
 
 def main() -> None:
     """Run the command line; one line on standard error where its dependencies are missing."""
-    try:
-        from diffhash.cli.app import app
+    run_command("diffhash", _main)
 
-        app(prog_name="diffhash")
+
+def _main() -> int:
+    try:
+        from diffhash.cli.app import run_app
     except ModuleNotFoundError as error:
         if str(error.name).startswith("diffhash"):
             raise
@@ -18,4 +22,5 @@ def main() -> None:
             f"diffhash: this command needs {error.name}: pip install 'diffhash[experiments]'",
             file=sys.stderr,
         )
-        raise SystemExit(1) from None
+        return 1
+    return run_app()

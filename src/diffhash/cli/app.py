@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import pandas as pd
 
+from diffhash.cli.command import left_out, os_error_line
 from diffhash.cli.comparison import Ratio, compare
 from diffhash.cli.output import print_comparison, print_json, print_ratios, print_records
 from diffhash.cli.selection import Entry, SelectionError, find_entries, select, sort
+from diffhash.results.formats import printable
 from diffhash.results.record import RecordError, read_record, write_file_atomically
 
 if TYPE_CHECKING:
@@ -40,8 +42,21 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:  # click ends quietly, as in `diffhash list | head`
             raise
-        except (RecordError, SelectionError, OSError) as error:
-            raise click.ClickException(str(error)) from error
+        except (RecordError, SelectionError) as error:
+            raise click.ClickException(printable(str(error))) from error
+        except OSError as error:
+            raise click.ClickException(printable(os_error_line(error))) from error
+
+
+def run_app() -> int:
+    """Run the command line; the exit code."""
+    try:
+        return int(app(prog_name="diffhash", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        raise KeyboardInterrupt from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,14 +84,17 @@ def list_(
     """List the records below FOLDER (results/runs)."""
     if not folder.is_dir():
         raise click.ClickException(f"{folder}: there is no such folder")
-    entries = select(find_entries(folder, timings=timings), filters)
+    report = left_out("diffhash")
+    entries = select(find_entries(folder, report, timings=timings), filters, report)
     if key:
-        entries = sort(entries, key, descending=descending)
+        entries = sort(entries, key, report, descending=descending)
     if form == "json":
         print_json([{"run": str(e.directory), **asdict(e.record)} for e in entries])
     elif form == "csv":
         rows = [{"run": str(e.directory), **e.fields} for e in entries]
-        click.echo(pd.DataFrame(rows).to_csv(index=False), nl=False)
+        frame = pd.DataFrame(rows).map(lambda v: printable(v) if isinstance(v, str) else v)
+        frame.columns = [printable(str(name)) for name in frame.columns]
+        click.echo(frame.to_csv(index=False), nl=False)
     elif entries:
         print_records(entries)
     else:

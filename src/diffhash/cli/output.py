@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from diffhash.cli.comparison import ABSENT, Comparison, Ratio
 from diffhash.cli.selection import Entry, text_of
-from diffhash.results.formats import format_decades, format_epochs, format_value
+from diffhash.results.formats import format_decades, format_epochs, format_value, printable
 from diffhash.results.record import METRICS, RunRecord
 
 _WIDE = 10_000  # columns of a pipe, which breaks no lines
@@ -23,12 +24,14 @@ _COLOURS = {"completed": "green", "diverged": "red", "interrupted": "yellow"}
 
 def print_records(entries: Iterable[Entry]) -> None:
     """One line per record; the path comes last, where a narrow terminal may break it."""
-    head = ("encoder", "task", "seed", "status", "epochs", *METRICS, "train s", "run")
-    table = _table("", head, left=("encoder", "task", "status", "run"))
+    head = ("encoder", "problem", "task", "seed", "status", "epochs", *METRICS, "train s", "run")
+    table = _table("", head, left=("encoder", "problem", "task", "status", "run"))
     for entry in entries:
         record = entry.record
-        table.add_row(
+        _add(
+            table,
             f"{record.encoder} ({record.preset})" if record.preset else record.encoder,
+            record.problem,
             record.task,
             str(record.seed),
             _status(record),
@@ -43,8 +46,8 @@ def print_records(entries: Iterable[Entry]) -> None:
 def print_comparison(a: Entry, b: Entry, comparison: Comparison) -> None:
     """The sections of a comparison; one without differences says so."""
     runs = _table("", ("", "A", "B"), left=("", "A", "B"))
-    runs.add_row("run", str(a.directory), str(b.directory))
-    runs.add_row("status", _status(a.record), _status(b.record))
+    _add(runs, "run", str(a.directory), str(b.directory))
+    _add(runs, "status", _status(a.record), _status(b.record))
     _print(runs)
     for title, differences in (
         ("Settings", comparison.settings),
@@ -55,7 +58,7 @@ def print_comparison(a: Entry, b: Entry, comparison: Comparison) -> None:
             continue
         table = _table(f"{title} that differ", ("", "A", "B"), left=("", "A", "B"))
         for key, values in differences.items():
-            table.add_row(key, *(Text(text_of(value), overflow="fold") for value in values))
+            _add(table, key, *map(text_of, values))
         _print(table)
     print_ratios("Metrics", comparison.metrics)
     print_ratios("Costs", comparison.costs)
@@ -67,7 +70,8 @@ def print_ratios(
     """Numbers of two runs, their ratio and its decades."""
     table = _table(title, ("", a, b, ratio, "decades"), left=("",))
     for name, one in ratios.items():
-        table.add_row(
+        _add(
+            table,
             name,
             _number(name, one.a),
             _number(name, one.b),
@@ -78,13 +82,28 @@ def print_ratios(
 
 
 def print_json(value: Any) -> None:
-    """As JSON, indented."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    """As JSON, indented; numbers that JSON has not are words, what is no JSON is its text."""
+    click.echo(json.dumps(_json_value(value), indent=2, allow_nan=False, default=str))
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_value(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _add(table: Table, *cells: str | Text) -> None:
+    """A row; text from records is shown, whatever a terminal would make of it."""
+    shown = [cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells]
+    table.add_row(*shown)
 
 
 def _table(title: str, head: Sequence[str], left: Sequence[str]) -> Table:
     table = Table(
-        title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
+        title=Text(printable(title)) if title else None,
+        title_justify="left", title_style="bold", box=SIMPLE_HEAD,
         show_edge=False, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for name in head:

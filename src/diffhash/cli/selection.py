@@ -11,11 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from diffhash.results.record import CONFIG_FILE, RecordError, RunRecord, find_records
+from diffhash.results.reading import read_config
+from diffhash.results.record import (
+    CONFIG_FILE,
+    OnProblem,
+    RecordError,
+    RunRecord,
+    find_records,
+)
 from diffhash.results.timing import TIMINGS
 
 _PLACES = ("name", "run_dir", "runs_dir", "ckpt_path")  # say where things go, not what is computed
@@ -46,14 +49,10 @@ class Entry:
         """
         path = self.directory / CONFIG_FILE
         try:
-            cfg = OmegaConf.to_container(OmegaConf.load(path))
+            settings = read_config(path)
         except FileNotFoundError as error:
             raise RecordError(f"{path}: there is no such file") from error
-        except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-            raise RecordError(f"corrupt file {path}: {' '.join(str(error).split())}") from error
-        if not isinstance(cfg, Mapping):
-            raise RecordError(f"corrupt file {path}: no settings")
-        return {k: v for k, v in flatten(cfg).items() if k not in _PLACES}
+        return {k: v for k, v in flatten(settings).items() if k not in _PLACES}
 
     def get(self, key: str) -> Any:
         """A field or a setting; None where this run has neither."""
@@ -71,45 +70,48 @@ def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def find_entries(folder: Path, *, timings: bool = False) -> list[Entry]:
+def find_entries(folder: Path, on_problem: OnProblem, *, timings: bool = False) -> list[Entry]:
     """The records below ``folder``, without the short runs that time the tables' rows.
 
-    Raises:
-        RecordError: a corrupt record.
+    Args:
+        folder: where to look.
+        on_problem: is told of each record that cannot be read, which is left out.
+        timings: also those short runs.
     """
-    entries = [Entry(directory, record) for directory, record in find_records(folder)]
+    entries = [Entry(directory, record) for directory, record in find_records(folder, on_problem)]
     return [e for e in entries if timings or TIMINGS not in e.directory.relative_to(folder).parts]
 
 
-def select(entries: Iterable[Entry], filters: Sequence[str]) -> list[Entry]:
+def select(entries: Iterable[Entry], filters: Sequence[str], on_problem: OnProblem) -> list[Entry]:
     """The entries that pass every filter ``key=value,value…``.
 
-    A value is a number, a word, ``null``, or a pattern such as ``table2/*``.
+    A value is a number, a word, ``null``, or a pattern such as ``table2/*``. Where a setting is
+    asked for, entries whose config is missing or corrupt are left out, which ``on_problem`` is
+    told.
 
     Raises:
         SelectionError: a filter without ``=``, or of a key that no entry has.
-        RecordError: a setting was asked for and a config is missing or corrupt.
     """
     kept = list(entries)
     for text in filters:
         key, equals, values = text.partition("=")
         if not equals or not key:
             raise SelectionError(f"--where {text}: give KEY=VALUE, such as encoder=cubic,s2")
-        _check_key(f"--where {text}", key, kept)
+        kept = _with_key(f"--where {text}", key, kept, on_problem)
         wanted = values.split(",")
         kept = [e for e in kept if any(_matches(e.get(key), value) for value in wanted)]
     return kept
 
 
-def sort(entries: Iterable[Entry], key: str, *, descending: bool = False) -> list[Entry]:
+def sort(
+    entries: Iterable[Entry], key: str, on_problem: OnProblem, *, descending: bool = False
+) -> list[Entry]:
     """The entries by a field or setting; those that have none, or NaN, last.
 
     Raises:
-        SelectionError: no entry has it.
-        RecordError: as `select`.
+        SelectionError: no entry has it. Configs as in `select`.
     """
-    entries = list(entries)
-    _check_key(f"--sort {key}", key, entries)
+    entries = _with_key(f"--sort {key}", key, list(entries), on_problem)
     has = [e for e in entries if e.get(key) is not None]
     has.sort(key=lambda e: _order(e.get(key)), reverse=descending)
     return has + [e for e in entries if e.get(key) is None]
@@ -122,13 +124,24 @@ def text_of(value: Any) -> str:
     return str(value)
 
 
-def _check_key(option: str, key: str, entries: Sequence[Entry]) -> None:
-    if not entries or any(key in e.fields for e in entries):
-        return
-    known = {name for e in entries for name in (*e.fields, *e.settings)}
+def _with_key(
+    option: str, key: str, entries: Sequence[Entry], on_problem: OnProblem
+) -> list[Entry]:
+    """The entries of which it can be said what they have under ``key``."""
+    readable = []
+    for entry in entries:
+        try:
+            entry.get(key)
+            readable.append(entry)
+        except RecordError as error:
+            on_problem(error)
+    if not readable or any(key in e.fields for e in readable):
+        return readable
+    known = {name for e in readable for name in (*e.fields, *e.settings)}
     if key not in known:
-        near = get_close_matches(key, known, 3, 0.4) or sorted(entries[0].fields)
+        near = get_close_matches(key, known, 3, 0.4) or sorted(readable[0].fields)
         raise SelectionError(f"{option}: no record here has {key}; there is {', '.join(near)}")
+    return readable
 
 
 def _order(value: Any) -> tuple[float, str]:
@@ -149,6 +162,6 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,28 +12,33 @@ from torch import Tensor, nn
 from diffhash.ops.jet import Jet, jet_orders
 
 
-@dataclass(frozen=True)
-class GridRows:
+class GridRows(NamedTuple):
     """What a planned jet of a table is summed from.
 
     Attributes:
-        params: the table, ``[rows · F]`` or ``[R, rows · F]``.
-        rows: of the table, ``[N, L, T]``, 32-bit.
+        params: the table, ``[n_rows · F]`` or ``[R, n_rows · F]``.
+        rows: of the table, ``[N, L, T]``, 32-bit and below ``n_rows``.
         weights: of those rows in each of the jet's, ``[N, L, K, T]``.
         n_features: F.
+        n_rows: of the table.
     """
 
     params: Tensor
     rows: Tensor
     weights: Tensor
     n_features: int
+    n_rows: int
 
 
 Vjp = Callable[[Tensor], None]  # adds to the parameters' grad, for a gradient of a jet's data
 
 
 class Plan(ABC):
-    """Everything about fixed points that training does not change, computed once."""
+    """Everything about fixed points that training does not change, computed once.
+
+    A plan has its points, whatever becomes of the tensor that it was made of, and follows its
+    encoding: values are always those of a plan that is made now.
+    """
 
     @abstractmethod
     def jet(self) -> Jet:
@@ -101,28 +106,73 @@ class Encoding(nn.Module, ABC):
 
 
 class ConstantPlan(Plan):
-    """The plan of an encoding without parameters: its jet."""
+    """The plan of an encoding without parameters: its jet, made anew only after a change.
 
-    def __init__(self, jet: Jet) -> None:
-        self._jet = jet
+    Args:
+        encoding: of which all that its jets depend on are buffers of its own.
+        x: points.
+        orders: of the jet.
+    """
+
+    def __init__(self, encoding: Encoding, x: Tensor, orders: tuple[int, ...]) -> None:
+        self._encoding, self._orders = encoding, orders
+        self._x = x.detach().clone()
+        self._make()
+
+    def _make(self) -> None:
+        x = self._x
+        for buffer in self._encoding.buffers(recurse=False):
+            x = x.to(buffer.device)
+        with torch.no_grad():
+            self._jet = self._encoding._jet(x, self._orders)
+        self._made = self._state()
+
+    def _state(self) -> list[tuple[int, int, int]]:
+        """What is another after a change: of the buffers, or in place of the jet itself."""
+        tensors = (*self._encoding._buffers.values(), self._jet.data)
+        return [(id(t), version(t), t.data_ptr()) for t in tensors if t is not None]
 
     def jet(self) -> Jet:
-        """The jet, computed when the plan was made."""
+        """The jet, which is the plan's own: not to be changed."""
+        if not torch.compiler.is_compiling() and self._state() != self._made:
+            self._make()
         return self._jet
 
     def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
-        return self._jet, None
+        return self.jet(), None
 
     def source(self) -> Jet | GridRows | None:
-        return self._jet
+        return self.jet()
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
     """Add to ``parameter.grad``, as a backward pass does."""
-    if parameter.grad is None:
+    if parameter.grad_fn is not None:  # it is computed from what is trained
+        parameter.backward(gradient)
+    elif parameter.grad is None:
         parameter.grad = gradient
     else:
         parameter.grad.add_(gradient)
+
+
+def checked_vjp(vjp: Vjp, jet: Jet) -> Vjp:
+    """``vjp``, which raises `ValueError` for what is not of the shape and dtype of ``jet.data``."""
+    dtype, shape = jet.data.dtype, jet.data.shape
+
+    def checked(g: Tensor) -> None:
+        if g.dtype != dtype or g.shape != shape:
+            raise ValueError(
+                f"a gradient of the jet must have its dtype {dtype} and shape {list(shape)}, "
+                f"got {g.dtype} of shape {list(g.shape)}"
+            )
+        vjp(g)
+
+    return checked
 
 
 def check_points(x: Tensor, n_input_dims: int) -> None:

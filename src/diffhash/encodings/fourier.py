@@ -66,4 +66,4 @@ class FourierFeatures(Encoding):
         return Jet(torch.stack(rows, dim=-3), orders)
 
     def _plan(self, x: Tensor, orders: tuple[int, ...]) -> ConstantPlan:
-        return ConstantPlan(self._jet(x, orders))
+        return ConstantPlan(self, x, orders)

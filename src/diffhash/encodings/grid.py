@@ -8,7 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from diffhash.encodings.encoding import Encoding, GridRows, Plan, Vjp, add_gradient, check_points
+from diffhash.encodings.encoding import (
+    Encoding,
+    GridRows,
+    Plan,
+    Vjp,
+    add_gradient,
+    check_points,
+    checked_vjp,
+)
 from diffhash.ops.backends import MultiIndex, select_backend
 from diffhash.ops.grid import GridPlan, gather, grid_plan
 from diffhash.ops.jet import Jet, jet_indices
@@ -182,22 +190,36 @@ def _uniform(size: int, dtype: torch.dtype, seed: int | None) -> Tensor:
 
 class _GridEncodingPlan(Plan):
     def __init__(self, encoding: GridEncoding, plan: GridPlan, orders: tuple[int, ...]) -> None:
-        self._encoding, self._plan, self._orders = encoding, plan, orders
+        self._encoding, self._latest, self._orders = encoding, plan, orders
+        self._made_for = encoding.params.dtype, encoding.params.device
+
+    def _plan(self, params: Tensor) -> GridPlan:
+        """The plan for such a table; made anew if it has moved or has another precision."""
+        if (params.dtype, params.device) != self._made_for:
+            x, encoding = self._latest.plan.x.to(params.device), self._encoding
+            alphas, backend = jet_indices(self._orders), encoding.backend_on(params.device)
+            self._latest = grid_plan(x, encoding.layout, alphas, params.dtype, backend)
+            self._made_for = params.dtype, params.device
+        return self._latest
 
     def jet(self) -> Jet:
-        return Jet(self._plan.gather(self._encoding.params), self._orders)
+        params = self._encoding.params
+        return Jet(self._plan(params).gather(params), self._orders)
 
     def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
         params = self._encoding.params
+        plan = self._plan(params)
 
         def vjp(g: Tensor) -> None:
-            add_gradient(params, self._plan.scatter(g))
+            add_gradient(params, plan.scatter(g))
 
         with torch.no_grad():
-            return self.jet(), vjp if params.requires_grad else None
+            jet = Jet(plan.gather(params), self._orders)
+        return jet, checked_vjp(vjp, jet) if params.requires_grad else None
 
     def source(self) -> Jet | GridRows | None:
-        kept = self._plan.rows_and_weights
+        params, layout = self._encoding.params, self._encoding.layout
+        kept = self._plan(params).rows_and_weights
         if kept is None:
             return None
-        return GridRows(self._encoding.params, *kept, self._encoding.n_features_per_level)
+        return GridRows(params, *kept, self._encoding.n_features_per_level, layout.n_rows)

@@ -12,12 +12,19 @@ from diffhash.ops.jet import Jet, jet_indices
 class Identity(Encoding):
     """y(x) = x. ``n_output_dims = n_input_dims``."""
 
+    _of_dtype: Tensor
     takes_replicas = True
 
     def __init__(self, n_input_dims: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.n_input_dims = self.n_output_dims = n_input_dims
-        self.dtype = dtype
+        # No elements, but the dtype: `double` and `to` change it with the rest of a module.
+        self.register_buffer("_of_dtype", torch.empty(0, dtype=dtype), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the output."""
+        return self._of_dtype.dtype
 
     def forward(self, x: Tensor) -> Tensor:
         check_points(x, self.n_input_dims)
@@ -34,4 +41,4 @@ class Identity(Encoding):
         return Jet(torch.stack(rows), orders)
 
     def _plan(self, x: Tensor, orders: tuple[int, ...]) -> ConstantPlan:
-        return ConstantPlan(self._jet(x, orders))
+        return ConstantPlan(self, x, orders)

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -63,6 +62,8 @@ class _Running:
 
 def default_workers() -> int:
     """One run at a time on a GPU, else one a core."""
+    import torch  # seconds long, and the command line hands out jobs without it
+
     return 1 if torch.cuda.is_available() else len(_cores())
 
 
@@ -195,6 +196,8 @@ def _run(
     if cores is not None:
         os.sched_setaffinity(0, cores)
         os.environ["OMP_NUM_THREADS"] = str(len(cores))
+        import torch
+
         torch.set_num_threads(len(cores))
     sys.argv = [str(script), *arguments]
     runpy.run_path(str(script), run_name="__main__")

@@ -1,6 +1,15 @@
 """C for CPUs, compiled on this machine when it is first needed."""
 
-from diffhash.native.call import C_NAMES, C_TYPES, call, n_threads
-from diffhash.native.compiler import CompilerError, compiled
+from diffhash.native.call import C_NAMES, C_TYPES, Argument, call, n_threads
+from diffhash.native.compiler import CompilerError, compiled, warn_slower
 
-__all__ = ["C_NAMES", "C_TYPES", "CompilerError", "call", "compiled", "n_threads"]
+__all__ = [
+    "C_NAMES",
+    "C_TYPES",
+    "Argument",
+    "CompilerError",
+    "call",
+    "compiled",
+    "n_threads",
+    "warn_slower",
+]

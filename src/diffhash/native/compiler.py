@@ -7,9 +7,13 @@ import hashlib
 import os
 import shlex
 import shutil
+import signal
+import stat
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -19,20 +23,34 @@ _FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-fopenmp-simd", "-fPIC", "-shared", "-pthread"),
 )
+_TIMEOUT = 120.0  # seconds; the largest kernels take a few
+_DIGEST = hashlib.sha256
+_hung: set[str] = set()  # compilers that ran into it: they are not waited for again
+_told: set[tuple[str, str]] = set()  # see `warn_slower`
 
 
 class CompilerError(RuntimeError):
     """There is no C compiler here that can build the kernels; the message says why."""
 
 
+def warn_slower(what: str, how_much: str, error: CompilerError) -> None:
+    """Say, once for each reason, that torch does ``what`` instead, and ``how_much`` slower."""
+    if (what, str(error)) not in _told:
+        _told.add((what, str(error)))
+        warnings.warn(f"{what} are computed by torch, {how_much} slower: {error}", stacklevel=2)
+
+
 @cache
 def compiled(source: Path, **constants: str | int) -> ctypes.CDLL:
     """The library of a C file with these macros defined, from the cache or newly compiled.
 
-    The cache is ``$DIFFHASH_CACHE``, or ``diffhash`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    The compiler is ``$CC``, which may hold flags, or cc, gcc or clang. The cache is
+    ``$DIFFHASH_CACHE``, or ``diffhash`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. Libraries are code:
+    the folder must be the user's own and writable by nobody else. Where ``$DIFFHASH_CACHE`` is not,
+    it is refused; another is replaced by a temporary one, with a warning.
 
     Raises:
-        CompilerError: no compiler, or one that failed.
+        CompilerError: no compiler, or one that failed; no folder to keep the library in.
     """
     library = _library(source, constants)
     try:
@@ -48,31 +66,79 @@ def _library(source: Path, constants: Mapping[str, str | int]) -> ctypes.CDLL:
     definitions = [f"-D{name}={value}" for name, value in constants.items()]
     command = [*_compiler(), *_FLAGS, f"-I{_HERE}", *definitions, str(source)]
     sources = [source, *sorted({*source.parent.glob("*.h"), *_HERE.glob("*.h")})]
-    key = "\0".join([*command, *(file.read_text() for file in sources), _processor()])
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    library = _cache() / f"{source.stem}-{digest}.so"
-    if not library.exists():
-        _compile(command, library)
+    texts = (file.read_text(encoding="utf-8") for file in sources)
+    key = "\0".join([*command, *texts, _processor()])
+    digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]
+    folder = _folder()
+    name = f"{source.stem}-{digest}.so"
     try:
-        return ctypes.CDLL(str(library))
+        if _is_intact(folder / name):
+            with suppress(OSError):  # of another machine's C library: it is compiled anew
+                return ctypes.CDLL(str(folder / name))
+        return _compile(command, folder, name)
     except OSError as error:
-        raise CompilerError(f"cannot load {library}: {error}") from error
+        raise CompilerError(f"cannot compile into {folder}: {error}") from error
 
 
-def _compile(command: list[str], library: Path) -> None:
+def _is_intact(library: Path) -> bool:
+    """Whether it is there as it was compiled, by this user, and nobody else could change it."""
     try:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            new = Path(folder) / library.name
-            subprocess.run([*command, "-o", str(new)], check=True, capture_output=True, text=True)
-            new.replace(library)  # atomic: another process never loads half a library
-    except subprocess.CalledProcessError as error:
-        raise CompilerError(f"{shlex.join(command)} failed: {error.stderr.strip()}") from error
-    except OSError as error:
-        raise CompilerError(f"cannot compile into {library.parent}: {error}") from error
+        status = library.stat()
+        content = library.read_bytes()
+    except FileNotFoundError:
+        return False
+    size = _DIGEST().digest_size
+    return _is_own(status) and _DIGEST(content[:-size]).digest() == content[-size:]
+
+
+def _compile(command: list[str], folder: Path, name: str) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        new = Path(temporary) / name
+        _run([*command, "-o", str(new)], Path(temporary) / "output")
+        if not new.is_file():
+            raise CompilerError(f"cannot compile into {folder}: {command[0]} made no library")
+        content = new.read_bytes()
+        new.write_bytes(content + _DIGEST(content).digest())  # loaders do not look behind the end
+        new.chmod(0o700)
+        try:
+            library = ctypes.CDLL(str(new))
+        except OSError as error:  # it is not kept
+            raise CompilerError(f"cannot load what {command[0]} made: {error}") from error
+        new.replace(folder / name)  # atomic: another process never loads half a library
+    return library
+
+
+def _run(command: list[str], output: Path) -> None:
+    """Run a compiler to its end, or kill it and its children."""
+    hung = CompilerError(f"{command[0]} did not finish in {_TIMEOUT:g} seconds")
+    if command[0] in _hung:
+        raise hung
+    with output.open("w+b") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            _hung.add(command[0])
+            raise hung from None
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        file.seek(0)
+        said = file.read().decode(errors="replace").strip()
+    if status:
+        raise CompilerError(f"{shlex.join(command)} failed: {said or f'exit status {status}'}")
 
 
 def _compiler() -> list[str]:
+    if os.name != "posix":
+        raise CompilerError("kernels are compiled on POSIX systems alone")
     if named := os.environ.get("CC"):
         return shlex.split(named)
     for name in ("cc", "gcc", "clang"):
@@ -81,10 +147,56 @@ def _compiler() -> list[str]:
     raise CompilerError("there is no C compiler here (cc, gcc, clang, or the one that CC names)")
 
 
-def _cache() -> Path:
+def _folder() -> Path:
+    """The cache, made where it is missing."""
     if named := os.environ.get("DIFFHASH_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffhash"
+        return _own_folder(Path(named))
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"  # may have none
+        folder = Path(home) / "diffhash"
+        if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
+            folder.chmod(0o700)  # ours by its name, if perhaps made with a loose umask
+        return _own_folder(folder)
+    except (RuntimeError, OSError) as error:
+        return _temporary_folder(str(error))
+
+
+def _own_folder(folder: Path) -> Path:
+    try:
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own = _is_own(folder.stat())
+    except OSError as error:
+        raise CompilerError(f"cannot compile into {folder}: {error}") from error
+    if not own:
+        raise CompilerError(
+            f"{folder} must belong to this user and be writable by nobody else, since what it "
+            f"holds is executed: `chmod go-w` it, or name another folder with DIFFHASH_CACHE"
+        )
+    return folder
+
+
+def _is_own(status: os.stat_result) -> bool:
+    loose = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == os.geteuid() and not loose
+
+
+@cache
+def _temporary_folder(reason: str) -> Path:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="diffhash-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise CompilerError(f"no folder to compile into: {reason}; {error}") from error
+    _kept.append(folder)
+    warnings.warn(
+        f"kernels are compiled anew in every process, which takes seconds: {reason} "
+        "(DIFFHASH_CACHE names a folder for them)",
+        stacklevel=2,
+    )
+    return Path(folder.name)
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []  # until the process ends
 
 
 @cache
@@ -94,5 +206,5 @@ def _processor() -> str:
     if not cpuinfo.exists():
         return ""
     names = ("flags", "Features", "model name")
-    lines = cpuinfo.read_text().split("\n\n")[0].splitlines()
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
     return "\n".join(line for line in lines if line.startswith(names))

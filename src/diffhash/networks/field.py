@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffhash.encodings import Encoding, Plan
-from diffhash.encodings.encoding import Vjp, check_points
+from diffhash.encodings.encoding import Vjp, check_points, checked_vjp
 from diffhash.networks.network import Network
 from diffhash.networks.squares import FieldSquares, field_squares
 from diffhash.ops.jet import Jet, jet_indices, jet_orders
@@ -118,10 +118,17 @@ def stack_fields(fields: Sequence[Field]) -> Field:
 
 
 class FieldPlan:
-    """A field at fixed points."""
+    """A field at fixed points, with its present parameters and network."""
 
     def __init__(self, field: Field, plan: Plan, orders: tuple[int, ...]) -> None:
-        self._field, self._plan, self._orders = field, plan, orders
+        self._field, self._of_encoding, self._orders = field, plan, orders
+        self._encoding = field.encoding
+
+    @property
+    def _plan(self) -> Plan:
+        if self._field.encoding is not self._encoding:
+            raise ValueError("the field has another encoding than its plan: make a new plan")
+        return self._of_encoding
 
     def jet(self) -> Jet:
         """u and its derivatives with the present parameters."""
@@ -131,13 +138,15 @@ class FieldPlan:
         """The jet outside of autograd, and what a backward pass through it would do.
 
         ``vjp(g)``, for ``g`` of the shape of the jet's data, adds to ``grad`` of the field's
-        parameters; hooks of theirs are not called.
+        parameters; hooks of theirs are not called. It raises `ValueError` for another shape or
+        dtype, and `RuntimeError` if the parameters were changed since.
         """
         jet, vjp = self._field.network.jet_and_vjp(*self._plan.jet_and_vjp())
         factors = self._field._factors(jet)
         if factors is None:
-            return jet, vjp
-        return Jet(jet.data * factors, jet.orders), lambda g: vjp(g * factors)
+            return jet, checked_vjp(vjp, jet)
+        jet = Jet(jet.data * factors, jet.orders)
+        return jet, checked_vjp(lambda g: vjp(g * factors), jet)
 
     def squares(self, coefficients: Tensor, target: Tensor) -> FieldSquares | None:
         """Mean squares of what is linear in u's jet, with their gradients, as one C kernel.
@@ -149,9 +158,17 @@ class FieldPlan:
         Returns:
             None where the kernel cannot be had: another device, an encoding that is not known to
             it, several components of u, or more weights of a grid than are kept.
+
+        Raises:
+            ValueError: coefficients or a target of another shape.
         """
-        source = self._plan.source()
         factors = self._field._factors(Jet(coefficients, self._orders))
-        if factors is not None:
+        if factors is not None and coefficients.shape[:1] == factors.shape[:1]:
             coefficients = coefficients * factors
-        return field_squares(self._field.network, source, self._orders, coefficients, target)
+        return field_squares(
+            lambda: self._field.network,
+            lambda: self._plan.source(),
+            self._orders,
+            coefficients,
+            target,
+        )

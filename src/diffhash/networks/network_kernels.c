@@ -90,6 +90,13 @@ typedef struct {
     int64_t add_network, add_tables;
 } Gradients;
 
+/* What `squares` is called with besides tensors; n_levels is 0 where there is no grid. */
+typedef struct {
+    int64_t n_equations;
+    double weight;
+    int64_t n_levels, n_features, n_taps, table_size, add_network, add_tables;
+} Loss;
+
 /* Sums of R x S segments, `stride` apart. */
 typedef struct {
     int64_t n_segments, stride;
@@ -323,8 +330,16 @@ static int64_t segments_at_once(const Shape *s) {
  * an input, of its tables; forwards and backwards block by block, so that next to nothing in
  * between leaves the cache. */
 int64_t squares(
-    const Shape *s, const Squares *loss, const Grid *grid, const Gradients *gradients,
-    const REAL *input, const REAL *parameters, REAL *losses) {
+    const Shape *s, const Loss *settings, const REAL *coefficients, const REAL *target,
+    const REAL *parameters, const REAL *input, const uint32_t *rows, const REAL *weights,
+    const REAL *tables, REAL *losses, REAL *network_grad, REAL *tables_grad) {
+    const Squares all = {settings->n_equations, settings->weight, coefficients, target};
+    const Squares *loss = &all;
+    const Grid table = {settings->n_levels, settings->n_features, settings->n_taps,
+                        settings->table_size, rows, weights, tables};
+    const Grid *grid = settings->n_levels ? &table : NULL;
+    const Gradients own = {network_grad, tables_grad, settings->add_network, settings->add_tables};
+    const Gradients *gradients = &own;
     const int64_t R = s->n_replicas, S = n_segments(s), P = n_parameters(s, s->n_layers);
     const int64_t at_once = gradients->tables ? segments_at_once(s) : S;
     const int64_t kept = gradients->tables ? at_once * s->segment / s->block * block_size(s) : 0;

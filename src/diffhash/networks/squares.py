@@ -7,11 +7,13 @@ leaves out most of the memory traffic of a step, and all of its bookkeeping.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from diffhash.encodings.encoding import GridRows
-from diffhash.networks.native_jet import Gradients, Grid, Squares, library, network_kernel
+from diffhash.encodings.encoding import GridRows, add_gradient
+from diffhash.networks.native_jet import Gradient, library, network_kernel
 from diffhash.networks.network import Network
 from diffhash.ops.jet import Jet
 
@@ -20,8 +22,8 @@ class FieldSquares:
     """weight · mean((Σ_k c_k ∂_k u - target)²) over points and equations; see `FieldPlan.squares`.
 
     Args:
-        network: of one output.
-        source: of its input.
+        network: gives the present network, of one output.
+        source: gives its present input.
         orders: of the jets, per axis.
         coefficients: c, ``[K, N, E]``.
         target: ``[N, E]``.
@@ -29,90 +31,106 @@ class FieldSquares:
 
     def __init__(
         self,
-        network: Network,
-        source: Jet | GridRows,
+        network: Callable[[], Network],
+        source: Callable[[], Jet | GridRows | None],
         orders: tuple[int, ...],
         coefficients: Tensor,
         target: Tensor,
     ) -> None:
         self._network, self._source, self._orders = network, source, orders
-        self._coefficients, self._target = coefficients.contiguous(), target.contiguous()
-        self._squares = Squares(
-            target.shape[1], 0.0, self._coefficients.data_ptr(), self._target.data_ptr()
-        )
+        self._coefficients, self._target = coefficients, target
 
     def __call__(self, weight: float) -> Tensor:
         """The loss, or those of the replicas ``[R]``.
 
         Its gradients are added to ``grad`` of the field's parameters.
+
+        Raises:
+            ValueError: the field is no longer what this was made for.
         """
-        params = self._network.params
-        source, grid, features, table_grad = self._source, None, None, None
-        params_grad, add_params = _gradient(params)
-        gradients = Gradients(network=params_grad.data_ptr(), add_network=add_params)
+        network, source = self._network(), self._source()
+        params, table, table_grad = network.params, None, None
+        params_grad = _gradient(params)
+        shared_input = False
         if isinstance(source, Jet):
-            features = source.data
+            source = source.data
+            shared_input = source.ndim == 3
+        elif source is None:
+            raise ValueError("the encoding is no longer where C can read it: make a new plan")
         else:
-            grid = self._grid(source)
-            if source.params.requires_grad:
-                table_grad, gradients.add_tables = _gradient(source.params)
-                gradients.tables = table_grad.data_ptr()
+            table = source.params
+            if table.requires_grad:
+                table_grad = _gradient(table)
+        if library(network.activation, params.dtype) is None:
+            raise ValueError(f"params of {params.dtype}: make a new plan of the field")
         kernel = network_kernel(
-            self._network.widths,
+            network.widths,
             self._orders,
             len(self._target),
-            params.shape[:-1].numel(),
-            features is not None and features.ndim == 3,
-            self._network.activation,
+            params.shape[:-1],
+            shared_input,
+            network.activation,
             params.dtype,
             torch.get_num_threads(),
         )
-        self._squares.weight = weight
-        losses = params.new_empty(params.shape[:-1])
-        kernel.squares(self._squares, grid, gradients, features, params, losses)
-        if params.requires_grad:
-            params.grad = params_grad
-        if isinstance(source, GridRows) and table_grad is not None:
-            source.params.grad = table_grad
+        losses = kernel.squares(
+            weight, self._coefficients, self._target, source, params, params_grad, table_grad
+        )
+        _keep(params, params_grad)
+        if table is not None and table_grad is not None:
+            _keep(table, table_grad)
         return losses
 
-    def _grid(self, source: GridRows) -> Grid:
-        _, n_levels, n_taps = source.rows.shape
-        return Grid(
-            n_levels,
-            source.n_features,
-            n_taps,
-            source.params.shape[-1],
-            source.rows.data_ptr(),
-            source.weights.data_ptr(),
-            source.params.data_ptr(),
-        )
 
+def _gradient(parameter: Tensor) -> Gradient:
+    """Memory for a gradient.
 
-def _gradient(parameter: Tensor) -> tuple[Tensor, bool]:
-    """Memory for a gradient, and whether it is to be added to what is there.
-
-    Not by torch: its addition wakes threads that then keep a core busy.
+    It is not added by torch, whose addition wakes threads that then keep a core busy.
     """
-    if parameter.requires_grad and parameter.grad is not None:
-        return parameter.grad.contiguous(), True
-    return torch.empty_like(parameter), False
+    if parameter.requires_grad and parameter.is_leaf and parameter.grad is not None:
+        return Gradient(parameter.grad, True)
+    return Gradient(parameter.new_empty(parameter.shape), False)
+
+
+def _keep(parameter: Tensor, gradient: Gradient) -> None:
+    if parameter.requires_grad and not gradient.add:
+        add_gradient(parameter, gradient.data)
 
 
 def field_squares(
-    network: Network,
-    source: Jet | GridRows | None,
+    network: Callable[[], Network],
+    source: Callable[[], Jet | GridRows | None],
     orders: tuple[int, ...],
     coefficients: Tensor,
     target: Tensor,
 ) -> FieldSquares | None:
-    """`FieldSquares`, or None where the kernel cannot be had."""
-    params = network.params
-    if source is None or params.device.type != "cpu" or network.widths[-1] != 1:
+    """`FieldSquares`, or None where the kernel cannot be had; arguments as there.
+
+    Raises:
+        ValueError: coefficients or a target of another shape than the jet and each other.
+    """
+    now, present = source(), network()
+    params = present.params
+    if now is None or params.device.type != "cpu" or present.widths[-1] != 1:
         return None
-    if library(network.activation, params.dtype) is None:
+    if library(present.activation, params.dtype) is None:
         return None
-    if isinstance(source, Jet):
-        source = Jet(source.data.contiguous(), source.orders)
-    dtype = params.dtype
-    return FieldSquares(network, source, orders, coefficients.to(dtype), target.to(dtype))
+    n_rows, n_points = (
+        1 + sum(orders),
+        (now.data.shape[-2] if isinstance(now, Jet) else len(now.rows)),
+    )
+    if coefficients.ndim != 3 or coefficients.shape[:2] != (n_rows, n_points):
+        raise ValueError(
+            f"coefficients of shape {list(coefficients.shape)}: jets of {n_rows} rows at "
+            f"{n_points} points need [{n_rows}, {n_points}, equations]"
+        )
+    if target.shape != coefficients.shape[1:]:
+        raise ValueError(
+            f"a target of shape {list(target.shape)}: coefficients of shape "
+            f"{list(coefficients.shape)} need {list(coefficients.shape[1:])}"
+        )
+    own = [
+        t.detach().to(params.dtype, copy=True, memory_format=torch.contiguous_format)
+        for t in (coefficients, target)
+    ]
+    return FieldSquares(network, source, orders, *own)

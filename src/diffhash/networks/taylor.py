@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from diffhash.encodings.encoding import version
 from diffhash.networks.activations import Activation
 from diffhash.networks.native_jet import library, network_kernel
 
@@ -217,34 +218,40 @@ class _NativePass:
         activation: Activation,
         keep_states: bool,
     ) -> None:
-        self.features, self.params = features.contiguous(), params.contiguous()
-        *_, n_rows, n_points, n_inputs = features.shape
+        if features.ndim < 3 or params.ndim < 1:
+            raise ValueError(
+                f"features of shape {list(features.shape)} and params of shape "
+                f"{list(params.shape)}: give [(R,) K, N, C] and [(R,) P]"
+            )
+        # Without their graph, and as they are now: their data may be replaced.
+        self._features, self._params = features.detach(), params.detach()
+        self._versions = version(features), version(params)
+        n_inputs = features.shape[-1]
         if n_inputs != widths[0]:
             raise ValueError(f"features have {n_inputs} channels, the network reads {widths[0]}")
-        replicas = params.shape[:-1]
         self._kernel = network_kernel(
             widths,
             orders,
-            n_points,
-            replicas.numel(),
+            features.shape[-2],
+            params.shape[:-1],
             features.ndim == 3,
             activation,
             features.dtype,
             torch.get_num_threads(),
         )
-        self.out = features.new_empty(*replicas, n_rows, n_points, widths[-1])
-        self._states = features.new_empty(self._kernel.state_size) if keep_states else None
-        self._kernel.forward(self.features, self.params, self._states, self.out)
+        self.out, self._states = self._kernel.forward(features, params, keep_states)
 
     def backward(self, g: Tensor, with_features: bool) -> tuple[Tensor, Tensor | None]:
         """Gradients of the parameters, and of the features if wanted."""
-        features, params = self.features, self.params
+        features, params = self._features, self._params
         assert self._states is not None
-        params_grad, features_grad = torch.empty_like(params), None
-        if with_features:  # of one input that replicas share, each has a gradient
-            features_grad = features.new_empty(*params.shape[:-1], *features.shape[-3:])
-        self._kernel.backward(
-            features, params, self._states, g.contiguous(), params_grad, features_grad
+        if (version(features), version(params)) != self._versions:
+            raise RuntimeError(
+                "the network's params or features were modified by an inplace operation after "
+                "the jet: take the jet anew, or its gradient before"
+            )
+        params_grad, features_grad = self._kernel.backward(
+            features, params, self._states, g, with_features
         )
         if features_grad is not None and features_grad.ndim > features.ndim:
             features_grad = features_grad.sum(dim=0)

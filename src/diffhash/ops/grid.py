@@ -102,7 +102,7 @@ def grid_plan(
     """
     implementation = load_backend(backend)
     implementation.check(layout, dtype, x.device)
-    return GridPlan(implementation.plan(x.detach(), layout, alphas, dtype))
+    return GridPlan(implementation.plan(x.detach().clone(), layout, alphas, dtype))
 
 
 def _gradient_in_x(x: Tensor, params: Tensor, g: Tensor, ctx: Any) -> Tensor:

@@ -53,3 +53,12 @@ def format_share(fraction: float) -> str:
 def format_p(p: float) -> str:
     """A p-value to two digits: ``0.031``, ``5.4e-6``."""
     return f"{p:.2g}" if p >= 1e-3 else format_value("p", p)
+
+
+def printable(text: str) -> str:
+    r"""``text`` with whatever does not print, such as the escape sequences of a terminal, as
+    ``\x1b``: one line that a terminal shows as it is and that every file can hold.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -7,30 +7,48 @@ atomically: a record is complete or absent. Beside it lie ``config.yaml``, ``his
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import types
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pandas as pd
+
+from diffhash.results.reading import RecordError, brief, config_text, read_bytes, read_json
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
 CONFIG_FILE = "config.yaml"
 HISTORY_FILE = "history.csv"
 PREDICTIONS_FILE = "predictions.csv"
+PARTIAL = ".partial"  # at the end of the name of a folder that is no record yet, or none any more
 METRICS = ("mse_u", "mse_ux", "mse_uxx", "loss")
 _HISTORY_COLUMNS = ("epoch", "seconds", "loss", "mse_u", "mse_ux", "mse_uxx")
 
 Status = Literal["completed", "diverged", "interrupted"]
 
+OnProblem = Callable[[RecordError], object]
+"""Is told of a record that is left out."""
 
-class RecordError(ValueError):
-    """A record that cannot be read or does not fit the others; the message names its path."""
+_MAX_RECORD_BYTES = 4_000_000
+_MAX_TABLE_BYTES = 2_000_000_000
+_MAX_STEM = 200
+# The smallest value of what is counted or measured.
+_AT_LEAST = {
+    "seed": 0, "epochs": 0, "epochs_requested": 1, "diverged_epoch": 0, "n_parameters": 1,
+    "train_seconds": 0, "warmup_seconds": 0, "evaluation_seconds": 0, "wall_seconds": 0,
+    "peak_memory_mb": 0,
+}  # fmt: skip
+_AT_LEAST |= dict.fromkeys(METRICS, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +90,7 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
+        hints = _hints()
         for name in METRICS:
             value = getattr(self, name)
             if self.status == "diverged" or (_is_number(value) and not math.isfinite(value)):
@@ -81,6 +99,13 @@ class RunRecord:
             value = getattr(self, item.name)
             if not _fits(value, hints[item.name]):
                 raise ValueError(f"{item.name} = {value!r}: expected {item.type}")
+            least = _AT_LEAST.get(item.name)
+            if least is not None and value is not None and value < least:
+                raise ValueError(f"{item.name} = {value!r}: expected at least {least}")
+            if isinstance(value, int) and value >= 2**63:
+                raise ValueError(f"{item.name} = {value!r}: expected less than 2**63")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate = {self.learning_rate!r}: expected more than 0")
         if self.schema_version != SCHEMA_VERSION:
             raise ValueError(
                 f"schema_version = {self.schema_version}: this version reads {SCHEMA_VERSION}"
@@ -90,6 +115,12 @@ class RunRecord:
                 f"diverged_epoch = {self.diverged_epoch!r} with status {self.status!r}: "
                 "an epoch for a diverged run, null for any other"
             )
+        for name in ("epochs", "diverged_epoch"):
+            if (getattr(self, name) or 0) > self.epochs_requested:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)}: more than epochs_requested = "
+                    f"{self.epochs_requested}"
+                )
 
 
 def write_record(directory: Path | str, record: RunRecord) -> Path:
@@ -111,35 +142,116 @@ def read_record(directory: Path | str) -> RunRecord:
         RecordError: the file is corrupt or of an unknown schema; the message names its path.
     """
     path = Path(directory) / RESULT_FILE
-    text = path.read_bytes()
     try:
-        return _parse(json.loads(text, parse_constant=_reject_constant))
+        return _parse(read_json(path, _MAX_RECORD_BYTES))
     except (ValueError, TypeError) as error:  # JSON and Unicode errors are ValueErrors
-        raise RecordError(f"corrupt record {path}: {error}") from error
+        raise RecordError(f"corrupt record {path}: {brief(error)}") from error
 
 
-def find_records(root: Path | str) -> list[tuple[Path, RunRecord]]:
+def find_records(
+    root: Path | str, on_problem: OnProblem | None = None, without: Collection[str] = ()
+) -> list[tuple[Path, RunRecord]]:
     """All records at or below ``root``, as ``(directory, record)`` sorted by directory.
 
-    Directories without ``result.json`` (unfinished runs) are skipped; a missing ``root`` holds
-    no records.
+    Directories without ``result.json`` and those of unfinished runs (``….partial``) are skipped; a
+    missing ``root`` holds no records. Links to folders are not followed.
+
+    Args:
+        root: a folder.
+        on_problem: is told of each record that cannot be read, which is left out.
+        without: folders directly in ``root`` that are not looked into.
 
     Raises:
-        RecordError: a ``result.json`` is corrupt or of an unknown schema.
+        RecordError: a ``result.json`` is corrupt or of an unknown schema, or a folder cannot be
+            read; unless there is ``on_problem``.
     """
-    return [(p.parent, read_record(p.parent)) for p in sorted(Path(root).rglob(RESULT_FILE))]
+    found = []
+    report = raise_problem if on_problem is None else on_problem
+    for directory in sorted(_record_folders(Path(root), report, without)):
+        try:
+            record = read_record(directory)
+            if record.status == "completed" and record.epochs < record.epochs_requested:
+                raise RecordError(
+                    f"corrupt record {directory / RESULT_FILE}: completed after epochs = "
+                    f"{record.epochs} of epochs_requested = {record.epochs_requested}"
+                )
+            found.append((directory, record))
+        except RecordError as error:
+            report(error)
+        except FileNotFoundError:  # gone meanwhile, or a link to nothing
+            if (directory / RESULT_FILE).is_symlink():
+                report(RecordError(f"corrupt record {directory / RESULT_FILE}: a link to nothing"))
+    return found
+
+
+def raise_problem(problem: RecordError) -> None:
+    """What becomes of a problem that nobody wants to hear of: it is raised."""
+    raise problem
+
+
+def check_files(directory: Path, record: RunRecord) -> pd.DataFrame | None:
+    """Read what lies beside a record, as far as it is there; returns the predictions.
+
+    Raises:
+        RecordError: a config, history or predictions file is corrupt, or the history is not that
+            of the record.
+    """
+    with suppress(FileNotFoundError):
+        config_text(directory / CONFIG_FILE)
+    with suppress(FileNotFoundError):
+        history = read_history(directory)
+        last = 0 if history.empty else int(history["epoch"].iloc[-1])
+        if last > record.epochs or (0 < last < record.epochs and record.status == "completed"):
+            path = directory / HISTORY_FILE
+            raise RecordError(
+                f"corrupt file {path}: ends at epoch {last}, its record at {record.epochs}"
+            )
+    with suppress(FileNotFoundError):
+        return read_predictions(directory)
+    return None
+
+
+def _record_folders(root: Path, report: OnProblem, without: Collection[str]) -> Iterator[Path]:
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as scan:
+                entries = list(scan)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            report(RecordError(f"{folder}: cannot be read ({error.strerror or error})"))
+            continue
+        for entry in entries:
+            if entry.name == RESULT_FILE:
+                yield folder
+            elif entry.name.endswith(PARTIAL) or (folder == root and entry.name in without):
+                continue
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(folder / entry.name)
 
 
 def read_history(directory: Path | str) -> pd.DataFrame:
     """History of a run, one row per evaluation; ``seconds`` are cumulative train seconds.
 
-    Columns ``epoch, seconds, loss, mse_u, mse_ux, mse_uxx``.
+    Columns ``epoch, seconds, loss, mse_u, mse_ux, mse_uxx``, and any further ones with numbers.
 
     Raises:
         FileNotFoundError: the directory holds no history.
         RecordError: the file is not such a table; the message names its path.
     """
-    return _read_numbers(Path(directory) / HISTORY_FILE, _HISTORY_COLUMNS)
+    path = Path(directory) / HISTORY_FILE
+    frame = _read_numbers(path, _HISTORY_COLUMNS)
+    for name in ("epoch", "seconds"):
+        values = frame[name].to_numpy(dtype=np.float64)
+        if not (np.isfinite(values).all() and (values >= 0).all() and (np.diff(values) >= 0).all()):
+            raise RecordError(f"corrupt file {path}: {name} is not a course of time")
+    if (frame["epoch"] % 1 != 0).any():
+        raise RecordError(f"corrupt file {path}: epoch is not a count")
+    if (frame[list(METRICS)] < 0).any(axis=None):
+        raise RecordError(f"corrupt file {path}: a negative loss or error")
+    return frame
 
 
 def read_predictions(directory: Path | str) -> pd.DataFrame:
@@ -153,8 +265,18 @@ def read_predictions(directory: Path | str) -> pd.DataFrame:
         RecordError: the file is not such a table; the message names its path.
     """
     frame = _read_numbers(path := Path(directory) / PREDICTIONS_FILE, ("u", "exact_u"))
-    if not {"x", "x0"} & set(frame.columns):
+    names = set(frame.columns)
+    if not {"x", "x0"} & names:
         raise RecordError(f"corrupt file {path}: no coordinate column x or x0")
+    predicted = {name for name in names if name == "u" or name.startswith("u_")}
+    needed = {f"exact_{name}" for name in predicted}
+    needed |= {name.removeprefix("exact_") for name in names if name.startswith("exact_")}
+    needed |= {"u_x", "u_xx"} if "x" in names else set()
+    if missing := sorted(needed - names):
+        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
+    axes = [name for name in names if name == "x" or (name[0] == "x" and name[1:].isdigit())]
+    if not np.isfinite(frame[axes].to_numpy(dtype=np.float64)).all():
+        raise RecordError(f"corrupt file {path}: a coordinate is not finite")
     return frame
 
 
@@ -165,17 +287,36 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         FileNotFoundError: no such file.
         RecordError: the file is not such a table; the message names its path.
     """
+    return _parse_table(path, _table_text(path), columns)
+
+
+def _table_text(path: Path) -> bytes:
     try:
-        frame = pd.read_csv(path)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise RecordError(f"corrupt file {path}: {error}") from error
+        text = read_bytes(path, _MAX_TABLE_BYTES)
+        if b"\0" in text:
+            raise ValueError("a NUL byte")
+    except ValueError as error:
+        raise RecordError(f"corrupt file {path}: {brief(error)}") from error
+    return text
+
+
+def _parse_table(path: Path, text: bytes, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(io.BytesIO(text), index_col=False)
+        head = pd.read_csv(io.BytesIO(text), header=None, nrows=1, dtype=str).iloc[0]
+    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+        raise RecordError(f"corrupt file {path}: {brief(error)}") from error
     if missing := [name for name in columns if name not in frame.columns]:
         raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
+    if head.duplicated().any():
+        raise RecordError(f"corrupt file {path}: two columns {head[head.duplicated()].iloc[0]}")
     return frame
 
 
 def write_text_atomically(path: Path | str, text: str) -> Path:
     """Write ``text`` to ``path`` so that readers see the old content or the new, never a part.
+
+    What UTF-8 cannot hold (of names that were not text) is written as ``\\udc80``.
 
     A temporary file in the same directory (made if absent) is written, flushed to disk and moved
     over ``path``.
@@ -185,7 +326,7 @@ def write_text_atomically(path: Path | str, text: str) -> Path:
     """
 
     def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -204,10 +345,17 @@ def write_file_atomically(path: Path | str, write: Callable[[Path], object]) -> 
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    stem = path.stem
+    if len(os.fsencode(stem)) > _MAX_STEM:  # the whole name is to fit where the file's own does
+        stem = f"{zlib.crc32(os.fsencode(stem)):08x}"
+    temporary = path.with_name(f".{stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         write(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error  # which file it was
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     return path
@@ -227,16 +375,27 @@ def _parse(content: Any) -> RunRecord:
     return RunRecord(**content)
 
 
-def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    frame = read_table(path, columns)
-    text = [str(c) for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c])]
-    if text and len(frame):  # a run that diverged at once has a header alone
-        raise RecordError(f"corrupt file {path}: not a number in column {', '.join(text)}")
+    """A table of nothing but numbers, every line of it whole."""
+    text = _table_text(path)
+    frame = _parse_table(path, text, columns)
+    other = [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]
+    if other and len(frame):  # a run that diverged at once has a header alone
+        raise RecordError(f"corrupt file {path}: not a number in column {', '.join(other)}")
+    lines = text.split(b"\n")
+    if lines.pop():
+        raise RecordError(f"corrupt file {path}: its last line is cut short")
+    for number, line in enumerate(lines, 1):
+        if line.count(b",") != len(frame.columns) - 1:
+            raise RecordError(
+                f"corrupt file {path}: line {number} has not {len(frame.columns)} numbers"
+            )
     return frame
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(RunRecord)
 
 
 def _is_number(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 from diffhash.results.aggregate import aggregate
 from diffhash.results.formats import format_epochs
 from diffhash.results.paper import PAPER_DIRECTORY, TABLES, TITLES, load_paper_table
-from diffhash.results.record import RunRecord
+from diffhash.results.record import OnProblem, RecordError, RunRecord
 from diffhash.results.rows import RowRecords, row_records, row_timing
 from diffhash.results.timing import Timing
 
@@ -85,27 +86,66 @@ def line_epochs(line: Line) -> str:
     return format_epochs(int(epochs))
 
 
-def load_table(name: str, runs: Path | str, paper: Path | str = PAPER_DIRECTORY) -> Table:
+def load_table(
+    name: str,
+    runs: Path | str,
+    paper: Path | str = PAPER_DIRECTORY,
+    on_problem: OnProblem | None = None,
+) -> Table:
     """Read the records of a table.
 
     Args:
         name: ``table1`` or ``table2``.
         runs: folder of the records of all rows.
         paper: folder of the paper's tables.
+        on_problem: is told of each record or timing that cannot be used, which is left out.
 
     Raises:
-        RecordError: unusable records, see `diffhash.results.rows`.
-        FileNotFoundError: no transcription of the paper's table, or a timing without history.
+        RecordError: unusable records, see `diffhash.results.rows`; not with ``on_problem``.
+        FileNotFoundError: no transcription of the paper's table, or, without ``on_problem``, a
+            timing without history.
     """
     printed = load_paper_table(name, paper)
-    found = row_records(name, runs)
-    timings = {row: t for row, items in found.items() if (t := row_timing(runs, items))}
+    found = row_records(name, runs, on_problem)
+    timings = {}
+    for row, items in found.items():
+        try:
+            timing = row_timing(runs, items)
+        except (RecordError, FileNotFoundError) as error:
+            if on_problem is None:
+                raise
+            on_problem(RecordError(f"timing of {name}/{row}: {error}"))
+            continue
+        if timing:
+            timings[row] = timing
     return Table(name, Path(runs), aggregate(printed, found, timings), found, timings)
 
 
-def load_tables(runs: Path | str, paper: Path | str = PAPER_DIRECTORY) -> dict[str, Table]:
-    """Both tables by name; arguments and errors as of `load_table`."""
-    return {name: load_table(name, runs, paper) for name in TABLES}
+def load_tables(
+    runs: Path | str, paper: Path | str = PAPER_DIRECTORY, on_problem: OnProblem | None = None
+) -> dict[str, Table]:
+    """Both tables by name; arguments and errors as of `load_table`, each problem told once."""
+    told: set[str] = set()
+
+    def tell(problem: RecordError) -> None:
+        if str(problem) not in told and on_problem is not None:
+            told.add(str(problem))
+            on_problem(problem)
+
+    report = None if on_problem is None else tell
+    return {name: load_table(name, runs, paper, report) for name in TABLES}
+
+
+def check_any_records(tables: Iterable[Table]) -> None:
+    """Refuse to make anything of nothing.
+
+    Raises:
+        RecordError: not a single record.
+    """
+    tables = list(tables)
+    if not any(table.runs for table in tables):
+        folders = " and ".join(dict.fromkeys(str(table.folder) for table in tables))
+        raise RecordError(f"no records under {folders}: run `make reproduce-tables` first")
 
 
 def _note(status: str) -> str:

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.optim import Adam
 from torch.optim.adam import adam
 
-from diffhash.native import C_NAMES, CompilerError, call, compiled, n_threads
+from diffhash.native import C_NAMES, CompilerError, call, compiled, n_threads, warn_slower
 
 _SOURCE = Path(__file__).with_name("adam_kernel.c")
 
@@ -32,6 +33,10 @@ class LeanAdam(Adam):
         captured: whether steps are captured in a CUDA graph: the learning rate is then a tensor.
 
     The learning rate is set at every step (`set_rate`).
+
+    Raises:
+        ValueError: from a step, where a restored state is of another size or dtype than its
+            parameter, or of another kind of Adam (weight decay, AMSGrad, maximising).
     """
 
     def __init__(self, parameters: Sequence[Tensor], captured: bool) -> None:
@@ -52,6 +57,11 @@ class LeanAdam(Adam):
     def lean_step(self) -> None:
         """A step, without closure, hooks and gradient scaling."""
         for group in self.param_groups:
+            if group["weight_decay"] or group["amsgrad"] or group["maximize"]:
+                raise ValueError(
+                    "weight_decay, amsgrad and maximize are not in this Adam's formula, but a "
+                    "group of its parameters has one"
+                )
             trained = [p for p in group["params"] if p.grad is not None]
             for parameter in trained:
                 if not self.state[parameter]:
@@ -92,18 +102,42 @@ class LeanAdam(Adam):
         }
 
     def _native_step(self, group: dict[str, Any], parameter: Tensor, kernel: Any) -> None:
-        state = self.state[parameter]
+        state, dtype, shape = self.state[parameter], parameter.dtype, parameter.shape
+        if state["step"].dtype is not torch.float32:  # as torch's default dtype may make it
+            state["step"] = state["step"].float()
         size = parameter.numel()
         settings = _Settings(size, n_threads(size), group["lr"], *group["betas"], group["eps"])
-        moments = state["exp_avg"], state["exp_avg_sq"]
-        call(kernel, settings, parameter, _gradient(parameter), *moments, state["step"])
+        call(
+            kernel,
+            [settings],
+            [("a gradient", parameter.grad, dtype, shape)],
+            [
+                ("a parameter", parameter, dtype, shape),
+                ("Adam's exp_avg", state["exp_avg"], dtype, shape),
+                ("Adam's exp_avg_sq", state["exp_avg_sq"], dtype, shape),
+                ("Adam's step", state["step"], torch.float32, ()),
+            ],
+        )
+        increment_version(parameter)  # autograd notices what it saved and what was changed since
 
     def _torch_step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         states = [self.state[p] for p in parameters]
+        # torch's kernels do not look at strides and sizes, either.
+        for parameter, state in zip(parameters, states, strict=True):
+            for name in ("exp_avg", "exp_avg_sq"):
+                moment = state[name]
+                if moment.shape != parameter.shape or moment.dtype != parameter.dtype:
+                    raise ValueError(
+                        f"Adam's {name} has {moment.dtype} of shape {list(moment.shape)}, its "
+                        f"parameter {parameter.dtype} of shape {list(parameter.shape)}"
+                    )
+                state[name] = moment.contiguous()
+            if not parameter.is_contiguous():
+                parameter.data = parameter.data.contiguous()
         beta1, beta2 = group["betas"]
         adam(
             parameters,
-            [_gradient(p) for p in parameters],
+            [p.grad.contiguous() for p in parameters if p.grad is not None],
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
@@ -118,12 +152,6 @@ class LeanAdam(Adam):
             eps=group["eps"],
             maximize=False,
         )
-
-
-def _gradient(parameter: Tensor) -> Tensor:
-    """As the kernels read it: torch's fused one does not look at strides, either."""
-    assert parameter.grad is not None and parameter.is_contiguous()
-    return parameter.grad.contiguous()
 
 
 class _Settings(ctypes.Structure):
@@ -141,7 +169,8 @@ def _kernel(dtype: torch.dtype, device: str) -> Any:
     root = "sqrtf" if dtype == torch.float32 else "sqrt"
     try:
         step = compiled(_SOURCE, REAL=C_NAMES[dtype], SQRT=root).step
-    except CompilerError:
+    except CompilerError as error:
+        warn_slower("Adam's steps", "a few times", error)
         return None
     step.restype = None
     return step

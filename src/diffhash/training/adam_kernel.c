@@ -41,7 +41,7 @@ static void step_chunk(void *context, int64_t chunk, int64_t thread) {
 
 /* `count` is t, counted here. */
 void step(
-    const Settings *s, REAL *parameter, const REAL *gradient, REAL *mean, REAL *square,
+    const Settings *s, const REAL *gradient, REAL *parameter, REAL *mean, REAL *square,
     float *count) {
     const double t = *count += 1;
     Step all = {s, parameter, mean, square, gradient,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from typing import cast
 
 import torch
 
-from diffhash.native import CompilerError
+from diffhash.native import CompilerError, warn_slower
 from diffhash.ops.backends import native_backend, torch_backend
 from diffhash.ops.backends.backend import Backend, BackendPlan, MultiIndex, raised
 from diffhash.ops.layout import GridLayout
@@ -60,7 +59,7 @@ def _first(name: str, layout: GridLayout, dtype: torch.dtype) -> str:
     except (ValueError, ModuleNotFoundError):
         return "torch"
     except CompilerError as error:
-        warnings.warn(f"grids are computed by torch, several times slower: {error}", stacklevel=4)
+        warn_slower("grids", "several times", error)
         return "torch"
     return name
 

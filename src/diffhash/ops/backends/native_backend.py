@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffhash.native import C_NAMES, C_TYPES, call, compiled, n_threads
+from diffhash.native import C_NAMES, C_TYPES, Argument, call, compiled, n_threads
 from diffhash.ops.backends import torch_backend
 from diffhash.ops.backends.backend import MultiIndex
 from diffhash.ops.layout import GridLayout
@@ -52,12 +52,12 @@ def prepare(layout: GridLayout, dtype: torch.dtype) -> None:
 
 def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
     """See `Backend.gather`."""
-    return _gather(x, len(x), table, layout, alphas)
+    return _gather(x, _n_points(x, layout), table, layout, alphas)
 
 
 def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
     """See `Backend.scatter`."""
-    return _scatter(x, len(x), g, layout, alphas)
+    return _scatter(x, _n_points(x, layout), g, layout, alphas)
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,51 @@ class Plan:
 
 
 def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype) -> Plan:
-    """See `Backend.plan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``."""
-    n_weights = len(x) * len(layout.levels) * len(alphas) * layout.n_taps
+    """See `Backend.plan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``.
+
+    Points of less precision than float32 are taken as float32.
+    """
+    if x.is_floating_point() and x.dtype not in C_NAMES:
+        x = x.float()
+    n_points, n_levels = _n_points(x, layout), len(layout.levels)
+    n_weights = n_points * n_levels * len(alphas) * layout.n_taps
     if layout.n_taps > _PLANNED_TAPS and n_weights > _PLANNED_WEIGHTS:
         return Plan(x, layout, alphas, x)
-    shape = (len(x), len(layout.levels))
-    rows = torch.empty(*shape, layout.n_taps, dtype=torch.int32)
-    weights = torch.empty(*shape, len(alphas), layout.n_taps, dtype=dtype)
-    problem = _problem(len(x), 1, 1, layout, alphas, x.dtype, _n_threads(len(x), layout, alphas))
-    call(_library(layout, dtype, x.dtype).plan, problem, x.contiguous(), rows, weights)
+    rows = x.new_empty(n_points, n_levels, layout.n_taps, dtype=torch.int32)
+    weights = x.new_empty(n_points, n_levels, len(alphas), layout.n_taps, dtype=dtype)
+    problem = _problem(
+        n_points, 1, 1, layout, alphas, x.dtype, _n_threads(n_points, layout, alphas)
+    )
+    x_argument, *kept = _arguments(x, rows, weights, n_points, layout, len(alphas), dtype)
+    call(_library(layout, dtype, x.dtype).plan, [problem], [x_argument], kept)
     return Plan(x, layout, alphas, (rows, weights))
+
+
+def _n_points(x: Tensor, layout: GridLayout) -> int:
+    if x.ndim != 2 or x.shape[1] != layout.n_input_dims or x.dtype not in C_NAMES:
+        raise ValueError(
+            f"points must be a float32 or float64 tensor of shape [N, {layout.n_input_dims}], "
+            f"got {x.dtype} of shape {list(x.shape)}"
+        )
+    return len(x)
+
+
+def _arguments(
+    x: Tensor | None,
+    rows: Tensor | None,
+    weights: Tensor | None,
+    n_points: int,
+    layout: GridLayout,
+    n_alphas: int,
+    dtype: torch.dtype,
+) -> tuple[Argument, Argument, Argument]:
+    """Points, or their rows and weights."""
+    shape = (n_points, len(layout.levels))
+    return (
+        ("x", x, dtype if x is None else x.dtype, (n_points, layout.n_input_dims)),
+        ("a plan's rows", rows, torch.int32, (*shape, layout.n_taps)),
+        ("a plan's weights", weights, dtype, (*shape, n_alphas, layout.n_taps)),
+    )
 
 
 @dataclass(frozen=True)
@@ -102,13 +137,10 @@ class _Tables:
     """Arrays that a problem points to, and that must live as long as it."""
 
     levels: Any
-    coefficients: Tensor
-    factors: Tensor
-    alphas: Tensor
-
-    @property
-    def n_orders(self) -> int:
-        return len(self.factors)
+    n_orders: int
+    coefficients: Any
+    factors: Any
+    alphas: Any
 
 
 class _Problem(ctypes.Structure):
@@ -141,20 +173,27 @@ def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dty
             setattr(entry, name, getattr(level, name))
         entry.first_vertex = level.pad + stencil.first_tap
         entry.wraps = layout.tcnn
+    d = layout.n_input_dims
+    if any(len(alpha) != d or min(alpha) < 0 for alpha in alphas):
+        raise ValueError(f"alphas={alphas}: give {d} derivative orders of at least 0 in each")
     orders = sorted({m for alpha in alphas for m in alpha})
     if len(orders) > _MAX_ORDERS:
         raise ValueError(f"backend='native' takes {_MAX_ORDERS} orders at once, not {len(orders)}")
-    coefficients = torch.zeros(len(orders), stencil.degree + 1, stencil.taps, dtype=dtype)
+    # Arrays of C and not tensors, which would lie where torch's default device is.
+    real, size = C_TYPES[dtype], (stencil.degree + 1) * stencil.taps
+    coefficients = (real * (len(orders) * size))()
     for i, m in enumerate(orders):
         for k, polynomial in enumerate(stencil.derivative(m)):
-            values = [float(c) for c in polynomial]
-            coefficients[i, : len(values), k] = torch.tensor(values, dtype=dtype)
-    factors = [[level.scale**m for level in layout.levels] for m in orders]
+            for power, c in enumerate(polynomial):
+                coefficients[i * size + power * stencil.taps + k] = float(c)
+    factors = [level.scale**m for m in orders for level in layout.levels]
+    indices = [orders.index(m) for alpha in alphas for m in alpha]
     return _Tables(
         levels,
+        len(orders),
         coefficients,
-        torch.tensor(factors, dtype=dtype),
-        torch.tensor([[orders.index(m) for m in a] for a in alphas], dtype=torch.int32),
+        (real * len(factors))(*factors),
+        (ctypes.c_int32 * len(indices))(*indices),
     )
 
 
@@ -178,27 +217,34 @@ def _gather(
     layout: GridLayout,
     alphas: tuple[MultiIndex, ...],
 ) -> Tensor:
+    if table.ndim != 3:
+        raise ValueError(f"a table must have the shape [R, rows, F], got {list(table.shape)}")
     n_replicas, _, n_features = table.shape
     columns = len(layout.levels) * n_features
-    result = table.new_empty(n_replicas, len(alphas), n_points, columns)
-    _call("gather", points, n_points, table, result, layout, alphas, n_features)
-    return result
+    y = table.new_empty(n_replicas, len(alphas), n_points, columns)
+    _call("gather", points, n_points, ("the table", table), y, layout, alphas, n_features)
+    return y
 
 
 def _scatter(
     points: _Points, n_points: int, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
 ) -> Tensor:
-    n_features = g.shape[3] // len(layout.levels)
-    result = g.new_zeros(len(g), layout.n_rows, n_features)
-    _call("scatter", points, n_points, g, result, layout, alphas, n_features)
-    return result
+    n_levels = len(layout.levels)
+    if g.ndim != 4 or g.shape[3] % n_levels:
+        raise ValueError(
+            f"a gradient must have the shape [R, A, N, {n_levels} F], got {list(g.shape)}"
+        )
+    n_features = g.shape[3] // n_levels
+    table = g.new_zeros(len(g), layout.n_rows, n_features)
+    _call("scatter", points, n_points, ("the gradient", g), table, layout, alphas, n_features)
+    return table
 
 
 def _call(
     name: str,
     points: _Points,
     n_points: int,
-    source: Tensor,
+    source: tuple[str, Tensor],
     result: Tensor,
     layout: GridLayout,
     alphas: tuple[MultiIndex, ...],
@@ -207,15 +253,29 @@ def _call(
     if n_features > _MAX_FEATURES:
         raise ValueError(f"n_features_per_level={n_features}: allowed are 1 to {_MAX_FEATURES}")
     if isinstance(points, Tensor):
-        x, rows, weights = points.contiguous(), None, None
+        x, rows, weights = points, None, None
+        dtype = source[1].dtype
         x_dtype = x.dtype
     else:
         x, (rows, weights) = None, points
-        x_dtype = source.dtype  # no stencil is computed: any will do
+        dtype = x_dtype = weights.dtype  # no stencil is computed: any type of points will do
+    if dtype not in C_NAMES:
+        raise ValueError(f"{source[0]} must be float32 or float64, got {dtype}")
+    n_replicas, n_alphas = len(source[1]), len(alphas)
+    table = (n_replicas, layout.n_rows, n_features)
+    jet = (n_replicas, n_alphas, n_points, len(layout.levels) * n_features)
+    from_shape, to_shape = (table, jet) if name == "gather" else (jet, table)
     threads = _n_threads(n_points, layout, alphas)
-    problem = _problem(n_points, len(source), n_features, layout, alphas, x_dtype, threads)
-    kernel = getattr(_library(layout, source.dtype, x_dtype), name)
-    if call(kernel, problem, x, rows, weights, source.contiguous(), result):
+    failed = call(
+        getattr(_library(layout, dtype, x_dtype), name),
+        [_problem(n_points, n_replicas, n_features, layout, alphas, x_dtype, threads)],
+        [
+            *_arguments(x, rows, weights, n_points, layout, n_alphas, dtype),
+            (*source, dtype, from_shape),
+        ],
+        [("the result", result, dtype, to_shape)],
+    )
+    if failed:
         raise MemoryError(f"{name} of {n_points} points")
 
 
@@ -234,7 +294,7 @@ def _problem(
     threads: int,
 ) -> _Problem:
     tables = _tables(layout, alphas, x_dtype)
-    return _Problem(
+    problem = _Problem(
         n_points,
         n_replicas,
         layout.n_rows,
@@ -244,7 +304,9 @@ def _problem(
         len(alphas),
         threads,
         ctypes.addressof(tables.levels),
-        tables.coefficients.data_ptr(),
-        tables.factors.data_ptr(),
-        tables.alphas.data_ptr(),
+        ctypes.addressof(tables.coefficients),
+        ctypes.addressof(tables.factors),
+        ctypes.addressof(tables.alphas),
     )
+    problem.tables = tables  # they live as long as what points to them
+    return problem

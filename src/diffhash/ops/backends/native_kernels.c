@@ -45,7 +45,7 @@ static void stencil(
     const Level level = p->levels[l];
     COORD axes[DIM][MAX_ORDERS][TAPS];
     uint32_t steps[DIM][TAPS];
-    int64_t stride = 1;
+    uint32_t stride = 1; /* modulo 2^32, as rows are */
     for (int j = 0; j < DIM; j++) {
         const COORD pos = level.scale * x[j] + level.shift;
         COORD cell = FLOOR(pos);
@@ -63,8 +63,8 @@ static void stencil(
         }
         const int64_t vertex = (int64_t)cell + level.first_vertex;
         for (int k = 0; k < TAPS; k++)
-            steps[j][k] = (uint32_t)(vertex + k) * (level.hashed ? primes[j] : (uint32_t)stride);
-        stride *= level.resolution;
+            steps[j][k] = (uint32_t)(vertex + k) * (level.hashed ? primes[j] : stride);
+        stride *= (uint32_t)level.resolution;
     }
     /* Every choice of a tap per axis, grown in place from the back. */
     for (int k = 0; k < TAPS; k++) rows[k] = steps[0][k];

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffhash.results.figures.make import NoRecordsError, make_figures
+from diffhash.results.figures.make import NoRecordsError, check_records, make_figures
 from diffhash.results.figures.run import run_figure
 
-__all__ = ["NoRecordsError", "make_figures", "run_figure"]
+__all__ = ["NoRecordsError", "check_records", "make_figures", "run_figure"]

@@ -20,6 +20,9 @@ _OF_RECORDS = {
 }
 
 
+_MESSAGE = "not made for want of records: {}"
+
+
 class NoRecordsError(RecordError):
     """Some figures could not be made for want of records.
 
@@ -47,17 +50,35 @@ def make_figures(tables: Mapping[str, Table], output_dir: Path | str) -> list[Pa
     """
     output = Path(output_dir)
     rows = {table: table_rows(tables[table]) for table in _OF_RECORDS}
+    lacking = _lacking(tables)
     written: list[Path] = []
     for name, draw in _SINGLE_GRID.items():
         written += write_figure(draw(), output / name)
-    missing: list[str] = []
     for table, figures in _OF_RECORDS.items():
-        if not any(row.runs for row in rows[table]):
-            records = f"records of {TITLES[table]} in {tables[table].folder}"
-            missing.append(f"{', '.join(figures)} ({records})")
+        if table in lacking:
             continue
         for name, draw in figures.items():
             written += write_figure(draw(rows[table]), output / name)
-    if missing:
-        raise NoRecordsError(f"not made for want of records: {'; '.join(missing)}", written)
+    if lacking:
+        raise NoRecordsError(_MESSAGE.format("; ".join(lacking.values())), written)
     return written
+
+
+def check_records(tables: Mapping[str, Table]) -> None:
+    """Refuse before anything is written where no table has a record.
+
+    Raises:
+        NoRecordsError: as said.
+    """
+    lacking = _lacking(tables)
+    if len(lacking) == len(_OF_RECORDS):
+        raise NoRecordsError(_MESSAGE.format("; ".join(lacking.values())), [])
+
+
+def _lacking(tables: Mapping[str, Table]) -> dict[str, str]:
+    """The tables without records, and what cannot be made of them."""
+    return {
+        table: f"{', '.join(figures)} (records of {TITLES[table]} in {tables[table].folder})"
+        for table, figures in _OF_RECORDS.items()
+        if not any(row.runs for row in table_rows(tables[table]))
+    }

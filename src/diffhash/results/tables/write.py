@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffhash.results.record import METRICS, RecordError, write_text_atomically
+from diffhash.results.record import METRICS, write_text_atomically
 from diffhash.results.rows import RowRecords
-from diffhash.results.table import Table
+from diffhash.results.table import Table, check_any_records
 from diffhash.results.tables.latex import to_latex
 from diffhash.results.tables.markdown import to_markdown
 from diffhash.results.tables.notes import remarks
@@ -30,9 +30,7 @@ def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
         RecordError: not a single record.
         OSError: the output folder cannot be written.
     """
-    if not any(table.runs for table in tables.values()):
-        folders = " and ".join(dict.fromkeys(str(table.folder) for table in tables.values()))
-        raise RecordError(f"no records under {folders}: run `make reproduce-tables` first")
+    check_any_records(tables.values())
     below = remarks(tables.values())
     paths = []
     for name, table in tables.items():
