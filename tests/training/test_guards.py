@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffhash import MLP, Field, FourierFeatures, Jet
 from diffhash.encodings import Identity
-from diffhash.encodings.encoding import ConstantPlan
+from diffhash.encodings.encoding import Plan
 from diffhash.networks import stack_fields
 from diffhash.problems import Poisson1D
 from diffhash.tasks import Task, Term, data_task, pinn_task
@@ -152,6 +152,16 @@ def test_a_field_with_nothing_to_train() -> None:
         train(Task([term(lambda x, u, y: u.value - y)]), field)
 
 
+class Fixed(Plan):
+    """A jet without its gradient."""
+
+    def __init__(self, jet: Jet) -> None:
+        self._jet = Jet(jet.data.detach(), jet.orders)
+
+    def jet(self) -> Jet:
+        return self._jet
+
+
 class Scaled(Identity):
     """Coordinates times a parameter, which jets and plans may forget."""
 
@@ -166,8 +176,8 @@ class Scaled(Identity):
         rows = torch.stack([x, torch.ones_like(x), torch.zeros_like(x)][: 1 + orders[0]])
         return Jet(rows * (self.scale.detach() if self.where == "jet" else self.scale), orders)
 
-    def _plan(self, x: Tensor, orders: tuple[int, ...]) -> ConstantPlan:
-        return ConstantPlan(self._jet(x.to(self.scale.dtype), orders))
+    def _plan(self, x: Tensor, orders: tuple[int, ...]) -> Plan:
+        return Fixed(self._jet(x.to(self.scale.dtype), orders))
 
 
 class Steps(Callback):
