@@ -1,0 +1,389 @@
+"""One point: a command that is disturbed at one file operation, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import runpy
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from diffhash.experiment import run as run_module
+from diffhash.experiment import workers
+from diffhash.experiment.restore import restore
+from diffhash.results.record import METRICS, RunRecord, read_history, read_predictions, read_record
+from diffhash.training import FieldTraining
+from tests.faults import shim as modes
+from tests.faults.scenarios import ROOT, Command, Scenario
+from tests.faults.shim import Operation, Shim
+
+_PATIENCE = 60.0  # seconds of a command
+_ORPHANS = 5.0  # seconds that processes may outlive the one that started them
+_FOREIGN = ("runs/notes.txt", "runs/a.txt")  # a user's files beside the records
+
+
+@dataclass
+class Outcome:
+    """How a command ended.
+
+    ``code`` is negative for a signal, as in `subprocess`; ``steps``: of training, where it was not
+    killed.
+    """
+
+    code: int
+    err: str
+    steps: int
+    outlived: list[int]
+    operations: list[Operation] = field(default_factory=list)
+    fired: int = 0
+
+
+@dataclass
+class Faults:
+    """What was found at a point: sentences, by kind."""
+
+    lost: list[str] = field(default_factory=list)
+    half: list[str] = field(default_factory=list)
+    crashes: list[str] = field(default_factory=list)
+    tracebacks: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return any(asdict(self).values())
+
+
+class Laboratory:
+    """Runs commands in forked processes, below a folder of its own for each point."""
+
+    def __init__(self, work: Path, shim: Shim) -> None:
+        self._work, self._shim = work, shim
+
+    # ------------------------------------------------------------------------------- scenarios
+
+    def _template(self, scenario: Scenario) -> Path:
+        return self._work / "before" / scenario.name
+
+    def _undisturbed(self, scenario: Scenario) -> Path:
+        return self._work / "undisturbed" / scenario.name
+
+    def prepare(self, scenario: Scenario) -> tuple[list[Operation], float]:
+        """Make what is there before, and run once undisturbed: its operations, its seconds.
+
+        Raises:
+            RuntimeError: a command fails as it is.
+        """
+        template, undisturbed = self._template(scenario), self._undisturbed(scenario)
+        (template / "runs").mkdir(parents=True)
+        for name in _FOREIGN:
+            (template / name).write_text("the user's own\n")
+        for command in scenario.before:
+            self._succeed(command, template)
+        scenario.arrange(template)
+        shutil.copytree(template, undisturbed)
+        begun = time.perf_counter()
+        outcome = self._succeed(scenario.command, undisturbed)
+        seconds = time.perf_counter() - begun
+        for final in scenario.finals:
+            if reason := _incomplete(undisturbed / final):
+                raise RuntimeError(f"{scenario.name}, undisturbed: {reason}")
+        return outcome.operations, seconds
+
+    def _succeed(self, command: Command, root: Path) -> Outcome:
+        outcome = self._run(command, root)
+        if outcome.code:
+            raise RuntimeError(f"{' '.join(command)}: exit code {outcome.code}: {outcome.err}")
+        return outcome
+
+    # ------------------------------------------------------------------------------- one point
+
+    def try_point(self, scenario: Scenario, mode: int, at: int, error: int) -> dict[str, Any]:
+        """Disturb the command at its operation ``at``; what was found."""
+        root = Path(tempfile.mkdtemp(dir=self._work))
+        faults = Faults()
+        try:
+            shutil.copytree(self._template(scenario), root, dirs_exist_ok=True)
+            outcome = self._run(scenario.command, root, mode, at, error)
+            self._after(scenario, root, outcome, mode, faults)
+            self._again(scenario, root, faults)
+        except Exception:  # of the checks themselves
+            faults.crashes.append(traceback.format_exc())
+        finally:
+            if not os.environ.get("FAULTS_KEEP"):
+                shutil.rmtree(root)
+        operation = outcome.operations[at - 1] if len(outcome.operations) >= at else None
+        return {
+            "operation": str(operation),
+            "reached": outcome.fired > 0,
+            "faults": asdict(faults),
+            "kept": str(root),
+        }
+
+    def _after(
+        self, scenario: Scenario, root: Path, outcome: Outcome, mode: int, faults: Faults
+    ) -> None:
+        """What must hold at once."""
+        killed = mode in (modes.KILL, modes.KILL_IN_WRITE)
+        if outcome.outlived:
+            faults.crashes.append(f"{len(outcome.outlived)} processes outlive the killed one")
+        for final in scenario.finals:
+            was = self._template(scenario) / final / "result.json"
+            if reason := _incomplete(root / final):
+                if (root / final / "result.json").exists():
+                    faults.half.append(f"{final}: {reason}")
+                elif was.exists():
+                    faults.lost.append(f"{final}: neither the old record nor the new one")
+            elif not was.exists() and not _same(root / final, self._undisturbed(scenario) / final):
+                faults.half.append(f"{final}: a record of other results")
+        self._others_are_intact(scenario, root, faults)
+        if killed or not outcome.fired:
+            if outcome.code not in (-signal.SIGKILL, 0, 1):
+                faults.crashes.append(f"exit code {outcome.code}: {outcome.err[-300:]}")
+            return
+        self._judge_error(scenario, root, outcome, faults)
+
+    def _judge_error(
+        self, scenario: Scenario, root: Path, outcome: Outcome, faults: Faults
+    ) -> None:
+        """A failed operation is told in one line, or is a warning beside a whole record."""
+        if "Traceback" in outcome.err:
+            faults.tracebacks.append(_last_line(outcome.err))
+        if outcome.code < 0 or outcome.code > 128:
+            faults.crashes.append(f"exit code {outcome.code}: {_last_line(outcome.err)}")
+        elif outcome.code == 0:
+            for final in scenario.finals:
+                if not _same(root / final, self._undisturbed(scenario) / final):
+                    faults.lost.append(f"{final}: not recorded, and yet the exit code is 0")
+        elif not re.search(r"^error: .", outcome.err, re.MULTILINE):
+            faults.tracebacks.append(f"no error line: {_last_line(outcome.err)}")
+
+    def _others_are_intact(self, scenario: Scenario, root: Path, faults: Faults) -> None:
+        """Files that the command does not replace are those that were there."""
+        template = self._template(scenario)
+        for path in template.rglob("*"):
+            name = path.relative_to(template)
+            if path.is_dir() or any(
+                name.is_relative_to(final) or name.is_relative_to(final + ".partial")
+                for final in scenario.finals
+            ):
+                continue
+            if not (root / name).is_file() or (root / name).read_bytes() != path.read_bytes():
+                faults.lost.append(f"{name}: not this command's, and gone or changed")
+
+    def _again(self, scenario: Scenario, root: Path, faults: Faults) -> None:
+        """The same command again: it succeeds, and its records are those of an undisturbed one."""
+        trained = all(
+            _trained(root, final, self._undisturbed(scenario)) for final in scenario.finals
+        )
+        outcome = self._run(scenario.command, root)
+        if "Traceback" in outcome.err:
+            faults.tracebacks.append(f"again: {_last_line(outcome.err)}")
+        if outcome.code:
+            faults.lost.append(f"again: exit code {outcome.code}: {_last_line(outcome.err)}")
+            return
+        if trained and outcome.steps:
+            faults.lost.append(f"again: trains {outcome.steps} steps though training had finished")
+        for final in scenario.finals:
+            if reason := _incomplete(root / final):
+                faults.half.append(f"again: {final}: {reason}")
+            elif not _same(root / final, self._undisturbed(scenario) / final):
+                faults.lost.append(f"again: {final}: other results than of an undisturbed run")
+        self._others_are_intact(scenario, root, faults)
+        here, there = (_names(folder / "runs") for folder in (root, self._undisturbed(scenario)))
+        if here - there:
+            faults.half.append(f"again: leaves {', '.join(sorted(here - there))}")
+
+    # ----------------------------------------------------------------------------- one command
+
+    def _run(
+        self, command: Command, root: Path, mode: int = modes.COUNT, at: int = 0, error: int = 0
+    ) -> Outcome:
+        files = {name: self._work / f"{name}.{os.getpid()}" for name in ("out", "err", "steps")}
+        files["steps"].unlink(missing_ok=True)
+        (root / "tmp").mkdir(exist_ok=True)
+        with self._shim.counting():
+            sys.stdout.flush()
+            pid = os.fork()
+            if pid == 0:
+                self._child(command, root, mode, at, error, files)
+            code = _wait(pid)
+            outlived = _end_session(pid)
+            steps = int(files["steps"].read_text()) if files["steps"].exists() else 0
+            err = files["err"].read_text(errors="replace")
+            return Outcome(code, err, steps, outlived, self._shim.operations, self._shim.fired)
+
+    def _child(
+        self, command: Command, root: Path, mode: int, at: int, error: int, files: dict[str, Path]
+    ) -> None:
+        """The command, in this forked process; does not return."""
+        code = 1
+        try:
+            os.setsid()
+            os.chdir(root)
+            os.environ["TMPDIR"] = str(root / "tmp")
+            tempfile.tempdir = None
+            for number, name in ((1, "out"), (2, "err")):
+                handle = os.open(files[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                os.dup2(handle, number)
+            sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1) for n in (1, 2))
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            steps = _count_steps()
+            # Processes of the reproduction come from this one: the shim counts in them as well.
+            workers.preloaded = lambda: multiprocessing.get_context("fork")  # type: ignore
+            script = str(ROOT / command[0])
+            sys.argv = [script, *command[1:]]
+            # Drawing takes longer than all else of a tiny run; writing the file does not change.
+            run_module.run_figure = lambda *_: Figure(figsize=(1, 1))  # type: ignore
+            self._shim.arm(root, mode, at, error)
+            try:
+                runpy.run_path(script, run_name="__main__")
+                code = 0
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+            files["steps"].write_text(str(steps[0]))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(code)
+
+
+def _count_steps() -> list[int]:
+    """Count this process's training steps."""
+    count = [0]
+    step = FieldTraining.training_step
+
+    def counted(self: FieldTraining, *args: Any, **kwargs: Any) -> Any:
+        count[0] += 1
+        return step(self, *args, **kwargs)
+
+    FieldTraining.training_step = counted  # type: ignore[method-assign]
+    return count
+
+
+def _wait(pid: int) -> int:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGABRT)  # a hang
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _end_session(leader: int) -> list[int]:
+    """Processes that outlive the leader of their session by more than a moment; they are ended."""
+    deadline = time.monotonic() + _ORPHANS
+    while members := _members(leader):
+        if time.monotonic() > deadline:
+            for pid in members:
+                os.kill(pid, signal.SIGKILL)
+            return members
+        time.sleep(0.02)
+    return []
+
+
+def _members(session: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                after = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(after[3]) == session and after[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+# ------------------------------------------------------------------------------------- records
+
+
+def _incomplete(directory: Path) -> str | None:
+    """Why there is no whole and consistent record; None where there is."""
+    try:
+        record = read_record(directory)
+        history, predictions = read_history(directory), read_predictions(directory)
+        restored = restore(directory, len(predictions)).metrics()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    last = history.iloc[-1]
+    error = float(np.mean((predictions["u"] - predictions["exact_u"]) ** 2))
+    if int(last["epoch"]) != record.epochs:
+        return f"history up to epoch {last['epoch']:.0f}, the record's is {record.epochs}"
+    assert record.mse_u is not None
+    if not np.allclose([last["mse_u"], error, restored.mse_u], record.mse_u, rtol=1e-3):
+        return "history, predictions or checkpoint are not this record's"
+    return None
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two records are of the same run, to the last bit."""
+    if any(_incomplete(directory) for directory in (one, other)):
+        return False
+    a, b = (_facts(read_record(directory)) for directory in (one, other))
+    histories = [
+        pd.read_csv(d / "history.csv", dtype=str).drop(columns="seconds") for d in (one, other)
+    ]
+    predictions = [(d / "predictions.csv").read_bytes() for d in (one, other)]
+    states = [_state(d / "checkpoint.ckpt") for d in (one, other)]
+    return (
+        a == b
+        and histories[0].equals(histories[1])
+        and predictions[0] == predictions[1]
+        and states[0].keys() == states[1].keys()
+        and all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    )
+
+
+def _facts(record: RunRecord) -> tuple[Any, ...]:
+    names = ("status", "seed", "epochs", "epochs_requested", "config_hash", *METRICS)
+    return tuple(getattr(record, name) for name in names)
+
+
+def _state(checkpoint: Path) -> dict[str, Any]:
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return {name: value for name, value in state.items() if torch.is_tensor(value)}
+
+
+def _trained(root: Path, final: str, undisturbed: Path) -> bool:
+    """Whether the checkpoint of the finished training is there, published or not."""
+    expected = torch.load(undisturbed / final / "checkpoint.ckpt", weights_only=True)
+    for folder in (root / final, root / (final + ".partial")):
+        try:
+            found = torch.load(folder / "checkpoint.ckpt", weights_only=True)
+            if found["diffhash"]["epochs_done"] == expected["diffhash"]["epochs_done"] and all(
+                torch.equal(value, expected["state_dict"][name])
+                for name, value in found["state_dict"].items()
+                if torch.is_tensor(value)
+            ):
+                return True
+        except Exception:  # none, or a part of one
+            continue
+    return False
+
+
+def _names(root: Path) -> set[str]:
+    """Names of all files below it; numbers of processes in them do not matter."""
+    paths = (path.relative_to(root) for path in root.rglob("*") if not path.is_dir())
+    return {re.sub(r"\d{3,}", "N", str(path)) for path in paths}
+
+
+def _last_line(text: str) -> str:
+    """Of what a command wrote to standard error: the line that says most."""
+    lines = text.strip().splitlines() or ["(nothing)"]
+    named = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|error)\b", line)]
+    return (named or lines)[-1][:300]

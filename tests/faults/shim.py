@@ -1,0 +1,79 @@
+"""The C part: compiled on use, preloaded into the processes that run points."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+COUNT, KILL, KILL_IN_WRITE, FAIL_ONCE, FAIL_FROM = range(5)
+
+
+class Operation(NamedTuple):
+    """A call that changes files: whether it can take space on the disk, its name, its path."""
+
+    takes_space: bool
+    name: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.path})"
+
+
+def compiler() -> str | None:
+    """A C compiler, if there is one."""
+    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+
+
+def build(folder: Path) -> Path:
+    """Compile the shim into ``folder``."""
+    source, library = Path(__file__).with_name("shim.c"), folder / "shim.so"
+    command = [str(compiler()), "-O1", "-fPIC", "-shared", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
+class Shim:
+    """What the preloaded library counts in this process and in those that it forks."""
+
+    def __init__(self) -> None:
+        # A library of its own handle: the functions are the preloaded ones.
+        self._library: Any = ctypes.CDLL(None)
+        self._library.fault_new.restype = ctypes.c_void_p
+        for name in ("count", "fired", "log"):
+            getattr(self._library, f"fault_{name}").argtypes = [ctypes.c_void_p]
+        self._library.fault_count.restype = self._library.fault_fired.restype = ctypes.c_long
+        self._library.fault_log.restype = ctypes.c_char_p
+        self._library.fault_free.argtypes = [ctypes.c_void_p]
+        self._library.fault_arm.argtypes = [
+            *(ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_int)
+        ]
+        self._state = None
+
+    @contextmanager
+    def counting(self) -> Iterator[Shim]:
+        """Count for the processes forked inside, once they `arm`."""
+        self._state = self._library.fault_new()
+        if not self._state:
+            raise MemoryError
+        yield self
+        self._library.fault_free(self._state)
+
+    def arm(self, folder: Path, mode: int, at: int, error: int) -> None:
+        """Count from here on what this process does below ``folder``; strike at call ``at``."""
+        self._library.fault_arm(os.fsencode(folder.resolve()), mode, at, error)
+
+    @property
+    def fired(self) -> int:
+        return self._library.fault_fired(self._state)
+
+    @property
+    def operations(self) -> list[Operation]:
+        lines = os.fsdecode(self._library.fault_log(self._state)).splitlines()
+        fields = (line.split("\t", 2) for line in lines)
+        return [Operation(space == "1", name, path) for space, name, path in fields]

@@ -1,0 +1,75 @@
+"""Figures of what was tried and what was found."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+
+BAD = ("lost", "half", "crashes", "tracebacks")
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@dataclass
+class Tally:
+    """Of one kind of fault.
+
+    Attributes:
+        kind: for people.
+        counts: points with something `BAD`, by what it is.
+        found: a sentence for each.
+        skipped: why nothing was tried.
+    """
+
+    kind: str
+    tried: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BAD, 0))
+    found: list[str] = field(default_factory=list)
+    skipped: str | None = None
+
+    def add(self, where: str, faults: dict[str, list[str]]) -> None:
+        """One point."""
+        self.tried += 1
+        for kind, sentences in faults.items():
+            if sentences:
+                self.counts[kind] += 1
+                self.found.extend(f"{where}: {kind}: {sentence}" for sentence in sentences)
+
+    @property
+    def good(self) -> bool:
+        return not any(self.counts.values())
+
+
+class Progress:
+    """A line on standard error now and then."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total, self._done = title, total, 0
+        self._begun = self._next = time.monotonic()
+
+    def step(self, bad: int) -> None:
+        """One more point is done; ``bad`` so far were not as they must be."""
+        self._done += 1
+        now = time.monotonic()
+        if now >= self._next or self._done == self._total:
+            self._next = now + _SECONDS_BETWEEN_LINES
+            print(
+                f"{self._title}: {self._done}/{self._total}, {bad} bad, {now - self._begun:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def table(tallies: list[Tally]) -> str:
+    """A line for each kind, and a sum."""
+    width = max(len(tally.kind) for tally in tallies)
+    lines = [f"{'kind':{width}}  {'tried':>6}" + "".join(f"{name:>12}" for name in BAD)]
+    for tally in tallies:
+        if tally.skipped:
+            lines.append(f"{tally.kind:{width}}  skipped: {tally.skipped}")
+            continue
+        counts = "".join(f"{tally.counts[name]:>12}" for name in BAD)
+        lines.append(f"{tally.kind:{width}}  {tally.tried:>6}{counts}")
+    tried = sum(tally.tried for tally in tallies)
+    sums = "".join(f"{sum(tally.counts[name] for tally in tallies):>12}" for name in BAD)
+    return "\n".join([*lines, f"{'all':{width}}  {tried:>6}{sums}"])
