@@ -28,8 +28,8 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow lint bench bench-ops bench-gpu reproduce-tables tables figures \
-	report report-screenshots calibrate wandb-sync wandb-workspace clean distclean
+.PHONY: help setup test test-slow test-faults lint bench bench-ops bench-gpu reproduce-tables \
+	tables figures report report-screenshots calibrate wandb-sync wandb-workspace clean distclean
 
 help: ## list the targets
 	@echo "Targets (each sets up what it needs):"
@@ -66,6 +66,9 @@ test: $(STAMP) ## run the tests (those that need a GPU or long are skipped, and 
 
 test-slow: $(STAMP) ## run the tests that take long
 	"$(PY)" -m pytest -n auto --slow -m slow
+
+test-faults: $(STAMP) ## kill runs and fill disks at every file operation, damage records, abuse all
+	"$(PY)" -m tests.faults
 
 lint: $(STAMP) ## ruff, pyright and the import layers
 	"$(PY)" -m ruff check .

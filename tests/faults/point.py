@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,28 +26,30 @@ from diffhash.experiment.restore import restore
 from diffhash.results.record import METRICS, RunRecord, read_history, read_predictions, read_record
 from diffhash.training import FieldTraining
 from tests.faults import shim as modes
+from tests.faults.forked import Ended, call, telling_line
 from tests.faults.scenarios import ROOT, Command, Scenario
 from tests.faults.shim import Operation, Shim
 
 _PATIENCE = 60.0  # seconds of a command
-_ORPHANS = 5.0  # seconds that processes may outlive the one that started them
 _FOREIGN = ("runs/notes.txt", "runs/a.txt")  # a user's files beside the records
 
 
 @dataclass
 class Outcome:
-    """How a command ended.
+    """How a command ended; ``steps``: of training, where it was not killed."""
 
-    ``code`` is negative for a signal, as in `subprocess`; ``steps``: of training, where it was not
-    killed.
-    """
-
-    code: int
-    err: str
+    ended: Ended
     steps: int
-    outlived: list[int]
-    operations: list[Operation] = field(default_factory=list)
-    fired: int = 0
+    operations: list[Operation]
+    fired: int
+
+    @property
+    def code(self) -> int:
+        return self.ended.code
+
+    @property
+    def err(self) -> str:
+        return self.ended.err
 
 
 @dataclass
@@ -78,8 +79,8 @@ class Laboratory:
     def _undisturbed(self, scenario: Scenario) -> Path:
         return self._work / "undisturbed" / scenario.name
 
-    def prepare(self, scenario: Scenario) -> tuple[list[Operation], float]:
-        """Make what is there before, and run once undisturbed: its operations, its seconds.
+    def prepare(self, scenario: Scenario) -> list[Operation]:
+        """Make what is there before, and run once undisturbed: its operations.
 
         Raises:
             RuntimeError: a command fails as it is.
@@ -92,13 +93,11 @@ class Laboratory:
             self._succeed(command, template)
         scenario.arrange(template)
         shutil.copytree(template, undisturbed)
-        begun = time.perf_counter()
         outcome = self._succeed(scenario.command, undisturbed)
-        seconds = time.perf_counter() - begun
         for final in scenario.finals:
             if reason := _incomplete(undisturbed / final):
                 raise RuntimeError(f"{scenario.name}, undisturbed: {reason}")
-        return outcome.operations, seconds
+        return outcome.operations
 
     def _succeed(self, command: Command, root: Path) -> Outcome:
         outcome = self._run(command, root)
@@ -135,8 +134,8 @@ class Laboratory:
     ) -> None:
         """What must hold at once."""
         killed = mode in (modes.KILL, modes.KILL_IN_WRITE)
-        if outcome.outlived:
-            faults.crashes.append(f"{len(outcome.outlived)} processes outlive the killed one")
+        if outcome.ended.outlived:
+            faults.crashes.append(f"{len(outcome.ended.outlived)} processes outlive the killed one")
         for final in scenario.finals:
             was = self._template(scenario) / final / "result.json"
             if reason := _incomplete(root / final):
@@ -158,15 +157,15 @@ class Laboratory:
     ) -> None:
         """A failed operation is told in one line, or is a warning beside a whole record."""
         if "Traceback" in outcome.err:
-            faults.tracebacks.append(_last_line(outcome.err))
+            faults.tracebacks.append(telling_line(outcome.err))
         if outcome.code < 0 or outcome.code > 128:
-            faults.crashes.append(f"exit code {outcome.code}: {_last_line(outcome.err)}")
+            faults.crashes.append(f"exit code {outcome.code}: {telling_line(outcome.err)}")
         elif outcome.code == 0:
             for final in scenario.finals:
                 if not _same(root / final, self._undisturbed(scenario) / final):
                     faults.lost.append(f"{final}: not recorded, and yet the exit code is 0")
-        elif not re.search(r"^error: .", outcome.err, re.MULTILINE):
-            faults.tracebacks.append(f"no error line: {_last_line(outcome.err)}")
+        elif not re.search(r"^(error|train\.py|reproduce_tables): .", outcome.err, re.MULTILINE):
+            faults.tracebacks.append(f"no error line: {telling_line(outcome.err)}")
 
     def _others_are_intact(self, scenario: Scenario, root: Path, faults: Faults) -> None:
         """Files that the command does not replace are those that were there."""
@@ -188,9 +187,9 @@ class Laboratory:
         )
         outcome = self._run(scenario.command, root)
         if "Traceback" in outcome.err:
-            faults.tracebacks.append(f"again: {_last_line(outcome.err)}")
+            faults.tracebacks.append(f"again: {telling_line(outcome.err)}")
         if outcome.code:
-            faults.lost.append(f"again: exit code {outcome.code}: {_last_line(outcome.err)}")
+            faults.lost.append(f"again: exit code {outcome.code}: {telling_line(outcome.err)}")
             return
         if trained and outcome.steps:
             faults.lost.append(f"again: trains {outcome.steps} steps though training had finished")
@@ -209,55 +208,31 @@ class Laboratory:
     def _run(
         self, command: Command, root: Path, mode: int = modes.COUNT, at: int = 0, error: int = 0
     ) -> Outcome:
-        files = {name: self._work / f"{name}.{os.getpid()}" for name in ("out", "err", "steps")}
-        files["steps"].unlink(missing_ok=True)
+        steps = self._work / f"{os.getpid()}.steps"
+        steps.unlink(missing_ok=True)
         (root / "tmp").mkdir(exist_ok=True)
         with self._shim.counting():
-            sys.stdout.flush()
-            pid = os.fork()
-            if pid == 0:
-                self._child(command, root, mode, at, error, files)
-            code = _wait(pid)
-            outlived = _end_session(pid)
-            steps = int(files["steps"].read_text()) if files["steps"].exists() else 0
-            err = files["err"].read_text(errors="replace")
-            return Outcome(code, err, steps, outlived, self._shim.operations, self._shim.fired)
 
-    def _child(
-        self, command: Command, root: Path, mode: int, at: int, error: int, files: dict[str, Path]
-    ) -> None:
-        """The command, in this forked process; does not return."""
-        code = 1
-        try:
-            os.setsid()
-            os.chdir(root)
-            os.environ["TMPDIR"] = str(root / "tmp")
-            tempfile.tempdir = None
-            for number, name in ((1, "out"), (2, "err")):
-                handle = os.open(files[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                os.dup2(handle, number)
-            sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1) for n in (1, 2))
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            steps = _count_steps()
-            # Processes of the reproduction come from this one: the shim counts in them as well.
-            workers.preloaded = lambda: multiprocessing.get_context("fork")  # type: ignore
-            script = str(ROOT / command[0])
-            sys.argv = [script, *command[1:]]
-            # Drawing takes longer than all else of a tiny run; writing the file does not change.
-            run_module.run_figure = lambda *_: Figure(figsize=(1, 1))  # type: ignore
-            self._shim.arm(root, mode, at, error)
-            try:
-                runpy.run_path(script, run_name="__main__")
-                code = 0
-            except SystemExit as stop:
-                code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-            files["steps"].write_text(str(steps[0]))
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-            os._exit(code)
+            def run() -> None:
+                os.chdir(root)
+                os.environ["TMPDIR"] = str(root / "tmp")
+                tempfile.tempdir = None
+                count = _count_steps()
+                # Processes of the reproduction come from this one: the shim counts in them, too.
+                workers.preloaded = lambda: multiprocessing.get_context("fork")  # type: ignore
+                # Drawing takes longer than all else of a tiny run; writing the file does not.
+                run_module.run_figure = lambda *_: Figure(figsize=(1, 1))  # type: ignore
+                script = str(ROOT / command[0])
+                sys.argv = [script, *command[1:]]
+                self._shim.arm(root, mode, at, error)
+                try:
+                    runpy.run_path(script, run_name="__main__")
+                finally:
+                    steps.write_text(str(count[0]))
+
+            ended = call(run, self._work / str(os.getpid()), _PATIENCE)
+            count = int(steps.read_text()) if steps.exists() else 0
+            return Outcome(ended, count, self._shim.operations, self._shim.fired)
 
 
 def _count_steps() -> list[int]:
@@ -271,42 +246,6 @@ def _count_steps() -> list[int]:
 
     FieldTraining.training_step = counted  # type: ignore[method-assign]
     return count
-
-
-def _wait(pid: int) -> int:
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGABRT)  # a hang
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def _end_session(leader: int) -> list[int]:
-    """Processes that outlive the leader of their session by more than a moment; they are ended."""
-    deadline = time.monotonic() + _ORPHANS
-    while members := _members(leader):
-        if time.monotonic() > deadline:
-            for pid in members:
-                os.kill(pid, signal.SIGKILL)
-            return members
-        time.sleep(0.02)
-    return []
-
-
-def _members(session: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                after = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(after[3]) == session and after[0] != "Z":
-                found.append(int(entry.name))
-    return found
 
 
 # ------------------------------------------------------------------------------------- records
@@ -380,10 +319,3 @@ def _names(root: Path) -> set[str]:
     """Names of all files below it; numbers of processes in them do not matter."""
     paths = (path.relative_to(root) for path in root.rglob("*") if not path.is_dir())
     return {re.sub(r"\d{3,}", "N", str(path)) for path in paths}
-
-
-def _last_line(text: str) -> str:
-    """Of what a command wrote to standard error: the line that says most."""
-    lines = text.strip().splitlines() or ["(nothing)"]
-    named = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|error)\b", line)]
-    return (named or lines)[-1][:300]

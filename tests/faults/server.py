@@ -42,8 +42,7 @@ def main() -> None:
         scenario = known[job["scenario"]]
         try:
             if job["mode"] is None:
-                operations, seconds = laboratory.prepare(scenario)
-                reply = {"operations": operations, "seconds": seconds}
+                reply = {"operations": laboratory.prepare(scenario)}
             else:
                 reply = laboratory.try_point(scenario, job["mode"], job["at"], job["error"])
         except Exception:
