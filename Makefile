@@ -13,9 +13,9 @@ SEEDS ?= 1
 STUDY ?= paper
 TRIALS ?=
 
-# No account and no display is needed; set either to have it otherwise.
+# No account is needed, unless this says otherwise; no display, whatever a notebook has set.
 WANDB_MODE ?= offline
-MPLBACKEND ?= Agg
+MPLBACKEND = Agg
 export WANDB_MODE MPLBACKEND
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

@@ -210,7 +210,7 @@ def test_a_terminal_shows_a_bar_and_takes_ctrl_c(
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     assert "\x1b[" in shown and "━" in shown  # a bar
     assert "stopping after this epoch" in shown
-    assert "resume with ckpt_path=" in shown
+    assert f"resume with resume={tmp_path}/run/checkpoint.ckpt" in shown
     [line] = (tmp_path / "out").read_text().splitlines()
     assert line.startswith("interrupted after ")
 

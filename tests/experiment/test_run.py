@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +117,8 @@ def test_a_folder_of_the_name_is_used(train: Call, tmp_path: Path) -> None:
     assert names(tmp_path / "run") == FILES
 
 
-@pytest.mark.parametrize("stage", ["training", "figure", "publishing"])
-def test_a_run_that_breaks_leaves_no_record(
+@pytest.mark.parametrize("stage", ["training", "publishing"])
+def test_a_run_that_breaks_leaves_the_earlier_record(
     train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     directory, before = train()
@@ -127,22 +126,16 @@ def test_a_run_that_breaks_leaves_no_record(
     def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("broken")
 
-    match stage:
-        case "training":
-            monkeypatch.setattr(FieldTraining, "training_step", breaks)
-        case "figure":
-            monkeypatch.setattr(import_module("diffhash.experiment.run"), "run_figure", breaks)
-        case "publishing":
-            monkeypatch.setattr(folder, "write_record", breaks)
+    if stage == "training":
+        monkeypatch.setattr(FieldTraining, "training_step", breaks)
+    else:
+        monkeypatch.setattr(folder, "write_record", breaks)
     with pytest.raises(RuntimeError, match="broken"):
         train("seed=1")
     monkeypatch.undo()
-    if stage == "publishing":
-        assert find_records(tmp_path) == []
-    else:
-        assert read_record(directory) == before
-        assert names(directory) == FILES
-        assert find_records(tmp_path) == [(directory, before)]
+    assert read_record(directory) == before
+    assert names(directory) == FILES
+    assert find_records(tmp_path) == [(directory, before)]
 
     _, after = train("seed=1")  # whatever was left is no hindrance
     assert find_records(tmp_path) == [(directory, after)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -30,10 +32,11 @@ from diffhash.experiment.schema import Metric, TrainerConfig
 from diffhash.networks import Field, Network, stack_fields
 from diffhash.ops.backends import load_backend
 from diffhash.problems import Problem, check_box
+from diffhash.results.record import PARTIAL
 from diffhash.training import Evaluation, Execution, FieldTraining
 
 # Settings that say where things go, and what is told of them, not what is computed.
-_NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path")
+_NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
 _EPOCHS_FOR_A_GRAPH = 200  # with fewer, capturing it costs more than it saves
 _NO_MEMORY = "needs more memory than there is"
 
@@ -47,6 +50,7 @@ class Setup:
     training: FieldTraining
     accelerator: str
     grid_backend: str | None  # None without a grid
+    resumed: Mapping[str, Any] | None = None  # what the checkpoint says of its run
 
 
 def build(cfg: DictConfig) -> Setup:
@@ -96,17 +100,8 @@ def build(cfg: DictConfig) -> Setup:
         if _out_of_memory(error):
             raise ConfigError(f"trainer.evaluation_points={n_points}: {_NO_MEMORY}") from error
         raise ConfigError(f"{_group(str(error))}{error}") from error
-    if cfg.ckpt_path is not None:
-        setting = f"ckpt_path={cfg.ckpt_path}"
-        state = training.state_dict()
-        checkpoint = read_checkpoint(setting, cfg.ckpt_path, state, training.origin)
-        done = checkpoint["diffhash"]["epochs_done"]
-        if done >= training.epochs:
-            raise ConfigError(
-                f"{setting}: it has {done} epochs already, trainer.epochs="
-                f"{training.epochs} asks for no more; give a larger number"
-            )
-    return Setup(problem, field, training, accelerator, grid_backend)
+    resumed = None if cfg.ckpt_path is None else _resumed(cfg.ckpt_path, training)
+    return Setup(problem, field, training, accelerator, grid_backend, resumed)
 
 
 def _group(message: str) -> str:
@@ -136,6 +131,25 @@ def seed_configs(cfg: DictConfig) -> list[DictConfig]:
             own["run_dir"] = f"{cfg.run_dir}/seed{seed}"
         configs.append(OmegaConf.merge(cfg, own))
     return configs
+
+
+def _resumed(ckpt_path: str, training: FieldTraining) -> Mapping[str, Any]:
+    """What a checkpoint says of its run; one that asks for no more is refused.
+
+    But for that of a run which has not been published: it is evaluated and recorded.
+    """
+    setting = f"ckpt_path={ckpt_path}"
+    unpublished = Path(ckpt_path).absolute().parent.name.endswith(PARTIAL)
+    checkpoint = read_checkpoint(
+        setting, ckpt_path, training.state_dict(), training.origin, diverged_too=unpublished
+    )
+    done = checkpoint["diffhash"]["epochs_done"]
+    if done > training.epochs or (done == training.epochs and not unpublished):
+        raise ConfigError(
+            f"{setting}: it has {done} epochs already, trainer.epochs="
+            f"{training.epochs} asks for no more; give a larger number"
+        )
+    return checkpoint["diffhash"]
 
 
 def _build_fields(cfg: DictConfig, problem: Problem, accelerator: str) -> Field:
@@ -232,12 +246,16 @@ def _execution(trainer: DictConfig, accelerator: str, grid_backend: str | None) 
 
 
 def _origin(cfg: DictConfig) -> dict[str, Any]:
-    """Settings that a field is built from: a checkpoint fits no other."""
-    origin: dict[str, Any] = {"trainer.precision": cfg.trainer.precision.value}
-    for part in ("encoding", "network"):
-        settings = OmegaConf.to_container(cfg.encoder[part], resolve=True)
+    """Settings that a field is built from, and what it learns: a checkpoint fits no other."""
+    origin: dict[str, Any] = {
+        "trainer.precision": cfg.trainer.precision.value,
+        "seed": cfg.seed if cfg.seeds is None else list(cfg.seeds),
+    }
+    for part in ("encoder.encoding", "encoder.network", "task", "problem"):
+        node = OmegaConf.select(cfg, part)
+        settings = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
         assert isinstance(settings, dict)
-        origin |= {f"encoder.{part}.{key}": value for key, value in settings.items()}
+        origin |= {f"{part}.{key}": value for key, value in settings.items()}
     return origin
 
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from diffhash.experiment.schema import Config
+from diffhash.training import DamagedError, read_checkpoint_file
 
 # A parameter, its gradient and Adam's two moments.
 _COPIES_WHILE_TRAINING = 4
@@ -119,7 +120,12 @@ def gpu_memory() -> int:
 
 
 def read_checkpoint(
-    setting: str, path: Path | str, state: Mapping[str, Any], origin: Mapping[str, Any]
+    setting: str,
+    path: Path | str,
+    state: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    *,
+    diverged_too: bool = False,
 ) -> dict[str, Any]:
     """Read the checkpoint of a run whose field is built as the one at hand; refuse any other.
 
@@ -127,32 +133,42 @@ def read_checkpoint(
         setting: how an error names the file.
         path: the file.
         state: parameters that it is to fill.
-        origin: settings that their field is built from.
+        origin: settings that their field is built from, and what it learns. Checkpoints of older
+            versions do not name the seed, the task and the problem.
+        diverged_too: whether parameters need not be finite.
 
     Raises:
-        ConfigError: it is missing, corrupt, of another field, or not finite.
+        ConfigError: it is missing, corrupt, of another field, seed, task or problem, or not finite.
     """
     if not Path(path).is_file():
         raise ConfigError(f"{setting}: there is no such file")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = read_checkpoint_file(path)
         saved = checkpoint["diffhash"]["origin"]
         int(checkpoint["diffhash"]["epochs_done"])
         tensors = checkpoint["state_dict"]
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    except DamagedError as error:
+        raise ConfigError(f"{setting}: damaged, its bytes are not those of its digest") from error
+    except OSError as error:
+        raise ConfigError(f"{setting}: cannot be read ({error.strerror})") from error
     except Exception as error:  # torch.load raises whatever unpickling the file raises
-        raise ConfigError(f"{setting}: not a checkpoint of a diffhash run") from error
-    for key in sorted(saved.keys() | origin.keys()):
+        raise ConfigError(
+            f"{setting}: not a checkpoint of a diffhash run, or a damaged one"
+        ) from error
+    keys = saved.keys() | (origin.keys() if "seed" in saved else set())
+    keys |= {key for key in origin if key.startswith(("encoder.", "trainer."))}
+    for key in sorted(keys):
         if saved.get(key) != origin.get(key):
             raise ConfigError(
                 f"{setting}: was trained with {key}={saved.get(key)}, here it is "
-                f"{origin.get(key)}; it fits no other encoder and precision"
+                f"{origin.get(key)}; it fits no other encoder, precision, seed, task and problem"
             )
     if shapes != {name: tensor.shape for name, tensor in state.items()}:
         raise ConfigError(
             f"{setting}: its parameters have other shapes than this encoder's; "
             "it fits only the encoder and problem it was trained with"
         )
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+    if not diverged_too and not all(tensor.isfinite().all() for tensor in tensors.values()):
         raise ConfigError(f"{setting}: its run diverged, its parameters are not finite")
     return checkpoint

@@ -1,53 +1,96 @@
-"""The folder of a run: filled under another name, published when it is complete."""
+"""The folder of a run: filled under another name, published when it is complete.
+
+Beside a run's folder ``X`` there may be, for readers to leave out:
+
+- ``X.partial``: what a run writes until it is published; a killed one leaves it behind. The same
+  run (the same settings) started again goes on from its checkpoint.
+- ``X.old.partial``: the earlier record for the moment in which the new one takes its place, where
+  the file system cannot exchange two folders.
+- ``X.aside-1.partial``: what was in the way and is not this run's to delete: the checkpoint of
+  another run, or files that no run has written.
+
+A folder that holds ``.unpublished`` is a run's own, and is not yet in order: in ``X`` it says that
+the record is the new one and that what lies under the other two names goes.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from diffhash.experiment.build import config_hash
 from diffhash.experiment.checks import ConfigError
 from diffhash.results.record import (
     CONFIG_FILE,
     HISTORY_FILE,
+    PARTIAL,
     PREDICTIONS_FILE,
     RESULT_FILE,
+    RecordError,
     RunRecord,
+    read_record,
     write_record,
+    write_text_atomically,
 )
+from diffhash.training import flush
 
 CHECKPOINT_FILE = "checkpoint.ckpt"
 FIGURE_FILE = "predictions.png"
 WANDB = "wandb"
-# What a run writes; a folder that holds anything else is never replaced.
-_OWN = {
-    RESULT_FILE,
-    HISTORY_FILE,
-    PREDICTIONS_FILE,
-    CHECKPOINT_FILE,
-    CONFIG_FILE,
-    FIGURE_FILE,
-    WANDB,
-}
+_MARKER = ".unpublished"
+# What a run writes, in the order in which it is removed; a folder that holds anything else is
+# never replaced.
+_FILES = (CHECKPOINT_FILE, RESULT_FILE, HISTORY_FILE, PREDICTIONS_FILE, FIGURE_FILE, CONFIG_FILE)
+_TEMPORARY = re.compile(r"\.({})\.\d+\.tmp\.\w+".format("|".join(f.split(".")[0] for f in _FILES)))
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+class FileError(OSError):
+    """A file of a run could not be written or read; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run goes: the setting that chooses the folder, and the folder."""
+
+    setting: str
+    final: Path
+
+    @property
+    def partial(self) -> Path:
+        return _beside(self.final, PARTIAL)
 
 
 @dataclass(frozen=True)
 class RunFolder:
     """Where a run writes (``partial``), and what the folder is called in the end (``final``).
 
-    ``continues``: it is resumed from what is in ``final`` now.
+    ``continues``: it is resumed from what is in ``final`` now. ``published``: an earlier process
+    has published it, and was killed while it put the folder in order.
     """
 
     partial: Path
     final: Path
     continues: bool = False
+    published: bool = False
+    _locks: list[int] = field(default_factory=list)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.partial / CHECKPOINT_FILE
 
     def publish(self, record: RunRecord) -> None:
         """Turn the finished folder into the record, in the place of an older one.
@@ -55,83 +98,336 @@ class RunFolder:
         Of a record that it continues, the parts of the W&B run stay: each part is sent from its
         own files.
         """
-        if self.continues:
-            for part in (self.final / WANDB).glob("*run-*-*"):
-                (self.partial / WANDB).mkdir(exist_ok=True)
-                os.rename(part, self.partial / WANDB / part.name)
-        if self.final.exists():
-            (self.final / RESULT_FILE).unlink(missing_ok=True)  # from here on the old one is absent
-            shutil.rmtree(self.final)
-        os.rename(self.partial, self.final)
-        write_record(self.final, record)
+        with naming(self.final):
+            write_record(self.partial, record)
+            for entry in os.scandir(self.partial):
+                if entry.is_file(follow_symlinks=False):
+                    _flush_file(entry.path)
+            flush(self.partial)
+            if self.continues:
+                for part in (self.final / WANDB).glob("*run-*-*"):
+                    (self.partial / WANDB).mkdir(exist_ok=True)
+                    os.rename(part, self.partial / WANDB / part.name)
+            self._take_place()
+            flush(self.final.parent)
+            _tidy(self.final)
+
+    def discard(self) -> None:
+        """Remove what the run has written."""
+        with naming(self.partial):
+            _remove(self.partial, self.final)
+
+    def _take_place(self) -> None:
+        if not os.path.lexists(self.final):
+            os.rename(self.partial, self.final)
+            return
+        if self.final.is_dir():  # it gets the other's name, which nobody may claim meanwhile
+            self._locks.append(os.open(self.final, os.O_RDONLY))
+            with suppress(OSError):
+                fcntl.flock(self._locks[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _exchange(self.partial, self.final):
+            os.rename(self.final, _beside(self.final, f".old{PARTIAL}"))
+            os.rename(self.partial, self.final)
+
+
+def places(cfg: DictConfig, seed_configs: Collection[DictConfig]) -> tuple[Place, list[Place]]:
+    """Where a run trains, and where the records of its seeds go: the same, but for ``seeds``."""
+    ends = [_destination(own) for own in seed_configs]
+    if cfg.seeds is None:
+        return ends[0], ends
+    source = None if cfg.ckpt_path is None else Path(cfg.ckpt_path).parent
+    if source is not None and source.name.endswith(f"seeds{PARTIAL}"):  # go on in there
+        return Place(ends[0].setting, source.with_name(source.name.removesuffix(PARTIAL))), ends
+    first = ends[0].final
+    name = "seeds" if cfg.run_dir is not None else re.sub(r"seed\d+$", "seeds", first.name)
+    return Place(ends[0].setting, first.with_name(name)), ends
+
+
+def unfinished(cfg: DictConfig, place: Place) -> DictConfig | None:
+    """The config of the killed run in ``place`` from whose checkpoint this run goes on, if any.
+
+    It does where it is the same run: the same settings, and resumed from the same checkpoint; or
+    where ``ckpt_path`` names that checkpoint.
+    """
+    checkpoint = place.partial / CHECKPOINT_FILE
+    if (place.final / _MARKER).exists() or not checkpoint.is_file():
+        return None
+    if cfg.ckpt_path is not None and _same_file(checkpoint, cfg.ckpt_path):
+        return _saved_config(place.partial) or cfg
+    return same_run(cfg, place.partial)
+
+
+def same_run(cfg: DictConfig, directory: Path) -> DictConfig | None:
+    """The config in ``directory``, if it is that of a run with the same settings."""
+    saved = _saved_config(directory)
+    same = saved is not None and (
+        (config_hash(saved), saved.get("ckpt_path")) == (config_hash(cfg), cfg.ckpt_path)
+    )
+    return saved if same else None
 
 
 @contextmanager
-def run_folder(cfg: DictConfig) -> Iterator[RunFolder]:
-    """Claim the folder that ``run_dir`` or ``runs_dir`` asks for; no other run gets it meanwhile.
+def run_folder(
+    place: Place, *, goes_on: bool, ckpt_path: str | None, made_anew: bool = False
+) -> Iterator[RunFolder]:
+    """Claim the folder of a run; no other run gets it meanwhile.
 
-    What a killed run left of its ``<name>.partial`` is removed, but for the checkpoint that
-    ``ckpt_path`` resumes from, and, of a run that is resumed, the parts of its W&B run.
+    Of a killed run's ``X.partial`` the checkpoint stays where the run ``goes_on`` from it, and,
+    of a run that is resumed, the parts of its W&B run. A checkpoint that it does not go on from,
+    and what no run has written, is kept under another name, with a line on standard error.
+
+    Args:
+        place: the folder.
+        goes_on: from the checkpoint in ``X.partial``.
+        ckpt_path: of the run.
+        made_anew: whatever ``X.partial`` holds is made again from another checkpoint.
 
     Raises:
         ConfigError: it cannot be written, another run has it, or it holds files that are no run's.
     """
-    setting, final = _destination(cfg)
-    _check_replaceable(setting, final)
-    partial = final.with_name(final.name + ".partial")
+    _check_replaceable(place)
+    partial, locks, published = place.partial, [], False
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        lock = os.open(partial, os.O_RDONLY)
-    except OSError as error:
-        raise ConfigError(f"{setting}: cannot be written ({error.strerror})") from error
+        with naming(partial):
+            while True:
+                locks.append(_locked(place))
+                if _tidy(place.final):
+                    published = True
+                elif _in_the_way(partial, goes_on, made_anew):
+                    _set_aside(partial, place.final)
+                else:
+                    break
+                os.close(locks.pop())
+            _check_replaceable(place)
+            kept = {WANDB} if ckpt_path is not None else set()
+            if goes_on:
+                kept |= {WANDB, CHECKPOINT_FILE, CONFIG_FILE}
+            (partial / _MARKER).touch()
+            _remove_known(partial, kept | {_MARKER})
+    except BaseException:
+        for lock in locks:
+            os.close(lock)
+        with suppress(OSError):
+            partial.rmdir()  # if it is empty
+        raise
+    continues = ckpt_path is not None and _same_file(place.final, Path(ckpt_path).parent)
+    claimed = RunFolder(partial, place.final, continues, published, locks)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{setting}: another run is writing there") from None
-        _clear(partial, cfg.ckpt_path)
-        yield RunFolder(partial, final, _is_in(cfg.ckpt_path, final))
+        yield claimed
+    except BaseException:
+        with suppress(OSError):
+            own = os.path.samestat(os.fstat(locks[0]), os.stat(partial))
+            if own and not claimed.checkpoint.exists() and not (partial / WANDB).exists():
+                claimed.discard()
+        raise
     finally:
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
 
 
-def _destination(cfg: DictConfig) -> tuple[str, Path]:
-    """The setting that chooses the folder, and the folder."""
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an `OSError` of the block that names no file name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def save_config(cfg: DictConfig, directory: Path) -> None:
+    """Write ``config.yaml``, every value resolved."""
+    path = directory / CONFIG_FILE
+    with naming(path):
+        write_text_atomically(path, OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def _destination(cfg: DictConfig) -> Place:
     if cfg.run_dir is None:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
         name = f"{now}_seed{cfg.seed}"
-        return f"runs_dir={cfg.runs_dir}", (
-            Path(cfg.runs_dir) / f"{cfg.encoder.name}_{cfg.task.name}" / name
+        return Place(
+            f"runs_dir={cfg.runs_dir}",
+            Path(cfg.runs_dir) / f"{cfg.encoder.name}_{cfg.task.name}" / name,
         )
     folder = Path(cfg.run_dir)
     if folder.is_symlink():
         folder = folder.resolve()
-    return f"run_dir={cfg.run_dir}", folder
+    if folder.name in ("", ".."):
+        raise ConfigError(f"run_dir={cfg.run_dir}: give a folder of the run's own")
+    return Place(f"run_dir={cfg.run_dir}", folder)
 
 
-def _check_replaceable(setting: str, final: Path) -> None:
-    if final.name in ("", ".."):
-        raise ConfigError(f"{setting}: give a folder of the run's own")
-    if not final.exists():
+def _check_replaceable(place: Place) -> None:
+    """Refuse a folder that is not a run's: there is a record, and nothing but what runs write."""
+    setting, final = place.setting, place.final
+    advice = "give a folder, new or of an earlier run"
+    try:
+        if not final.exists():
+            return
+        if not final.is_dir():
+            raise ConfigError(f"{setting}: is a file; {advice}")
+        names = sorted(entry.name for entry in os.scandir(final))
+        foreign = _foreign(final)
+    except OSError as error:
+        raise ConfigError(f"{setting}: cannot be read ({error.strerror})") from error
+    if foreign:
+        raise ConfigError(f"{setting}: holds {foreign[0]}, which no run has written; {advice}")
+    if not names or _MARKER in names:
         return
-    if not final.is_dir():
-        raise ConfigError(f"{setting}: is a file; give a folder, new or of an earlier run")
-    if foreign := sorted({entry.name for entry in final.iterdir()} - _OWN):
+    if RESULT_FILE not in names:
+        raise ConfigError(f"{setting}: holds {names[0]}, but no record of a run; {advice}")
+    try:
+        read_record(final)
+    except (OSError, RecordError) as error:
         raise ConfigError(
-            f"{setting}: holds {foreign[0]}, which no run has written; "
-            "give a folder, new or of an earlier run"
-        )
+            f"{setting}: its record cannot be read ({error}); move it away, or {advice}"
+        ) from error
 
 
-def _is_in(ckpt_path: str | None, folder: Path) -> bool:
-    return ckpt_path is not None and folder.exists() and folder.samefile(Path(ckpt_path).parent)
+def _locked(place: Place) -> int:
+    """Make ``X.partial`` and lock it; a descriptor, which holds the lock until it is closed."""
+    partial = place.partial
+    try:
+        while True:
+            if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
+                _set_aside(partial, place.final)
+            partial.mkdir(parents=True, exist_ok=True)
+            lock = os.open(partial, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                raise ConfigError(f"{place.setting}: another run is writing there") from None
+            except OSError as error:  # a file system without locks
+                print(
+                    f"warning: {partial}: cannot be locked ({error.strerror}); "
+                    "start no second run there",
+                    file=sys.stderr,
+                )
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock), os.stat(partial)):
+                    return lock
+            os.close(lock)  # another run has published it, or removed it, in this moment
+    except OSError as error:
+        raise ConfigError(f"{place.setting}: cannot be written ({error.strerror})") from error
 
 
-def _clear(partial: Path, ckpt_path: str | None) -> None:
-    for entry in partial.iterdir():
-        if ckpt_path is not None and (entry.name == WANDB or entry.samefile(ckpt_path)):
+def _in_the_way(partial: Path, goes_on: bool, made_anew: bool) -> bool:
+    """Whether ``X.partial`` holds what this run may neither go on from nor delete."""
+    names = {entry.name for entry in os.scandir(partial)}
+    if not names or goes_on:
+        return False
+    if _MARKER not in names or _foreign(partial):
+        return True
+    return CHECKPOINT_FILE in names and not made_anew
+
+
+def _tidy(final: Path) -> bool:
+    """Finish what `RunFolder.publish` has begun; whether there was something."""
+    partial, old = (_beside(final, suffix) for suffix in (PARTIAL, f".old{PARTIAL}"))
+    marker = final / _MARKER
+    with naming(final):
+        if marker.exists():  # the record is the new one
+            for folder in (partial, old):
+                if os.path.lexists(folder):
+                    _remove(folder, final)
+            marker.unlink(missing_ok=True)
+            return True
+        if os.path.lexists(old):
+            if os.path.lexists(final):
+                _set_aside(old, final)
+            else:
+                os.rename(old, final)
+    return False
+
+
+def _remove(folder: Path, final: Path) -> None:
+    """Delete a run's folder; one that holds anything else is kept aside, whole."""
+    if folder.is_symlink() or not folder.is_dir() or _foreign(folder):
+        _set_aside(folder, final)
+        return
+    _remove_known(folder)
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        _set_aside(folder, final)  # somebody has just put it there
+
+
+def _remove_known(folder: Path, kept: Collection[str] = ()) -> None:
+    """Delete what runs write, the marker last: until then it can be told that it is a run's."""
+    temporary = [e.name for e in os.scandir(folder) if _TEMPORARY.fullmatch(e.name)]
+    for name in (*temporary, *_FILES, WANDB, _MARKER):
+        path = folder / name
+        if name in kept:
             continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+        if name == WANDB and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
+def _foreign(folder: Path) -> list[str]:
+    """Names in a folder that no run has written: other names, or links and folders of its names."""
+    return sorted(
+        entry.name
+        for entry in os.scandir(folder)
+        if not (
+            entry.is_dir(follow_symlinks=False)
+            if entry.name == WANDB
+            else entry.is_file(follow_symlinks=False)
+            and (entry.name in (*_FILES, _MARKER) or _TEMPORARY.fullmatch(entry.name))
+        )
+    )
+
+
+def _set_aside(path: Path, final: Path) -> None:
+    """Give what is in the way a name that readers leave out, and say so."""
+    number = 1
+    while os.path.lexists(aside := _beside(final, f".aside-{number}{PARTIAL}")):
+        number += 1
+    os.rename(path, aside)
+    print(f"kept: what {path} held, not of this run, is now {aside}", file=sys.stderr)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths swap their names in one step; False where the system cannot."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    paths = os.fsencode(one), os.fsencode(other)
+    failed = libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE)
+    return not failed
+
+
+def _flush_file(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with naming(Path(path)):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _saved_config(directory: Path) -> DictConfig | None:
+    try:
+        saved = OmegaConf.load(directory / CONFIG_FILE)
+    except Exception:  # absent, or whatever the parser makes of what is there
+        return None
+    return saved if isinstance(saved, DictConfig) else None
+
+
+def _same_file(one: Path, other: Path | str) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _beside(final: Path, suffix: str) -> Path:
+    return final.with_name(final.name + suffix)

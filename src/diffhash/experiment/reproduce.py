@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from diffhash.experiment.build import ConfigError, config_hash
+from diffhash.experiment.resume import hydra_value
 from diffhash.experiment.schema import register
 from diffhash.experiment.workers import Command, run_side_by_side
-from diffhash.results.record import RESULT_FILE, RunRecord, read_record
+from diffhash.results.record import RecordError, RunRecord, read_record
 
 _FINISHED = ("completed", "diverged")
 _OURS = ("cubic_best", "cubic_compact")  # not in the paper
@@ -49,9 +51,10 @@ class Job:
 
     def record(self) -> RunRecord | None:
         """What is recorded for this row and seed, of whatever config."""
-        if not (self.directory / RESULT_FILE).exists():
+        try:
+            return read_record(self.directory)
+        except (OSError, RecordError):  # of a damaged one, the run itself will complain
             return None
-        return read_record(self.directory)
 
 
 def plan(
@@ -117,6 +120,12 @@ def exclusive(runs_dir: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(f"runs folder {runs_dir}: another process is using it") from None
+        except OSError as error:  # a file system without locks
+            print(
+                f"warning: {runs_dir}: cannot be locked ({error.strerror}); start no second "
+                "reproduction there",
+                file=sys.stderr,
+            )
         yield
 
 
@@ -127,11 +136,10 @@ def _work(cfg: DictConfig) -> float:
 
 
 def _command(root: Path, job: Job) -> Command:
-    directory = str(job.directory).replace("'", r"\'")  # quoted: any path is a value to Hydra
     return Command(
         title=f"{job.row} seed {job.seed}",
         script=root / "train.py",
-        arguments=(*job.overrides, f"run_dir='{directory}'"),
+        arguments=(*job.overrides, f"run_dir={hydra_value(str(job.directory))}"),
         log=job.directory.with_name(job.directory.name + ".log"),
         succeeded=job.finished,
     )

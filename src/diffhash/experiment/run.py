@@ -5,51 +5,68 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 import sys
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import lightning as L
 import pandas as pd
-import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from diffhash.experiment.build import Setup, build, config_hash, seed_configs
-from diffhash.experiment.checks import ConfigError, checked
+from diffhash.experiment.checks import ConfigError, check_seeds, checked
 from diffhash.experiment.environment import describe_environment, keep_freed_memory, peak_memory_mb
 from diffhash.experiment.folder import (
     CHECKPOINT_FILE,
     FIGURE_FILE,
+    FileError,
+    Place,
     RunFolder,
+    naming,
+    places,
     run_folder,
+    same_run,
+    save_config,
+    unfinished,
 )
 from diffhash.experiment.predictions import predictions_frame
+from diffhash.experiment.resume import resume_argument, resumed_config
 from diffhash.experiment.wandb_run import check_agent, log_final, wandb_loggers
+from diffhash.experiment.workers import end_with_parent
 from diffhash.results.figures.run import run_figure
 from diffhash.results.record import (
-    CONFIG_FILE,
     HISTORY_FILE,
     METRICS,
     PREDICTIONS_FILE,
     RunRecord,
     Status,
+    read_record,
+    write_file_atomically,
 )
 from diffhash.training import (
+    AtomicCheckpoints,
     GracefulStop,
     HistoryLogger,
     ProgressReport,
+    RegularCheckpoints,
     Replica,
     SharedPoints,
     UntrainedError,
+    cosine,
     one_replica,
+    read_checkpoint_file,
+    write_checkpoint,
 )
 
 _CHUNKS_BETWEEN_CHECKPOINTS = 10
@@ -58,49 +75,86 @@ _CHUNKS_BETWEEN_CHECKPOINTS = 10
 def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunRecord]]:
     """Train what ``cfg`` describes and write its record; with ``seeds`` one record each.
 
-    Everything is written to ``<run_dir>.partial`` first; the folder takes its name when training
-    has ended, and ``result.json`` makes it a record.
+    Everything is written to ``<run_dir>.partial`` first, the record last; then the folder takes
+    its name, in the place of an earlier record. A run that was killed goes on from its last
+    checkpoint when it is started again with the same settings; one that had been trained to its
+    end is evaluated and recorded.
 
     Args:
         cfg: a composed config (`diffhash.experiment.schema.Config`).
-        overrides: the command line's, for the record.
+        overrides: the command line's, for the record, and for ``resume``.
 
     Returns:
         Each record with its directory; none from a process that helps another one (DDP).
 
     Raises:
         ConfigError: a setting that cannot be run; nothing was trained or written.
+        FileError: a file of the run cannot be written or read.
     """
     started = time.perf_counter()
     _silence_lightning()
     keep_freed_memory()
     cfg = checked(cfg)
+    if cfg.resume is not None:
+        cfg = checked(resumed_config(cfg.resume, overrides))
+    check_seeds(cfg.seed, cfg.seeds)
     check_agent(cfg)
-    setup = build(cfg)
-    with GracefulStop(setup.training) as stop:
+    if cfg.trainer.devices == 1:
+        rank_zero_only.rank = 0  # whatever a scheduler says of this process: it is the only one
+    work, ends = places(cfg, seed_configs(cfg))
+    left = unfinished(cfg, work)
+    training = cfg if left is None else _with(cfg, ckpt_path=str(work.partial / CHECKPOINT_FILE))
+    setup = build(training)
+    with GracefulStop(setup.training) as stop, _file_errors(work, *ends):
         if rank_zero_only.rank > 0:
-            _fit(cfg, setup, Path(os.devnull), [stop])  # the first process writes
+            end_with_parent()
+            _fit(training, setup, Path(os.devnull), [stop])  # the first process writes
             return []
+        if left is not None:
+            print(f"going on from {training.ckpt_path}", file=sys.stderr)
+            cfg = _with(cfg, ckpt_path=left.get("ckpt_path"))
+        _say_schedule(setup)
         with ExitStack() as stack:
+            claim = partial(run_folder, goes_on=left is not None, ckpt_path=training.ckpt_path)
+            folder = stack.enter_context(claim(work))
+            if cfg.seeds is None:
+                if folder.published and same_run(cfg, folder.final):
+                    folder.discard()
+                    return [(folder.final, read_record(folder.final))]
+                folders = [folder]
+            else:
+                claim = partial(run_folder, goes_on=False, ckpt_path=training.ckpt_path)
+                made_anew = left is not None
+                folders = [stack.enter_context(claim(end, made_anew=made_anew)) for end in ends]
             runs = [
-                _Run(c, overrides, stack.enter_context(run_folder(c))) for c in seed_configs(cfg)
+                _Run(own, to_train, overrides, its)
+                for own, to_train, its in zip(
+                    seed_configs(cfg), seed_configs(training), folders, strict=True
+                )
             ]
             try:
-                records = _train(cfg, setup, runs, stop, started)
+                records = _train(training, cfg, setup, runs, folder, stop, started)
             except ConfigError:  # W&B's, before training
-                for one in runs:
-                    shutil.rmtree(one.folder.partial)
+                if left is None:
+                    for one in {id(one): one for one in (folder, *folders)}.values():
+                        one.discard()
                 raise
             for one, record in zip(runs, records, strict=True):
                 one.folder.publish(record)
+            if cfg.seeds is not None:
+                folder.discard()
     return [(one.folder.final, record) for one, record in zip(runs, records, strict=True)]
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What is recorded of one seed, under the config that would train it alone."""
+    """What is recorded of one seed, under the config that would train it alone.
+
+    ``resumed`` is that config with the checkpoint that training goes on from.
+    """
 
     cfg: DictConfig
+    resumed: DictConfig
     overrides: Sequence[str]
     folder: RunFolder
 
@@ -110,57 +164,126 @@ class _Run:
 
 
 def _train(
-    cfg: DictConfig, setup: Setup, runs: Sequence[_Run], stop: GracefulStop, started: float
+    training: DictConfig,
+    cfg: DictConfig,
+    setup: Setup,
+    runs: Sequence[_Run],
+    folder: RunFolder,
+    stop: GracefulStop,
+    started: float,
 ) -> list[RunRecord]:
     """Train, and write everything but the records themselves."""
+    save_config(cfg, folder.partial)
     for one in runs:
-        OmegaConf.save(one.cfg, one.folder.partial / CONFIG_FILE, resolve=True)
+        save_config(one.cfg, one.folder.partial)
     with ExitStack() as stack:
         loggers = [
             stack.enter_context(
-                wandb_loggers(one.cfg, one.title, one.folder.partial, one.folder.final, index)
+                wandb_loggers(one.resumed, one.title, one.folder.partial, one.folder.final, index)
             )
             for index, one in enumerate(runs)
         ]
         seeds = "" if cfg.seeds is None else "s"
         title = f"{_name(cfg)} seed{seeds} {', '.join(str(one.cfg.seed) for one in runs)}"
-        checkpoint = runs[0].folder.partial / CHECKPOINT_FILE
-        _fit(cfg, setup, checkpoint, [stop, ProgressReport(title), HistoryLogger(loggers)])
+        callbacks = [stop, ProgressReport(title), HistoryLogger(loggers)]
+        _fit(training, setup, folder.checkpoint, callbacks)
         if cfg.seeds is not None:
-            whole = torch.load(checkpoint, weights_only=True)
+            whole = read_checkpoint_file(folder.checkpoint)
             for index, one in enumerate(runs):
-                torch.save(one_replica(whole, index), one.folder.partial / CHECKPOINT_FILE)
-        records = []
-        for one, replica, own in zip(runs, setup.training.replicas, loggers, strict=True):
-            partial = one.folder.partial
-            record = _record(one, setup, replica, started)
-            assert replica.outcome is not None
-            evaluation = setup.training.evaluation
-            predictions = predictions_frame(evaluation, replica.outcome.predictions)
-            predictions.to_csv(partial / PREDICTIONS_FILE, index=False)
-            pd.DataFrame(replica.history).to_csv(partial / HISTORY_FILE, index=False)
-            run_figure(predictions, one.title).savefig(partial / FIGURE_FILE, dpi=150)
-            log_final(own, record, partial / FIGURE_FILE)
-            records.append(record)
-    return records
+                write_checkpoint(one.folder.checkpoint, one_replica(whole, index))
+        return [
+            _results(one, setup, replica, own, started)
+            for one, replica, own in zip(runs, setup.training.replicas, loggers, strict=True)
+        ]
+
+
+def _results(
+    one: _Run, setup: Setup, replica: Replica, loggers: list[WandbLogger], started: float
+) -> RunRecord:
+    """Write what is made of a trained replica; what is for the eye alone may fail."""
+    assert replica.outcome is not None
+    directory = one.folder.partial
+    record = _record(one, setup, replica, started)
+    predictions = predictions_frame(setup.training.evaluation, replica.outcome.predictions)
+    tables = {PREDICTIONS_FILE: predictions, HISTORY_FILE: pd.DataFrame(replica.history)}
+    for name, table in tables.items():
+        with naming(directory / name):
+            table.to_csv(directory / name, index=False)
+    figure = directory / FIGURE_FILE
+    with _warned("its figure"):
+        drawn = run_figure(predictions, one.title)
+        write_file_atomically(figure, lambda path: drawn.savefig(path, dpi=150))
+    with _warned("its results in W&B"):
+        log_final(loggers, record, figure)
+    return record
+
+
+@contextmanager
+def _warned(what: str) -> Iterator[None]:
+    """Turn an exception of the block into a warning: the record is worth more."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"warning: the run is recorded without {what} ({reason})", file=sys.stderr)
+
+
+@contextmanager
+def _file_errors(*ours: Place) -> Iterator[None]:
+    """Turn an `OSError` about a file of the run into a `FileError`, which says what to do."""
+    try:
+        yield
+    except OSError as error:
+        name = os.path.abspath(os.fsdecode(error.filename or ""))
+        for place in ours:
+            if name.startswith(os.path.abspath(place.final)):
+                advice = ""
+                if (place.partial / CHECKPOINT_FILE).is_file():
+                    advice = (
+                        f"; what was trained stays, go on with {resume_argument(place.partial)}"
+                    )
+                raise FileError(
+                    f"{os.fsdecode(error.filename)}: {error.strerror}{advice}"
+                ) from error
+        raise
+
+
+def _say_schedule(setup: Setup) -> None:
+    """Where a cosine is followed to another end than before, say what becomes of the rate."""
+    if setup.resumed is None or "schedule" not in setup.resumed:
+        return
+    training, done = setup.training, setup.resumed["epochs_done"]
+    schedule, rate, epochs = setup.resumed["schedule"]
+    if "cosine" == schedule == training.schedule and epochs != training.epochs:
+        before = cosine(rate, done, epochs)
+        now = cosine(training.learning_rate, done, training.epochs)
+        print(
+            f"schedule=cosine: at epoch {done} the learning rate was {before:.3g}, of the cosine "
+            f"over {epochs} epochs; it goes on with {now:.3g} and falls to 0 at epoch "
+            f"{training.epochs}, as if that had been asked for from here on",
+            file=sys.stderr,
+        )
+
+
+def _with(cfg: DictConfig, **settings: Any) -> DictConfig:
+    merged = OmegaConf.merge(cfg, settings)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def _fit(cfg: DictConfig, setup: Setup, checkpoint: Path, callbacks: list[Callback]) -> None:
     """Train; leave a checkpoint now and then, and at the end."""
-    regular = ModelCheckpoint(
-        dirpath=checkpoint.parent,
-        filename=checkpoint.stem,
-        every_n_epochs=_CHUNKS_BETWEEN_CHECKPOINTS,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    alone = cfg.trainer.devices == 1
     trainer = L.Trainer(
         accelerator=setup.accelerator,
         devices=cfg.trainer.devices,
-        strategy=SharedPoints() if cfg.trainer.devices > 1 else "auto",
+        strategy="auto" if alone else SharedPoints(),
+        # Alone, it is of no concern which cluster this is, and which of its tasks.
+        plugins=[AtomicCheckpoints(), *([LightningEnvironment()] if alone else [])],
         max_epochs=-1,  # FieldTraining stops by its own count
         logger=False,  # HistoryLogger has them
-        callbacks=[*callbacks, regular],
+        callbacks=[*callbacks, RegularCheckpoints(checkpoint, _CHUNKS_BETWEEN_CHECKPOINTS)],
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         inference_mode=False,
@@ -170,15 +293,13 @@ def _fit(cfg: DictConfig, setup: Setup, checkpoint: Path, callbacks: list[Callba
         trainer.fit(setup.training, ckpt_path=cfg.ckpt_path, weights_only=True)
     except UntrainedError as error:  # before a step was taken
         raise ConfigError(f"encoder: {error}") from error
-    trainer.save_checkpoint(checkpoint)
 
 
 def _silence_lightning() -> None:
     """Start-up messages that our own report replaces, and warnings about what is meant to be so."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
-        ".*Checkpoint directory .* exists and is not empty",  # config.yaml is there already
-        ".*The dirpath has changed from",  # resumed, in a folder of its own
+        ".*callbacks used to create the checkpoint",  # an older version had other ones
         ".*isinstance.treespec, LeafSpec.. is deprecated",  # inside Lightning
     ):
         warnings.filterwarnings("ignore", message=message)
@@ -233,7 +354,8 @@ def _name(cfg: DictConfig) -> str:
 
 
 def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
-    """`run` for the command line: one line about each record, exit code 1 for a bad config.
+    """`run` for the command line: one line about each record, exit code 1 for a bad config
+    or a file that cannot be written.
 
     Returns:
         What a sweeper that optimises is to make small: the metric that ``cfg.objective`` names,
@@ -242,7 +364,7 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
     """
     try:
         results = run(cfg, overrides)
-    except ConfigError as error:
+    except (ConfigError, FileError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -251,7 +373,7 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
         print(f"{_outcome(record)}  train {record.train_seconds:.1f} s  {directory}")
     interrupted = [d for d, record in results if record.status == "interrupted"]
     for directory in interrupted:
-        print(f"resume with ckpt_path={directory}/{CHECKPOINT_FILE}", file=sys.stderr)
+        print(f"resume with {resume_argument(directory)}", file=sys.stderr)
     if interrupted:
         raise SystemExit(130)
     return _objective(cfg, [record for _, record in results]) if results else None

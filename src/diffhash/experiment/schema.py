@@ -196,7 +196,8 @@ class LoggerConfig:
 class Config:
     """One run.
 
-    ``objective`` is what `diffhash.experiment.run.main_task` returns to a sweeper that optimises.
+    ``objective`` is what `diffhash.experiment.run.main_task` returns to a sweeper that optimises;
+    ``resume`` names a run whose settings take the place of these (`diffhash.experiment.resume`).
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -211,6 +212,7 @@ class Config:
     runs_dir: str = MISSING
     run_dir: str | None = None
     ckpt_path: str | None = None
+    resume: str | None = None
 
 
 class Objective(Enum):

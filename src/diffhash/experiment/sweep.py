@@ -8,9 +8,12 @@ What trains is imported where a job runs: a command line that only hands out job
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,11 +22,12 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from diffhash.experiment.workers import signal_when_parent_ends
+from diffhash.experiment.workers import end_with_parent
 
 _INTERRUPTED = 130
 _interrupted = False  # a job of this process, or this process between two jobs
 _is_command_line = False
+_follows = False  # the process that started this one
 
 
 class JobExitError(Exception):
@@ -44,6 +48,22 @@ class LocalJobs(Callback):
         global _is_command_line
         _is_command_line = True
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _follow_in_joblib()
+
+
+class SweepFolder(Callback):
+    """Refuses, in one line, a sweep whose own folder cannot be written."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            print(
+                f"error: hydra.sweep.dir={folder}: cannot be written ({error.strerror})",
+                file=sys.stderr,
+            )
+            raise SystemExit(1) from None
 
 
 def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
@@ -77,7 +97,7 @@ def _interruptible(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, _interrupt):
         return _run(cfg, overrides)  # not one of LocalJobs
     try:
-        signal_when_parent_ends(signal.SIGTERM)
+        _follow_parent()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if _interrupted:
             raise KeyboardInterrupt
@@ -89,6 +109,30 @@ def _interruptible(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
         raise SystemExit(_INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGINT, _interrupt)
+
+
+def _follow_parent(parent_id: int | None = None) -> None:
+    """Stop this process as SIGTERM does, with a record, when the command line has ended."""
+    global _follows
+    if not _follows:
+        _follows = True
+        end_with_parent(signal.SIGTERM, parent_id)
+
+
+def _follow_in_joblib() -> None:
+    """Let joblib's processes follow this one, also those that have no job yet, or no more."""
+    try:
+        from joblib.parallel import LokyBackend, register_parallel_backend
+    except ImportError:  # the launcher is another one
+        return
+    parent_id = os.getpid()
+
+    class Following(LokyBackend):
+        def configure(self, *arguments: Any, **options: Any) -> int:
+            options |= {"initializer": _follow_parent, "initargs": (parent_id,)}
+            return super().configure(*arguments, **options)
+
+    register_parallel_backend("loky", Following)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -99,7 +99,10 @@ def wandb_loggers(
         yield [logger]
         failed = False
     finally:
-        run.finish(exit_code=int(failed))
+        try:
+            run.finish(exit_code=int(failed))
+        except Exception as error:  # its server or its disk: the record is worth more
+            print(f"warning: W&B: the run did not end well ({error})", file=sys.stderr)
         if run.offline and not run.disabled:
             folder = (directory if failed else final) / "wandb"
             parts = _parts(cfg.ckpt_path, run, directory, folder)
@@ -125,13 +128,15 @@ def log_final(loggers: list[WandbLogger], record: RunRecord, figure: Path) -> No
     """What a run came to.
 
     As the W&B run's summary: status, final metrics and costs; as a table named ``final``: the
-    metrics beside the paper's, of a row of its tables; as an image: the run's figure.
+    metrics beside the paper's, of a row of its tables; as an image: the run's figure, if it was
+    drawn.
     """
     summary = {name: getattr(record, name) for name in _SUMMARY}
     if record.mse_u:
         summary["log10_mse_u"] = math.log10(record.mse_u)  # what a sweep should make small
     for logger in loggers:
-        logger.log_image("predictions", [str(figure)], step=record.epochs)
+        if figure.exists():
+            logger.log_image("predictions", [str(figure)], step=record.epochs)
         logger.log_table("final", _FINAL_COLUMNS, _final_rows(record), step=record.epochs)
         logger.experiment.summary.update({k: v for k, v in summary.items() if v is not None})
 

@@ -9,7 +9,6 @@ Processes are forked from one that has imported everything: that takes longer th
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import runpy
@@ -28,8 +27,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-_PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.1
+_PARENT_SECONDS = 0.5
 _LINES_OF_A_FAILURE = 20
 
 
@@ -74,25 +73,29 @@ def preloaded() -> ForkServerContext:
     return context
 
 
-def end_with_parent() -> None:
-    """Let this process be killed when the one that started it has ended, however that ended.
+def end_with_parent(signum: int = signal.SIGKILL, parent_id: int | None = None) -> None:
+    """Send ``signum`` to this process when the one that started it has ended, however that ended.
 
-    The server that forked it lives as long as this process does: its end would come too late.
+    Again and again, until this process has ended as well. Of one that a fork server has forked the
+    parent is who asked for it: the server lives as long as its children do.
+
+    Args:
+        signum: what is sent.
+        parent_id: the parent's id; None for whatever it is now.
     """
     parent = multiprocessing.parent_process()
-    assert parent is not None
+    parent_id = os.getppid() if parent_id is None else parent_id
 
     def wait() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGKILL)
+        if parent is not None:
+            parent.join()
+        while parent is None and os.getppid() == parent_id:
+            time.sleep(_PARENT_SECONDS)
+        while True:
+            os.kill(os.getpid(), signum)
+            time.sleep(_PARENT_SECONDS)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def signal_when_parent_ends(signum: int) -> None:
-    """Let the system send ``signum`` to this process when its parent ends; on Linux alone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from types import FrameType
 from typing import Any, Self
@@ -21,7 +22,9 @@ from diffhash.training.checkpoint import LOGGERS
 from diffhash.training.module import FieldTraining
 
 SECONDS_BETWEEN_LINES = 10.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C, and what schedulers and terminals send before they take a machine away.
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+_MAY_BE_IGNORED = (signal.SIGUSR1, signal.SIGHUP)  # as nohup has it
 
 
 def progress_bar(console: Console) -> Progress:
@@ -93,11 +96,45 @@ def _status(module: FieldTraining) -> str:
     )
 
 
+class RegularCheckpoints(Callback):
+    """Leaves a checkpoint now and then, and one of the end, before anything is made of it.
+
+    Args:
+        path: the file, which is replaced; one that is there when training begins is the one that
+            it was resumed from.
+        every: chunks between two of them.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path = path
+        self._every = every
+        self._chunks = 0
+        self._saved_epochs: int | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._path.is_file():
+            self._saved_epochs = _field_training(pl_module).epochs_done
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._chunks += 1
+        if self._chunks % self._every == 0:
+            self._save(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save(trainer, pl_module)
+
+    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        done = _field_training(pl_module).epochs_done
+        if done != self._saved_epochs:
+            trainer.save_checkpoint(self._path)
+            self._saved_epochs = done
+
+
 class HistoryLogger(Callback):
     """Hands each new row of the histories to loggers; the step is the epoch.
 
-    Checkpoints name the loggers' runs (their ``version``), so that a resumed run can go on with
-    them.
+    A logger that fails is left out from then on, with a warning: training goes on. Checkpoints name
+    the loggers' runs (their ``version``), so that a resumed run can go on with them.
 
     Args:
         loggers: of each replica.
@@ -106,6 +143,7 @@ class HistoryLogger(Callback):
     def __init__(self, loggers: Sequence[Sequence[Logger]]) -> None:
         self._loggers = loggers
         self._logged = [0] * len(loggers)
+        self._failed: list[Logger] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._logged = [len(r.history) for r in _field_training(pl_module).replicas]
@@ -114,9 +152,14 @@ class HistoryLogger(Callback):
         replicas = _field_training(pl_module).replicas
         for index, (replica, loggers) in enumerate(zip(replicas, self._loggers, strict=True)):
             for row in replica.history[self._logged[index] :]:
-                for logger in loggers:
+                for logger in [one for one in loggers if one not in self._failed]:
                     metrics = {f"history/{k}": v for k, v in row.items() if k != "epoch"}
-                    logger.log_metrics(metrics, step=int(row["epoch"]))
+                    try:
+                        logger.log_metrics(metrics, step=int(row["epoch"]))
+                    except Exception as error:  # whatever its server or its disk made of it
+                        self._failed.append(logger)
+                        name = type(logger).__name__
+                        print(f"warning: {name} logs no more: {error}", file=sys.stderr)
             self._logged[index] = len(replica.history)
 
     def on_save_checkpoint(
@@ -129,9 +172,10 @@ class HistoryLogger(Callback):
 
 
 class GracefulStop(Callback):
-    """SIGINT and SIGTERM end training after the present epoch; a second SIGINT ends it at once.
+    """SIGINT, SIGTERM, SIGUSR1 and SIGHUP end training after the present epoch.
 
-    Enter it as a context manager around training and whatever must not be cut short after it.
+    A second SIGINT ends it at once. SIGUSR1 and SIGHUP that are ignored stay so. Enter it as a
+    context manager around training and whatever must not be cut short after it.
 
     Args:
         module: what is trained.
@@ -145,17 +189,32 @@ class GracefulStop(Callback):
     def __enter__(self) -> Self:
         # Only the main thread may; another one is stopped by its own means.
         if threading.current_thread() is threading.main_thread():
-            self._previous = {s: signal.signal(s, self._request) for s in _STOP_SIGNALS}
+            self._previous = {
+                s: signal.signal(s, self._request)
+                for s in _STOP_SIGNALS
+                if not (s in _MAY_BE_IGNORED and signal.getsignal(s) is signal.SIG_IGN)
+            }
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._hold(False)
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._hold(True)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning has put a SIGTERM handler over ours, which would end training its own way.
+        # Lightning has put handlers over ours, which would end training in its own way. A signal
+        # that came in between has waited.
         for signum in self._previous:
             signal.signal(signum, self._request)
+        self._hold(False)
+
+    def _hold(self, hold: bool) -> None:
+        if self._previous:
+            how = signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK
+            signal.pthread_sigmask(how, set(self._previous) - {signal.SIGINT})
 
     def _request(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGINT and self._interrupted:

@@ -1,12 +1,125 @@
-"""Checkpoints of several replicas, and of one."""
+"""Checkpoints: on disk, of several replicas, and of one.
+
+A file is complete or absent, and carries its own SHA-256: torch.save's zip archive has it as its
+comment, over everything before it. Without one (an older file) nothing is compared.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
+import os
+import struct
+from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
 LOGGERS = "loggers"  # in a checkpoint: versions of the loggers of each replica
+_DIGEST = 64  # hexadecimal digits
+_END = struct.Struct("<4s16xH")  # a zip archive's last record, and the length of the comment
+_MAGIC = b"PK\5\6"
+# What file systems that cannot flush a folder answer.
+_NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+
+
+class DamagedError(ValueError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+def write_checkpoint(path: Path | str, checkpoint: dict[str, Any]) -> None:
+    """Write a checkpoint so that ``path`` holds the old one or the new one, never a part.
+
+    A temporary file beside ``path`` is written, flushed to disk and moved over ``path``.
+
+    Raises:
+        OSError: it cannot be written; the error names ``path``, whose content is as it was.
+    """
+    path = Path(path)
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    buffer.seek(-2, os.SEEK_END)
+    buffer.write(struct.pack("<H", _DIGEST))
+    buffer.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                file.write(buffer.getbuffer())
+                flush(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        flush(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def read_checkpoint_file(path: Path | str) -> dict[str, Any]:
+    """Load what `write_checkpoint` wrote, on the CPU and mapped from the file.
+
+    Raises:
+        DamagedError: its bytes have changed since.
+        Exception: it is no such file; whatever unpickling it raises.
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    check_digest(path)
+    return checkpoint
+
+
+def check_digest(path: Path | str) -> None:
+    """Compare a checkpoint's bytes with the digest that they carry.
+
+    Raises:
+        DamagedError: they differ.
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END.size))
+        end = file.read()
+        if len(end) == _END.size and _END.unpack(end) == (_MAGIC, 0):
+            return  # of an older version: without a comment
+        digest, left = hashlib.sha256(), max(0, size - _DIGEST)
+        file.seek(0)
+        while left and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+        if file.read() != digest.hexdigest().encode():
+            raise DamagedError(f"{path}: its bytes are not those that were written")
+
+
+def flush(file: int | Path) -> None:
+    """Have the system write a file (by its descriptor) or a folder's entries to disk, now."""
+    if isinstance(file, int):
+        os.fsync(file)
+        return
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_FOR_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoints by `write_checkpoint`, checked when they are read.
+
+    Lightning's own go through a temporary folder, and from another file system by copying.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Path | str, storage_options: Any = None
+    ) -> None:
+        write_checkpoint(path, checkpoint)
+
+    def load_checkpoint(self, path: Path | str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        check_digest(path)
+        return super().load_checkpoint(path, *arguments, **options)
 
 
 def one_replica(checkpoint: dict[str, Any], index: int) -> dict[str, Any]:
@@ -31,10 +144,14 @@ def one_replica(checkpoint: dict[str, Any], index: int) -> dict[str, Any]:
     ]
     own = checkpoint["diffhash"]
     replica = own["replicas"][index]
+    origin = dict(own["origin"])
+    if isinstance(origin.get("seed"), list):
+        origin["seed"] = origin["seed"][index]
     return {
         **checkpoint,
         "state_dict": {name: part(tensor) for name, tensor in checkpoint["state_dict"].items()},
         "optimizer_states": states,
         LOGGERS: [checkpoint[LOGGERS][index]] if LOGGERS in checkpoint else [[]],
-        "diffhash": own | {"replicas": [replica], "epochs_done": replica["epochs_done"]},
+        "diffhash": own
+        | {"replicas": [replica], "epochs_done": replica["epochs_done"], "origin": origin},
     }

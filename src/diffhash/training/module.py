@@ -154,7 +154,10 @@ class FieldTraining(L.LightningModule):
         for term in self._share.terms:
             term.in_dtype(self.field.network.params.dtype)  # once, and not while it is compiled
         self.evaluation.prepare(self.field, self.device)
-        self._prepare_steps()
+        if self._has_ended():  # resumed, to evaluate what is there
+            self.trainer.should_stop = True
+        else:
+            self._prepare_steps()
         self.warmup_seconds += self._seconds_since(start)
 
     def _prepare_steps(self) -> None:
@@ -201,8 +204,7 @@ class FieldTraining(L.LightningModule):
         values = torch.stack(losses).reshape(len(losses), -1).T.tolist()
         self.train_seconds += self._seconds_since(start)
         self._record(values)
-        everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)
-        if self.epochs_done >= self.epochs or everything_diverged or self._asked_to_stop():
+        if self._has_ended() or self._asked_to_stop():
             self.trainer.should_stop = True
 
     def on_train_end(self) -> None:
@@ -221,6 +223,10 @@ class FieldTraining(L.LightningModule):
         for replica, outcome in zip(self.replicas, outcomes, strict=True):
             replica.finish(Outcome(*outcome))
         self.evaluation_seconds += self._seconds_since(start)
+
+    def _has_ended(self) -> bool:
+        everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)
+        return self.epochs_done >= self.epochs or everything_diverged
 
     def _record(self, losses: list[list[float]]) -> None:
         """Evaluate after a chunk; ``losses`` of each replica, epoch by epoch."""
@@ -287,7 +293,7 @@ class FieldTraining(L.LightningModule):
         """Learning rate of the epoch after ``epoch`` epochs."""
         if self.schedule == "constant":
             return self.learning_rate
-        return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        return cosine(self.learning_rate, epoch, self.epochs)
 
     def _sum_over_processes(self, loss: Tensor) -> None:
         """Gradients and losses, each process having its share of every term's mean."""
@@ -321,6 +327,7 @@ class FieldTraining(L.LightningModule):
             "seconds": (self.train_seconds, self.warmup_seconds, self.evaluation_seconds),
             "shuffle": self._shuffle.get_state(),
             "origin": self.origin,
+            "schedule": (self.schedule, self.learning_rate, self.epochs),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -329,6 +336,14 @@ class FieldTraining(L.LightningModule):
         self.epochs_done = state["epochs_done"]
         self.train_seconds, self.warmup_seconds, self.evaluation_seconds = state["seconds"]
         self._shuffle.set_state(state["shuffle"].cpu())
+        if self.epochs_done < self.epochs:
+            for replica in self.replicas:
+                replica.forget_row_between(self.chunk)
+
+
+def cosine(learning_rate: float, epoch: int, epochs: int) -> float:
+    """The rate after ``epoch`` of ``epochs``: learning_rate · (1 + cos(π·epoch/epochs))/2."""
+    return learning_rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 def _check_settings(epochs: int, learning_rate: float, chunk: int, batch_size: int | None) -> None:

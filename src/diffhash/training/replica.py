@@ -70,6 +70,11 @@ class Replica:
         row = {"epoch": self.epochs_done, "seconds": seconds, "loss": losses[-1]} | asdict(metrics)
         self.history.append(row | {f"loss_{name}": part for name, part in parts.items()})
 
+    def forget_row_between(self, chunk: int) -> None:
+        """Before it goes on: without the row of an end that is none, between two evaluations."""
+        if self.diverged_epoch is None and self.history and self.history[-1]["epoch"] % chunk:
+            self.history.pop()
+
     def finish(self, outcome: Outcome) -> None:
         """Take in the end of training."""
         if self.diverged_epoch is None and not math.isfinite(outcome.loss):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffhash.results.figures import _backend  # noqa: F401  # before any import of matplotlib
 from diffhash.results.figures.make import NoRecordsError, check_records, make_figures
 from diffhash.results.figures.run import run_figure
 

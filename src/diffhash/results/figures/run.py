@@ -53,7 +53,7 @@ def run_figure(predictions: pd.DataFrame, title: str) -> Figure:
             "and x or x0, x1, …"
         )
     figure = _maps(predictions) if maps else _curves(predictions)
-    figure.suptitle(title, fontsize=TEXT)
+    figure.suptitle(title, fontsize=TEXT, parse_math=False)  # whatever the run is called
     return figure
 
 

@@ -1,0 +1,81 @@
+"""``resume=RUN``: the settings of an earlier run, and how to name it on a command line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.folder import CHECKPOINT_FILE
+from diffhash.results.record import CONFIG_FILE, PARTIAL
+
+# Groups that an override may choose from, over the settings of the run.
+_GROUPS = ("problem", "trainer", "task", "encoder", "logger", "experiment", "launcher")
+_PLAIN = re.compile(r"[\w./-]+", re.ASCII)
+
+
+def resumed_config(resume: str, overrides: Sequence[str]) -> DictConfig:
+    """The config of an earlier run with ``overrides`` on top, to go on from its checkpoint.
+
+    It is composed by Hydra, as that of ``train.py`` is, and goes to the run's own folder unless an
+    override says otherwise.
+
+    Args:
+        resume: the folder of a run, or of one that was killed (``….partial``); or its checkpoint.
+        overrides: of the command line.
+
+    Raises:
+        ConfigError: there is no such run, or an override does not fit its config.
+    """
+    setting = f"resume={resume}"
+    folder = Path(resume)
+    if folder.name == CHECKPOINT_FILE:
+        folder = folder.parent
+    if not folder.exists() and (partial := folder.with_name(folder.name + PARTIAL)).is_dir():
+        folder = partial
+    for name in (CONFIG_FILE, CHECKPOINT_FILE):
+        if not (folder / name).is_file():
+            raise ConfigError(f"{setting}: {folder / name}: there is no such file")
+    try:
+        saved = OmegaConf.load(folder / CONFIG_FILE)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{setting}: {folder / CONFIG_FILE}: not a config ({reason})") from error
+    if not isinstance(saved, DictConfig):
+        raise ConfigError(f"{setting}: {folder / CONFIG_FILE}: not a config")
+    parser = OverridesParser.create()
+    keys = {text: parser.parse_override(text).key_or_group for text in overrides}
+    if saved.get("seeds") is None or saved.get("run_dir") is None:
+        own = folder.with_name(folder.name.removesuffix(PARTIAL))
+        saved.run_dir = None if "runs_dir" in keys.values() else str(own)
+    saved.ckpt_path = str(folder / CHECKPOINT_FILE)
+    defaults = ["schema", "_self_", *({group: None} for group in _GROUPS)]
+    node = {"defaults": defaults, **OmegaConf.to_container(saved)}  # type: ignore[arg-type]
+    ConfigStore.instance().store(name="resumed", node=node)
+    try:
+        return hydra.compose("resumed", [t for t, key in keys.items() if key != "resume"])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"{setting}: {' '.join(str(error).split())}") from error
+
+
+def resume_argument(directory: Path) -> str:
+    """What to give ``train.py`` to go on with the run in ``directory``, quoted for a shell."""
+    return shlex.quote(f"resume={hydra_value(str(directory / CHECKPOINT_FILE))}")
+
+
+def hydra_value(text: str) -> str:
+    """A string as a value in Hydra's grammar: quoted, unless it is plain."""
+    if _PLAIN.fullmatch(text):
+        return text
+    # Of backslashes, those before a quote alone have a meaning.
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"
