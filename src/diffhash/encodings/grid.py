@@ -192,6 +192,7 @@ class _GridEncodingPlan(Plan):
     def __init__(self, encoding: GridEncoding, plan: GridPlan, orders: tuple[int, ...]) -> None:
         self._encoding, self._latest, self._orders = encoding, plan, orders
         self._made_for = encoding.params.dtype, encoding.params.device
+        self._rows: GridRows | None = None
 
     def _plan(self, params: Tensor) -> GridPlan:
         """The plan for such a table; made anew if it has moved or has another precision."""
@@ -199,7 +200,7 @@ class _GridEncodingPlan(Plan):
             x, encoding = self._latest.plan.x.to(params.device), self._encoding
             alphas, backend = jet_indices(self._orders), encoding.backend_on(params.device)
             self._latest = grid_plan(x, encoding.layout, alphas, params.dtype, backend)
-            self._made_for = params.dtype, params.device
+            self._made_for, self._rows = (params.dtype, params.device), None
         return self._latest
 
     def jet(self) -> Jet:
@@ -218,8 +219,13 @@ class _GridEncodingPlan(Plan):
         return jet, checked_vjp(vjp, jet) if params.requires_grad else None
 
     def source(self) -> Jet | GridRows | None:
-        params, layout = self._encoding.params, self._encoding.layout
-        kept = self._plan(params).rows_and_weights
-        if kept is None:
-            return None
-        return GridRows(params, *kept, self._encoding.n_features_per_level, layout.n_rows)
+        encoding = self._encoding
+        params = encoding.params
+        plan, rows = self._plan(params), self._rows
+        if rows is None or rows.params is not params:
+            kept = plan.rows_and_weights
+            if kept is None:
+                return None
+            n_rows = encoding.layout.n_rows
+            rows = self._rows = GridRows(params, *kept, encoding.n_features_per_level, n_rows)
+        return rows

@@ -1,6 +1,6 @@
 """C for CPUs, compiled on this machine when it is first needed."""
 
-from diffhash.native.call import C_NAMES, C_TYPES, Argument, call, n_threads
+from diffhash.native.call import C_NAMES, C_TYPES, Argument, address, call, n_threads
 from diffhash.native.compiler import CompilerError, compiled, warn_slower
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "C_TYPES",
     "Argument",
     "CompilerError",
+    "address",
     "call",
     "compiled",
     "n_threads",

@@ -12,9 +12,10 @@ from torch import Tensor
 # A kernel's floating-point type, as the compiler and as ctypes name it.
 C_NAMES = {torch.float32: "float", torch.float64: "double"}
 C_TYPES = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
-# What C gets of a tensor: its name in errors, the tensor, and what the kernel was made for. A
-# tensor that may be left out is None.
-Argument = tuple[str, Tensor | None, torch.dtype, tuple[int, ...]]
+# What C gets of a tensor: its name in errors, the tensor, and what the kernel was made for. Where C
+# may get none, that is None. An integer is the `address` of one that was checked before, or the
+# data of a new one, made with the dtype and shape of another that is checked.
+Argument = tuple[str, Tensor | None, torch.dtype, tuple[int, ...]] | int | None
 # With less to do, a second thread costs more than it gives.
 _ELEMENTS_PER_THREAD = 2**15
 
@@ -22,6 +23,21 @@ _ELEMENTS_PER_THREAD = 2**15
 def n_threads(n_elements: int) -> int:
     """How many threads, of those that torch may use, share so much work."""
     return max(1, min(torch.get_num_threads(), n_elements // _ELEMENTS_PER_THREAD))
+
+
+def address(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
+    """Where a tensor lies, checked as in `call`: of one that the caller keeps and nobody changes.
+
+    Raises:
+        ValueError: as `call`, and where its elements do not lie in order.
+    """
+    if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:
+        raise _mismatch(name, tensor, dtype, shape)
+    copies: list[tuple[Tensor, Tensor]] = []
+    pointer = _dense(name, tensor, copies)
+    if copies:
+        raise ValueError(f"the elements of {name} do not lie in order")
+    return pointer
 
 
 def call(
@@ -42,34 +58,44 @@ def call(
     """
     pointers: list[int | None] = []
     copies: list[tuple[Tensor, Tensor]] = []  # and what they are of: they outlive the call
-    for name, tensor, dtype, shape in (*reads, *writes):
-        if tensor is None:
-            pointers.append(None)
-            continue
-        if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:
-            raise _mismatch(name, tensor, dtype, shape)
-        if tensor.is_contiguous() and not tensor.is_neg():
-            pointer = tensor.data_ptr()
-            if pointer and not pointer & 7:
+    n_absent = 0
+    for argument in (*reads, *writes):
+        if type(argument) is tuple:
+            name, tensor, dtype, shape = argument
+            if tensor is not None:
+                if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:
+                    raise _mismatch(name, tensor, dtype, shape)
+                pointer = tensor.data_ptr() if tensor.is_contiguous() else 0
+                if not pointer or pointer & 7 or tensor.is_neg():
+                    pointer = _dense(name, tensor, copies)
                 pointers.append(pointer)
                 continue
-        pointers.append(_copied(name, tensor, copies))
-    for index, (name, *_) in enumerate(writes, len(reads)):
-        if pointers[index] and pointers.count(pointers[index]) > 1:
-            raise ValueError(f"{name} shares its memory with another tensor of the same call")
+        elif argument is not None:
+            pointers.append(argument)
+            continue
+        pointers.append(None)
+        n_absent += 1
+    if len({*pointers}) + n_absent - (n_absent > 0) < len(pointers):
+        _check_memory(pointers, len(reads), writes)
     if kernel.argtypes is None:  # from now on it takes so many pointers
         kernel.argtypes = [ctypes.c_void_p] * (len(settings) + len(pointers))
     result = kernel(*map(ctypes.byref, settings), *pointers)
     if copies:
-        written = {id(tensor) for _, tensor, _, _ in writes}
+        targets = {id(argument[1]) for argument in writes if isinstance(argument, tuple)}
         for copy, tensor in copies:
-            if id(tensor) in written:
+            if id(tensor) in targets:
                 tensor.detach().copy_(copy)
     return result
 
 
-def _copied(name: str, tensor: Tensor, copies: list[tuple[Tensor, Tensor]]) -> int:
-    """Where a copy lies whose elements are in order; or the tensor, if it has none or is so."""
+def _check_memory(pointers: list[int | None], n_reads: int, writes: Sequence[Argument]) -> None:
+    for argument, pointer in zip(writes, pointers[n_reads:], strict=True):
+        if pointer and pointers.count(pointer) > 1 and isinstance(argument, tuple):
+            raise ValueError(f"{argument[0]} shares its memory with another tensor of the call")
+
+
+def _dense(name: str, tensor: Tensor, copies: list[tuple[Tensor, Tensor]]) -> int:
+    """Where a tensor lies, or a copy of it that is appended if its elements are not in order."""
     if not tensor.numel():
         return 0
     if tensor.is_contiguous() and not tensor.is_neg():

@@ -126,7 +126,7 @@ class FieldPlan:
 
     @property
     def _plan(self) -> Plan:
-        if self._field.encoding is not self._encoding:
+        if self._field._modules["encoding"] is not self._encoding:
             raise ValueError("the field has another encoding than its plan: make a new plan")
         return self._of_encoding
 
@@ -160,8 +160,13 @@ class FieldPlan:
             it, several components of u, or more weights of a grid than are kept.
 
         Raises:
-            ValueError: coefficients or a target of another shape.
+            ValueError: coefficients or a target of another shape, or not of real numbers.
         """
+        if not (coefficients.is_floating_point() and target.is_floating_point()):
+            raise ValueError(
+                f"coefficients of {coefficients.dtype} and a target of {target.dtype}: give "
+                "floating-point numbers"
+            )
         factors = self._field._factors(Jet(coefficients, self._orders))
         if factors is not None and coefficients.shape[:1] == factors.shape[:1]:
             coefficients = coefficients * factors

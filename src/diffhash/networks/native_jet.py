@@ -11,7 +11,6 @@ import math
 from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from diffhash.native import (
     C_TYPES,
     Argument,
     CompilerError,
+    address,
     call,
     compiled,
     warn_slower,
@@ -70,13 +70,6 @@ def library(activation: Activation, dtype: torch.dtype) -> ctypes.CDLL | None:
     return lib
 
 
-class Gradient(NamedTuple):
-    """Memory for a gradient, and whether it is added to what is there or put in its place."""
-
-    data: Tensor
-    add: bool
-
-
 class NetworkKernel:
     """The kernels for one network, one set of jets and one number of points; see `network_kernel`.
 
@@ -111,17 +104,16 @@ class NetworkKernel:
             raise ValueError(f"orders={orders}: jets carry orders of 0 to {MAX_ORDER}")
         if len(widths) < 2 or min(widths) < 0:
             raise ValueError(f"widths={widths}: give at least those of the input and the output")
-        self._library = kernels
-        self._dtype = dtype
-        self._n_points = n_points
+        self.library = kernels
+        self.dtype = dtype
         n_replicas, n_rows = math.prod(replicas), 1 + sum(orders)
         n_parameters = sum((a + 1) * b for a, b in pairwise(widths))
         jets = (*replicas, n_rows, n_points)
-        self._features = (*(() if shared_input else replicas), n_rows, n_points, widths[0])
-        self._features_grad = (*jets, widths[0])
-        self._params = (*replicas, n_parameters)
-        self._out = (*jets, widths[-1])
-        self._replicas = replicas
+        self.features_shape = (*(() if shared_input else replicas), n_rows, n_points, widths[0])
+        self._grad_shape = (*jets, widths[0])
+        self.params_shape = (*replicas, n_parameters)
+        self._out_shape = (*jets, widths[-1])
+        self.replicas = replicas
         block = max(_MIN_BLOCK, 2 ** int(math.log2(max(1, _MAX_ROWS // n_rows))))
         n_segments = _FEW_SEGMENTS if n_points <= _FEW_POINTS else _MANY_SEGMENTS
         n_blocks = max(1, -(-n_points // (n_segments * block)))  # of a segment
@@ -134,7 +126,7 @@ class NetworkKernel:
             )
         self._orders = (ctypes.c_int64 * len(orders))(*orders)
         self._widths = (ctypes.c_int64 * len(widths))(*widths)
-        self._shape = _shape_type(dtype)(
+        self.shape = _shape_type(dtype)(
             n_points,
             n_rows,
             len(orders),
@@ -148,24 +140,24 @@ class NetworkKernel:
             ctypes.addressof(self._widths),
             activation.parameter,
         )
-        self._states = (self._library.state_size(ctypes.byref(self._shape)),)
+        self._states_shape = (self.library.state_size(ctypes.byref(self.shape)),)
 
     def forward(
         self, features: Tensor, params: Tensor, keep_states: bool
     ) -> tuple[Tensor, Tensor | None]:
         """The jet, and what `backward` needs if it is to be kept."""
-        dtype = self._dtype
-        out = features.new_empty(self._out)
-        states = features.new_empty(self._states) if keep_states else None
+        dtype = self.dtype
+        out = features.new_empty(self._out_shape)
+        states = features.new_empty(self._states_shape) if keep_states else None
         self._call(
             "forward",
             [
-                ("the features", features, dtype, self._features),
-                ("the network's params", params, dtype, self._params),
+                ("the features", features, dtype, self.features_shape),
+                ("the network's params", params, dtype, self.params_shape),
             ],
             [
-                ("the states", states, dtype, self._states),
-                ("the jet", out, dtype, self._out),
+                ("the states", states, dtype, self._states_shape),
+                ("the jet", out, dtype, self._out_shape),
             ],
         )
         return out, states
@@ -179,93 +171,118 @@ class NetworkKernel:
         with_features: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """Gradients of the parameters, and of the features of every replica if wanted."""
-        dtype = self._dtype
-        params_grad = params.new_empty(self._params)
-        features_grad = features.new_empty(self._features_grad) if with_features else None
+        dtype = self.dtype
+        params_grad = params.new_empty(self.params_shape)
+        features_grad = features.new_empty(self._grad_shape) if with_features else None
         self._call(
             "backward",
             [
-                ("the features", features, dtype, self._features),
-                ("the network's params", params, dtype, self._params),
-                ("the states", states, dtype, self._states),
-                ("the jet's gradient", out_grad, dtype, self._out),
+                ("the features", features, dtype, self.features_shape),
+                ("the network's params", params, dtype, self.params_shape),
+                ("the states", states, dtype, self._states_shape),
+                ("the jet's gradient", out_grad, dtype, self._out_shape),
             ],
             [
-                ("the parameters' gradient", params_grad, dtype, self._params),
-                ("the features' gradient", features_grad, dtype, self._features_grad),
+                ("the parameters' gradient", params_grad, dtype, self.params_shape),
+                ("the features' gradient", features_grad, dtype, self._grad_shape),
             ],
         )
         return params_grad, features_grad
 
-    def squares(
-        self,
-        weight: float,
-        coefficients: Tensor,
-        target: Tensor,
-        source: Tensor | GridRows,
-        params: Tensor,
-        params_grad: Gradient,
-        tables_grad: Gradient | None,
-    ) -> Tensor:
-        """Losses weight · mean((Σ_k c_k ∂_k u - target)²), of each replica; gradients are filled.
+    def squares(self, coefficients: Tensor, target: Tensor, source: Tensor | GridRows) -> Squares:
+        """Bind what does not change: see `Squares`."""
+        return Squares(self, coefficients, target, source)
 
-        Args:
-            weight: of the loss.
-            coefficients: c, ``[K, N, E]``.
-            target: ``[N, E]``.
-            source: the network's input, or what it is summed from.
-            params: of the network.
-            params_grad: of ``params``.
-            tables_grad: of the table of ``source``, if it is wanted.
-        """
-        dtype, replicas, n_points = self._dtype, self._replicas, self._n_points
-        n_rows, n_equations = self._features[-3], target.shape[-1]
-        features = rows = weights = tables = None
-        n_levels = n_features = n_taps = table_size = 0
+    def _call(self, name: str, reads: list[Argument], writes: list[Argument]) -> None:
+        if call(getattr(self.library, name), [self.shape], reads, writes):
+            raise MemoryError(f"the network's {name} pass needs more memory than there is")
+
+
+class Squares:
+    """weight · mean((Σ_k c_k ∂_k u - target)²) and its gradients, at one input.
+
+    Args:
+        kernel: for the network and the input.
+        coefficients: c, ``[K, N, E]``. It is kept and not looked at again, as all that follow.
+        target: ``[N, E]``.
+        source: the network's input, or rows and weights of what it is summed from.
+
+    Raises:
+        ValueError: a tensor that the kernel was not made for.
+    """
+
+    def __init__(
+        self, kernel: NetworkKernel, coefficients: Tensor, target: Tensor, source: Tensor | GridRows
+    ) -> None:
+        self._kernel, self._kept = kernel, (coefficients, target, source)
+        dtype, (*_, n_rows, n_points, n_inputs) = kernel.dtype, kernel.features_shape
+        n_equations = target.shape[-1]
+        self._equations = (
+            address("coefficients", coefficients, dtype, (n_rows, n_points, n_equations)),
+            address("the target", target, dtype, (n_points, n_equations)),
+        )
+        n_levels = n_features = n_taps = 0
+        self._table_shape: tuple[int, ...] = ()
         if isinstance(source, Tensor):
-            features = source
+            features = address("features", source, dtype, kernel.features_shape)
+            self._input: tuple[int | None, ...] = (features, None, None)
         else:
-            tables, rows, weights, n_features, table_rows = source
-            _, n_levels, n_taps = rows.shape
-            table_size = table_rows * n_features
-            if n_levels * n_features != self._features[-1] or not n_levels:
+            _, n_levels, n_taps = source.rows.shape
+            n_features = source.n_features
+            if n_levels * n_features != n_inputs or not n_levels:
                 raise ValueError(
                     f"the grid has {n_levels} levels of {n_features} features, the network reads "
-                    f"{self._features[-1]} channels"
+                    f"{n_inputs} channels"
                 )
-        add_tables = tables_grad is not None and tables_grad.add
-        sizes = n_levels, n_features, n_taps, table_size
-        losses = params.new_empty(replicas)
+            taps, weights = (n_points, n_levels, n_taps), (n_points, n_levels, n_rows, n_taps)
+            self._input = (
+                None,
+                address("a plan's rows", source.rows, torch.int32, taps),
+                address("a plan's weights", source.weights, dtype, weights),
+            )
+            self._table_shape = (*kernel.replicas, source.n_rows * n_features)
+        self._sizes = (n_levels, n_features, n_taps, *self._table_shape[-1:])
+        self._n_equations = n_equations
+
+    def __call__(
+        self,
+        weight: float,
+        params: Tensor,
+        params_grad: Tensor,
+        add_params: bool,
+        table: Tensor | None,
+        table_grad: Tensor | None,
+        add_table: bool,
+    ) -> Tensor:
+        """The loss, or those of the replicas ``[R]``; gradients are filled, or added to.
+
+        Gradients that are filled must be new, and of the shapes of what they are of.
+        """
+        kernel, dtype, shape = self._kernel, self._kernel.dtype, self._table_shape
+        losses = params.new_empty(kernel.replicas)
+        sizes = self._sizes if shape else (*self._sizes, 0)
         failed = call(
-            self._library.squares,
-            [self._shape, _Loss(n_equations, weight, *sizes, params_grad.add, add_tables)],
+            kernel.library.squares,
+            [kernel.shape, _Loss(self._n_equations, weight, *sizes, add_params, add_table)],
             [
-                ("the coefficients", coefficients, dtype, (n_rows, n_points, n_equations)),
-                ("the target", target, dtype, (n_points, n_equations)),
-                ("the network's params", params, dtype, self._params),
-                ("the features", features, dtype, self._features),
-                ("a plan's rows", rows, torch.int32, (n_points, n_levels, n_taps)),
-                ("a plan's weights", weights, dtype, (n_points, n_levels, n_rows, n_taps)),
-                ("the table", tables, dtype, (*replicas, table_size)),
+                *self._equations,
+                ("the network's params", params, dtype, kernel.params_shape),
+                *self._input,
+                ("the table", table, dtype, shape),
             ],
             [
-                ("the losses", losses, dtype, replicas),
-                ("the network's gradient", params_grad.data, dtype, self._params),
-                (
-                    "the table's gradient",
-                    None if tables_grad is None else tables_grad.data,
-                    dtype,
-                    (*replicas, table_size),
-                ),
+                losses.data_ptr(),
+                ("the network's gradient", params_grad, dtype, kernel.params_shape)
+                if add_params
+                else params_grad.data_ptr(),
+                ("the table's gradient", table_grad, dtype, shape)
+                if add_table or table_grad is None
+                else table_grad.data_ptr(),
             ],
         )
         if failed:
             raise MemoryError("a pass through the network needs more memory than there is")
         return losses
-
-    def _call(self, name: str, reads: list[Argument], writes: list[Argument]) -> None:
-        if call(getattr(self._library, name), [self._shape], reads, writes):
-            raise MemoryError(f"the network's {name} pass needs more memory than there is")
 
 
 network_kernel = lru_cache(maxsize=256)(NetworkKernel)  # one per term of a loss, step after step

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffhash.encodings.encoding import GridRows, add_gradient
-from diffhash.networks.native_jet import Gradient, library, network_kernel
+from diffhash.networks.native_jet import Squares, library, network_kernel
 from diffhash.networks.network import Network
 from diffhash.ops.jet import Jet
 
@@ -39,6 +39,7 @@ class FieldSquares:
     ) -> None:
         self._network, self._source, self._orders = network, source, orders
         self._coefficients, self._target = coefficients, target
+        self._bound_to: tuple[object, ...] = ()
 
     def __call__(self, weight: float) -> Tensor:
         """The loss, or those of the replicas ``[R]``.
@@ -49,52 +50,59 @@ class FieldSquares:
             ValueError: the field is no longer what this was made for.
         """
         network, source = self._network(), self._source()
-        params, table, table_grad = network.params, None, None
-        params_grad = _gradient(params)
-        shared_input = False
+        params, table, table_grad, add_table = network.params, None, None, False
         if isinstance(source, Jet):
-            source = source.data
-            shared_input = source.ndim == 3
+            fixed = source.data
         elif source is None:
-            raise ValueError("the encoding is no longer where C can read it: make a new plan")
+            raise ValueError("the encoding is no longer one that C can read: make a new plan")
         else:
-            table = source.params
+            table, fixed = source.params, source.rows
             if table.requires_grad:
-                table_grad = _gradient(table)
+                table_grad, add_table = _gradient(table)
+        now = (
+            *(network.activation, network.widths, params.dtype, params.shape),
+            *(id(fixed), torch.get_num_threads()),
+        )
+        if now != self._bound_to:
+            self._squares = self._bind(network, source)
+            self._bound_to = now
+        params_grad, add_params = _gradient(params)
+        losses = self._squares(
+            weight, params, params_grad, add_params, table, table_grad, add_table
+        )
+        if params.requires_grad and not add_params:
+            add_gradient(params, params_grad)
+        if table is not None and table_grad is not None and not add_table:
+            add_gradient(table, table_grad)
+        return losses
+
+    def _bind(self, network: Network, source: Jet | GridRows) -> Squares:
+        params, features = network.params, source.data if isinstance(source, Jet) else None
         if library(network.activation, params.dtype) is None:
-            raise ValueError(f"params of {params.dtype}: make a new plan of the field")
+            raise ValueError(f"the field is of {params.dtype} now: make a new plan")
         kernel = network_kernel(
             network.widths,
             self._orders,
             len(self._target),
             params.shape[:-1],
-            shared_input,
+            features is not None and features.ndim == 3,
             network.activation,
             params.dtype,
             torch.get_num_threads(),
         )
-        losses = kernel.squares(
-            weight, self._coefficients, self._target, source, params, params_grad, table_grad
+        return kernel.squares(
+            self._coefficients, self._target, source if features is None else features
         )
-        _keep(params, params_grad)
-        if table is not None and table_grad is not None:
-            _keep(table, table_grad)
-        return losses
 
 
-def _gradient(parameter: Tensor) -> Gradient:
-    """Memory for a gradient.
+def _gradient(parameter: Tensor) -> tuple[Tensor, bool]:
+    """Memory for a gradient, and whether it is to be added to what is there.
 
-    It is not added by torch, whose addition wakes threads that then keep a core busy.
+    Not by torch: its addition wakes threads that then keep a core busy.
     """
     if parameter.requires_grad and parameter.is_leaf and parameter.grad is not None:
-        return Gradient(parameter.grad, True)
-    return Gradient(parameter.new_empty(parameter.shape), False)
-
-
-def _keep(parameter: Tensor, gradient: Gradient) -> None:
-    if parameter.requires_grad and not gradient.add:
-        add_gradient(parameter, gradient.data)
+        return parameter.grad, True
+    return parameter.new_empty(parameter.shape), False
 
 
 def field_squares(

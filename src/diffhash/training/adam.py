@@ -63,15 +63,14 @@ class LeanAdam(Adam):
                     "group of its parameters has one"
                 )
             trained = [p for p in group["params"] if p.grad is not None]
-            for parameter in trained:
-                if not self.state[parameter]:
-                    self._begin(parameter)
+            states = [self.state[p] or self._begin(p) for p in trained]
             kernels = [_kernel(p.dtype, p.device.type) for p in trained]
             if None in kernels:
-                self._torch_step(group, trained)
+                self._torch_step(group, trained, states)
                 continue
-            for parameter, kernel in zip(trained, kernels, strict=True):
-                self._native_step(group, parameter, kernel)
+            for parameter, state, kernel in zip(trained, states, kernels, strict=True):
+                _native_step(group, parameter, state, kernel)
+            increment_version(trained)  # autograd then notices what was saved and changed since
 
     def set_rate(self, rate: float) -> None:
         """The learning rate of the next step; in place where a graph reads it."""
@@ -94,34 +93,17 @@ class LeanAdam(Adam):
             group["capturable"] = captured
             group["lr"] = torch.zeros((), device=device) if captured else 0.0
 
-    def _begin(self, parameter: Tensor) -> None:
+    def _begin(self, parameter: Tensor) -> dict[str, Tensor]:
         self.state[parameter] = {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }
+        return self.state[parameter]
 
-    def _native_step(self, group: dict[str, Any], parameter: Tensor, kernel: Any) -> None:
-        state, dtype, shape = self.state[parameter], parameter.dtype, parameter.shape
-        if state["step"].dtype is not torch.float32:  # as torch's default dtype may make it
-            state["step"] = state["step"].float()
-        size = parameter.numel()
-        settings = _Settings(size, n_threads(size), group["lr"], *group["betas"], group["eps"])
-        call(
-            kernel,
-            [settings],
-            [("a gradient", parameter.grad, dtype, shape)],
-            [
-                ("a parameter", parameter, dtype, shape),
-                ("Adam's exp_avg", state["exp_avg"], dtype, shape),
-                ("Adam's exp_avg_sq", state["exp_avg_sq"], dtype, shape),
-                ("Adam's step", state["step"], torch.float32, ()),
-            ],
-        )
-        increment_version(parameter)  # autograd notices what it saved and what was changed since
-
-    def _torch_step(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        states = [self.state[p] for p in parameters]
+    def _torch_step(
+        self, group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]
+    ) -> None:
         # torch's kernels do not look at strides and sizes, either.
         for parameter, state in zip(parameters, states, strict=True):
             for name in ("exp_avg", "exp_avg_sq"):
@@ -152,6 +134,27 @@ class LeanAdam(Adam):
             eps=group["eps"],
             maximize=False,
         )
+
+
+def _native_step(
+    group: dict[str, Any], parameter: Tensor, state: dict[str, Tensor], kernel: Any
+) -> None:
+    dtype, shape, count = parameter.dtype, parameter.shape, state["step"]
+    if count.dtype is torch.float64:  # as torch's default dtype may make it
+        count = state["step"] = count.float()
+    size = shape.numel()
+    settings = _Settings(size, n_threads(size), group["lr"], *group["betas"], group["eps"])
+    call(
+        kernel,
+        [settings],
+        [("a gradient", parameter.grad, dtype, shape)],
+        [
+            ("a parameter", parameter, dtype, shape),
+            ("Adam's exp_avg", state["exp_avg"], dtype, shape),
+            ("Adam's exp_avg_sq", state["exp_avg_sq"], dtype, shape),
+            ("Adam's step", count, torch.float32, ()),
+        ],
+    )
 
 
 class _Settings(ctypes.Structure):
