@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pandas as pd
+from click.core import ParameterSource
 
 from diffhash.cli.command import left_out, os_error_line
 from diffhash.cli.comparison import Ratio, compare
@@ -23,6 +24,8 @@ from diffhash.results.formats import printable
 from diffhash.results.record import RecordError, read_record, write_file_atomically
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from diffhash.experiment.restore import Restored
 
 RUNS = Path("results/runs")
@@ -31,6 +34,11 @@ _WRITERS: dict[str, Callable[[pd.DataFrame, Path], object]] = {
     ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
 }
 _run = click.argument("run", type=click.Path(path_type=Path))
+_trust = click.option(
+    "--trust-code", is_flag=True,
+    help="Let the config of RUN import and call any class or function that it names, such as a "
+    "problem of your own. That is running a program: only for a record whose origin you know.",
+)  # fmt: skip
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -126,15 +134,16 @@ def compare_(a: Path, b: Path, as_json: bool) -> None:
     "--points", type=click.IntRange(min=1), default=100_000, show_default=True,
     help="Points of the whole domain.",
 )  # fmt: skip
+@_trust
 @_json
-def evaluate(run: Path, points: int, as_json: bool) -> None:
+def evaluate(run: Path, points: int, trust_code: bool, as_json: bool) -> None:
     """Evaluate the checkpoint of RUN on another grid, beside what was recorded.
 
     The record is not altered. The loss, which is over the training points, does not depend on
     the grid.
     """
     entry = _entry(run)
-    now = asdict(_restored(run, points).metrics())
+    now = asdict(_restored(run, points, trust_code).metrics())
     recorded_points = entry.settings.get("trainer.evaluation_points")
     ratios = {
         name: Ratio(entry.fields[name], None if pd.isna(value) else value)
@@ -156,19 +165,34 @@ def evaluate(run: Path, points: int, as_json: bool) -> None:
     help="Points of the whole domain.",
 )  # fmt: skip
 @click.option(
+    "--at", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Points of your own instead: a .csv or .parquet with columns x (of several axes x0, x1, "
+    "…), within the domain; other columns are not read.",
+)  # fmt: skip
+@click.option(
     "--output", required=True, type=click.Path(path_type=Path, dir_okay=False),
     help="File to write (or replace): .csv or .parquet.",
 )  # fmt: skip
-def export(run: Path, points: int, output: Path) -> None:
-    """Write what the checkpoint of RUN predicts on a grid.
+@_trust
+@click.pass_context
+def export(
+    ctx: click.Context, run: Path, points: int, at: Path | None, output: Path, trust_code: bool
+) -> None:
+    """Write what the checkpoint of RUN predicts on a grid, or at points of your own.
 
-    Columns: x, u, u_x, u_xx (of several axes x0, x1, …, u_x0, …), the exact ones as exact_u, …,
-    and the differences predicted - exact as error_u, ….
+    Columns: x, u, u_x, u_xx (of several axes x0, x1, …, u_x0, …); where the exact solution is
+    known also the exact ones as exact_u, …, and the differences predicted - exact as error_u, ….
     """
+    chosen = ctx.get_parameter_source("points") is not ParameterSource.DEFAULT
+    if at is not None and chosen:
+        raise click.UsageError("--at and --points: give one of them")
     _check_output(run, output)
     _entry(run)
-    frame = _restored(run, points).predictions()
+    restored = _restored(run, points if at is None else 1, trust_code)
+    frame = restored.predictions(None if at is None else _own_points(at, restored))
     exact = [name for name in frame if str(name).startswith("exact_")]
+    if not restored.problem.has_solution:
+        frame, exact = frame.drop(columns=exact), []
     for name in exact:
         value = str(name).removeprefix("exact_")
         frame[f"error_{value}"] = frame[value] - frame[name]
@@ -176,7 +200,7 @@ def export(run: Path, points: int, output: Path) -> None:
         write_file_atomically(output, lambda path: _WRITERS[output.suffix](frame, path))
     except OSError as error:
         raise click.ClickException(
-            f"--output {output}: cannot be written ({error.strerror})"
+            f"--output {output}: cannot be written ({error.strerror or error})"
         ) from error
     click.echo(f"{len(frame)} points, {len(frame.columns)} columns: {output}")
 
@@ -190,27 +214,44 @@ def _entry(run: Path) -> Entry:
         ) from error
 
 
-def _restored(run: Path, points: int) -> Restored:
+def _restored(run: Path, points: int, trust_code: bool) -> Restored:
     from diffhash.experiment.checks import ConfigError
     from diffhash.experiment.restore import restore
 
     try:
-        return restore(run, points)
+        return restore(run, points, trust_code=trust_code)
     except ConfigError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
+
+
+def _own_points(path: Path, restored: Restored) -> Tensor:
+    from diffhash.experiment.checks import ConfigError
+    from diffhash.experiment.predictions import read_points
+
+    if path.suffix == ".parquet":
+        _check_pyarrow("--at", path)
+    try:
+        return read_points(path, restored.problem.domain)
+    except ConfigError as error:
+        raise click.ClickException(printable(str(error))) from error
 
 
 def _check_output(run: Path, output: Path) -> None:
     """Refuse before anything is computed."""
     if output.suffix not in _WRITERS:
         raise click.ClickException(f"--output {output}: give a name in {' or '.join(_WRITERS)}")
-    if output.suffix == ".parquet" and not find_spec("pyarrow"):
-        raise click.ClickException(
-            f"--output {output}: Parquet needs pyarrow (pip install 'diffhash[parquet]'); "
-            "give a name in .csv"
-        )
+    if output.suffix == ".parquet":
+        _check_pyarrow("--output", output)
     if output.resolve().parent == run.resolve():
         raise click.ClickException(f"--output {output}: lies in the record, which is not altered")
+
+
+def _check_pyarrow(option: str, path: Path) -> None:
+    if not find_spec("pyarrow"):
+        raise click.ClickException(
+            f"{option} {path}: Parquet needs pyarrow (pip install 'diffhash[parquet]'); "
+            "give a name in .csv"
+        )
 
 
 def _plain(ratio: Ratio, a: str = "a", b: str = "b") -> dict[str, float | None]:

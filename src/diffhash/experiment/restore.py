@@ -9,14 +9,20 @@ import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from torch import Tensor
 
 from diffhash.experiment.build import build, config_hash
 from diffhash.experiment.checks import ConfigError, read_checkpoint
 from diffhash.experiment.folder import CHECKPOINT_FILE
 from diffhash.experiment.predictions import predictions_frame
+from diffhash.experiment.trust import TRUST_FLAG, check_untrusted
+from diffhash.networks import Field
+from diffhash.problems import Problem
+from diffhash.results.reading import RecordError, brief, read_config
 from diffhash.results.record import CONFIG_FILE, RunRecord, read_record
 from diffhash.training import Evaluation, Metrics
+
+_BATCH = 1 << 16  # of points of the user's own, which may be many
 
 
 @dataclass(frozen=True)
@@ -24,32 +30,44 @@ class Restored:
     """A run's record, and its field at the points of a new evaluation."""
 
     record: RunRecord
+    problem: Problem
+    field: Field
+    device: torch.device
     evaluation: Evaluation
 
     def metrics(self) -> Metrics:
         """The errors at these points, as training computes them."""
         return self.evaluation.metrics()[0]
 
-    def predictions(self) -> pd.DataFrame:
-        """What the field predicts there, see `predictions_frame`."""
-        return predictions_frame(self.evaluation, self.evaluation.jets()[0])
+    def predictions(self, points: Tensor | None = None) -> pd.DataFrame:
+        """What the field predicts there, or at points ``[N, d]``; see `predictions_frame`."""
+        if points is None:
+            return predictions_frame(self.evaluation, self.evaluation.jets()[0])
+        frames = []
+        for part in points.split(_BATCH):
+            evaluation = Evaluation(self.problem, part)
+            evaluation.prepare(self.field, self.device)
+            frames.append(predictions_frame(evaluation, evaluation.jets()[0]))
+        return pd.concat(frames, ignore_index=True)
 
 
-def restore(directory: Path | str, n_points: int) -> Restored:
+def restore(directory: Path | str, n_points: int, *, trust_code: bool = False) -> Restored:
     """Build what a run trained, from its config, and give it the parameters of its checkpoint.
 
     Nothing in ``directory`` is altered. A run of a CPU is evaluated on one, a run of a GPU on one
-    if there is one.
+    if there is one. The record may be anybody's: its config may name nothing but diffhash's own
+    encodings, networks, tasks and problems, and its checkpoint holds tensors.
 
     Args:
         directory: the run's record.
         n_points: of the evaluation, anew from `Problem.evaluation_points`.
+        trust_code: import and call whatever the config names; for who knows where it is from.
 
     Raises:
         FileNotFoundError: no record.
         RecordError: a corrupt one.
         ConfigError: the run diverged; its config or its checkpoint is missing, corrupt or not
-            this record's; or ``n_points`` is not positive.
+            this record's; the config names other code; or ``n_points`` is not positive.
     """
     directory = Path(directory)
     record = read_record(directory)
@@ -57,7 +75,7 @@ def restore(directory: Path | str, n_points: int) -> Restored:
         raise ConfigError(
             f"{directory}: diverged at epoch {record.diverged_epoch}, there is no field to evaluate"
         )
-    cfg = _config(directory / CONFIG_FILE, record)
+    cfg = _config(directory / CONFIG_FILE, record, trust_code)
     cfg.trainer.evaluation_points = n_points
     cfg.trainer.accelerator = "cpu" if record.environment.get("device") == "cpu" else "auto"
     cfg.trainer.devices = 1
@@ -68,19 +86,26 @@ def restore(directory: Path | str, n_points: int) -> Restored:
     checkpoint = read_checkpoint(str(path), path, training.state_dict(), training.origin)
     training.load_state_dict(checkpoint["state_dict"])
     device = torch.device("cuda" if setup.accelerator == "gpu" else "cpu")
-    training.evaluation.prepare(setup.field.to(device), device)
-    return Restored(record, training.evaluation)
+    field = setup.field.to(device)
+    training.evaluation.prepare(field, device)
+    return Restored(record, setup.problem, field, device, training.evaluation)
 
 
-def _config(path: Path, record: RunRecord) -> DictConfig:
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file")
+def _config(path: Path, record: RunRecord, trust_code: bool) -> DictConfig:
     try:
-        cfg = OmegaConf.load(path)
-        own = isinstance(cfg, DictConfig) and config_hash(cfg) == record.config_hash
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a config ({' '.join(str(error).split())})") from error
+        settings = read_config(path)
+        if not trust_code:
+            check_untrusted(
+                path,
+                settings,
+                f"; {TRUST_FLAG} allows it, for a record whose origin you know",
+            )
+        cfg = OmegaConf.create(settings)
+        own = config_hash(cfg) == record.config_hash
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (RecordError, OmegaConfBaseException, TypeError) as error:
+        raise ConfigError(f"{path}: not a config ({brief(error)})") from error
     if not own:
         raise ConfigError(f"{path}: not the config that its record was made with")
-    assert isinstance(cfg, DictConfig)
     return cfg

@@ -20,7 +20,9 @@ from diffhash.experiment.build import config_hash
 from diffhash.experiment.checks import checked, choose_accelerator
 from diffhash.experiment.environment import describe_environment
 from diffhash.experiment.run import run
+from diffhash.experiment.trust import check_untrusted
 from diffhash.experiment.workers import process_pool
+from diffhash.results.reading import read_config
 from diffhash.results.record import CONFIG_FILE, RESULT_FILE, RunRecord, read_record
 from diffhash.results.rows import row_records
 from diffhash.results.timing import find_timing, timing_directory
@@ -91,16 +93,22 @@ def time_rows(runs: Path, rows: Iterable[str]) -> list[str]:
 
 def _task(runs: Path, row: str) -> _Task | None:
     table, _, name = row.partition("/")
-    for directory, record in row_records(table, runs).get(name, []):
+    for directory, record in row_records(table, runs, _pass_over).get(name, []):
         if record.status == "completed":
             return _Task(directory, record, _config(runs, directory, record))
     return None
 
 
+def _pass_over(problem: ValueError) -> None:
+    """A bad record is named where the tables are made."""
+
+
 def _config(runs: Path, directory: Path, record: RunRecord) -> DictConfig:
     """That of a row's run, but short, with as many threads as it had, and logged nowhere else."""
-    cfg = OmegaConf.load(directory / CONFIG_FILE)
-    assert isinstance(cfg, DictConfig)
+    path = directory / CONFIG_FILE
+    settings = read_config(path)
+    check_untrusted(path, settings)
+    cfg = OmegaConf.create(settings)
     cfg.trainer.epochs = min(_EPOCHS, record.epochs_requested)
     cfg.trainer.num_threads = record.environment.get("torch_threads")
     cfg.logger.wandb = None

@@ -6,12 +6,12 @@ that whoever reads many records can name the bad one and go on with the others.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from diffhash.results.formats import printable
 
 _MAX_DEPTH = 32  # of nested values; our own have 4
 _MAX_DIGITS = 19  # of an integer: 64 bits
-_MAX_NODES = 100_000  # of a config
+_MAX_CONFIG_BYTES, _MAX_NODES = 1_000_000, 100_000
 _MAX_MESSAGE = 1000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -78,66 +78,61 @@ def read_json(path: Path, limit: int) -> Any:
     return value
 
 
-def config_text(path: Path, limit: int = 1_000_000) -> str:
-    """The text of a config: YAML without aliases, which can say the same a million times.
+def plain_config(path: Path) -> dict[str, Any]:
+    """The settings of a run's config as YAML's own values.
 
     Raises:
         FileNotFoundError, NotADirectoryError: no such file.
         RecordError: it is not such a file; the message names its path.
     """
-    try:
-        text = read_bytes(path, limit).decode("utf-8")
-        depth = 0
-        for count, event in enumerate(yaml.parse(text, Loader=_LOADER)):
-            if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"an alias, *{event.anchor}")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > _MAX_DEPTH:
-                raise ValueError(f"nested more than {_MAX_DEPTH} deep")
-            if count > _MAX_NODES:
-                raise ValueError(f"more than {_MAX_NODES} settings")
-            if isinstance(event, yaml.ScalarEvent) and _is_long_number(event):
-                raise ValueError(f"{event.value[:20]}… has more digits than 64 bits")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecordError(f"corrupt file {path}: {brief(error)}") from error
-    return text
+    return _load_config(path, lambda text: yaml.load(text, Loader=_LOADER))
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings of a run's config as plain values; interpolations stay text.
+    """The settings of a run's config as OmegaConf reads them; interpolations stay text.
 
     Raises:
         FileNotFoundError, NotADirectoryError: no such file.
         RecordError: it is not such a file; the message names its path.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    text = config_text(path)
+    return _load_config(path, lambda text: OmegaConf.to_container(OmegaConf.load(StringIO(text))))
+
+
+def _load_config(path: Path, load: Callable[[str], Any]) -> dict[str, Any]:
     try:
-        settings = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, OSError) as error:
+        text = read_bytes(path, _MAX_CONFIG_BYTES).decode("utf-8")
+        _check_yaml(text)
+        settings = load(text)
+        if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+            raise ValueError("no settings")
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    # OmegaConf's errors have no base of their own but Exception.
+    except Exception as error:
         raise RecordError(f"corrupt file {path}: {brief(error)}") from error
-    if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
-        raise RecordError(f"corrupt file {path}: no settings")
     return {str(key): value for key, value in settings.items()}
+
+
+def _check_yaml(text: str) -> None:
+    """Refuse aliases, by which a few lines say a thing a million times, and what is too deep."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=_LOADER)):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"an alias, *{event.anchor}")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"nested more than {_MAX_DEPTH} deep")
+        if count > _MAX_NODES:
+            raise ValueError(f"more than {_MAX_NODES} settings")
 
 
 def brief(error: BaseException) -> str:
     """What an error says, in one line of bounded length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"
-
-
-def _is_long_number(event: yaml.ScalarEvent) -> bool:
-    text = event.value
-    return (
-        len(text) > 2 * _MAX_DIGITS
-        and event.style is None
-        and text[-1:].isdigit()
-        and (text.lstrip("+-").replace("_", "").isdigit())
-    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import pandas as pd
 
-from diffhash.results.reading import RecordError, brief, config_text, read_bytes, read_json
+from diffhash.results.reading import RecordError, brief, plain_config, read_bytes, read_json
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
@@ -197,18 +197,33 @@ def check_files(directory: Path, record: RunRecord) -> pd.DataFrame | None:
             of the record.
     """
     with suppress(FileNotFoundError):
-        config_text(directory / CONFIG_FILE)
+        plain_config(directory / CONFIG_FILE)
     with suppress(FileNotFoundError):
         history = read_history(directory)
         last = 0 if history.empty else int(history["epoch"].iloc[-1])
-        if last > record.epochs or (0 < last < record.epochs and record.status == "completed"):
+        if last > record.epochs or (last < record.epochs and record.status == "completed"):
             path = directory / HISTORY_FILE
             raise RecordError(
                 f"corrupt file {path}: ends at epoch {last}, its record at {record.epochs}"
             )
     with suppress(FileNotFoundError):
-        return read_predictions(directory)
+        predictions = read_predictions(directory)
+        _check_finite(directory / PREDICTIONS_FILE, predictions, record)
+        return predictions
     return None
+
+
+def _check_finite(path: Path, predictions: pd.DataFrame, record: RunRecord) -> None:
+    """Where an error has been recorded, what it is of is finite at every point."""
+    if predictions.empty and record.status == "completed":
+        raise RecordError(f"corrupt file {path}: no points")
+    for metric, name in {"mse_u": "u", "mse_ux": "u_x", "mse_uxx": "u_xx"}.items():
+        columns = [c for c in (name, f"exact_{name}") if c in predictions]
+        values = predictions[columns].to_numpy(dtype=np.float64)
+        if getattr(record, metric) is not None and not np.isfinite(values).all():
+            raise RecordError(
+                f"corrupt file {path}: {name} is not finite, and {metric} has been recorded"
+            )
 
 
 def _record_folders(root: Path, report: OnProblem, without: Collection[str]) -> Iterator[Path]:
@@ -247,9 +262,9 @@ def read_history(directory: Path | str) -> pd.DataFrame:
         values = frame[name].to_numpy(dtype=np.float64)
         if not (np.isfinite(values).all() and (values >= 0).all() and (np.diff(values) >= 0).all()):
             raise RecordError(f"corrupt file {path}: {name} is not a course of time")
-    if (frame["epoch"] % 1 != 0).any():
+    if np.any(frame["epoch"].to_numpy(dtype=np.float64) % 1 != 0):
         raise RecordError(f"corrupt file {path}: epoch is not a count")
-    if (frame[list(METRICS)] < 0).any(axis=None):
+    if np.any(frame[list(METRICS)].to_numpy(dtype=np.float64) < 0):
         raise RecordError(f"corrupt file {path}: a negative loss or error")
     return frame
 
@@ -302,7 +317,7 @@ def _table_text(path: Path) -> bytes:
 
 def _parse_table(path: Path, text: bytes, columns: Sequence[str]) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(io.BytesIO(text), index_col=False)
+        frame = pd.read_csv(io.BytesIO(text))
         head = pd.read_csv(io.BytesIO(text), header=None, nrows=1, dtype=str).iloc[0]
     except (ValueError, OverflowError, pd.errors.ParserError) as error:
         raise RecordError(f"corrupt file {path}: {brief(error)}") from error
@@ -378,18 +393,19 @@ def _parse(content: Any) -> RunRecord:
 def _read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """A table of nothing but numbers, every line of it whole."""
     text = _table_text(path)
+    head, *lines = text.split(b"\n")
+    n_columns = head.count(b",") + 1
+    for number, line in enumerate(lines[:-1], 2):
+        if (found := line.count(b",") + 1) != n_columns:
+            raise RecordError(
+                f"corrupt file {path}: Expected {n_columns} fields in line {number}, saw {found}"
+            )
+    if lines and lines[-1]:
+        raise RecordError(f"corrupt file {path}: its last line is cut short")
     frame = _parse_table(path, text, columns)
     other = [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]
     if other and len(frame):  # a run that diverged at once has a header alone
         raise RecordError(f"corrupt file {path}: not a number in column {', '.join(other)}")
-    lines = text.split(b"\n")
-    if lines.pop():
-        raise RecordError(f"corrupt file {path}: its last line is cut short")
-    for number, line in enumerate(lines, 1):
-        if line.count(b",") != len(frame.columns) - 1:
-            raise RecordError(
-                f"corrupt file {path}: line {number} has not {len(frame.columns)} numbers"
-            )
     return frame
 
 

@@ -150,7 +150,7 @@ def _alike(found: list[Found], report: OnProblem) -> list[Found]:
                 if "x" not in predictions:
                     raise RecordError(f"record {directory}: predictions without a column x")
                 points = predictions["x"].to_numpy(dtype=np.float64).tobytes()
-                settings["predictions at different points x, checksum"] = zlib.crc32(points)
+                settings["predictions at points x with the checksum"] = zlib.crc32(points)
             whole.append(((directory, record), settings))
         except RecordError as error:
             report(error)

@@ -22,7 +22,11 @@ class Metrics:
 
 
 class Evaluation:
-    """Compares a field with the exact solution at ``n_points`` points that are not trained on.
+    """Compares a field with the exact solution at points that are not trained on.
+
+    Args:
+        problem: whose solution it is.
+        points: how many of the problem's `evaluation_points`; or points of one's own, ``[N, d]``.
 
     Attributes:
         problem: whose solution that is.
@@ -34,11 +38,14 @@ class Evaluation:
         ValueError: fewer than one point.
     """
 
-    def __init__(self, problem: Problem, n_points: int) -> None:
-        if n_points < 1:
-            raise ValueError(f"evaluation_points={n_points}: give at least 1")
+    def __init__(self, problem: Problem, points: int | Tensor) -> None:
         self.problem = problem
-        self.x = problem.evaluation_points(n_points)
+        if isinstance(points, Tensor):
+            self.x = points
+        elif points < 1:
+            raise ValueError(f"evaluation_points={points}: give at least 1")
+        else:
+            self.x = problem.evaluation_points(points)
         self.orders = (2,) * problem.n_dims
         self.exact = (
             problem.solution_jet(self.x, self.orders).data if problem.has_solution else None

@@ -187,8 +187,9 @@ class StepOver(Fixed):
     def ends(self, evidence: Evidence) -> tuple[float, float, float]:
         a = evidence.step_seconds(self.table, self.row)
         b = evidence.step_seconds(self.other_table, self.other)
-        value = float(np.median(a) / np.median(b))
-        low, high = float(a.min() / b.max()), float(a.max() / b.min())
+        with np.errstate(divide="ignore", invalid="ignore"):  # a clock that has not moved
+            value = float(np.median(a) / np.median(b))
+            low, high = float(a.min() / b.max()), float(a.max() / b.min())
         return min(low, value * (1 - COST_MARGIN)), value, max(high, value * (1 + COST_MARGIN))
 
     def group(self, evidence: Evidence) -> str:

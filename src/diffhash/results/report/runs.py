@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from diffhash.results.formats import format_value
-from diffhash.results.record import CONFIG_FILE, METRICS, RecordError, RunRecord
+from diffhash.results.reading import plain_config
+from diffhash.results.record import CONFIG_FILE, METRICS, RunRecord
 from diffhash.results.table import Table
 
 _HEAD = ("seed", "status", "epochs", *METRICS, "train_seconds", "wall_seconds", "peak_memory_mb")
@@ -109,13 +110,9 @@ def _configs(found: Sequence[tuple[Path, RunRecord]]) -> dict[str, str]:
 def _config(path: Path) -> str:
     """The config without what tells the runs of a row apart; empty without a file."""
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = plain_config(path)
     except FileNotFoundError:
         return ""
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecordError(f"corrupt file {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, Mapping):
-        raise RecordError(f"corrupt file {path}: no settings")
     kept = {key: value for key, value in settings.items() if key not in _OWN}
     return yaml.safe_dump(kept, sort_keys=False)
 

@@ -1,0 +1,72 @@
+"""What the config of a record may build, when the record may be anybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.schema import (
+    DataTaskConfig,
+    FourierFeaturesConfig,
+    GridEncodingConfig,
+    IdentityConfig,
+    MLPConfig,
+    PinnTaskConfig,
+    Poisson1DConfig,
+    SIRENConfig,
+)
+
+_NODES = (
+    GridEncodingConfig,
+    FourierFeaturesConfig,
+    IdentityConfig,
+    MLPConfig,
+    SIRENConfig,
+    DataTaskConfig,
+    PinnTaskConfig,
+    Poisson1DConfig,
+)
+TARGETS = frozenset(node._target_ for node in _NODES)
+"""All that a config may build without being trusted: what diffhash's own schema names."""
+
+TRUST_FLAG = "--trust-code"
+
+
+def check_untrusted(path: Path, settings: Mapping[str, Any], way_out: str = "") -> None:
+    """Refuse a config that names code of anybody else; nothing is imported or resolved.
+
+    Args:
+        path: of the config, for the message.
+        settings: as they stand in the file, interpolations as text.
+        way_out: what to do for who trusts the record.
+
+    Raises:
+        ConfigError: a ``_target_`` that is not in `TARGETS`, another of Hydra's keys
+            (``_partial_``, ``_args_``, …) or an interpolation (``${…}``), wherever it stands.
+    """
+    for key, name, value in _nodes(settings):
+        if name == "_target_" and isinstance(value, str) and value in TARGETS:
+            continue
+        if name.startswith("_") and name.endswith("_"):
+            what = f"{key}={value}: no class or function of diffhash, and would be run"
+        elif isinstance(value, str) and "${" in value:
+            what = f"{key}={value}: an interpolation; a run's config has its values"
+        elif "${" in name:
+            what = f"{key}: an interpolation; a run's config has its values"
+        else:
+            continue
+        raise ConfigError(f"{path}: {what[:500]}{way_out}")
+
+
+def _nodes(value: Any, prefix: str = "", name: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Everything in nested settings: its full key, its last part, the value."""
+    if prefix:
+        yield prefix, name, value
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _nodes(item, f"{prefix}.{key}" if prefix else str(key), str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _nodes(item, f"{prefix}[{index}]", "")
