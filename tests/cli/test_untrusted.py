@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,20 @@ def test_a_record_cannot_have_code_run(
     assert not (tmp_path / "x.csv").exists()
 
 
-def test_code_of_the_users_own_runs_when_told_to(
+def test_code_of_the_users_own_is_imported_when_told_to(
     diffhash, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = tmp_path / "own_problem_of_a_test.py"
-    module.write_text(
-        "from diffhash.problems import Poisson1D\n"
-        "class Own(Poisson1D):\n    def __init__(self, k, label_region):\n"
-        "        super().__init__(k, label_region)\n"
+    (tmp_path / "own_problem_of_a_test.py").write_text(
+        "from diffhash.problems import Poisson1D\nclass Own(Poisson1D): pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     forge(runs / "cubic", "problem._target_", "own_problem_of_a_test.Own")
     refused = diffhash("evaluate", runs / "cubic")
     assert "problem._target_=own_problem_of_a_test.Own" in refused.stderr
-    assert diffhash("evaluate", runs / "cubic", "--trust-code").exit_code == 0
+    assert "own_problem_of_a_test" not in sys.modules
+    trusted = diffhash("evaluate", runs / "cubic", "--trust-code")
+    assert "--trust-code" not in trusted.stderr  # its checkpoint is of another problem, though
+    assert sys.modules.pop("own_problem_of_a_test")
 
 
 def test_escape_sequences_are_shown_not_sent(diffhash, runs: Path) -> None:
