@@ -206,16 +206,38 @@ def test_nan_and_infinity_stay_with_their_point(activation: Activation) -> None:
 
 
 @ACTIVATIONS
-def test_a_second_differentiation_is_an_error_and_not_a_wrong_number(
-    activation: Activation,
+@pytest.mark.parametrize("replicas", [(), (2,)], ids=["solo", "R=2"])
+def test_a_second_and_a_third_differentiation_equal_the_references(
+    activation: Activation, replicas: tuple[int, ...]
 ) -> None:
-    widths = (2, 3, 1)
-    features = _normal(3, 4, 2, seed=3).requires_grad_(True)
-    params = _params(widths, activation).requires_grad_(True)
-    loss = network_jet(features, params, widths, (2,), activation).square().sum()
-    with pytest.raises(RuntimeError, match=r"differentiable once.*autograd_jet"):
-        torch.autograd.grad(loss, (features, params), create_graph=True)
-    torch.autograd.grad(loss, (features, params))  # the graph itself is sound
+    widths, orders = (2, 3, 3, 1), (2, 1)
+    results = []
+    for function in (network_jet, network_jet_reference):
+        features = _normal(4, 4, 2, seed=3).requires_grad_(True)
+        params = _params(widths, activation, replicas).requires_grad_(True)
+        current = function(features, params, widths, orders, activation).square().sum()
+        rows = []
+        for _ in range(3):
+            grads = torch.autograd.grad(current, (features, params), create_graph=True)
+            rows += [g.detach() for g in grads]
+            current = sum(g.square().sum() for g in grads)
+        results.append(rows)
+    for one, other in zip(*results, strict=True):
+        atol = 1e4 * torch.finfo(one.dtype).eps * other.abs().max().item()
+        torch.testing.assert_close(one, other, rtol=0, atol=atol)
+
+
+def test_gradients_of_gradients_in_one_of_the_inputs_alone() -> None:
+    widths, tanh = (2, 3, 1), named_activation("tanh")
+    for frozen in (0, 1):
+        results = []
+        for function in (network_jet, network_jet_reference):
+            inputs = [_normal(3, 4, 2, seed=3), _params(widths, tanh)]
+            inputs[1 - frozen].requires_grad_(True)
+            loss = function(*inputs, widths, (2,), tanh).square().sum()
+            (first,) = torch.autograd.grad(loss, inputs[1 - frozen], create_graph=True)
+            results.append(torch.autograd.grad(first.square().sum(), inputs[1 - frozen])[0])
+        torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
 def test_uninitialised_memory_does_not_leak_in(

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffhash.ops.jet import Jet, jet_orders
+from diffhash.ops.jet import Jet, Order, jet_orders
+from diffhash.ops.modes import is_plain
+from diffhash.ops.settings import NoTorchScript
 
 
 class GridRows(NamedTuple):
@@ -61,7 +63,7 @@ class Plan(ABC):
         return None
 
 
-class Encoding(nn.Module, ABC):
+class Encoding(NoTorchScript, nn.Module, ABC):
     """A map ``[N, n_input_dims] → [N, n_output_dims]`` of coordinates in [0, 1].
 
     Attributes:
@@ -77,7 +79,7 @@ class Encoding(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Features ``[N, n_output_dims]``; differentiable by autograd in x and the parameters."""
 
-    def jet(self, x: Tensor, order: int | tuple[int, ...] = 2) -> Jet:
+    def jet(self, x: Tensor, order: Order = 2) -> Jet:
         """Features and their derivatives along each axis at ``x [N, d]``, in one pass.
 
         Args:
@@ -86,9 +88,11 @@ class Encoding(nn.Module, ABC):
         Raises:
             ValueError: an order that jets do not carry, or a wrong shape of ``x``.
         """
-        return self._jet(x, jet_orders(order, self.n_input_dims))
+        orders = jet_orders(order, self.n_input_dims)
+        self._check(x)
+        return self._jet(x, orders)
 
-    def plan(self, x: Tensor, order: int | tuple[int, ...] = 2) -> Plan:
+    def plan(self, x: Tensor, order: Order = 2) -> Plan:
         """Prepare `jet` at fixed points. Coordinates may be float64 whatever the parameters are.
 
         Raises:
@@ -96,13 +100,36 @@ class Encoding(nn.Module, ABC):
         """
         if x.requires_grad:
             raise ValueError("x requires a gradient, a plan's points are fixed: use jet(x) instead")
-        return self._plan(x, jet_orders(order, self.n_input_dims))
+        orders = jet_orders(order, self.n_input_dims)
+        self._check_fixed(x)
+        if not is_plain(x):
+            return _Unplanned(self, x, orders)
+        return self._plan(x, orders)
+
+    def _check(self, x: Tensor) -> None:
+        """Raise `ValueError` for points that `forward` and `jet` do not take."""
+        self._check_fixed(x)
+
+    def _check_fixed(self, x: Tensor) -> None:
+        """Raise `ValueError` for points that `plan` does not take."""
+        check_points(x, self.n_input_dims)
 
     @abstractmethod
     def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet: ...
 
     @abstractmethod
     def _plan(self, x: Tensor, orders: tuple[int, ...]) -> Plan: ...
+
+
+class _Unplanned(Plan):
+    """Points of a function that torch traces or transforms: what is computed of them is not fixed,
+    and the jet is made at every call."""
+
+    def __init__(self, encoding: Encoding, x: Tensor, orders: tuple[int, ...]) -> None:
+        self._encoding, self._x, self._orders = encoding, x, orders
+
+    def jet(self) -> Jet:
+        return self._encoding._jet(self._x, self._orders)
 
 
 class ConstantPlan(Plan):

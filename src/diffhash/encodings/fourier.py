@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import operator
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
 
 from diffhash.encodings.encoding import ConstantPlan, Encoding, check_points
 from diffhash.ops.jet import Jet, jet_indices
+from diffhash.ops.modes import own_precision
+from diffhash.ops.settings import ConfiguredModule, integer
 
 
-class FourierFeatures(Encoding):
+class FourierFeatures(ConfiguredModule, Encoding):
     """y(x) = [cos 2πBx, sin 2πBx] with fixed frequencies B ~ N(0, σ²).
 
     Args:
@@ -34,22 +38,39 @@ class FourierFeatures(Encoding):
         n_frequencies: int = 32,
         sigma: float = 1.0,
         dtype: torch.dtype = torch.float32,
-        seed: int | None = None,
+        seed: SupportsIndex | None = None,
     ) -> None:
         super().__init__()
-        if n_frequencies < 1:
-            raise ValueError(f"n_frequencies={n_frequencies}: give at least 1")
+        n_input_dims = integer("n_input_dims", n_input_dims, 1)
+        n_frequencies = integer("n_frequencies", n_frequencies, 1)
+        sigma = float(sigma)
         if not (sigma > 0 and math.isfinite(sigma)):
             raise ValueError(f"sigma={sigma}: give a positive number")
         self.n_input_dims = n_input_dims
         self.n_output_dims = 2 * n_frequencies
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        self.sigma = sigma
+        generator = None
+        if seed is not None:
+            generator = torch.Generator().manual_seed(operator.index(seed))
         b = torch.randn(n_frequencies, n_input_dims, dtype=torch.float64, generator=generator)
         self.register_buffer("frequencies", (2 * math.pi * sigma * b).to(dtype))
 
+    @property
+    def n_replicas(self) -> int | None:
+        return None if self.frequencies.ndim == 2 else len(self.frequencies)
+
+    def _settings(self) -> dict[str, Any]:
+        n_frequencies = self.n_output_dims // 2
+        return {
+            "n_input_dims": self.n_input_dims,
+            "n_frequencies": n_frequencies,
+            "sigma": self.sigma,
+        }
+
     def forward(self, x: Tensor) -> Tensor:
         check_points(x, self.n_input_dims)
-        phase = x.to(self.frequencies.dtype) @ self.frequencies.mT
+        with own_precision(x):
+            phase = x.to(self.frequencies.dtype) @ self.frequencies.mT
         return torch.cat([phase.cos(), phase.sin()], dim=-1)
 
     def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:

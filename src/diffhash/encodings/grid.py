@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,13 @@ from diffhash.encodings.encoding import (
     Plan,
     Vjp,
     add_gradient,
-    check_points,
     checked_vjp,
 )
 from diffhash.ops.backends import MultiIndex, select_backend
 from diffhash.ops.grid import GridPlan, gather, grid_plan
 from diffhash.ops.jet import Jet, jet_indices
 from diffhash.ops.layout import grid_layout
+from diffhash.ops.settings import ConfiguredModule, Seed, integer, seeds
 
 _LIMITS = {
     "n_input_dims": (1, 4),
@@ -32,7 +32,7 @@ _LIMITS = {
 _MAX_RESOLUTION = 2**24  # beyond it float32 coordinates cannot tell the cells apart
 
 
-class GridEncoding(Encoding):
+class GridEncoding(ConfiguredModule, Encoding):
     """Multiresolution (hash) grid with exact derivatives of every order.
 
     y_l(x) = Σ_k Π_j B_{k_j}(t_j) · θ[row_l(cell + k)], levels concatenated (Eqs. 1–13 of the
@@ -58,9 +58,9 @@ class GridEncoding(Encoding):
             vertices (bottom of Fig. 2).
         init_scale: θ ~ U(-init_scale, init_scale).
         dtype: of the table and the output.
-        seed: of the table; None takes torch's global generator. A sequence of R seeds makes R
-            tables (replicas), each as its own seed alone would make it: ``params`` and every
-            output gain a leading axis R, and all share one evaluation of the points.
+        seed: of the table; None takes torch's global generator. A sequence or array of R seeds
+            makes R tables (replicas), each as its own seed alone would make it: ``params`` and
+            every output gain a leading axis R, and all share one evaluation of the points.
         backend: what computes it.
 
             - "torch" runs everywhere;
@@ -95,18 +95,20 @@ class GridEncoding(Encoding):
         level_offset: bool = False,
         init_scale: float = 1e-4,
         dtype: torch.dtype = torch.float32,
-        seed: int | Sequence[int] | None = None,
+        seed: Seed | None = None,
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        values = locals()
-        for name, (low, high) in _LIMITS.items():
-            if not (isinstance(values[name], int) and low <= values[name] <= high):
-                raise ValueError(
-                    f"{name}={values[name]}: allowed are integers from {low} to {high}"
-                )
-        if not (per_level_scale >= 1 and math.isfinite(per_level_scale)):
-            raise ValueError(f"per_level_scale={per_level_scale}: give a number of at least 1")
+        given = locals()
+        n_input_dims, n_levels, n_features_per_level, log2_hashmap_size, base_resolution = (
+            integer(name, given[name], *limits) for name, limits in _LIMITS.items()
+        )
+        per_level_scale, init_scale = float(per_level_scale), float(init_scale)
+        if not 1 <= per_level_scale <= _MAX_RESOLUTION:
+            raise ValueError(
+                f"per_level_scale={per_level_scale}: give a number of at least 1, and at most "
+                f"2^{math.log2(_MAX_RESOLUTION):.0f}"
+            )
         if not (init_scale >= 0 and math.isfinite(init_scale)):
             raise ValueError(f"init_scale={init_scale}: give a number of at least 0")
         finest = math.log2(base_resolution) + (n_levels - 1) * math.log2(per_level_scale)
@@ -131,29 +133,43 @@ class GridEncoding(Encoding):
         self.n_output_dims = n_levels * n_features_per_level
         self._backends = select_backend(backend, self.layout, dtype)
         size = self.layout.n_rows * n_features_per_level
-        if isinstance(seed, Sequence):
-            if not seed:
-                raise ValueError("seed=[]: give at least one seed")
-            tables = torch.stack([_uniform(size, dtype, one) for one in seed])
+        one_or_many = seeds(seed)
+        if isinstance(one_or_many, list):
+            tables = torch.stack([_uniform(size, dtype, one) for one in one_or_many])
         else:
-            tables = _uniform(size, dtype, seed)
+            tables = _uniform(size, dtype, one_or_many)
         self.params = nn.Parameter(tables.mul_(init_scale))
 
+    @property
+    def n_replicas(self) -> int | None:
+        return None if self.params.ndim == 1 else len(self.params)
+
+    def _settings(self) -> dict[str, Any]:
+        _, interpolation, n_levels, log2_size, base, growth, offset = self.layout.settings
+        return {
+            "n_input_dims": self.n_input_dims,
+            "n_levels": n_levels,
+            "n_features_per_level": self.n_features_per_level,
+            "log2_hashmap_size": log2_size,
+            "base_resolution": base,
+            "per_level_scale": growth,
+            "interpolation": interpolation,
+            "level_offset": offset,
+        }
+
     def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
         return self._gather(x, ((0,) * self.n_input_dims,)).squeeze(-3)
 
     def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
         return Jet(self._gather(x, jet_indices(orders)), orders)
 
     def _plan(self, x: Tensor, orders: tuple[int, ...]) -> _GridEncodingPlan:
-        check_points(x, self.n_input_dims)
-        self._check_device(x)
         alphas = jet_indices(orders)
         plan = grid_plan(x, self.layout, alphas, self.params.dtype, self.backend)
         return _GridEncodingPlan(self, plan, orders)
 
     def _gather(self, x: Tensor, alphas: tuple[MultiIndex, ...]) -> Tensor:
-        self._check(x)
         return gather(x, self.params, self.layout, alphas, self.backend)
 
     @property
@@ -166,15 +182,15 @@ class GridEncoding(Encoding):
         return self._backends["cuda" if device.type == "cuda" else "cpu"]
 
     def _check(self, x: Tensor) -> None:
-        check_points(x, self.n_input_dims)
-        self._check_device(x)
+        super()._check(x)
         if x.dtype != self.params.dtype:
             raise ValueError(
                 f"points are {x.dtype}, the table is {self.params.dtype}: "
                 "bring them together with .to()"
             )
 
-    def _check_device(self, x: Tensor) -> None:
+    def _check_fixed(self, x: Tensor) -> None:
+        super()._check_fixed(x)
         if x.device != self.params.device:
             raise ValueError(
                 f"points are on {x.device}, the table is on {self.params.device}: "

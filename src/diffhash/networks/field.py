@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +14,11 @@ from diffhash.encodings import Encoding, Plan
 from diffhash.encodings.encoding import Vjp, check_points, checked_vjp
 from diffhash.networks.network import Network
 from diffhash.networks.squares import FieldSquares, field_squares
-from diffhash.ops.jet import Jet, jet_indices, jet_orders
+from diffhash.ops.jet import Jet, Order, jet_orders
+from diffhash.ops.settings import ConfiguredModule, NoTorchScript
 
 
-class Field(nn.Module):
+class Field(NoTorchScript, ConfiguredModule):
     """u(x) = network(encoding((x - low) / (high - low))) on the box [low, high].
 
     Points may be float64 whatever the parameters are: far from 0 float32 cannot tell them apart.
@@ -30,20 +33,48 @@ class Field(nn.Module):
         ValueError: a domain of another number of axes than the encoding, or without a width.
     """
 
+    _low: Tensor
+    _width: Tensor
+    _powers: Tensor
+
     def __init__(
-        self, encoding: Encoding, network: Network, domain: Sequence[tuple[float, float]]
+        self, encoding: Encoding, network: Network, domain: Sequence[Sequence[float]]
     ) -> None:
         super().__init__()
         axes = encoding.n_input_dims
-        if len(domain) != axes or not all(0 < high - low < math.inf for low, high in domain):
+        try:
+            box = [(float(low), float(high)) for low, high in domain]
+        except (TypeError, ValueError):
+            box = []
+        if len(box) != axes or not all(0 < high - low < math.inf for low, high in box):
             raise ValueError(
                 f"domain={list(domain)}: give (low, high) with finite low < high for each of the "
                 f"{axes} axes"
             )
         self.encoding = encoding
         self.network = network
-        self._low = [low for low, _ in domain]
-        self._width = [high - low for low, high in domain]
+        self.domain = tuple(box)
+        self._put_box(None)
+
+    def _put_box(self, device: torch.device | None) -> None:
+        """The box in float64, whatever the parameters are: low, width, and 1/width^m.
+
+        Tensors, since compilers round Python's numbers to float32.
+        """
+        widths = [high - low for low, high in self.domain]
+        powers = [[float(Fraction(width) ** -m) for m in range(3)] for width in widths]
+        values = {"_low": [low for low, _ in self.domain], "_width": widths, "_powers": powers}
+        for name, value in values.items():
+            tensor = torch.tensor(value, dtype=torch.float64, device=device)
+            self.register_buffer(name, tensor, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Field:
+        super()._apply(fn, recurse)
+        self._put_box(self._low.device)  # `fn` may have rounded it
+        return self
+
+    def _settings(self) -> dict[str, Any]:
+        return {"domain": [list(axis) for axis in self.domain]}
 
     @property
     def n_replicas(self) -> int | None:
@@ -54,28 +85,28 @@ class Field(nn.Module):
         """u at ``x [N, d]``: ``[N, n_outputs]``; differentiable by autograd to any order."""
         return self.network(self.encoding(self._rounded(x)))
 
-    def jet(self, x: Tensor, order: int | tuple[int, ...] = 2) -> Jet:
+    def jet(self, x: Tensor, order: Order = 2) -> Jet:
         """u and its derivatives in x, in one forward pass.
 
         Raises:
             ValueError: an order above 2, or a wrong shape of ``x``.
         """
-        orders = jet_orders(order, len(self._width))
+        orders = jet_orders(order, len(self.domain))
         return self._finish(self.encoding.jet(self._rounded(x), orders))
 
-    def plan(self, x: Tensor, order: int | tuple[int, ...] = 2) -> FieldPlan:
+    def plan(self, x: Tensor, order: Order = 2) -> FieldPlan:
         """Prepare `jet` at fixed points: what training does not change is computed once."""
-        orders = jet_orders(order, len(self._width))
+        orders = jet_orders(order, len(self.domain))
         return FieldPlan(self, self.encoding.plan(self._normalise(x), orders), orders)
 
     def _rounded(self, x: Tensor) -> Tensor:
         return self._normalise(x).to(self.network.params.dtype)
 
     def _normalise(self, x: Tensor) -> Tensor:
-        check_points(x, len(self._width))
+        check_points(x, len(self.domain))
         if x.dtype != self.network.params.dtype:
             x = x.to(torch.promote_types(x.dtype, self.network.params.dtype))
-        return (x - x.new_tensor(self._low)) / x.new_tensor(self._width)
+        return (x - self._low.to(x.device, x.dtype)) / self._width.to(x.device, x.dtype)
 
     def _finish(self, features: Jet) -> Jet:
         jet = self.network.jet(features)
@@ -84,11 +115,11 @@ class Field(nn.Module):
 
     def _factors(self, jet: Jet) -> Tensor | None:
         """Chain rule of the normalisation: 1/width per derivative, for each row of a jet."""
-        if all(width == 1 for width in self._width):
+        if all(high - low == 1 for low, high in self.domain):
             return None
-        widths = torch.tensor(self._width, dtype=torch.float64)
-        factors = [widths.pow(-torch.tensor(a)).prod().item() for a in jet_indices(jet.orders)]
-        return jet.data.new_tensor(factors)[:, None, None]
+        rows = [self._powers[0, :1]]
+        rows += [self._powers[axis, 1 : order + 1] for axis, order in enumerate(jet.orders)]
+        return torch.cat(rows).to(jet.data.device, jet.data.dtype)[:, None, None]
 
 
 @torch.no_grad()
@@ -113,6 +144,8 @@ def stack_fields(fields: Sequence[Field]) -> Field:
             parts = [parameter, *(getattr(other, name) for other in others)]
             setattr(first, name, nn.Parameter(torch.stack(parts)))
         for name, buffer in list(first.named_buffers(recurse=False)):
+            if name in first._non_persistent_buffers_set:  # it follows from the settings
+                continue
             setattr(first, name, torch.stack([buffer, *(getattr(o, name) for o in others)]))
     return fields[0]
 

@@ -140,7 +140,9 @@ class NetworkKernel:
             ctypes.addressof(self._widths),
             activation.parameter,
         )
-        self._states_shape = (self.library.state_size(ctypes.byref(self.shape)),)
+        self.block = block  # points that go through all layers together
+        self.state_size: int = self.library.state_size(ctypes.byref(self.shape))
+        self._states_shape = (self.state_size,)
 
     def forward(
         self, features: Tensor, params: Tensor, keep_states: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from diffhash.encodings.encoding import Vjp, add_gradient
 from diffhash.networks.activations import Activation, named_activation, sine
 from diffhash.networks.taylor import network_jet, network_jet_and_vjp, split_layers
 from diffhash.ops.jet import Jet
+from diffhash.ops.modes import own_precision
+from diffhash.ops.settings import ConfiguredModule, NoTorchScript, integer
 
 
 def _keep(layers: list[nn.Linear]) -> None:
@@ -29,7 +32,7 @@ def _xavier(layers: list[nn.Linear]) -> None:
 _INITS = {"torch": _keep, "xavier": _xavier}
 
 
-class Network(nn.Module):
+class Network(NoTorchScript, ConfiguredModule):
     """Linear layers with one activation between them; the base of `MLP` and `SIREN`.
 
     Attributes:
@@ -51,9 +54,8 @@ class Network(nn.Module):
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
-        for name, size in {"width": width, "depth": depth}.items():
-            if size < 1:
-                raise ValueError(f"{name}={size}: give at least 1")
+        n_inputs, n_outputs = integer("n_inputs", n_inputs, 1), integer("n_outputs", n_outputs, 1)
+        width, depth = integer("width", width, 1), integer("depth", depth, 1)
         self.widths = (n_inputs, *[width] * depth, n_outputs)
         self.activation = activation
         layers = [nn.Linear(a, b, dtype=dtype) for a, b in pairwise(self.widths)]
@@ -71,17 +73,24 @@ class Network(nn.Module):
         """R, or None without a replica axis."""
         return None if self.params.ndim == 1 else len(self.params)
 
+    def _settings(self) -> dict[str, Any]:
+        settings = {"widths": list(self.widths), "activation": self.activation.name}
+        if self.activation.name == "sine":
+            settings["omega_0"] = self.activation.parameter
+        return settings
+
     def forward(self, features: Tensor) -> Tensor:
         """``[N, n_inputs] → [N, n_outputs]``; differentiable by autograd to any order."""
         *hidden, last = self.layers
-        for layer in hidden:
-            features = self.activation.value(_linear(features, *layer))
-        return _linear(features, *last)
+        with own_precision(features):
+            for layer in hidden:
+                features = self.activation.value(_linear(features, *layer))
+            return _linear(features, *last)
 
     def jet(self, features: Jet) -> Jet:
         """The jet of the composition, by Taylor mode, in one pass.
 
-        Differentiable once in features and parameters.
+        Differentiable in features and parameters to any order.
         """
         orders = features.orders
         data = network_jet(features.data, self.params, self.widths, orders, self.activation)
@@ -174,6 +183,7 @@ class SIREN(Network):
         omega_0: float = 30.0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        omega_0 = float(omega_0)
         if not (omega_0 > 0 and math.isfinite(omega_0)):
             raise ValueError(f"omega_0={omega_0}: give a positive number")
 

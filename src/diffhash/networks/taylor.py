@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.library import Library, register_fake
 
 from diffhash.encodings.encoding import version
-from diffhash.networks.activations import Activation
-from diffhash.networks.native_jet import library, network_kernel
+from diffhash.networks.activations import Activation, find_activation
+from diffhash.networks.native_jet import NetworkKernel, library, network_kernel
+from diffhash.ops.modes import is_graph_exported, is_recorded, own_precision, transforms_are_active
 
 
 def network_jet(
@@ -32,7 +34,8 @@ def network_jet(
 ) -> Tensor:
     """The jet of a network at the jet ``features`` of its input.
 
-    Differentiable once in features and parameters, as derivatives in x are in the jet.
+    Differentiable in features and parameters to any order, and by every transform of torch. What
+    the kernels do not serve (transforms, forward mode, gradients of gradients) goes through torch.
 
     Args:
         features: ``[K, N, C_in]``, or ``[R, K, N, C_in]`` for replicas, which may share one.
@@ -43,14 +46,14 @@ def network_jet(
 
     Returns:
         ``[K, N, C_out]`` or ``[R, K, N, C_out]``.
-
-    Raises:
-        RuntimeError: from a backward pass with ``create_graph=True``.
     """
-    native = features.device.type == "cpu" and not torch.compiler.is_compiling()
-    if native and library(activation, features.dtype) is not None:
-        return _NativeJet.apply(features, params, widths, orders, activation)
-    return _torch_jet(features, params, widths, orders, activation, _TorchActivation.apply)
+    with own_precision(features):
+        if transforms_are_active() or is_graph_exported():
+            return network_jet_reference(features, params, widths, orders, activation)
+        native = features.device.type == "cpu" and not is_recorded()
+        if native and library(activation, features.dtype) is not None:
+            return _NativeJet.apply(features, params, widths, orders, activation)
+        return _torch_jet(features, params, widths, orders, activation, _TorchActivation.apply)
 
 
 def network_jet_and_vjp(
@@ -155,14 +158,13 @@ def split_layers(params: Tensor, widths: Sequence[int]) -> list[tuple[Tensor, Te
     return layers
 
 
-def _refuse_second_differentiation() -> None:
-    # torch's once_differentiable raises only where its own node is visited: with inputs=, a
-    # second differentiation along other paths would silently leave this one out.
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "the jet of a network is differentiable once: for gradients of its gradients "
-            "(create_graph=True) take derivatives with diffhash.autograd_jet"
-        )
+def _gradients(
+    out: Tensor, inputs: Sequence[Tensor], needed: Sequence[bool], g: Tensor
+) -> list[Tensor | None]:
+    """Differentiable gradients of ``out`` in the ``inputs`` that are needed."""
+    wanted = [tensor for tensor, wants in zip(inputs, needed, strict=True) if wants]
+    found = iter(torch.autograd.grad(out, wanted, g, create_graph=True))
+    return [next(found) if wants else None for wants in needed]
 
 
 class _TorchActivation(Function):
@@ -184,13 +186,15 @@ class _TorchActivation(Function):
                 results[row + 1].addcmul_(first, rows[row + 1])
             row += order
         ctx.save_for_backward(z, *slopes)
-        ctx.orders = orders
+        ctx.orders, ctx.activation = orders, activation
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_differentiation()
         z, first, second, third = ctx.saved_tensors
+        if torch.is_grad_enabled():  # this will be differentiated again
+            out = _activate(z, ctx.orders, ctx.activation)
+            return *_gradients(out, [z], [True], grads[0]), None, None
         grad = grads[0] * first.unsqueeze(-3)
         rows, g, results = z.unbind(-3), grads[0].unbind(-3), grad.unbind(-3)
         row = 1
@@ -206,6 +210,33 @@ class _TorchActivation(Function):
         return grad, None, None
 
 
+def _kernel(
+    features: Tensor,
+    params: Tensor,
+    widths: Sequence[int],
+    orders: Sequence[int],
+    activation: Activation,
+) -> NetworkKernel:
+    if features.ndim < 3 or params.ndim < 1:
+        raise ValueError(
+            f"features of shape {list(features.shape)} and params of shape "
+            f"{list(params.shape)}: give [(R,) K, N, C] and [(R,) P]"
+        )
+    n_inputs = features.shape[-1]
+    if n_inputs != widths[0]:
+        raise ValueError(f"features have {n_inputs} channels, the network reads {widths[0]}")
+    return network_kernel(
+        tuple(widths),
+        tuple(orders),
+        features.shape[-2],
+        params.shape[:-1],
+        features.ndim == 3,
+        activation,
+        features.dtype,
+        torch.get_num_threads(),
+    )
+
+
 class _NativePass:
     """The kernels' way forward, and, if ``states`` are kept for it, back."""
 
@@ -218,27 +249,10 @@ class _NativePass:
         activation: Activation,
         keep_states: bool,
     ) -> None:
-        if features.ndim < 3 or params.ndim < 1:
-            raise ValueError(
-                f"features of shape {list(features.shape)} and params of shape "
-                f"{list(params.shape)}: give [(R,) K, N, C] and [(R,) P]"
-            )
         # Without their graph, and as they are now: their data may be replaced.
         self._features, self._params = features.detach(), params.detach()
         self._versions = version(features), version(params)
-        n_inputs = features.shape[-1]
-        if n_inputs != widths[0]:
-            raise ValueError(f"features have {n_inputs} channels, the network reads {widths[0]}")
-        self._kernel = network_kernel(
-            widths,
-            orders,
-            features.shape[-2],
-            params.shape[:-1],
-            features.ndim == 3,
-            activation,
-            features.dtype,
-            torch.get_num_threads(),
-        )
+        self._kernel = _kernel(features, params, widths, orders, activation)
         self.out, self._states = self._kernel.forward(features, params, keep_states)
 
     def backward(self, g: Tensor, with_features: bool) -> tuple[Tensor, Tensor | None]:
@@ -269,17 +283,107 @@ class _NativeJet(Function):
         activation: Activation,
     ) -> Tensor:
         needed = any(ctx.needs_input_grad)
-        native = _NativePass(features, params, widths, orders, activation, needed)
-        out = native.out
+        settings = (widths, orders, activation.name, activation.parameter)
+        with torch._C._AutoDispatchBelowAutograd():
+            out, states = _jet(features, params, *settings, needed)
         if needed:
-            del native.out  # the node owns it: keeping it here would be a cycle
-            ctx.native = native
-            ctx.save_for_backward(features, params)  # to notice changes in place
+            ctx.settings, ctx.activation = settings, activation
+            ctx.save_for_backward(features, params, states)
+            ctx.params = params.detach()  # as they are now: their data may be replaced
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_differentiation()
-        _ = ctx.saved_tensors
-        params_grad, features_grad = ctx.native.backward(grads[0], ctx.needs_input_grad[0])
-        return features_grad, params_grad, None, None, None
+        features, params, states = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():  # this will be differentiated again
+            widths, orders, *_ = ctx.settings
+            out = network_jet_reference(features, params, widths, orders, ctx.activation)
+            found = _gradients(out, [features, params], needed, grads[0])
+            return *found, None, None, None
+        with torch._C._AutoDispatchBelowAutograd():
+            params_grad, features_grad = _jet_backward(
+                features, ctx.params, states, grads[0], *ctx.settings, needed[0]
+            )
+        return features_grad if needed[0] else None, params_grad, None, None, None
+
+
+# The kernels as operators of torch's dispatcher, so that all of its machinery sees them.
+_LIBRARY = Library("diffhash", "FRAGMENT")
+_SETTINGS = "int[] widths, int[] orders, str activation, float parameter"
+
+
+def _jet_kernel(
+    features: Tensor,
+    params: Tensor,
+    widths: Sequence[int],
+    orders: Sequence[int],
+    activation: str,
+    parameter: float,
+    keep_states: bool,
+) -> tuple[Tensor, Tensor]:
+    kernel = _kernel(features, params, widths, orders, find_activation(activation, parameter))
+    out, states = kernel.forward(features, params, keep_states)
+    return out, features.new_empty(0) if states is None else states
+
+
+def _jet_fake(
+    features: Tensor,
+    params: Tensor,
+    widths: Sequence[int],
+    orders: Sequence[int],
+    activation: str,
+    parameter: float,
+    keep_states: bool,
+) -> tuple[Tensor, Tensor]:
+    out = features.new_empty(*params.shape[:-1], *features.shape[-3:-1], widths[-1])
+    if not keep_states:
+        return out, features.new_empty(0)
+    one = features.new_empty(*features.shape[:-2], 1, widths[0])  # its states are those of a block
+    kernel = _kernel(one, params, widths, orders, find_activation(activation, parameter))
+    n_blocks = (features.shape[-2] + kernel.block - 1) // kernel.block
+    return out, features.new_empty(n_blocks * kernel.state_size)
+
+
+def _jet_backward_kernel(
+    features: Tensor,
+    params: Tensor,
+    states: Tensor,
+    grad: Tensor,
+    widths: Sequence[int],
+    orders: Sequence[int],
+    activation: str,
+    parameter: float,
+    with_features: bool,
+) -> tuple[Tensor, Tensor]:
+    kernel = _kernel(features, params, widths, orders, find_activation(activation, parameter))
+    params_grad, features_grad = kernel.backward(features, params, states, grad, with_features)
+    if features_grad is None:
+        return params_grad, features.new_empty(0)
+    if features_grad.ndim > features.ndim:  # one input that replicas share
+        features_grad = features_grad.sum(dim=0)
+    return params_grad, features_grad
+
+
+def _jet_backward_fake(
+    features: Tensor, params: Tensor, states: Tensor, grad: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor]:
+    *_, with_features = rest
+    shape = features.shape if with_features else (0,)
+    return params.new_empty(params.shape), features.new_empty(shape)
+
+
+_LIBRARY.define(
+    f"network_jet(Tensor features, Tensor params, {_SETTINGS}, bool keep_states)"
+    " -> (Tensor, Tensor)"
+)
+_LIBRARY.define(
+    "network_jet_backward(Tensor features, Tensor params, Tensor states, Tensor grad, "
+    f"{_SETTINGS}, bool with_features) -> (Tensor, Tensor)"
+)
+_LIBRARY.impl("network_jet", _jet_kernel, "CPU")
+_LIBRARY.impl("network_jet_backward", _jet_backward_kernel, "CPU")
+register_fake("diffhash::network_jet", _jet_fake, lib=_LIBRARY)
+register_fake("diffhash::network_jet_backward", _jet_backward_fake, lib=_LIBRARY)
+_jet = torch.ops.diffhash.network_jet.default
+_jet_backward = torch.ops.diffhash.network_jet_backward.default

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 
 def constant(values: tuple[Any, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -15,9 +16,14 @@ def constant(values: tuple[Any, ...], like: Tensor, dtype: torch.dtype | None = 
     Making one anew at every call would stall a GPU, and could not be captured in a CUDA graph.
     """
     dtype = like.dtype if dtype is None else dtype
-    if torch.compiler.is_compiling():  # there it is a constant of the graph
+    # There it is a constant of the graph, or of the tensor's own kind (a fake one, say), and not
+    # for others.
+    if torch.compiler.is_compiling() or type(like) not in (Tensor, Parameter):
         return torch.tensor(values, dtype=dtype, device=like.device)
-    return _made(values, dtype, like.device)
+    made = _made(values, dtype, like.device)
+    if type(made) is not Tensor:  # under a mode that makes others: not for calls without it
+        _made.cache_clear()
+    return made
 
 
 @lru_cache(maxsize=1024)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -27,9 +27,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
-from diffhash.ops import compiled
+from diffhash.ops import operators
 from diffhash.ops.backends import BackendPlan, MultiIndex, load_backend, raised
 from diffhash.ops.layout import GridLayout
+from diffhash.ops.modes import is_recorded
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -45,8 +46,8 @@ def gather(
     if params.ndim == 1:
         return gather(x, params[None], layout, alphas, backend).squeeze(0)
     load_backend(backend).check(layout, params.dtype, x.device)
-    if torch.compiler.is_compiling():
-        return compiled.gather(x, params, layout, alphas, backend)
+    if is_recorded():
+        return operators.differentiable_gather(x, params, layout, alphas, backend)
     return _Gather.apply(x, params, layout, alphas, backend)
 
 
@@ -61,6 +62,8 @@ def scatter(
     if g.ndim == 3:
         return scatter(x, g[None], layout, alphas, backend).squeeze(0)
     load_backend(backend).check(layout, g.dtype, x.device)
+    if is_recorded():
+        return operators.differentiable_scatter(x, g, layout, alphas, backend)
     return _Scatter.apply(x, g, layout, alphas, backend)
 
 
@@ -69,18 +72,27 @@ class GridPlan:
     """G_α at fixed points; rows and weights are computed once."""
 
     plan: BackendPlan
+    number: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "number", operators.number_of(self.plan))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GridPlan, (self.plan,)
 
     def gather(self, params: Tensor) -> Tensor:
         """The same as `gather` at the plan's points; differentiable in ``params`` alone."""
-        if not torch.compiler.is_compiling():
-            return _Planned.apply(params, self.plan, False)
         if params.ndim == 1:
-            return compiled.planned_gather(params[None], self.plan).squeeze(0)
-        return compiled.planned_gather(params, self.plan)
+            return self.gather(params[None]).squeeze(0)
+        if is_recorded():
+            return operators.differentiable_planned_gather(params, self.plan)
+        return _Planned.apply(params, self, False)
 
     def scatter(self, g: Tensor) -> Tensor:
         """The transpose of `gather`: gradients of its result → gradients of ``params``."""
-        return _Planned.apply(g, self.plan, True)
+        if g.ndim == 3:
+            return self.scatter(g[None]).squeeze(0)
+        return _Planned.apply(g, self, True)
 
     @property
     def rows_and_weights(self) -> tuple[Tensor, Tensor] | None:
@@ -103,26 +115,6 @@ def grid_plan(
     implementation = load_backend(backend)
     implementation.check(layout, dtype, x.device)
     return GridPlan(implementation.plan(x.detach().clone(), layout, alphas, dtype))
-
-
-def _gradient_in_x(x: Tensor, params: Tensor, g: Tensor, ctx: Any) -> Tensor:
-    """∂/∂x_j ⟨g, G_α(x)·θ⟩ = ⟨g, G_{α+e_j}(x)·θ⟩, summed over α; it serves gather and scatter.
-
-    ``params [R, n_rows·F]``, ``g [R, A, N, L·F]`` → ``[N, d]``.
-    """
-    columns = []
-    for axis in range(x.shape[1]):
-        slope = _Gather.apply(x, params, ctx.layout, raised(ctx.alphas, axis), ctx.backend)
-        columns.append((g * slope).sum(dim=(0, 1, 3)))
-    return torch.stack(columns, dim=1)
-
-
-def _batch_first(in_dims: tuple[int | None, ...], *tensors: Tensor) -> list[Tensor]:
-    """Move the dimension that vmap maps over to the front, where a tensor has one."""
-    return [
-        t if dim is None else t.movedim(dim, 0)
-        for t, dim in zip(tensors, in_dims[: len(tensors)], strict=True)
-    ]
 
 
 @contextmanager
@@ -152,6 +144,13 @@ class _GridFunction(Function):
         ctx.save_for_forward(x, operand)
 
 
+def _gradient_in_x(x: Tensor, params: Tensor, g: Tensor, ctx: Any) -> Tensor:
+    def call(x: Tensor, params: Tensor, alphas: tuple[MultiIndex, ...]) -> Tensor:
+        return _Gather.apply(x, params, ctx.layout, alphas, ctx.backend)
+
+    return operators.gradient_in_points(call, x, params, g, ctx.alphas)
+
+
 class _Gather(_GridFunction):
     """``params [R, n_rows·F]`` → ``[R, A, N, L·F]``."""
 
@@ -164,8 +163,7 @@ class _Gather(_GridFunction):
         alphas: tuple[MultiIndex, ...],
         backend: str,
     ) -> Tensor:
-        table = params.unflatten(1, (layout.n_rows, -1))
-        return load_backend(backend).gather(x, table, layout, alphas)
+        return operators.gather(x, params, layout, alphas, backend)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -187,7 +185,7 @@ class _Gather(_GridFunction):
                 for axis in range(x.shape[1]):
                     alphas = raised(ctx.alphas, axis)
                     slope = _Gather.apply(x, params, ctx.layout, alphas, ctx.backend)
-                    parts.append(slope * dx[:, axis, None])
+                    parts.append(slope * dx[:, axis, None].to(slope.dtype))
             if dparams is not None:
                 parts.append(_Gather.apply(x, dparams, ctx.layout, ctx.alphas, ctx.backend))
             return sum(parts[1:], parts[0])
@@ -196,15 +194,8 @@ class _Gather(_GridFunction):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, params: Tensor, *rest: Any
     ) -> tuple[Tensor, int]:
-        x, params = _batch_first(in_dims, x, params)
-        if in_dims[1] is None:  # batches of points are more points
-            y = _Gather.apply(x.flatten(0, 1), params, *rest)
-            return y.unflatten(2, x.shape[:2]), 2
-        if in_dims[0] is None:  # batches of tables are more replicas
-            y = _Gather.apply(x, params.flatten(0, 1), *rest)
-            return y.unflatten(0, params.shape[:2]), 0
-        pairs = zip(x, params, strict=True)
-        return torch.stack([_Gather.apply(xi, p, *rest) for xi, p in pairs]), 0
+        call = lambda x, params: _Gather.apply(x, params, *rest)  # noqa: E731
+        return operators.batched_gather(call, in_dims, x, params)
 
 
 class _Scatter(_GridFunction):
@@ -219,7 +210,7 @@ class _Scatter(_GridFunction):
         alphas: tuple[MultiIndex, ...],
         backend: str,
     ) -> Tensor:
-        return load_backend(backend).scatter(x, g, layout, alphas).flatten(1)
+        return operators.scatter(x, g, layout, alphas, backend)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -240,7 +231,7 @@ class _Scatter(_GridFunction):
             if dx is not None:
                 for axis in range(x.shape[1]):
                     alphas = raised(ctx.alphas, axis)
-                    weighted = g * dx[:, axis, None]
+                    weighted = g * dx[:, axis, None].to(g.dtype)
                     parts.append(_Scatter.apply(x, weighted, ctx.layout, alphas, ctx.backend))
             if dg is not None:
                 parts.append(_Scatter.apply(x, dg, ctx.layout, ctx.alphas, ctx.backend))
@@ -250,34 +241,20 @@ class _Scatter(_GridFunction):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], x: Tensor, g: Tensor, *rest: Any
     ) -> tuple[Tensor, int]:
-        x, g = _batch_first(in_dims, x, g)
-        if in_dims[0] is None:  # gradients of several tables are those of more replicas
-            table = _Scatter.apply(x, g.flatten(0, 1), *rest)
-            return table.unflatten(0, g.shape[:2]), 0
-        gs = g.expand(len(x), *g.shape) if in_dims[1] is None else g
-        return torch.stack([_Scatter.apply(xi, gi, *rest) for xi, gi in zip(x, gs, strict=True)]), 0
+        call = lambda x, g: _Scatter.apply(x, g, *rest)  # noqa: E731
+        return operators.batched_scatter(call, in_dims, x, g)
 
 
 class _Planned(Function):
     """A plan's gather, or its transpose; linear, so that jvp and vmap are the map itself.
 
-    ``params [R, n_rows·F]`` → ``[R, A, N, L·F]``, or both without R; transposed the other way
-    round.
+    ``params [R, n_rows·F]`` → ``[R, A, N, L·F]``; transposed the other way round.
     """
 
     @staticmethod
     @_bound_once
-    def forward(operand: Tensor, plan: BackendPlan, transposed: bool) -> Tensor:
-        replicas = operand if _Planned._has_replicas(operand, transposed) else operand[None]
-        if transposed:
-            result = plan.scatter(replicas).flatten(1)
-        else:
-            result = plan.gather(replicas.unflatten(1, (plan.layout.n_rows, -1)))
-        return result if replicas is operand else result.squeeze(0)
-
-    @staticmethod
-    def _has_replicas(operand: Tensor, transposed: bool) -> bool:
-        return operand.ndim == (4 if transposed else 2)
+    def forward(operand: Tensor, plan: GridPlan, transposed: bool) -> Tensor:
+        return operators.planned(operand, plan.number, transposed)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -297,11 +274,8 @@ class _Planned(Function):
         info: Any,
         in_dims: tuple[int | None, ...],
         operand: Tensor,
-        plan: BackendPlan,
+        plan: GridPlan,
         transposed: bool,
     ) -> tuple[Tensor, int]:
-        (operand,) = _batch_first(in_dims, operand)
-        if not _Planned._has_replicas(operand[0], transposed):  # the batch takes their place
-            return _Planned.apply(operand, plan, transposed), 0
-        result = _Planned.apply(operand.flatten(0, 1), plan, transposed)
-        return result.unflatten(0, operand.shape[:2]), 0
+        call = lambda operand: _Planned.apply(operand, plan, transposed)  # noqa: E731
+        return operators.batched_planned(call, in_dims, operand)

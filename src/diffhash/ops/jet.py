@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import torch
 from torch import Tensor
 
 MAX_ORDER = 2
+Order = SupportsIndex | Iterable[SupportsIndex]  # along every axis, or one per axis
 
 
-def jet_orders(order: int | tuple[int, ...], n_dims: int) -> tuple[int, ...]:
+def jet_orders(order: Order, n_dims: int) -> tuple[int, ...]:
     """The highest derivative order to carry along each axis.
 
     Raises:
         ValueError: an order outside 0 … 2, or not one per axis.
     """
-    orders = (order,) * n_dims if isinstance(order, int) else tuple(order)
+    try:
+        orders = _orders(order, n_dims)
+    except TypeError:
+        orders = ()
     if len(orders) != n_dims or any(m not in range(MAX_ORDER + 1) for m in orders):
         raise ValueError(
             f"order={order!r}: give one derivative order of 0 to {MAX_ORDER}, "
             f"or one for each of the {n_dims} axes"
         )
     return orders
+
+
+def _orders(order: Order, n_dims: int) -> tuple[int, ...]:
+    """As Python's integers, whatever library they are from."""
+    if isinstance(order, int):
+        return (order,) * n_dims
+    if not isinstance(order, (tuple, list)):
+        with suppress(TypeError):
+            return (operator.index(order),) * n_dims  # type: ignore[arg-type]
+    return tuple(operator.index(m) for m in order)  # type: ignore[union-attr]
 
 
 def jet_indices(orders: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

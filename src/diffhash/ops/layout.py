@@ -31,7 +31,7 @@ There, as in the original, the last vertex wraps around at x = 1 on dense levels
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -69,12 +69,17 @@ class GridLayout:
         settings: the arguments of `grid_layout`, with the interpolation's name.
         tcnn: whether the convention is tiny-cuda-nn's; see the module.
         levels: dense ones first, then hashed ones.
+        key: the settings as text, for operators.
     """
 
     settings: tuple[int, str, int, int, int, float, bool]
     tcnn: bool
     interpolation: Interpolation
     levels: tuple[Level, ...]
+    key: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", repr(self.settings))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return grid_layout, self.settings  # a copy is the layout itself
@@ -136,7 +141,7 @@ def grid_layout(
     first_row = 0
     for index in range(n_levels):
         if tcnn:
-            growth = exp2f(np.float32(index) * log2f(per_level_scale))
+            growth = exp2f(float(np.float32(index) * log2f(per_level_scale)))
             scale = float(growth * np.float32(base_resolution) - np.float32(1))
             shift, pad = 0.5, 0
             max_cell = math.floor(scale + shift)
@@ -160,13 +165,13 @@ def grid_layout(
             f"({log2_hashmap_size}), n_levels ({n_levels}) or the resolutions"
         )
     settings = (
-        n_input_dims,
+        int(n_input_dims),
         interpolation,
-        n_levels,
-        log2_hashmap_size,
-        base_resolution,
-        per_level_scale,
-        level_offset,
+        int(n_levels),
+        int(log2_hashmap_size),
+        int(base_resolution),
+        float(per_level_scale),
+        bool(level_offset),
     )
     return GridLayout(settings, tcnn, stencil, tuple(levels))
 

@@ -33,7 +33,10 @@ class Backend(Protocol):
     def gather(
         self, x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
     ) -> Tensor:
-        """G_α(x)·θ for every α: ``x [N, d]``, ``table [R, n_rows, F]`` → ``[R, A, N, L·F]``."""
+        """G_α(x)·θ for every α: ``x [N, d]``, ``table [R, n_rows, F]`` → ``[R, A, N, L·F]``.
+
+        ``x`` may have another dtype than the table: the result has the table's.
+        """
         ...
 
     def scatter(

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiInde
         blocks = []
         folded = fold(table)
         for block in points:
-            rows, weights = _stencil(block, layout, alphas)
+            rows, weights = _stencil(block, layout, alphas, table.dtype)
             y = torch.stack([m @ folded for m in _matrices(rows, weights, layout)])
             blocks.append(unfold(y, len(layout.levels), len(table)))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
@@ -54,7 +55,7 @@ def differentiable_gather(
     x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
 ) -> Tensor:
     """`gather` out of operations that torch's own autograd and compiler can differentiate."""
-    rows, weights = _stencil(x, layout, alphas)
+    rows, weights = _stencil(x, layout, alphas, table.dtype)
     vertices = table[:, rows.to(torch.int64)]  # [R, K, L, N, F]
     return torch.einsum("akln,rklnf->ranlf", torch.stack(weights), vertices).flatten(3)
 
@@ -68,7 +69,7 @@ def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, 
     sums = g.new_zeros(len(columns), layout.n_rows)
     first = 0
     for block in _blocks(x, layout, len(alphas)):
-        rows, weights = _stencil(block, layout, alphas)
+        rows, weights = _stencil(block, layout, alphas, g.dtype)
         flat_rows = rows.flatten().to(torch.int64)
         for column, total in zip(columns[..., first : first + len(block)], sums, strict=True):
             contributions = weights[0] * column[0]
@@ -96,6 +97,9 @@ class Csr:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             return torch.sparse_csr_tensor(*parts, size, check_invariants=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Csr, (self.starts, self.columns, self.values, self.n_columns)
 
     def __matmul__(self, dense: Tensor) -> Tensor:
         # In place into new memory: torch's own product first fills its result with zeros, twice.
@@ -140,8 +144,8 @@ def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: t
             f"a plan of {len(x)} points needs {n_weights} weights, more than 2^31 - 1: plan fewer "
             "points, or use jet(x) without a plan"
         )
-    rows, weights = _stencil(x, layout, alphas)
-    matrices = _matrices(rows, [w.to(dtype) for w in weights], layout)
+    rows, weights = _stencil(x, layout, alphas, dtype)
+    matrices = _matrices(rows, weights, layout)
     columns = torch.cat([m.columns for m in matrices])
     values = torch.cat([m.values for m in matrices])
     starts = _arange(len(columns), layout.n_taps, x.device)
@@ -166,9 +170,12 @@ def _blocks(x: Tensor, layout: GridLayout, n_alphas: int) -> Iterator[Tensor]:
 
 
 def _stencil(
-    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
+    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
 ) -> tuple[Tensor, list[Tensor]]:
-    """Rows (int32) and, for each α, weights of the K = taps^d vertices: ``[K, L, N]`` each."""
+    """Rows (int32) and, for each α, weights of the K = taps^d vertices: ``[K, L, N]`` each.
+
+    Weights are evaluated in the dtype of ``x``, and then of ``dtype``.
+    """
     scale, shift, max_cell = (
         constant(tuple(getattr(level, name) for level in layout.levels), x)[:, None]
         for name in ("scale", "shift", "max_cell")
@@ -176,7 +183,8 @@ def _stencil(
     # As `layout.locate`, on every level: cell and t are [d, L, N].
     pos = torch.addcmul(shift, x.T[:, None], scale)
     cell = pos.detach().floor().nan_to_num(0.0).clamp_min(0).minimum(max_cell)
-    return _rows(cell.to(torch.int64), layout), _weights(pos - cell, layout, alphas)
+    weights = [weight.to(dtype) for weight in _weights(pos - cell, layout, alphas)]
+    return _rows(cell.to(torch.int64), layout), weights
 
 
 def _rows(cell: Tensor, layout: GridLayout) -> Tensor:
