@@ -7,11 +7,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from diffhash.experiment.workers import Command, run_side_by_side
+from diffhash.results import find_records
 
 MakeCommand = Callable[..., Command]
 
@@ -111,3 +113,49 @@ def test_an_interrupt_stops_them_all_and_waits(command: MakeCommand, tmp_path: P
         run_side_by_side([command(name, code) for name in "abc"], workers=2)
     assert [log.read_text() for log in logs] == ["ready\nwrote the record\n"] * 2
     assert not (tmp_path / "logs/c.log").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1"),
+        pytest.param(
+            ("trainer.devices=2",),
+            marks=pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores"),
+        ),
+    ],
+    ids=["joblib", "DDP"],
+)
+def test_no_process_outlives_a_killed_command_line(
+    start: Callable, tiny: tuple[str, ...], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """Jobs are recorded as far as they have come."""
+    run = start(
+        *("train.py", *arguments, "encoder=mlp", *tiny, "trainer.epochs=10000000"),
+        *("trainer.execution=eager", f"runs_dir={tmp_path}/runs", f"hydra.sweep.dir={tmp_path}/s"),
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("checkpoint.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(_of_session(run.pid)) > 1
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 20
+    while (left := _of_session(run.pid)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+    if "-m" in arguments:
+        assert {r.status for _, r in find_records(tmp_path / "runs")} == {"interrupted"}
+
+
+def _of_session(session: int) -> list[str]:
+    """What is running in a session: `start` makes one of its own."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            text = stat.read_text()
+            state, _, _, of = text.rpartition(")")[2].split()[:4]
+            if int(of) == session and state != "Z":
+                found.append(stat.with_name("cmdline").read_text().replace("\0", " "))
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from torch import Tensor
@@ -42,14 +43,17 @@ def send(training: FieldTraining, signals: dict[int, int]) -> None:
     training.task.loss = sending  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("signum", STOPPING)
 def test_a_signal_ends_training_after_the_epoch(
     make_training: MakeTraining,
     fit: Callable,
     capsys: pytest.CaptureFixture[str],
     signum: signal.Signals,
 ) -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(s) for s in STOPPING]
     training = make_training(epochs=50, chunk=10)
     send_in_epoch(training, {13: signum})
     with GracefulStop(training) as stop:
@@ -59,7 +63,36 @@ def test_a_signal_ends_training_after_the_epoch(
     assert training.replicas[0].outcome is not None
     assert training.replicas[0].diverged_epoch is None
     assert "stopping after this epoch" in capsys.readouterr().err
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [signal.getsignal(s) for s in STOPPING] == before
+
+
+def test_a_signal_before_the_first_step_waits_for_it(
+    make_training: MakeTraining, fit: Callable
+) -> None:
+    training = make_training(epochs=50, chunk=10)
+    configure = training.configure_optimizers
+
+    def sending() -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return configure()
+
+    training.configure_optimizers = sending  # type: ignore[method-assign]
+    with GracefulStop(training) as stop:
+        fit(training, [stop])
+    assert training.epochs_done == 1
+    assert training.replicas[0].outcome is not None
+
+
+def test_what_nohup_has_ignored_stays_so(make_training: MakeTraining, fit: Callable) -> None:
+    training = make_training(epochs=20, chunk=10)
+    send_in_epoch(training, {13: signal.SIGHUP})
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with GracefulStop(training) as stop:
+            fit(training, [stop])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert training.epochs_done == 20
 
 
 def test_an_epoch_of_minibatches_is_finished_first(

@@ -150,7 +150,7 @@ def unfinished(cfg: DictConfig, place: Place) -> DictConfig | None:
     where ``ckpt_path`` names that checkpoint.
     """
     checkpoint = place.partial / CHECKPOINT_FILE
-    if (place.final / _MARKER).exists() or not checkpoint.is_file():
+    if os.path.exists(place.final / _MARKER) or not os.path.isfile(checkpoint):
         return None
     if cfg.ckpt_path is not None and _same_file(checkpoint, cfg.ckpt_path):
         return _saved_config(place.partial) or cfg
@@ -252,7 +252,7 @@ def _destination(cfg: DictConfig) -> Place:
             Path(cfg.runs_dir) / f"{cfg.encoder.name}_{cfg.task.name}" / name,
         )
     folder = Path(cfg.run_dir)
-    if folder.is_symlink():
+    if os.path.islink(folder):
         folder = folder.resolve()
     if folder.name in ("", ".."):
         raise ConfigError(f"run_dir={cfg.run_dir}: give a folder of the run's own")

@@ -1,0 +1,134 @@
+"""`train.py resume=RUN`, and checkpoints that it refuses."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from diffhash.experiment.build import build
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.resume import resume_argument
+from diffhash.results import read_history, read_record
+
+Call = Callable[..., Any]
+SETTINGS = ("encoder=cubic", "encoder.encoding.n_levels=2", "trainer.schedule=cosine", "seed=3")
+
+
+def test_the_run_is_all_that_is_named(
+    command_line: Call, train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that Hydra and the shell would read otherwise; the printed argument, pasted."""
+    monkeypatch.chdir(tmp_path)
+    directory, _ = train(*SETTINGS, "task=data", "run_dir='lr=0.1, a [b] λ(1)'")
+    [argument] = shlex.split(resume_argument(directory))
+    done = command_line("train.py", argument, "trainer.epochs=12", "logger=none")
+    assert done.code in (0, None), done.err
+    record = read_record(directory)
+    assert (record.status, record.epochs, record.seed, record.task) == ("completed", 12, 3, "data")
+    assert list(read_history(directory)["epoch"]) == [2, 4, 6, 8, 10, 12]
+    half = 1.4e-3 * (1 + math.cos(math.pi / 2)) / 2
+    assert (
+        "schedule=cosine: at epoch 6 the learning rate was 0, of the cosine over 6 epochs; "
+        f"it goes on with {half:.3g} and falls to 0 at epoch 12"
+    ) in done.err
+    stored = yaml.safe_load((directory / "config.yaml").read_text())
+    assert (stored["resume"], stored["trainer"]["epochs"]) == (None, 12)
+    assert [path.name for path in tmp_path.iterdir()] == [directory.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resume=nowhere",), "resume=nowhere: nowhere/config.yaml: there is no such file"),
+        (("resume=run",), "it has 6 epochs already, trainer.epochs=6 asks for no more"),
+        (("resume=run", "seed=4"), "was trained with seed=3, here it is 4"),
+    ],
+)
+def test_what_cannot_be_resumed(
+    command_line: Call,
+    train: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(*SETTINGS)
+    done = command_line("train.py", *arguments)
+    assert done.code == 1
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1
+    assert message in done.err
+
+
+def test_a_history_is_that_of_the_undisturbed_run(
+    train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that ended between two evaluations, and was then wanted longer."""
+    first, _ = train(f"run_dir={tmp_path}/first", "trainer.epochs=5")
+    assert list(read_history(first)["epoch"]) == [2, 4, 5]
+    longer, _ = train(f"ckpt_path={first}/checkpoint.ckpt", "trainer.epochs=9")
+    whole, _ = train(f"run_dir={tmp_path}/whole", "trainer.epochs=9")
+    one, other = (read_history(d).drop(columns="seconds") for d in (longer, whole))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+# ---------------------------------------------------------------------------- which checkpoint
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ("seed=7", "seed=0, here it is 7"),
+        ("seeds=[0,1]", "seed=0, here it is [0, 1]"),
+        ("task=data", "task._target_="),
+        ("task.n_labels=9", "task.n_labels=8, here it is 9"),
+        ("problem.k=3", "problem.k="),
+    ],
+)
+def test_of_another_seed_task_or_problem(
+    tiny_config: Call, train: Call, other: str, difference: str
+) -> None:
+    directory, _ = train()
+    with pytest.raises(ConfigError, match="was trained with ") as caught:
+        build(tiny_config(other, f"ckpt_path={directory}/checkpoint.ckpt", "trainer.epochs=9"))
+    assert difference in str(caught.value)
+
+
+def test_of_an_older_version(tiny_config: Call, train: Call, tmp_path: Path) -> None:
+    """Which knows neither seed nor task, and has no digest."""
+    directory, _ = train()
+    checkpoint = torch.load(directory / "checkpoint.ckpt", weights_only=True)
+    own = checkpoint["diffhash"]
+    own["origin"] = {k: v for k, v in own["origin"].items() if k.startswith(("enc", "trainer"))}
+    del own["schedule"]
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    more = (f"ckpt_path={tmp_path}/old.ckpt", "trainer.epochs=9")
+    build(tiny_config(*more))
+    _, record = train(*more)
+    assert record.epochs == 9
+    with pytest.raises(ConfigError, match="was trained with encoder"):
+        build(tiny_config("encoder=siren", *more))
+
+
+def test_damaged_bytes_are_noticed(tiny_config: Call, train: Call, tmp_path: Path) -> None:
+    directory, _ = train()
+    whole = (directory / "checkpoint.ckpt").read_bytes()
+    damaged = tmp_path / "damaged.ckpt"
+    cfg = tiny_config(f"ckpt_path={damaged}", "trainer.epochs=9")
+    shutil.copy(directory / "checkpoint.ckpt", damaged)
+    build(cfg)
+    for position in (*range(0, len(whole), len(whole) // 12), *range(-90, 0, 11)):
+        changed = bytearray(whole)
+        changed[position] ^= 4
+        damaged.write_bytes(changed)
+        with pytest.raises(ConfigError, match=r"^ckpt_path=.*damaged"):
+            build(cfg)
