@@ -1,0 +1,84 @@
+"""Short training of every kind of kernel; whatever a sanitizer prints meanwhile is a fault."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+
+from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity
+from diffhash.encodings import Encoding
+from diffhash.networks import stack_fields
+from diffhash.tasks import Task, Term
+from diffhash.training.adam import LeanAdam
+from diffhash.training.planned import PlannedBackward
+
+ENCODERS = ("identity", "fourier", "linear", "s2", "cubic", "quintic")
+ACTIVATIONS = ("tanh", "silu", "gelu", "softplus", "sine")
+
+
+def _encoding(name: str, d: int, dtype: torch.dtype, seed: int) -> Encoding:
+    if name == "identity":
+        return Identity(d, dtype=dtype)
+    if name == "fourier":
+        return FourierFeatures(d, 3, dtype=dtype, seed=seed)
+    features = {"linear": 2, "s2": 1, "cubic": 4, "quintic": 3}[name]
+    sizes = {"n_levels": 3, "log2_hashmap_size": 4, "base_resolution": 3}
+    return GridEncoding(d, **sizes, n_features_per_level=features, interpolation=name, seed=seed)
+
+
+def _field(encoder: str, d: int, activation: str, dtype: torch.dtype, seed: int) -> Field:
+    torch.manual_seed(seed)
+    encoding = _encoding(encoder, d, dtype, seed).to(dtype)
+    n = encoding.n_output_dims
+    if activation == "sine":
+        network = SIREN(n, width=11, depth=2, dtype=dtype)
+    else:
+        network = MLP(n, width=11, depth=2, activation=activation, dtype=dtype)
+    return Field(encoding, network, [(0.0, 2.0)] * d)
+
+
+def train(field: Field, d: int, n_points: int) -> torch.Tensor:
+    """Three steps over a term in one kernel, one through jets, and jets outside of plans."""
+    x = torch.rand(n_points, d, dtype=torch.float64) * 2
+    target, orders = torch.ones(n_points, 1, dtype=torch.float64), (2,) * d
+    coefficients = torch.ones(1 + 2 * d, n_points, 1, dtype=torch.float64)
+
+    def linear(x: torch.Tensor, u, t: torch.Tensor) -> torch.Tensor:
+        return u.data.sum(dim=-3) - t
+
+    def other(x: torch.Tensor, u, t: torch.Tensor) -> torch.Tensor:
+        return u.value**3 + u.derivative(0, 2) - t
+
+    task = Task(
+        [
+            Term("linear", x, target, orders, linear, 1.0, coefficients),
+            Term("other", x, target, orders, other, 1.0),
+        ]
+    )
+    backward = PlannedBackward(task, [field.plan(term.x, term.orders) for term in task.terms])
+    optimizer = LeanAdam(list(field.parameters()), captured=False)
+    optimizer.set_rate(1e-3)
+    for _ in range(3):
+        optimizer.forget_gradients()
+        loss = backward()
+        optimizer.lean_step()
+    jet = field.jet(x.to(field.network.params.dtype), orders).data
+    jet.square().sum().backward()
+    return torch.cat([loss.flatten(), jet.detach().flatten()])
+
+
+if __name__ == "__main__":
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fills new memory with NaN
+    n_runs = 0
+    for encoder, d, dtype in itertools.product(ENCODERS, (1, 2), (torch.float32, torch.float64)):
+        if d == 2 and encoder == "quintic" and dtype == torch.float64:
+            continue  # large to compile; its code is that of the others
+        for activation in ACTIVATIONS if encoder == "identity" else ("tanh",):
+            for threads, n_points, n_replicas in ((1, 1, 1), (3, 1300, 1), (2, 45, 3)):
+                torch.set_num_threads(threads)
+                fields = [_field(encoder, d, activation, dtype, s) for s in range(n_replicas)]
+                field = fields[0] if n_replicas == 1 else stack_fields(fields)
+                assert train(field, d, n_points).isfinite().all(), (encoder, d, activation)
+                n_runs += 1
+    print(f"{n_runs} short trainings")
