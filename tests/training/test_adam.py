@@ -7,7 +7,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from diffhash.training import adam
@@ -117,3 +117,45 @@ def test_nan_spoils_its_own_element_alone(backend: str) -> None:
     parameter.grad[4] = float("nan")
     optimizer.lean_step()
     assert parameter.isnan().nonzero().flatten().tolist() == [4]
+
+
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq"])
+@pytest.mark.parametrize("change", [lambda t: t.double(), lambda t: t[:-1], lambda t: t[:, None]])
+def test_a_state_that_does_not_fit_is_refused(
+    backend: str, name: str, change: Callable[[Tensor], Tensor]
+) -> None:
+    [parameter] = parameters(torch.float32, (9,))
+    optimizer = LeanAdam([parameter], captured=False)
+    parameter.grad = torch.ones_like(parameter)
+    optimizer.lean_step()
+    before = parameter.detach().clone()
+    optimizer.state[parameter][name] = change(optimizer.state[parameter][name])
+    with pytest.raises(ValueError, match=name):
+        optimizer.lean_step()
+    assert torch.equal(parameter, before)
+
+
+def test_another_kind_of_adam_is_refused(backend: str) -> None:
+    theirs = parameters(torch.float64, (5,))
+    reference = Adam(theirs, fused=True, weight_decay=0.1)
+    follow(reference, reference.step, theirs, [1e-2])
+    [ours] = parameters(torch.float64, (5,))
+    optimizer = LeanAdam([ours], captured=False)
+    optimizer.load_state_dict(reference.state_dict())
+    ours.grad = torch.ones_like(ours)
+    with pytest.raises(ValueError, match="weight_decay"):
+        optimizer.lean_step()
+
+
+def test_a_parameter_whose_elements_do_not_lie_in_order(backend: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.randn(4, 3, generator=generator)
+    plain, turned = flat.clone().requires_grad_(), nn.Parameter(flat.clone())
+    turned.data = turned.data.T.contiguous().T
+    for parameter in (plain, turned):
+        optimizer = LeanAdam([parameter], captured=False)
+        optimizer.set_rate(1e-2)
+        for _ in range(3):
+            parameter.grad = flat.sin()
+            optimizer.lean_step()
+    assert torch.equal(plain, turned)

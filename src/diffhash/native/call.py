@@ -60,7 +60,7 @@ def call(
     copies: list[tuple[Tensor, Tensor]] = []  # and what they are of: they outlive the call
     n_absent = 0
     for argument in (*reads, *writes):
-        if type(argument) is tuple:
+        if isinstance(argument, tuple):
             name, tensor, dtype, shape = argument
             if tensor is not None:
                 if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:

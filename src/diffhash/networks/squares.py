@@ -77,7 +77,7 @@ class FieldSquares:
         return losses
 
     def _bind(self, network: Network, source: Jet | GridRows) -> Squares:
-        params, features = network.params, source.data if isinstance(source, Jet) else None
+        params, made_of = network.params, source.data if isinstance(source, Jet) else source
         if library(network.activation, params.dtype) is None:
             raise ValueError(f"the field is of {params.dtype} now: make a new plan")
         kernel = network_kernel(
@@ -85,14 +85,12 @@ class FieldSquares:
             self._orders,
             len(self._target),
             params.shape[:-1],
-            features is not None and features.ndim == 3,
+            isinstance(made_of, Tensor) and made_of.ndim == 3,
             network.activation,
             params.dtype,
             torch.get_num_threads(),
         )
-        return kernel.squares(
-            self._coefficients, self._target, source if features is None else features
-        )
+        return kernel.squares(self._coefficients, self._target, made_of)
 
 
 def _gradient(parameter: Tensor) -> tuple[Tensor, bool]:
