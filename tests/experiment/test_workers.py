@@ -119,7 +119,7 @@ def test_an_interrupt_stops_them_all_and_waits(command: MakeCommand, tmp_path: P
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1"),
+        ("-m", "launcher=joblib", "hydra.launcher.n_jobs=3", "seed=0,1"),
         pytest.param(
             ("trainer.devices=2",),
             marks=pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores"),
@@ -130,7 +130,7 @@ def test_an_interrupt_stops_them_all_and_waits(command: MakeCommand, tmp_path: P
 def test_no_process_outlives_a_killed_command_line(
     start: Callable, tiny: tuple[str, ...], tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    """Jobs are recorded as far as they have come."""
+    """Neither those that train, whose runs are recorded, nor those that wait for a job."""
     run = start(
         *("train.py", *arguments, "encoder=mlp", *tiny, "trainer.epochs=10000000"),
         *("trainer.execution=eager", f"runs_dir={tmp_path}/runs", f"hydra.sweep.dir={tmp_path}/s"),

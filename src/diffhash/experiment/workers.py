@@ -87,10 +87,11 @@ def end_with_parent(signum: int = signal.SIGKILL, parent_id: int | None = None) 
     parent_id = os.getppid() if parent_id is None else parent_id
 
     def wait() -> None:
-        if parent is not None:
+        if parent is not None and parent.sentinel is not None:  # joblib's have none
             parent.join()
-        while parent is None and os.getppid() == parent_id:
-            time.sleep(_PARENT_SECONDS)
+        else:
+            while os.getppid() == parent_id:
+                time.sleep(_PARENT_SECONDS)
         while True:
             os.kill(os.getpid(), signum)
             time.sleep(_PARENT_SECONDS)
