@@ -14,6 +14,8 @@ from diffhash.ops.jet import Jet, jet_indices
 from diffhash.ops.modes import own_precision
 from diffhash.ops.settings import ConfiguredModule, integer
 
+_MAX_FREQUENCIES = 2**19
+
 
 class FourierFeatures(ConfiguredModule, Encoding):
     """y(x) = [cos 2πBx, sin 2πBx] with fixed frequencies B ~ N(0, σ²).
@@ -42,7 +44,7 @@ class FourierFeatures(ConfiguredModule, Encoding):
     ) -> None:
         super().__init__()
         n_input_dims = integer("n_input_dims", n_input_dims, 1)
-        n_frequencies = integer("n_frequencies", n_frequencies, 1)
+        n_frequencies = integer("n_frequencies", n_frequencies, 1, _MAX_FREQUENCIES)
         sigma = float(sigma)
         if not (sigma > 0 and math.isfinite(sigma)):
             raise ValueError(f"sigma={sigma}: give a positive number")

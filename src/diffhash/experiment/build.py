@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hydra
 import torch
@@ -28,16 +29,19 @@ from diffhash.experiment.checks import (
     read_checkpoint,
     set_threads,
 )
+from diffhash.experiment.memory import check_points, check_run
 from diffhash.experiment.schema import Metric, TrainerConfig
 from diffhash.networks import Field, Network, stack_fields
 from diffhash.ops.backends import load_backend
 from diffhash.problems import Problem, check_box
 from diffhash.results.record import PARTIAL
+from diffhash.tasks import Task
 from diffhash.training import Evaluation, Execution, FieldTraining
 
 # Settings that say where things go, and what is told of them, not what is computed.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
 _EPOCHS_FOR_A_GRAPH = 200  # with fewer, capturing it costs more than it saves
+_Kind = TypeVar("_Kind")
 _NO_MEMORY = "needs more memory than there is"
 
 
@@ -64,7 +68,7 @@ def build(cfg: DictConfig) -> Setup:
     set_threads(cfg.trainer.num_threads)
     check_seeds(cfg.seed, cfg.seeds)
     check_devices(cfg.trainer.devices, accelerator)
-    problem = _instantiate(cfg.problem, "problem")
+    problem = _instantiate(cfg.problem, "problem", Problem)
     try:
         check_box(problem.domain)
     except ValueError as error:
@@ -74,10 +78,15 @@ def build(cfg: DictConfig) -> Setup:
             f"objective={cfg.objective.value}: problem={type(problem).__name__} has no exact "
             "solution to measure an error against; give loss, or null"
         )
-    task = _instantiate(cfg.task, "task", problem=problem)
-    field = _build_fields(cfg, problem, accelerator)
-    grid_backend = _grid_backend(field.encoding, accelerator)
+    for key, value in cfg.task.items() if OmegaConf.is_dict(cfg.task) else ():
+        if str(key).startswith("n_") and isinstance(value, int):
+            check_points(f"task: {key}", value, problem.n_dims, accelerator)
     n_points = cfg.trainer.evaluation_points
+    check_points("trainer.evaluation_points", n_points, problem.n_dims, accelerator)
+    task = _instantiate(cfg.task, "task", Task, problem=problem)
+    field = _build_fields(cfg, problem, accelerator)
+    check_run(cfg, field, task, accelerator)
+    grid_backend = _grid_backend(field.encoding, accelerator)
     try:
         evaluation = Evaluation(problem, n_points)
         training = FieldTraining(
@@ -155,26 +164,26 @@ def _resumed(ckpt_path: str, training: FieldTraining) -> Mapping[str, Any]:
 def _build_fields(cfg: DictConfig, problem: Problem, accelerator: str) -> Field:
     """The field, or one that stacks those of all seeds."""
     if cfg.seeds is None:
-        return _build_field(cfg, problem, accelerator)
-    fields = [_build_field(own, problem, accelerator) for own in seed_configs(cfg)]
+        return _build_field(cfg, problem, accelerator, 1)
+    replicas = len(cfg.seeds)
+    fields = [_build_field(own, problem, accelerator, replicas) for own in seed_configs(cfg)]
     try:
         stack = stack_fields(fields)
     except ValueError as error:
-        raise ConfigError(f"seeds={list(cfg.seeds)}: {error}") from error
-    check_memory([stack], accelerator)
+        raise ConfigError(f"seeds={reprlib.repr(list(cfg.seeds))}: {error}") from error
     return stack
 
 
-def _build_field(cfg: DictConfig, problem: Problem, accelerator: str) -> Field:
+def _build_field(cfg: DictConfig, problem: Problem, accelerator: str, replicas: int) -> Field:
     torch.manual_seed(cfg.seed)
     encoding, network = cfg.encoder.encoding, cfg.encoder.network
     if _is_own(encoding) and _is_own(network):
         # Shapes alone first: a table that is too large must not be allocated. Other people's
         # modules may compute with their values, which the meta device has none of.
         with torch.device("meta"):
-            check_memory(_instantiate_layers(cfg, problem, accelerator), accelerator)
+            check_memory(_instantiate_layers(cfg, problem, accelerator), accelerator, replicas)
     layers = _instantiate_layers(cfg, problem, accelerator)
-    check_memory(layers, accelerator)
+    check_memory(layers, accelerator, replicas)
     try:
         return Field(*layers, problem.domain)
     except ValueError as error:
@@ -192,12 +201,17 @@ def _instantiate_layers(
     encoding = _instantiate(
         cfg.encoder.encoding,
         "encoder.encoding",
+        Encoding,
         n_input_dims=problem.n_dims,
         dtype=dtype,
         **_backend(cfg.encoder.encoding, dtype, accelerator),
     )
     network = _instantiate(
-        cfg.encoder.network, "encoder.network", n_inputs=encoding.n_output_dims, dtype=dtype
+        cfg.encoder.network,
+        "encoder.network",
+        Network,
+        n_inputs=encoding.n_output_dims,
+        dtype=dtype,
     )
     return encoding, network
 
@@ -259,11 +273,12 @@ def _origin(cfg: DictConfig) -> dict[str, Any]:
     return origin
 
 
-def _instantiate(node: Any, key: str, **arguments: Any) -> Any:
+def _instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Kind:
     """`hydra.utils.instantiate`, for nodes that may carry a ``name`` for people to read.
 
     Raises:
-        ConfigError: no ``_target_``, or one that refuses its settings (with a ValueError).
+        ConfigError: no ``_target_``, one that does not make a ``kind``, or one that refuses its
+            settings (with a ValueError).
         Exception: what else the target raises is its own bug.
     """
     try:
@@ -274,7 +289,7 @@ def _instantiate(node: Any, key: str, **arguments: Any) -> Any:
         raise ConfigError(f"{key}: give a _target_, the class or function to build it with")
     settings.pop("name", None)
     try:
-        return hydra.utils.instantiate(settings, _convert_="all", **arguments)
+        made = hydra.utils.instantiate(settings, _convert_="all", **arguments)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, ImportError) and not isinstance(cause.__cause__, ImportError):
@@ -284,7 +299,14 @@ def _instantiate(node: Any, key: str, **arguments: Any) -> Any:
         if _out_of_memory(cause):
             sizes = ", ".join(f"{k}={v}" for k, v in settings.items() if isinstance(v, int))
             raise ConfigError(f"{key}: {sizes}: {_NO_MEMORY}") from error
-        raise ConfigError(f"{key}: {' '.join(str(cause or error).split())}") from error
+        reason = " ".join(str(cause or error).split()) or type(cause or error).__name__
+        raise ConfigError(f"{key}: {reason}") from error
+    if not isinstance(made, kind):
+        raise ConfigError(
+            f"{key}._target_={settings['_target_']}: makes a {type(made).__name__}; give what "
+            f"makes a {kind.__name__}"
+        )
+    return made
 
 
 def _is_about_settings(error: BaseException) -> bool:

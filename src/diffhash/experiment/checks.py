@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from diffhash.training import DamagedError, read_checkpoint_file
 _COPIES_WHILE_TRAINING = 4
 _MAX_THREADS = 1024
 _MAX_SEED = 2**63 - 1
+MAX_SEEDS = 10_000
 _CONTAINER_LIMITS = (  # cgroups, version 2 and 1
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -37,6 +39,9 @@ def checked(cfg: DictConfig) -> DictConfig:
     Raises:
         ConfigError: the message names the settings.
     """
+    seeds = cfg.get("seeds")
+    if OmegaConf.is_list(seeds) and len(seeds) > MAX_SEEDS:
+        raise ConfigError(f"seeds: {len(seeds)} of them; allowed are 1 to {MAX_SEEDS} seeds")
     try:
         plain = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
         cfg = OmegaConf.merge(OmegaConf.structured(Config), plain)  # type: ignore[assignment]
@@ -53,10 +58,11 @@ def checked(cfg: DictConfig) -> DictConfig:
 def check_seeds(seed: int, seeds: Sequence[int] | None) -> None:
     """Refuse a seed that torch does not take, and seeds that are not different ones."""
     for one in (seed, *(seeds or ())):
-        if not 0 <= one <= _MAX_SEED:
+        if not isinstance(one, int) or not 0 <= one <= _MAX_SEED:
             raise ConfigError(f"seed={one}: give 0 to {_MAX_SEED}")
     if seeds is not None and (not seeds or len(set(seeds)) < len(seeds)):
-        raise ConfigError(f"seeds={list(seeds)}: give different seeds, or null for the one of seed")
+        few = reprlib.repr(list(seeds))
+        raise ConfigError(f"seeds={few}: give different seeds, or null for the one of seed")
 
 
 def check_devices(devices: int, accelerator: str) -> None:
@@ -91,17 +97,26 @@ def set_threads(num_threads: int | None) -> None:
     torch.set_num_threads(num_threads)
 
 
-def check_memory(modules: Iterable[nn.Module], accelerator: str) -> None:
-    """Refuse more parameters than can be trained; ``modules`` may be on the meta device."""
+def memory_of(accelerator: str) -> tuple[int, str]:
+    """Bytes of memory where a run will be, and what to call that."""
+    if accelerator == "gpu":
+        return gpu_memory(), "this GPU"
+    return physical_memory(), "this machine"
+
+
+def check_memory(modules: Iterable[nn.Module], accelerator: str, replicas: int = 1) -> None:
+    """Refuse more parameters than can be trained; ``modules`` may be on the meta device.
+
+    Each takes four times its size, with its gradient and Adam's two moments, in each replica.
+    """
     parameters = [p for module in modules for p in module.parameters()]
-    needed = _COPIES_WHILE_TRAINING * sum(p.numel() * p.element_size() for p in parameters)
-    memory = gpu_memory() if accelerator == "gpu" else physical_memory()
+    size = sum(p.numel() * p.element_size() for p in parameters)
+    needed, (memory, where) = _COPIES_WHILE_TRAINING * replicas * size, memory_of(accelerator)
     if needed > memory:
-        where = "this GPU" if accelerator == "gpu" else "this machine"
         raise ConfigError(
             f"encoder: training needs {needed / 2**30:.1f} GiB for its parameters, {where} "
             f"has {memory / 2**30:.1f} GiB: lower log2_hashmap_size, n_levels, "
-            "n_features_per_level or width"
+            "n_features_per_level, width or the number of seeds"
         )
 
 

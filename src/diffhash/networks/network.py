@@ -29,6 +29,7 @@ def _xavier(layers: list[nn.Linear]) -> None:
         nn.init.zeros_(layer.bias)
 
 
+_MAX_WIDTH, _MAX_DEPTH, _MAX_PARAMETERS = 2**20, 1000, 2**31
 _INITS = {"torch": _keep, "xavier": _xavier}
 
 
@@ -54,8 +55,14 @@ class Network(NoTorchScript, ConfiguredModule):
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
-        n_inputs, n_outputs = integer("n_inputs", n_inputs, 1), integer("n_outputs", n_outputs, 1)
-        width, depth = integer("width", width, 1), integer("depth", depth, 1)
+        n_inputs = integer("n_inputs", n_inputs, 1, _MAX_WIDTH)
+        n_outputs = integer("n_outputs", n_outputs, 1, _MAX_WIDTH)
+        width, depth = integer("width", width, 1, _MAX_WIDTH), integer("depth", depth, 1, _MAX_DEPTH)
+        n_parameters = (n_inputs + 1 + (depth - 1) * (width + 1) + n_outputs) * width + n_outputs
+        if n_parameters > _MAX_PARAMETERS:
+            raise ValueError(
+                f"width={width}, depth={depth}: {n_parameters:.1e} parameters, allowed are 2^31"
+            )
         self.widths = (n_inputs, *[width] * depth, n_outputs)
         self.activation = activation
         layers = [nn.Linear(a, b, dtype=dtype) for a, b in pairwise(self.widths)]
@@ -133,7 +140,7 @@ class MLP(Network):
         dtype: of the parameters.
 
     Raises:
-        ValueError: a size below 1 or an unknown ``activation`` or ``init``.
+        ValueError: a size out of range, or an unknown ``activation`` or ``init``.
     """
 
     def __init__(
@@ -171,7 +178,7 @@ class SIREN(Network):
         dtype: of the parameters.
 
     Raises:
-        ValueError: a size below 1 or ω₀ that is not positive.
+        ValueError: a size out of range, or ω₀ that is not positive.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite, pi
+from numbers import Real
 
 from torch import Tensor
 
@@ -29,7 +30,8 @@ class Poisson1D(Problem):
     linear = True
 
     def __init__(self, k: float = 0.01, label_region: Sequence[float] = (0.0, 0.5)) -> None:
-        if len(label_region) != 2 or not 0 <= label_region[0] < label_region[1] <= 1:
+        numbers = [isinstance(one, Real) for one in label_region]
+        if numbers != [True, True] or not 0 <= label_region[0] < label_region[1] <= 1:
             raise ValueError(
                 f"label_region={list(label_region)}: give [low, high] with 0 <= low < high <= 1"
             )

@@ -6,17 +6,18 @@ import torch
 from torch import Tensor
 
 from diffhash.ops.jet import Jet
+from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.problems import Problem
-from diffhash.tasks.task import Task, Term, at_least_one
+from diffhash.tasks.task import Task, Term
 
 
 def data_task(problem: Problem, n_labels: int = 1000) -> Task:
     """loss = MSE of u over ``n_labels`` points spread evenly over the domain.
 
     Raises:
-        ValueError: fewer than one label, or a problem without an exact solution.
+        ValueError: a count out of range, or a problem without an exact solution.
     """
-    at_least_one(n_labels=n_labels)
+    check_sizes(1, MAX_POINTS, n_labels=n_labels)
     return Task([label_term(problem, problem.domain_points(n_labels), weight=1.0)])
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.problems import Problem
 from diffhash.tasks.data import label_term
-from diffhash.tasks.task import Task, Term, at_least_one
+from diffhash.tasks.task import Task, Term
 
 
 def pinn_task(
@@ -23,9 +24,8 @@ def pinn_task(
         ValueError: a count or weight out of range, or labels asked of a problem without an
             exact solution.
     """
-    at_least_one(n_residual=n_residual)
-    if n_labels < 0:
-        raise ValueError(f"n_labels={n_labels}: give at least 0")
+    check_sizes(1, MAX_POINTS, n_residual=n_residual)
+    check_sizes(0, MAX_POINTS, n_labels=n_labels)
     x = problem.domain_points(n_residual)
     terms = [
         Term(

@@ -212,10 +212,3 @@ class Task(nn.Module):
         if not torch.compiler.is_compiling():
             self.parts = [part.detach() for part in losses]
         return sum(losses[1:], losses[0])
-
-
-def at_least_one(**counts: int) -> None:
-    """Raise `ValueError` for a point count below 1."""
-    for name, n in counts.items():
-        if n < 1:
-            raise ValueError(f"{name}={n}: give at least 1")

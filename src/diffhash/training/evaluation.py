@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffhash.networks import Field, FieldPlan
 from diffhash.ops.jet import Jet
+from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.problems import Problem
 
 
@@ -35,16 +36,15 @@ class Evaluation:
         exact: u and its derivatives there, ``[1 + 2d, N, 1]``, if they are known.
 
     Raises:
-        ValueError: fewer than one point.
+        ValueError: a number of points out of range.
     """
 
     def __init__(self, problem: Problem, points: int | Tensor) -> None:
         self.problem = problem
         if isinstance(points, Tensor):
             self.x = points
-        elif points < 1:
-            raise ValueError(f"evaluation_points={points}: give at least 1")
         else:
+            check_sizes(1, MAX_POINTS, evaluation_points=points)
             self.x = problem.evaluation_points(points)
         self.orders = (2,) * problem.n_dims
         self.exact = (

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from diffhash.networks import Field, FieldPlan
 from diffhash.ops.jet import Jet, autograd_jet
+from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.tasks import Task
 from diffhash.training.adam import LeanAdam
 from diffhash.training.evaluation import Evaluation
@@ -43,6 +44,8 @@ from diffhash.training.steps import (
 
 Derivatives = Literal["taylor", "autograd"]
 Schedule = Literal["constant", "cosine"]
+_MAX_EPOCHS = 10**12
+_MAX_CHUNK = 10**6  # whose losses are kept until it ends
 
 
 class FieldTraining(L.LightningModule):
@@ -59,8 +62,8 @@ class FieldTraining(L.LightningModule):
         epochs: passes over the points.
         learning_rate: Adam's.
         chunk: epochs between two evaluations.
-        batch_size: at most so many points per optimizer step, term and process; None for all at
-            once.
+        batch_size: at most so many points per optimizer step, term and process, and no more than
+            the largest term has; None for all at once.
         schedule: ``constant`` (the paper's) or ``cosine``, which lets the rate fall to zero as
             learning_rate · (1 + cos(π·epoch/epochs))/2. A resumed run follows its own ``epochs``
             and ``learning_rate``, whatever they were before.
@@ -103,6 +106,8 @@ class FieldTraining(L.LightningModule):
         evaluation.check(field)
         check_nothing_else_is_trainable(field, problem=evaluation.problem, task=task)
         check_task(task, field)
+        if batch_size is not None:
+            check_sizes(1, max(len(term) for term in task.terms), batch_size=batch_size)
         if batch_size is not None and field.n_replicas is not None:
             raise ValueError(
                 f"batch_size={batch_size}: every seed draws minibatches of its own, so several "
@@ -347,8 +352,9 @@ def cosine(learning_rate: float, epoch: int, epochs: int) -> float:
 
 
 def _check_settings(epochs: int, learning_rate: float, chunk: int, batch_size: int | None) -> None:
-    for name, value in {"epochs": epochs, "chunk": chunk, "batch_size": batch_size}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value}: give at least 1")
+    check_sizes(1, _MAX_EPOCHS, epochs=epochs)
+    check_sizes(1, _MAX_CHUNK, chunk=chunk)
+    if batch_size is not None:
+        check_sizes(1, MAX_POINTS, batch_size=batch_size)
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise ValueError(f"learning_rate={learning_rate}: give a positive number")

@@ -92,8 +92,7 @@ def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: t
     if x.is_floating_point() and x.dtype not in C_NAMES:
         x = x.float()
     n_points, n_levels = _n_points(x, layout), len(layout.levels)
-    n_weights = n_points * n_levels * len(alphas) * layout.n_taps
-    if layout.n_taps > _PLANNED_TAPS and n_weights > _PLANNED_WEIGHTS:
+    if not keeps_weights(n_points, layout, len(alphas)):
         return Plan(x, layout, alphas, x)
     rows = x.new_empty(n_points, n_levels, layout.n_taps, dtype=torch.int32)
     weights = x.new_empty(n_points, n_levels, len(alphas), layout.n_taps, dtype=dtype)
@@ -103,6 +102,12 @@ def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: t
     x_argument, *kept = _arguments(x, rows, weights, n_points, layout, len(alphas), dtype)
     call(_library(layout, dtype, x.dtype).plan, [problem], [x_argument], kept)
     return Plan(x, layout, alphas, (rows, weights))
+
+
+def keeps_weights(n_points: int, layout: GridLayout, n_alphas: int) -> bool:
+    """Whether a plan has the rows and weights of its points, and not the points alone."""
+    n_weights = n_points * len(layout.levels) * n_alphas * layout.n_taps
+    return layout.n_taps <= _PLANNED_TAPS or n_weights <= _PLANNED_WEIGHTS
 
 
 def _n_points(x: Tensor, layout: GridLayout) -> int:

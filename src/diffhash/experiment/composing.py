@@ -1,0 +1,74 @@
+"""What is wrong with settings that Hydra cannot compose, in one line.
+
+Hydra's own report is several lines, and a traceback where a group is null. Imports nothing that
+trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+
+def composition_error(
+    config_dir: Path | str, config_name: str, overrides: Sequence[str]
+) -> str | None:
+    """Compose as the command line will; the first thing that is wrong, or None."""
+    try:
+        with initialize_config_dir(str(config_dir), version_base="1.3"):
+            compose(config_name, list(overrides))
+    except Exception as error:  # Hydra raises what its parts raise
+        return explained(error, config_dir, overrides)
+    return None
+
+
+def explained(error: BaseException, config_dir: Path | str, overrides: Sequence[str]) -> str:
+    """An error of composing, in one line that names the setting and what is allowed."""
+    read = []
+    for text in overrides:
+        try:
+            read += OverridesParser.create().parse_overrides([text])
+        except HydraException as refusal:
+            return f"{text}: {_line(refusal)}; give key=value"
+    values = {o.key_or_group: o.value() for o in read if not o.is_delete()}
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        missing = error.missing_cfg_file
+        pairs = (pair for pair in values.items() if f"{pair[0]}/{pair[1]}" == missing)
+        group, option = next(pairs, missing.rsplit("/", maxsplit=1))
+        choices = _one_of(config_dir, str(group), error.options)
+        return f"{group}={option}: could not find {missing}; {choices}"
+    if isinstance(error, ValueError):  # of a group with a value that names nothing
+        for group, value in values.items():
+            if "." not in group and not isinstance(value, (str, list)):
+                value = "null" if value is None else value
+                return f"{group}={value}: {_one_of(config_dir, group)}, or leave it out"
+    where, cause = _line(error).removeprefix("Error merging override "), error.__cause__
+    if cause is None:
+        return where
+    reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    if where.startswith("Could not override") and isinstance(cause, OmegaConfBaseException):
+        where = str(cause.full_key)
+        if isinstance(cause.parent_node, DictConfig):
+            reason += f"; allowed are {', '.join(sorted(map(str, cause.parent_node)))}"
+    return f"{where}: {reason}"
+
+
+def _one_of(config_dir: Path | str, group: str, options: Sequence[str] | None = None) -> str:
+    folder = Path(config_dir) / group
+    files = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml"))
+    names = options or sorted(path.as_posix() for path in files if group)
+    return f"choose one of {', '.join(names)}" if names else "there is no such group or option"
+
+
+def _line(error: BaseException) -> str:
+    """The first of what it says: what follows is where Hydra looked, or where to read on."""
+    text = str(error)
+    for rest in ("\nConfig search path", "\nSee https://", "\n    full_key"):
+        text = text.partition(rest)[0]
+    return " ".join(text.split()) or type(error).__name__

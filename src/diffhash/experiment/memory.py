@@ -1,0 +1,105 @@
+"""The memory that a run needs, estimated before it is allocated."""
+
+from __future__ import annotations
+
+import torch
+from omegaconf import DictConfig
+
+from diffhash.encodings import Encoding, GridEncoding
+from diffhash.experiment import checks
+from diffhash.experiment.checks import ConfigError
+from diffhash.networks import Field
+from diffhash.ops.backends.native_backend import keeps_weights
+from diffhash.tasks import Task
+
+_BYTES_PER_COORDINATE = 256  # points, targets, and what their derivatives are computed with
+_LOWER = {  # settings that each share depends on
+    "parameters": "log2_hashmap_size, n_levels, n_features_per_level, width or seeds",
+    "the points of the task": "the numbers of points in task",
+    "plans of points": "the numbers of points in task, evaluation_points or n_levels",
+    "states of the network": "the numbers of points in task, width, depth or batch_size",
+    "the evaluation": "evaluation_points or seeds",
+}
+
+
+def check_points(setting: str, n_points: int, n_dims: int, accelerator: str) -> None:
+    """Refuse more points than could be made: 256 bytes for each of their coordinates.
+
+    Raises:
+        ConfigError: the message names the setting and the largest number.
+    """
+    needed = _BYTES_PER_COORDINATE * n_dims * n_points
+    memory, where = checks.memory_of(accelerator)
+    if needed > memory:
+        most = memory // (_BYTES_PER_COORDINATE * n_dims)
+        raise ConfigError(
+            f"{setting}={n_points}: needs more memory than there is, at least {_gib(needed)} of "
+            f"{_gib(memory)} that {where} has: allowed are up to {most}"
+        )
+
+
+def check_run(cfg: DictConfig, field: Field, task: Task, accelerator: str) -> None:
+    """Refuse a run that needs more memory than there is.
+
+    It needs at least, in bytes, for s bytes a number, R seeds, P parameters each, terms of N points
+    whose jets have K rows, a grid of L levels with T taps to a point, and layers of C_i units:
+
+    - parameters, with gradients and Adam's moments: 4 s R P;
+    - points of the terms: 8 Σ N (d + 1 + K);
+    - plans, where a grid keeps its weights: Σ N L T (4 + s K), over the terms and the evaluation;
+    - states of the network: s R Σ min(N, batch_size) K Σ C_i, over the terms that are not linear
+      in u, or not in a kernel;
+    - evaluation: N K R (s C_0 + 8).
+
+    Raises:
+        ConfigError: the message names the settings that the largest part depends on.
+    """
+    trainer, n_dims, n_features = cfg.trainer, field.encoding.n_input_dims, field.network.widths[0]
+    replicas, batch_size = field.n_replicas or 1, trainer.batch_size
+    s = torch.finfo(field.network.params.dtype).bits // 8
+    terms = [(len(term), 1 + sum(term.orders), term.coefficients) for term in task.terms]
+    n_evaluation, k_evaluation = trainer.evaluation_points, 1 + 2 * n_dims
+    planned = [(n_evaluation, k_evaluation)]
+    is_planned = batch_size is None and trainer.derivatives.value == "taylor"
+    if is_planned:
+        planned += [(n, k) for n, k, _ in terms]
+    in_kernel = is_planned and accelerator == "cpu"
+    states = sum(
+        min(n, batch_size or n) * k * sum(field.network.widths)
+        for n, k, coefficients in terms
+        if coefficients is None or not in_kernel
+    )
+    parts = {
+        "parameters": 4 * s * sum(p.numel() for p in field.parameters()),
+        "the points of the task": 8 * sum(n * (n_dims + 1 + k) for n, k, _ in terms),
+        "plans of points": sum(_kept(field.encoding, n, k, s) for n, k in planned),
+        "states of the network": s * replicas * states,
+        "the evaluation": n_evaluation
+        * k_evaluation
+        * replicas
+        * (s * field.network.widths[0] + 8),
+    }
+    needed, (memory, where) = sum(parts.values()), checks.memory_of(accelerator)
+    if needed > memory:
+        largest = max(parts, key=lambda name: parts[name])
+        sizes = {f"task.{k}": v for k, v in cfg.task.items() if isinstance(v, int)}
+        sizes["trainer.evaluation_points"] = n_evaluation
+        raise ConfigError(
+            f"{', '.join(f'{k}={v}' for k, v in sizes.items())}: training needs at least "
+            f"{_gib(needed)}, {_gib(parts[largest])} of it for {largest}; {where} has "
+            f"{_gib(memory)}: lower {_LOWER[largest]}"
+        )
+
+
+def _kept(encoding: Encoding, n_points: int, n_rows: int, size: int) -> int:
+    """Bytes that a grid keeps of planned points; other backends' are not counted."""
+    cpu = torch.device("cpu")
+    if not isinstance(encoding, GridEncoding) or encoding.backend_on(cpu) != "native":
+        return 0
+    layout = encoding.layout
+    kept = keeps_weights(n_points, layout, n_rows)
+    return kept * n_points * len(layout.levels) * layout.n_taps * (4 + size * n_rows)
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB"
