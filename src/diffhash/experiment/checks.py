@@ -45,6 +45,7 @@ def checked(cfg: DictConfig) -> DictConfig:
     try:
         plain = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
         cfg = OmegaConf.merge(OmegaConf.structured(Config), plain)  # type: ignore[assignment]
+        OmegaConf.to_container(cfg, resolve=True)  # interpolations of what is not there
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {error.msg or error}".splitlines()[0]) from error
     if missing := OmegaConf.missing_keys(cfg):

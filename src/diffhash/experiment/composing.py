@@ -49,6 +49,8 @@ def explained(error: BaseException, config_dir: Path | str, overrides: Sequence[
                 value = "null" if value is None else value
                 return f"{group}={value}: {_one_of(config_dir, group)}, or leave it out"
     where, cause = _line(error).removeprefix("Error merging override "), error.__cause__
+    if not isinstance(error, HydraException):
+        return f"{' '.join(overrides)}: {where}"
     if cause is None:
         return where
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]

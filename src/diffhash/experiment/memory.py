@@ -54,7 +54,7 @@ def check_run(cfg: DictConfig, field: Field, task: Task, accelerator: str) -> No
     Raises:
         ConfigError: the message names the settings that the largest part depends on.
     """
-    trainer, n_dims, n_features = cfg.trainer, field.encoding.n_input_dims, field.network.widths[0]
+    trainer, n_dims, widths = cfg.trainer, field.encoding.n_input_dims, field.network.widths
     replicas, batch_size = field.n_replicas or 1, trainer.batch_size
     s = torch.finfo(field.network.params.dtype).bits // 8
     terms = [(len(term), 1 + sum(term.orders), term.coefficients) for term in task.terms]
@@ -65,7 +65,7 @@ def check_run(cfg: DictConfig, field: Field, task: Task, accelerator: str) -> No
         planned += [(n, k) for n, k, _ in terms]
     in_kernel = is_planned and accelerator == "cpu"
     states = sum(
-        min(n, batch_size or n) * k * sum(field.network.widths)
+        min(n, batch_size or n) * k * sum(widths)
         for n, k, coefficients in terms
         if coefficients is None or not in_kernel
     )
@@ -74,10 +74,7 @@ def check_run(cfg: DictConfig, field: Field, task: Task, accelerator: str) -> No
         "the points of the task": 8 * sum(n * (n_dims + 1 + k) for n, k, _ in terms),
         "plans of points": sum(_kept(field.encoding, n, k, s) for n, k in planned),
         "states of the network": s * replicas * states,
-        "the evaluation": n_evaluation
-        * k_evaluation
-        * replicas
-        * (s * field.network.widths[0] + 8),
+        "the evaluation": replicas * n_evaluation * k_evaluation * (s * widths[0] + 8),
     }
     needed, (memory, where) = sum(parts.values()), checks.memory_of(accelerator)
     if needed > memory:
