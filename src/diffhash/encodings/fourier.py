@@ -13,6 +13,7 @@ from diffhash.encodings.encoding import ConstantPlan, Encoding, check_points
 from diffhash.ops.jet import Jet, jet_indices
 from diffhash.ops.modes import own_precision
 from diffhash.ops.settings import ConfiguredModule, integer
+from diffhash.ops.sizes import check_sizes
 
 _MAX_FREQUENCIES = 2**19
 
@@ -44,7 +45,8 @@ class FourierFeatures(ConfiguredModule, Encoding):
     ) -> None:
         super().__init__()
         n_input_dims = integer("n_input_dims", n_input_dims, 1)
-        n_frequencies = integer("n_frequencies", n_frequencies, 1, _MAX_FREQUENCIES)
+        check_sizes(1, _MAX_FREQUENCIES, n_frequencies=n_frequencies)
+        n_frequencies = int(n_frequencies)
         sigma = float(sigma)
         if not (sigma > 0 and math.isfinite(sigma)):
             raise ValueError(f"sigma={sigma}: give a positive number")

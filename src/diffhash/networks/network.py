@@ -16,7 +16,8 @@ from diffhash.networks.activations import Activation, named_activation, sine
 from diffhash.networks.taylor import network_jet, network_jet_and_vjp, split_layers
 from diffhash.ops.jet import Jet
 from diffhash.ops.modes import own_precision
-from diffhash.ops.settings import ConfiguredModule, NoTorchScript, integer
+from diffhash.ops.settings import ConfiguredModule, NoTorchScript
+from diffhash.ops.sizes import check_sizes
 
 
 def _keep(layers: list[nn.Linear]) -> None:
@@ -55,9 +56,9 @@ class Network(NoTorchScript, ConfiguredModule):
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
-        n_inputs = integer("n_inputs", n_inputs, 1, _MAX_WIDTH)
-        n_outputs = integer("n_outputs", n_outputs, 1, _MAX_WIDTH)
-        width, depth = integer("width", width, 1, _MAX_WIDTH), integer("depth", depth, 1, _MAX_DEPTH)
+        check_sizes(1, _MAX_WIDTH, n_inputs=n_inputs, n_outputs=n_outputs, width=width)
+        check_sizes(1, _MAX_DEPTH, depth=depth)
+        n_inputs, n_outputs, width, depth = map(int, (n_inputs, n_outputs, width, depth))
         n_parameters = (n_inputs + 1 + (depth - 1) * (width + 1) + n_outputs) * width + n_outputs
         if n_parameters > _MAX_PARAMETERS:
             raise ValueError(
