@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from importlib.util import find_spec
 
-from tests.faults import disturbed, shim
-from tests.faults.tally import Tally, table
+from tests.faults import boundary, disturbed, records, shim
+from tests.faults.servers import Servers, servers
+from tests.faults.tally import Progress, Tally, table
 
-_RECORDS, _SETTINGS = 1000, 500
+_RECORDS, _SETTINGS, _COMMANDS = 1000, 500, 20
+_OTHERS = ("settings", "records", "boundary")
 
 
 def main() -> int:
-    """Try everything, or what is asked for; 1 if anything is lost, half, a crash or a traceback."""
-    kinds = [*disturbed.kinds(), "records"]
+    """Try everything, or what is asked for; 1 where anything is not as it must be."""
+    kinds = [*disturbed.kinds(), *_OTHERS]
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds, help=", ".join(kinds))
     parser.add_argument("--scenario", help="of the kinds that disturb a run, this one alone")
@@ -29,44 +32,64 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of damages and settings (0)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     begun = time.monotonic()
     tallies: list[Tally] = []
+    interrupted = False
     try:
-        _disturbed(tallies, options)
-        if "records" in options.only:
-            _records(tallies, options)
+        _try_all(tallies, options)
     except KeyboardInterrupt:
+        interrupted = True
         print("interrupted; what was found so far:", file=sys.stderr)
     for tally in tallies:
         print(*tally.found, sep="\n", end="\n" if tally.found else "")
     if tallies:
         print(table(tallies))
     print(f"{time.monotonic() - begun:.0f} s")
-    return 0 if tallies and all(tally.good for tally in tallies) else 1
+    if interrupted:
+        return 130
+    return 0 if all(tally.good for tally in tallies) else 1
 
 
-def _records(tallies: list[Tally], options: argparse.Namespace) -> None:
-    if find_spec("tests.results.mutations") is None:
-        tallies.append(Tally("damaged records", skipped="there is no generator of damages"))
-        return
-    from tests.faults import records
+def _try_all(tallies: list[Tally], options: argparse.Namespace) -> None:
+    """Everything asked for; each tally is there from its beginning on."""
 
-    tallies.append(records.try_all(_RECORDS // options.every, options.seed))
+    def tally(kind: str) -> Tally:
+        tallies.append(Tally(kind))
+        return tallies[-1]
 
-
-def _disturbed(tallies: list[Tally], options: argparse.Namespace) -> None:
     kinds = {name: kind for name, kind in disturbed.kinds().items() if name in options.only}
-    if not kinds:
+    if kinds or "settings" in options.only:
+        with servers(options.jobs) as found:
+            for kind in kinds.values():
+                one = tally(kind.title)
+                if shim.available():
+                    points = options.every, options.scenario, options.at
+                    disturbed.try_all(one, found, kind, *points)
+                else:
+                    one.skipped = "needs Linux and a C compiler"
+            if "settings" in options.only:
+                _settings(tally("bad settings"), found, options, False)
+                _settings(tally("bad settings, command line"), found, options, True)
+    if "records" in options.only:
+        records.try_all(tally("damaged records"), _RECORDS // options.every, options.seed)
+    if "boundary" in options.only:
+        boundary.try_all(tally("abuses of C, sanitized"))
+
+
+def _settings(tally: Tally, found: Servers, options: argparse.Namespace, alone: bool) -> None:
+    if find_spec("tests.experiment.bad_settings") is None:
+        tally.skipped = "there is no list of them"
         return
-    if shim.compiler() is None or sys.platform != "linux":
-        reason = "needs Linux and a C compiler"
-        tallies.extend(Tally(kind.title, skipped=reason) for kind in kinds.values())
-        return
-    with disturbed.servers(options.jobs) as found:
-        for kind in kinds.values():
-            tallies.append(
-                disturbed.try_all(found, kind, options.every, options.scenario, options.at)
-            )
+    from tests.experiment.bad_settings import bad_settings
+
+    cases = bad_settings(_SETTINGS, options.seed)
+    cases = cases[:: options.every * (_SETTINGS // _COMMANDS if alone else 1)]
+    progress = Progress(tally.kind, len(cases))
+    jobs = [{"settings": case.overrides, "word": case.word, "alone": alone} for case in cases]
+    for case, reply in zip(cases, found.map(jobs), strict=True):
+        tally.add(" ".join(case.overrides), reply["faults"])
+        progress.step(sum(tally.counts.values()))
 
 
 if __name__ == "__main__":

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from queue import SimpleQueue
+from errno import EACCES, EIO, ENOSPC
 from typing import Any
 
 from tests.faults import shim
-from tests.faults.scenarios import ROOT, Scenario, scenarios
+from tests.faults.scenarios import Scenario, scenarios
+from tests.faults.servers import Servers
 from tests.faults.shim import Operation
 from tests.faults.tally import Progress, Tally
 
@@ -30,6 +25,7 @@ class Kind:
         error: number of the error, where it fails.
         writes: at writes alone.
         scenarios: names; none: all.
+        every: so many operations, one is a point.
     """
 
     title: str
@@ -37,6 +33,7 @@ class Kind:
     error: int = 0
     writes: bool = False
     scenarios: tuple[str, ...] = ()
+    every: int = 1
 
     def at(self, operations: Sequence[Operation]) -> list[int]:
         """Numbers of the operations that are points, from 1."""
@@ -46,6 +43,10 @@ class Kind:
             if not self.writes or ("write" in operation.name if self._halves else operation[0])
         ]
 
+    def job(self, scenario: Scenario, at: int) -> dict[str, Any]:
+        """What a server is asked for the point ``at``."""
+        return {"scenario": scenario.name, "mode": self.mode, "at": at, "error": self.error}
+
     @property
     def _halves(self) -> bool:
         return self.mode == shim.KILL_IN_WRITE
@@ -53,114 +54,14 @@ class Kind:
 
 def kinds() -> dict[str, Kind]:
     """All of them, by a name for the command line."""
-    from errno import EACCES, EIO, ENOSPC
-
     short = ("run", "replace", "seeds", "resume in place")
     return {
         "kill": Kind("kill -9 before an operation", shim.KILL),
         "half": Kind("kill -9 within a write", shim.KILL_IN_WRITE, 0, True, short),
-        "full": Kind("disk full from a write on", shim.FAIL_FROM, ENOSPC, True),
-        "eio": Kind("one operation fails, EIO", shim.FAIL_ONCE, EIO, False, short),
+        "full": Kind("disk full from a write on", shim.FAIL_FROM, ENOSPC, True, every=2),
+        "eio": Kind("one operation fails, EIO", shim.FAIL_ONCE, EIO, False, ("replace", "seeds")),
         "eacces": Kind("one operation fails, EACCES", shim.FAIL_ONCE, EACCES, False, ("replace",)),
     }
-
-
-class _Server:
-    """A process of `tests.faults.server`."""
-
-    def __init__(self, library: Path, work: Path) -> None:
-        environment = os.environ | {
-            "LD_PRELOAD": str(library),
-            "WANDB_MODE": "offline",
-            "MPLBACKEND": "Agg",
-            "OMP_NUM_THREADS": "1",
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.server", str(work)],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is this process's
-        )
-
-    def ask(self, **job: Any) -> dict[str, Any]:
-        """Do one job."""
-        assert self._process.stdin and self._process.stdout
-        print(json.dumps(job), file=self._process.stdin, flush=True)
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the server ended with code {self._process.wait()} at {job}")
-        reply = json.loads(answer)
-        if "failed" in reply:
-            raise RuntimeError(f"{job}: {reply['failed']}")
-        return reply
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.communicate()
-
-
-class Servers:
-    """Several of them, each asked one thing at a time; runs are prepared once."""
-
-    def __init__(self, library: Path, work: Path, number: int) -> None:
-        self._servers = [_Server(library, work) for _ in range(number)]
-        self._free: SimpleQueue[_Server] = SimpleQueue()
-        for server in self._servers:
-            self._free.put(server)
-        self._pool = ThreadPoolExecutor(number)
-        self._operations: dict[str, list[Operation]] = {}
-
-    def ask(self, **job: Any) -> dict[str, Any]:
-        """Do one job, as soon as a process is free."""
-        server = self._free.get()
-        try:
-            return server.ask(**job)
-        finally:
-            self._free.put(server)
-
-    def map(self, jobs: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Replies in the order of the jobs."""
-        return self._pool.map(lambda job: self.ask(**job), jobs)
-
-    def operations(self, scenario: Scenario) -> list[Operation]:
-        """Those of an undisturbed run."""
-        if scenario.name not in self._operations:
-            reply = self.ask(scenario=scenario.name, mode=None)
-            self._operations[scenario.name] = [Operation(*o) for o in reply["operations"]]
-        return self._operations[scenario.name]
-
-    def close(self) -> None:
-        """End them."""
-        for server in self._servers:
-            server.close()
-        self._pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def servers(number: int) -> Iterator[Servers]:
-    """Processes to try points in; they and their files are gone afterwards."""
-    with ExitStack() as stack:
-        keep = bool(os.environ.get("FAULTS_KEEP"))
-        folder = tempfile.mkdtemp(prefix="faults-")
-        if not keep:
-            stack.enter_context(_removed(folder))
-        found = Servers(shim.build(Path(folder)), Path(folder), number)
-        stack.callback(found.close)
-        yield found
-
-
-@contextmanager
-def _removed(folder: str) -> Iterator[None]:
-    import shutil
-
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def points(
@@ -182,18 +83,24 @@ def points(
         ):
             continue
         operations = found.operations(scenario)
-        numbers = kind.at(operations)[:: every * scenario.share] if at is None else [at]
+        numbers = (
+            kind.at(operations)[:: every * kind.every * scenario.share] if at is None else [at]
+        )
         for number in numbers:
-            job = {"scenario": scenario.name, "mode": kind.mode, "at": number, "error": kind.error}
+            job = kind.job(scenario, number)
             jobs.append((f"{kind.title}, {scenario.name!r} at {number}", job))
     return jobs
 
 
 def try_all(
-    found: Servers, kind: Kind, every: int = 1, only: str | None = None, at: int | None = None
-) -> Tally:
-    """Try the points of a kind."""
-    tally = Tally(kind.title)
+    tally: Tally,
+    found: Servers,
+    kind: Kind,
+    every: int = 1,
+    only: str | None = None,
+    at: int | None = None,
+) -> None:
+    """Try the `points` of a kind, and add them to the tally."""
     todo = points(found, kind, every, only, at)
     progress = Progress(kind.title, len(todo))
     bad = 0
@@ -203,4 +110,3 @@ def try_all(
         progress.step(bad)
         if os.environ.get("FAULTS_KEEP"):
             print(f"{where}, {reply['operation']}: {reply['kept']}", file=sys.stderr)
-    return tally

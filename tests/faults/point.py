@@ -58,6 +58,7 @@ class Faults:
 
     lost: list[str] = field(default_factory=list)
     half: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     crashes: list[str] = field(default_factory=list)
     tracebacks: list[str] = field(default_factory=list)
 
@@ -143,8 +144,11 @@ class Laboratory:
                     faults.half.append(f"{final}: {reason}")
                 elif was.exists():
                     faults.lost.append(f"{final}: neither the old record nor the new one")
-            elif not was.exists() and not _same(root / final, self._undisturbed(scenario) / final):
-                faults.half.append(f"{final}: a record of other results")
+            elif not any(
+                (folder / final).exists() and _same(root / final, folder / final)
+                for folder in (self._undisturbed(scenario), self._template(scenario))
+            ):
+                faults.wrong.append(f"{final}: a record of other results")
         self._others_are_intact(scenario, root, faults)
         if killed or not outcome.fired:
             if outcome.code not in (-signal.SIGKILL, 0, 1):
@@ -162,7 +166,9 @@ class Laboratory:
             faults.crashes.append(f"exit code {outcome.code}: {telling_line(outcome.err)}")
         elif outcome.code == 0:
             for final in scenario.finals:
-                if not _same(root / final, self._undisturbed(scenario) / final):
+                if _incomplete(root / final) or not _same(
+                    root / final, self._undisturbed(scenario) / final
+                ):
                     faults.lost.append(f"{final}: not recorded, and yet the exit code is 0")
         elif not re.search(r"^(error|train\.py|reproduce_tables): .", outcome.err, re.MULTILINE):
             faults.tracebacks.append(f"no error line: {telling_line(outcome.err)}")
@@ -185,10 +191,16 @@ class Laboratory:
         trained = all(
             _trained(root, final, self._undisturbed(scenario)) for final in scenario.finals
         )
+        done = all(
+            not _incomplete(root / final)
+            and _same(root / final, self._undisturbed(scenario) / final)
+            for final in scenario.finals
+        )
         outcome = self._run(scenario.command, root)
         if "Traceback" in outcome.err:
             faults.tracebacks.append(f"again: {telling_line(outcome.err)}")
-        if outcome.code:
+        # What resumes from a run that it replaces cannot do so twice: there is nothing left to do.
+        if outcome.code and not (done and "resume" in scenario.name):
             faults.lost.append(f"again: exit code {outcome.code}: {telling_line(outcome.err)}")
             return
         if trained and outcome.steps:
@@ -197,7 +209,7 @@ class Laboratory:
             if reason := _incomplete(root / final):
                 faults.half.append(f"again: {final}: {reason}")
             elif not _same(root / final, self._undisturbed(scenario) / final):
-                faults.lost.append(f"again: {final}: other results than of an undisturbed run")
+                faults.wrong.append(f"again: {final}: other results than of an undisturbed run")
         self._others_are_intact(scenario, root, faults)
         here, there = (_names(folder / "runs") for folder in (root, self._undisturbed(scenario)))
         if here - there:
@@ -217,7 +229,7 @@ class Laboratory:
                 os.chdir(root)
                 os.environ["TMPDIR"] = str(root / "tmp")
                 tempfile.tempdir = None
-                count = _count_steps()
+                count = count_steps()
                 # Processes of the reproduction come from this one: the shim counts in them, too.
                 workers.preloaded = lambda: multiprocessing.get_context("fork")  # type: ignore
                 # Drawing takes longer than all else of a tiny run; writing the file does not.
@@ -235,7 +247,7 @@ class Laboratory:
             return Outcome(ended, count, self._shim.operations, self._shim.fired)
 
 
-def _count_steps() -> list[int]:
+def count_steps() -> list[int]:
     """Count this process's training steps."""
     count = [0]
     step = FieldTraining.training_step
@@ -270,9 +282,7 @@ def _incomplete(directory: Path) -> str | None:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two records are of the same run, to the last bit."""
-    if any(_incomplete(directory) for directory in (one, other)):
-        return False
+    """Whether two whole records are of the same run, to the last bit."""
     a, b = (_facts(read_record(directory)) for directory in (one, other))
     histories = [
         pd.read_csv(d / "history.csv", dtype=str).drop(columns="seconds") for d in (one, other)
@@ -318,4 +328,5 @@ def _trained(root: Path, final: str, undisturbed: Path) -> bool:
 def _names(root: Path) -> set[str]:
     """Names of all files below it; numbers of processes in them do not matter."""
     paths = (path.relative_to(root) for path in root.rglob("*") if not path.is_dir())
-    return {re.sub(r"\d{3,}", "N", str(path)) for path in paths}
+    # Where a run was published and then not put in order, its next one does that.
+    return {re.sub(r"\d{3,}", "N", str(path)) for path in paths if path.name != ".unpublished"}

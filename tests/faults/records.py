@@ -27,9 +27,8 @@ _PATIENCE = 120.0
 _NUMBERS = (*METRICS, "seed", "epochs", "learning_rate", "train_seconds", "n_parameters")
 
 
-def try_all(number: int, seed: int) -> Tally:
+def try_all(tally: Tally, number: int, seed: int) -> None:
     """Spoil a record ``number`` times, the damages being those of ``seed``."""
-    tally = Tally("damaged records")
     progress = Progress(tally.kind, number)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         good = {row: Path(folder) / row.replace("/", "-") for row in (_ROW, _OTHER_ROW)}
@@ -40,7 +39,6 @@ def try_all(number: int, seed: int) -> Tally:
             _Batch(Path(folder) / "batch", good, size, seed + begin).judge(tally)
             for _ in range(size):
                 progress.step(sum(tally.counts.values()))
-    return tally
 
 
 def _train(row: str, folder: Path) -> None:
@@ -75,7 +73,9 @@ class _Batch:
         for index, (name, folder) in enumerate(self._copies):
             # A fault of a reader as a whole is counted once.
             faults = general if index == 0 else {"crashes": [], "tracebacks": []}
-            tally.add(f"damaged record {name}", faults | {"lost": self._one(folder, rows, readers)})
+            tally.add(
+                f"damaged record {name}", faults | {"wrong": self._one(folder, rows, readers)}
+            )
 
     def _general(self, readers: dict[str, Ended]) -> dict[str, list[str]]:
         crashes, tracebacks = [], []

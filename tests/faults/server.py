@@ -28,6 +28,7 @@ def main() -> None:
     import diffhash.results.figures
     import diffhash.results.make  # noqa: F401
     from tests.faults.point import Laboratory
+    from tests.faults.settings import refuse, refuse_alone
     from tests.faults.shim import Shim
 
     # The pipe to the parent is none of the children's business.
@@ -39,11 +40,14 @@ def main() -> None:
     _warm_up(known["run"].command, work)
     for line in sys.stdin:
         job = json.loads(line)
-        scenario = known[job["scenario"]]
         try:
-            if job["mode"] is None:
-                reply = {"operations": laboratory.prepare(scenario)}
+            if "settings" in job:
+                call = refuse_alone if job["alone"] else refuse
+                reply = {"faults": call(job["settings"], job["word"], work)}
+            elif job["mode"] is None:
+                reply = {"operations": laboratory.prepare(known[job["scenario"]])}
             else:
+                scenario = known[job["scenario"]]
                 reply = laboratory.try_point(scenario, job["mode"], job["at"], job["error"])
         except Exception:
             reply = {"failed": traceback.format_exc()}

@@ -6,8 +6,10 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +32,11 @@ def compiler() -> str | None:
     return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 
+def available() -> bool:
+    """Whether calls can be counted here."""
+    return sys.platform == "linux" and compiler() is not None
+
+
 def build(folder: Path) -> Path:
     """Compile the shim into ``folder``."""
     source, library = Path(__file__).with_name("shim.c"), folder / "shim.so"
@@ -42,18 +49,19 @@ class Shim:
     """What the preloaded library counts in this process and in those that it forks."""
 
     def __init__(self) -> None:
-        # A library of its own handle: the functions are the preloaded ones.
-        self._library: Any = ctypes.CDLL(None)
-        self._library.fault_new.restype = ctypes.c_void_p
-        for name in ("count", "fired", "log"):
-            getattr(self._library, f"fault_{name}").argtypes = [ctypes.c_void_p]
-        self._library.fault_count.restype = self._library.fault_fired.restype = ctypes.c_long
-        self._library.fault_log.restype = ctypes.c_char_p
-        self._library.fault_free.argtypes = [ctypes.c_void_p]
-        self._library.fault_arm.argtypes = [
-            *(ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_int)
-        ]
         self._state = None
+
+    @cached_property
+    def _library(self) -> Any:
+        library: Any = ctypes.CDLL(None)  # what is loaded
+        library.fault_new.restype = ctypes.c_void_p
+        for name in ("count", "fired", "log"):
+            getattr(library, f"fault_{name}").argtypes = [ctypes.c_void_p]
+        library.fault_count.restype = library.fault_fired.restype = ctypes.c_long
+        library.fault_log.restype = ctypes.c_char_p
+        library.fault_free.argtypes = [ctypes.c_void_p]
+        library.fault_arm.argtypes = [*(ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_int)]
+        return library
 
     @contextmanager
     def counting(self) -> Iterator[Shim]:

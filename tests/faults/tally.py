@@ -6,13 +6,16 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-BAD = ("lost", "half", "crashes", "tracebacks")
+BAD = ("lost", "half", "wrong", "crashes", "tracebacks")
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass
 class Tally:
     """Of one kind of fault.
+
+    ``lost``: a record or finished training; ``half``: a record in part, or a file left over;
+    ``wrong``: a number, or a setting that is not refused.
 
     Attributes:
         kind: for people.
