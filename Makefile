@@ -38,6 +38,24 @@ help: ## list the targets
 
 setup: $(STAMP) ## create the virtual environment with the pinned versions
 
+# Two at once would write into one venv: the second waits, and then finds that it is set up. The
+# lock is the kernel's on this file, and ends with its process; a folder where there is no flock.
+ifndef SETUP_LOCKED
+$(STAMP): pyproject.toml constraints.txt
+	@if command -v flock >/dev/null 2>&1; then \
+		flock -n Makefile true || echo "setup: waiting for another one to end"; \
+		exec flock Makefile $(MAKE) -s SETUP_LOCKED=1 "$(STAMP)"; \
+	fi; \
+	lock="$(VENV).setup-lock"; mkdir -p "$$(dirname "$$lock")"; \
+	until mkdir "$$lock" 2>/dev/null; do \
+		owner="$$(cat "$$lock/process" 2>/dev/null)"; \
+		if [ -n "$$owner" ] && ! kill -0 "$$owner" 2>/dev/null; then rm -rf "$$lock"; \
+		else sleep 1; fi; \
+	done; \
+	trap 'rm -rf "$$lock"' EXIT; trap 'exit 130' INT TERM HUP; \
+	echo $$$$ > "$$lock/process"; \
+	$(MAKE) -s SETUP_LOCKED=1 "$(STAMP)"
+else
 $(STAMP): pyproject.toml constraints.txt
 	@if [ -e "$(PARTIAL)" ]; then \
 		echo "setup: the last setup was interrupted, starting over"; \
@@ -60,6 +78,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[experiments,dev]'
 	@rm -f "$(PARTIAL)" && touch "$(STAMP)"
 	@echo "setup: done"
+endif
 
 test: $(STAMP) ## run the tests (those that need a GPU or long are skipped, and listed at the end)
 	"$(PY)" -m pytest -n auto

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not instal
 from benchmarks import growth, steps, time_to_accuracy  # noqa: E402
 from benchmarks.machine import ENVIRONMENT, progress, slug  # noqa: E402
 from benchmarks.step_plots import plot_accuracy, plot_growth, plot_steps  # noqa: E402
+from diffhash.cli.command import run_command  # noqa: E402
 from diffhash.experiment.environment import keep_freed_memory  # noqa: E402
 from diffhash.results.record import write_text_atomically  # noqa: E402
 
@@ -65,9 +66,6 @@ def main() -> int:
         for part in parts:  # each is written when it is done
             for line in _measure(part, options, arguments.output, name):
                 print(line)
-    except OSError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("bench: interrupted; the part that was going on is not written", file=sys.stderr)
         return 130
@@ -107,4 +105,4 @@ def _write(frame: pd.DataFrame, columns: tuple[str, ...] | None, stem: Path) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command("bench", main)

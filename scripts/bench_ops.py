@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not instal
 
 from benchmarks import machine, ops  # noqa: E402
 from benchmarks.plot import plot  # noqa: E402
+from diffhash.cli.command import run_command  # noqa: E402
 from diffhash.experiment.environment import keep_freed_memory  # noqa: E402
 from diffhash.ops.interpolation import INTERPOLATIONS  # noqa: E402
 from diffhash.results.record import write_text_atomically  # noqa: E402
@@ -69,9 +70,6 @@ def main() -> int:
             ceiling = ops.measure_ceiling(options)
             paths.append(_write(ceiling, stem.with_name(f"{stem.name}-memory.csv")))
         paths += plot(frame, stem)
-    except OSError as error:
-        print(f"bench_ops: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("bench_ops: interrupted, nothing is written", file=sys.stderr)
         return 130
@@ -87,4 +85,4 @@ def _write(frame: ops.pd.DataFrame, path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command("bench_ops", main)

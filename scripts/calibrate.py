@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hydra import initialize_config_dir
 
+from diffhash.cli.command import run_command
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.reproduce import exclusive
 from diffhash.experiment.schema import register
@@ -53,7 +54,7 @@ def main() -> int:
                     study, folder, workers, lambda *ended: report_trial(study, *ended, output)
                 )
                 paths, summary = write_outcome(study, *parts, output)
-    except (ConfigError, RecordError, OSError) as error:
+    except (ConfigError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -64,4 +65,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command("calibrate", main)

@@ -24,6 +24,7 @@ from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
+from diffhash.cli.command import run_command
 from diffhash.ops.backends import MultiIndex, triton_backend, triton_kernels
 from diffhash.ops.interpolation import INTERPOLATIONS
 from diffhash.ops.jet import jet_indices
@@ -219,4 +220,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command("compile_kernels", main)

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from diffhash.cli.command import left_out, run_command
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.reproduce import ROWS, exclusive, plan, run_jobs
 from diffhash.experiment.timing import time_rows
@@ -42,14 +43,14 @@ def main() -> int:
             jobs = plan(ROOT, arguments.runs, arguments.rows, seeds, arguments.overrides)
             failed = run_jobs(ROOT, jobs, workers)
             not_timed = time_rows(arguments.runs, arguments.rows)
-        tables = load_tables(arguments.runs, RESULTS / "paper")
+        tables = load_tables(arguments.runs, RESULTS / "paper", left_out("reproduce_tables"))
         readme = ROOT / "README.md" if arguments.output == RESULTS else None
         made = make_tables(tables, arguments.output / "tables", readme)
         try:
             make_figures(tables, arguments.output / "figures")
         except NoRecordsError as error:  # not a fault where only some rows were asked for
             print(f"figures: {error}", file=sys.stderr)
-    except (ConfigError, RecordError, OSError) as error:
+    except (ConfigError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -65,4 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command("reproduce_tables", main)

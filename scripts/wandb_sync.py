@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from diffhash.cli.command import run_command
 from diffhash.results.wandb_files import unsent_parts
 
 
@@ -31,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command("wandb_sync", main)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from diffhash.cli.command import run_command
 from diffhash.experiment.schema import register
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,4 +49,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command("wandb_workspace", main)

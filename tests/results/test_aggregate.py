@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -170,6 +171,44 @@ def test_records_elsewhere_below_the_runs_are_not_table_rows(
 ) -> None:
     write_run(tmp_path, "other", "cubic")
     assert (load_table("table1", tmp_path, paper).frame["status"] == "missing").all()
+
+
+def test_a_row_is_found_by_its_experiment_wherever_its_run_lies(
+    tmp_path: Path, write_run: WriteRun
+) -> None:
+    def elsewhere(name: str, **changes: Any) -> Path:
+        made = write_run(tmp_path / "made", "table1", "cubic", **changes)
+        target = tmp_path / "runs" / "cubic_data" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return made.rename(target)
+
+    runs = tmp_path / "runs"
+    first = elsewhere("1", overrides=["experiment=table1/cubic", "seed=0"])
+    assert [d for d, _ in row_records("table1", runs)["cubic"]] == [first]
+    os.utime(first / "result.json", (1, 1))
+    newer = elsewhere("2", overrides=["experiment=table1/cubic"])
+    elsewhere("3", status="interrupted", epochs=9)  # is newer, and not completed
+    elsewhere("4", seed=1, overrides=["experiment=table1/cubic", "encoder.encoding.n_levels=9"])
+    for folder in ("timing", "calibration"):
+        made = write_run(tmp_path / "made", "table1", "cubic", seed=2)
+        (runs / folder).mkdir()
+        made.rename(runs / folder / "x")
+    assert [d for d, _ in row_records("table1", runs)["cubic"]] == [newer]
+    own = write_run(runs, "table1", "cubic", seed=0)
+    assert [d for d, _ in row_records("table1", runs)["cubic"]] == [own]
+
+
+def test_most_of_a_rows_seeds_say_what_its_settings_are(
+    tmp_path: Path, write_run: WriteRun
+) -> None:
+    for seed in range(3):
+        write_run(tmp_path, "table1", "cubic", seed=seed)
+    write_run(tmp_path, "table1", "cubic", seed=3, learning_rate=0.5)
+    problems: list[RecordError] = []
+    found = row_records("table1", tmp_path, problems.append)["cubic"]
+    assert [record.seed for _, record in found] == [0, 1, 2]
+    [problem] = map(str, problems)
+    assert "seed3 has learning_rate = 0.5" in problem
 
 
 def test_a_record_among_the_wrong_rows(tmp_path: Path, write_run: WriteRun) -> None:

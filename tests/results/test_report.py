@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from matplotlib.text import Text
+from plotly.offline import get_plotlyjs
 
 from diffhash.results import RecordError, check_claims, read_record, write_record
 from diffhash.results.claims import claim_fields, verdict_text
+from diffhash.results.figures.comparisons import figure4
+from diffhash.results.figures.rows import table_rows
 from diffhash.results.paper import TABLES, load_paper_table
 from diffhash.results.report import write_report
 from diffhash.results.report.markup import to_html
 from diffhash.results.table import load_tables
+from diffhash.results.tables import write_tables
 from tests.results.report_page import Page, report
 
 
@@ -246,3 +252,28 @@ def test_colours_stand_out(one_seed: tuple[Page, str], theme: str) -> None:
             assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
     for index in range(8):
         assert contrast(colours[f"--series-{index}"], colours["--background"]) >= 3
+
+
+def test_a_name_out_of_a_record_loads_nothing(
+    write_run: Callable[..., Path], paper: Path, tmp_path: Path
+) -> None:
+    evil = "![x](http://example.org/x.png)<img src=//example.org>|`$\x1b[2J"
+    environment = {"processor": evil, "torch": evil, evil: evil}
+    names = {"encoder": evil, "preset": evil, "environment": environment}
+    write_run(tmp_path / "runs", "table1", "cubic")
+    write_run(tmp_path / "runs", "table1", "own_row", **names)
+    tables = load_tables(tmp_path / "runs", paper)
+    page, markdown = write_report(tables, tmp_path / "out", tmp_path / "none")
+    html = page.read_text()
+    assert "default-src 'none'" in html
+    text = markdown.read_text()
+    assert "\x1b" not in html + text
+    assert "<img" not in html.replace(get_plotlyjs(), "")
+    assert re.search(r"(?<!\\)<img|(?<!\\)!\[x\]\(", text) is None
+    lines = markdown.read_text().splitlines()
+    [row] = [line for line in lines if line.startswith("|") and "3k" in line and "example" in line]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 10
+    write_tables(tables, tmp_path / "tables")
+    assert r"\$" in (tmp_path / "tables" / "table1.tex").read_text()
+    texts = [t.get_text() for t in figure4(table_rows(tables["table1"])).findobj(Text)]
+    assert texts

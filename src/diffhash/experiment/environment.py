@@ -63,7 +63,7 @@ def keep_freed_memory() -> None:
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -81,5 +81,7 @@ def _git_state(directory: Path) -> tuple[str | None, bool | None]:
 
 
 def _git(directory: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(directory), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    # `git status` would take the lock of the index to refresh it, in the way of the user's own git.
+    command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]
+    done = subprocess.run(command, capture_output=True, check=True)
+    return done.stdout.decode(errors="replace").strip()

@@ -50,6 +50,7 @@ from diffhash.training import flush
 CHECKPOINT_FILE = "checkpoint.ckpt"
 FIGURE_FILE = "predictions.png"
 WANDB = "wandb"
+_DEFAULT_PROBLEM = "poisson1d"  # of configs/train.yaml; the folders of any other name it
 _MARKER = ".unpublished"
 # What a run writes, in the order in which it is removed; a folder that holds anything else is
 # never replaced.
@@ -247,9 +248,10 @@ def _destination(cfg: DictConfig) -> Place:
     if cfg.run_dir is None:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
         name = f"{now}_seed{cfg.seed}"
+        problem = "" if cfg.problem.name == _DEFAULT_PROBLEM else f"{cfg.problem.name}_"
         return Place(
             f"runs_dir={cfg.runs_dir}",
-            Path(cfg.runs_dir) / f"{cfg.encoder.name}_{cfg.task.name}" / name,
+            Path(cfg.runs_dir) / f"{problem}{cfg.encoder.name}_{cfg.task.name}" / name,
         )
     folder = Path(cfg.run_dir)
     if os.path.islink(folder):

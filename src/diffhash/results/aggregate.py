@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from diffhash.results.formats import printable
 from diffhash.results.paper import VALUES
 from diffhash.results.record import METRICS, RunRecord
 from diffhash.results.rows import RowRecords, counted, over_seeds
@@ -143,9 +144,9 @@ def _median(name: str, values: np.ndarray) -> dict[str, float]:
 
 
 def _label(row: str, records: list[RunRecord]) -> str:
-    first = records[0]
-    label = _LABELS.get(first.encoder, first.encoder)
-    return f"{label} ({first.preset})" if first.preset else f"{label} ({row})"
+    first, row = records[0], printable(row)
+    label = _LABELS.get(first.encoder, printable(first.encoder))
+    return f"{label} ({printable(first.preset)})" if first.preset else f"{label} ({row})"
 
 
 def _status(records: list[RunRecord]) -> str:

@@ -23,6 +23,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import pandas as pd
 
+from diffhash.results.formats import printable
 from diffhash.results.reading import RecordError, brief, plain_config, read_bytes, read_json
 
 SCHEMA_VERSION = 1
@@ -387,7 +388,16 @@ def _parse(content: Any) -> RunRecord:
         raise ValueError(f"missing {', '.join(missing)}")
     if unknown := sorted(set(content) - known):
         raise ValueError(f"unknown {', '.join(unknown)}")
-    return RunRecord(**content)
+    return RunRecord(**_printable(content))
+
+
+def _printable(value: Any) -> Any:
+    """Names and values as a terminal or a page may show them."""
+    if isinstance(value, dict):
+        return {printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from diffhash.results.formats import format_decades
 from diffhash.results.paper import PAPER_DEVICE
 from diffhash.results.record import METRICS, RunRecord, write_text_atomically
 from diffhash.results.table import Table
+from diffhash.results.tables.markdown import markdown_text
 
 _NAMES = {"mse_u": "MSE u", "mse_ux": "MSE u_x", "mse_uxx": "MSE u_xx", "loss": "loss"}
 _NO_RUNS = "no run has been recorded yet (make reproduce-tables makes them)."
@@ -37,7 +38,10 @@ def write_summary(tables: Mapping[str, Table], claims: Iterable[Claim], output: 
         OSError: the output folder cannot be written.
     """
     cards = summary(list(tables.values()), claims)
-    lines = [f"- **{card.heading}: {card.figure}**, {' '.join(card.details)}" for card in cards]
+    lines = [
+        f"- **{card.heading}: {card.figure}**, {markdown_text(' '.join(card.details))}"
+        for card in cards
+    ]
     return write_text_atomically(Path(output) / "summary.md", "\n".join(lines) + "\n")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -91,9 +92,8 @@ def _status(module: FieldTraining) -> str:
         return f"{done}  diverged"
     loss, mse_u = (median(row[name] for row in rows) for name in ("loss", "mse_u"))
     diverged = len(module.replicas) - len(rows)
-    return f"{done}  loss {loss:.1e}  mse_u {mse_u:.1e}" + (
-        f"  {diverged} diverged" if diverged else ""
-    )
+    error = "" if math.isnan(mse_u) else f"  mse_u {mse_u:.1e}"  # of no known solution
+    return f"{done}  loss {loss:.1e}{error}" + (f"  {diverged} diverged" if diverged else "")
 
 
 class RegularCheckpoints(Callback):

@@ -37,6 +37,7 @@ from diffhash.results.figures.style import (
     dress,
     log_y,
     new_figure,
+    plain,
     say,
 )
 from diffhash.results.formats import format_value
@@ -83,7 +84,7 @@ def figure3(rows: Sequence[Row]) -> Figure:
         axes[0].set_title(symbol, fontsize=TEXT, loc="left" if drawn[0].has_band else "center")
         axes[-1].set_xlabel("$x$", fontsize=TEXT)
     for ax, row in zip(grid[:, 0], drawn, strict=True):
-        ax.set_ylabel(row.label, fontsize=TEXT)
+        ax.set_ylabel(plain(row.label), fontsize=TEXT)
     add_legend(figure, grid.flat)
     return figure
 
@@ -127,7 +128,7 @@ def figure5(rows: Sequence[Row]) -> Figure:
     bands = band_labels(row.n_predictions for row in rows)
     for index, (row, upper, lower) in enumerate(zip(rows, values, errors, strict=True)):
         _prediction(dress(upper), row, "u", limits, bands)
-        upper.set_title(f"{row.label}\n", fontsize=TEXT, loc="left", pad=3)  # above the MSE
+        upper.set_title(f"{plain(row.label)}\n", fontsize=TEXT, loc="left", pad=3)  # above the MSE
         dress(lower).set_xlabel("$x$", fontsize=TEXT)
         lower.tick_params(labelbottom=True)
         if (predictions := row.predictions) is not None:
@@ -192,7 +193,7 @@ def _history(ax: Axes, row: Row, column: str) -> None:
     color, style = _LINES.get(row.row, _OTHER_LINE)
     history = row.history
     remark = row.remark or ("no history" if history is None else "")
-    label = f"{row.label} ({remark})" if remark else row.label
+    label = plain(f"{row.label} ({remark})" if remark else row.label)
     epochs = values = np.empty(0)
     if history is not None:
         values = drawable(history[column].to_numpy())

@@ -28,6 +28,8 @@ from diffhash.results.figures.style import (
 )
 from diffhash.results.formats import format_value
 
+_MAPS = {"u": "predicted $u$", "u_x0": "$u_{x_0}$", "u_x1": "$u_{x_1}$",
+         "u_x0x0": "$u_{x_0x_0}$", "u_x1x1": "$u_{x_1x_1}$"}  # fmt: skip
 _SLAB = 0.25  # of the points, where more than two axes are looked at from one side
 
 
@@ -36,7 +38,8 @@ def run_figure(predictions: pd.DataFrame, title: str) -> Figure:
 
     One axis: u, u_x and u_xx as curves. More: u over the first two axes as a scatter map; with
     more than two, of the quarter of the points nearest to the middle of the others. Where there
-    is no exact solution (no ``exact_…`` column, or nothing but NaN in it) the error is left out;
+    is no exact solution (no ``exact_…`` column, or nothing but NaN in it) there is no error, and
+    the maps are of u and its derivatives;
     where predictions are not finite nothing is drawn. The figure says either.
 
     Args:
@@ -87,6 +90,8 @@ def _title_mse(ax: Axes, predictions: pd.DataFrame, name: str) -> None:
 
 def _maps(predictions: pd.DataFrame) -> Figure:
     points, note = _slab(predictions)
+    if exact_values(points, "u") is None:
+        return _maps_of_derivatives(points, note)
     u, error = drawable(points["u"].to_numpy()), absolute_error(points, "u")
     panels = [("predicted $u$", u), ("exact $u$", exact_values(points, "u"))]
     figure = new_figure(height=2.7)
@@ -105,6 +110,28 @@ def _maps(predictions: pd.DataFrame) -> Figure:
         dress(ax).set_xlabel("$x_0$", fontsize=TEXT)
     if note:
         figure.supxlabel(note, fontsize=SMALL)
+    return figure
+
+
+def _maps_of_derivatives(points: pd.DataFrame, note: str) -> Figure:
+    """Where there is nothing to compare with: u, and its derivatives along the first two axes."""
+    names = [name for name in _MAPS if name in points]
+    n_rows = -(-len(names) // 3)
+    figure = new_figure(height=2.7 * n_rows)
+    grid = figure.subplots(n_rows, min(3, len(names)), sharex=True, sharey=True, squeeze=False)
+    for ax in list(grid.flat)[len(names) :]:
+        ax.remove()
+    for ax, name in zip(grid.flat, names, strict=False):
+        values = drawable(points[name].to_numpy())
+        good = values[~np.isnan(values)]
+        norm = Normalize(good.min(), good.max()) if len(good) else Normalize()
+        ax.set_title(_MAPS[name], fontsize=TEXT)
+        _map(figure, ax, points, values, norm, "viridis")
+        dress(ax).set_xlabel("$x_0$", fontsize=TEXT)
+    for ax in grid[:, 0]:
+        ax.set_ylabel("$x_1$", fontsize=TEXT)
+    note = f"no exact solution; {note}" if note else "no exact solution"
+    figure.supxlabel(note, fontsize=SMALL)
     return figure
 
 

@@ -72,6 +72,11 @@ def log_y(ax: Axes, n_ticks: int = 5) -> Axes:
     return ax
 
 
+def plain(text: str) -> str:
+    """Text of a record for matplotlib, which takes what stands between dollars for formulas."""
+    return text.replace("$", r"\$")
+
+
 def add_legend(
     figure: Figure,
     axes: Iterable[Axes],

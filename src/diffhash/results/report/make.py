@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from diffhash.results import claims as claims_
 from diffhash.results import tables as tables_
 from diffhash.results.claims import Claim
+from diffhash.results.formats import printable
 from diffhash.results.paper import TITLES
 from diffhash.results.record import write_text_atomically
 from diffhash.results.report.benchmarks import BENCHMARKS, benchmark_plots
@@ -142,4 +143,5 @@ def _render(template: str, context: Mapping[str, Any], *, autoescape: bool) -> s
         keep_trailing_newline=True,
     )
     environment.filters["to_html"] = to_html
+    environment.filters["md"] = lambda text: tables_.markdown_text(printable(str(text)))
     return environment.get_template(template).render(context)

@@ -7,7 +7,12 @@ import re
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+# Names out of records stand in it: they are to load nothing and to lead nowhere.
+_MARKDOWN = (
+    MarkdownIt("commonmark", {"html": False})
+    .enable("table")
+    .disable(["image", "link", "autolink", "reference", "html_block", "html_inline"])
+)
 _FOOTNOTE = re.compile(r"&lt;sup&gt;([a-z,]+)&lt;/sup&gt;")
 _DECADES = re.compile(r"\(([+-])(\d+\.\d+|inf)\)")
 _CELL = re.compile(r"<td([^>]*)>([^<]*\b(?:diverged|interrupted|missing)\b)")

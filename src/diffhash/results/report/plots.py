@@ -103,6 +103,8 @@ def trace(
         key: encode(value) if isinstance(value, np.ndarray) else value
         for key, value in columns.items()
     }
+    if not isinstance(name, Markup):
+        name = name.replace("<", "&lt;")  # plotly takes names for HTML
     style = {"type": "scatter", "mode": "lines", "name": name} | style
     return {"when": dict(when or {}), "columns": encoded, "x": x, "y": y, "style": style}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from diffhash.results.tables.latex import to_latex
-from diffhash.results.tables.markdown import to_markdown
+from diffhash.results.tables.markdown import markdown_text, to_markdown
 from diffhash.results.tables.notes import remarks, total_sentence
 from diffhash.results.tables.write import write_tables
 
-__all__ = ["remarks", "to_latex", "to_markdown", "total_sentence", "write_tables"]
+__all__ = ["markdown_text", "remarks", "to_latex", "to_markdown", "total_sentence", "write_tables"]

@@ -20,6 +20,7 @@ _SYMBOLS = {
     "loss": "Loss",
     "train_seconds": "Train s",
 }
+_SPECIAL = re.compile(r"[\\|<>`]|!(?=\[)|\[(?=[^\]]*\]\()")
 _FIELD = re.compile(rf"({{(?:{'|'.join(VALUES)})}})")
 
 
@@ -40,7 +41,7 @@ def to_markdown(table: Table, remarks: Iterable[str] = ()) -> str:
     for row in table.lines.values():
         marks = ",".join(m for m, note in notes.items() if row["row"] in note.rows)
         lines.append(
-            {"Model": row["model"] + (f" <sup>{marks}</sup>" if marks else ""),
+            {"Model": markdown_text(row["model"]) + (f" <sup>{marks}</sup>" if marks else ""),
              "Epochs": line_epochs(row)}
             | {_SYMBOLS[v]: cell(row, v) for v in VALUES}
             | {"Peak MB": line_memory(row)}
@@ -94,4 +95,9 @@ def _count(row: Line) -> str:
 
 
 def _text(text: str) -> str:
-    return _FIELD.sub(lambda match: _SYMBOLS[match[0][1:-1]], text)
+    return _FIELD.sub(lambda match: _SYMBOLS[match[0][1:-1]], markdown_text(text))
+
+
+def markdown_text(text: str) -> str:
+    r"""Text as Markdown that shows it: no column, tag, image or link of a table comes out of it."""
+    return _SPECIAL.sub(r"\\\g<0>", text)

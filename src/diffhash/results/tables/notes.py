@@ -8,7 +8,7 @@ from string import ascii_lowercase
 import pandas as pd
 
 from diffhash.results.aggregate import train_total
-from diffhash.results.formats import format_epochs
+from diffhash.results.formats import format_epochs, printable
 from diffhash.results.paper import FOOTNOTES, PAPER_DEVICE, Footnote
 from diffhash.results.record import RunRecord
 from diffhash.results.statistics import describe_interval, interval_rank
@@ -159,4 +159,6 @@ def _parts(record: RunRecord, keys: Iterable[str]) -> str:
     environment = dict(record.environment)
     if (commit := environment.get("git_commit")) and environment.get("git_dirty"):
         environment["git_commit"] = f"{commit} (dirty)"
-    return ", ".join(f"{key} {environment[key]}" for key in keys if environment.get(key))
+    return ", ".join(
+        f"{key} {printable(str(environment[key]))}" for key in keys if environment.get(key)
+    )
