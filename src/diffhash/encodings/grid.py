@@ -185,8 +185,8 @@ class GridEncoding(ConfiguredModule, Encoding):
         super()._check(x)
         if x.dtype != self.params.dtype:
             raise ValueError(
-                f"points have the dtype {x.dtype} (a field's have its network's), the table has the "
-                f"dtype {self.params.dtype}: bring them together with .to()"
+                f"points have the dtype {x.dtype} (a field's have its network's), the table has "
+                f"{self.params.dtype}: bring them together with .to()"
             )
 
     def _check_fixed(self, x: Tensor) -> None:
