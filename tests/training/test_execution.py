@@ -59,6 +59,36 @@ def test_200_steps_give_the_same_parameters_with_live_settings(
     assert [row["loss"] for row in one] == pytest.approx([row["loss"] for row in two], rel=1e-6)
 
 
+ENCODERS = ("mlp", "siren", "ff", "linear", "s1", "s2", "cubic")
+IN_SHORT = ("cubic", "pinn", torch.float32)  # one compilation, of seconds
+PRODUCT = [
+    pytest.param(
+        encoder,
+        task,
+        dtype,
+        marks=[] if (encoder, task, dtype) == IN_SHORT else pytest.mark.slow,
+    )
+    for encoder in ENCODERS
+    for task in ("data", "pinn")
+    for dtype in (torch.float32, torch.float64)
+]
+
+
+@pytest.mark.parametrize(("encoder", "task", "dtype"), PRODUCT)
+def test_compiled_steps_are_eager_ones(
+    make_training: MakeTraining, fit: Callable, encoder: str, task: str, dtype: torch.dtype
+) -> None:
+    """Of every encoder, task and precision, by the losses of a few steps."""
+    torch._dynamo.reset()
+    losses = []
+    for execution in ("eager", "compile"):
+        training = make_training(encoder, task, dtype, epochs=4, chunk=1, execution=execution)
+        fit(training)
+        losses.append([row["loss"] for row in training.replicas[0].history])
+    rel = 1e-3 if dtype == torch.float32 else 1e-9
+    assert losses[1] == pytest.approx(losses[0], rel=rel)
+
+
 def test_rate_and_weights_are_live(make_training: MakeTraining, fit: Callable) -> None:
     """What the comparison above rests on: both do change the result."""
     plain, meddled = (make_training(epochs=120, chunk=40) for _ in range(2))

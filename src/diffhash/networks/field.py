@@ -22,7 +22,8 @@ class Field(NoTorchScript, ConfiguredModule):
     """u(x) = network(encoding((x - low) / (high - low))) on the box [low, high].
 
     Points may be float64 whatever the parameters are: far from 0 float32 cannot tell them apart.
-    They are rounded to the parameters' type once they are in [0, 1].
+    They are rounded to the parameters' type once they are in [0, 1], and everything is computed in
+    that type: autocast changes neither values nor jets.
 
     Args:
         encoding: of coordinates in [0, 1].

@@ -22,7 +22,7 @@ from torch.library import Library, register_fake
 from diffhash.encodings.encoding import version
 from diffhash.networks.activations import Activation, find_activation
 from diffhash.networks.native_jet import NetworkKernel, library, network_kernel
-from diffhash.ops.modes import is_graph_exported, is_recorded, own_precision, transforms_are_active
+from diffhash.ops.modes import is_recorded, own_precision, transforms_are_active
 
 
 def network_jet(
@@ -35,7 +35,8 @@ def network_jet(
     """The jet of a network at the jet ``features`` of its input.
 
     Differentiable in features and parameters to any order, and by every transform of torch. What
-    the kernels do not serve (transforms, forward mode, gradients of gradients) goes through torch.
+    the kernels do not serve (transforms, forward mode, gradients of gradients) goes through torch,
+    and so does what is compiled: there fusing saves the memory traffic.
 
     Args:
         features: ``[K, N, C_in]``, or ``[R, K, N, C_in]`` for replicas, which may share one.
@@ -48,10 +49,9 @@ def network_jet(
         ``[K, N, C_out]`` or ``[R, K, N, C_out]``.
     """
     with own_precision(features):
-        if transforms_are_active() or is_graph_exported():
+        if is_recorded() or transforms_are_active():
             return network_jet_reference(features, params, widths, orders, activation)
-        native = features.device.type == "cpu" and not is_recorded()
-        if native and library(activation, features.dtype) is not None:
+        if features.device.type == "cpu" and library(activation, features.dtype) is not None:
             return _NativeJet.apply(features, params, widths, orders, activation)
         return _torch_jet(features, params, widths, orders, activation, _TorchActivation.apply)
 

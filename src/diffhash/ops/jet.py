@@ -11,6 +11,8 @@ from typing import SupportsIndex
 import torch
 from torch import Tensor
 
+from diffhash.ops.modes import own_precision
+
 MAX_ORDER = 2
 Order = SupportsIndex | Iterable[SupportsIndex]  # along every axis, or one per axis
 
@@ -89,7 +91,7 @@ def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, orders: tuple[int, ..
     The result is differentiable in whatever ``f`` closes over, and of the type of f's values, also
     where ``x`` is of a wider one.
     """
-    with torch.enable_grad():
+    with torch.enable_grad(), own_precision(x):
         x = x.detach().requires_grad_(True)
         value = f(x)
         rows = [value]

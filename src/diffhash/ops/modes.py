@@ -15,13 +15,6 @@ def is_recorded() -> bool:
     return torch.compiler.is_compiling() or torch._C._is_tracing()
 
 
-def is_graph_exported() -> bool:
-    """Whether that graph is kept and used without this library's autograd functions."""
-    if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting()
-    return torch._C._is_tracing()
-
-
 def transforms_are_active() -> bool:
     """Whether `torch.func` transforms what is computed, or forward mode differentiates it."""
     if torch.compiler.is_compiling():
