@@ -79,14 +79,12 @@ class Place:
 class RunFolder:
     """Where a run writes (``partial``), and what the folder is called in the end (``final``).
 
-    ``continues``: it is resumed from what is in ``final`` now. ``published``: an earlier process
-    has published it, and was killed while it put the folder in order.
+    ``continues``: it is resumed from what is in ``final`` now.
     """
 
     partial: Path
     final: Path
     continues: bool = False
-    published: bool = False
     _locks: list[int] = field(default_factory=list)
 
     @property
@@ -155,16 +153,26 @@ def unfinished(cfg: DictConfig, place: Place) -> DictConfig | None:
         return None
     if cfg.ckpt_path is not None and _same_file(checkpoint, cfg.ckpt_path):
         return _saved_config(place.partial) or cfg
-    return same_run(cfg, place.partial)
-
-
-def same_run(cfg: DictConfig, directory: Path) -> DictConfig | None:
-    """The config in ``directory``, if it is that of a run with the same settings."""
-    saved = _saved_config(directory)
+    saved = _saved_config(place.partial)
     same = saved is not None and (
         (config_hash(saved), saved.get("ckpt_path")) == (config_hash(cfg), cfg.ckpt_path)
     )
     return saved if same else None
+
+
+def published(cfg: DictConfig, place: Place) -> RunRecord | None:
+    """The record of this run, where it was published and killed before the folder was in order."""
+    if not os.path.exists(place.final / _MARKER):
+        return None
+    saved = _saved_config(place.final)
+    if saved is None or config_hash(saved) != config_hash(cfg):
+        return None
+    resumed_there = cfg.ckpt_path == str(place.partial / CHECKPOINT_FILE)
+    if not resumed_there and saved.get("ckpt_path") != cfg.ckpt_path:
+        return None
+    with run_folder(place, goes_on=False, ckpt_path=None) as folder:
+        folder.discard()
+    return read_record(place.final)
 
 
 @contextmanager
@@ -187,17 +195,15 @@ def run_folder(
         ConfigError: it cannot be written, another run has it, or it holds files that are no run's.
     """
     _check_replaceable(place)
-    partial, locks, published = place.partial, [], False
+    partial, locks = place.partial, []
     try:
         with naming(partial):
             while True:
                 locks.append(_locked(place))
-                if _tidy(place.final):
-                    published = True
-                elif _in_the_way(partial, goes_on, made_anew):
+                if not _tidy(place.final):
+                    if not _in_the_way(partial, goes_on, made_anew):
+                        break
                     _set_aside(partial, place.final)
-                else:
-                    break
                 os.close(locks.pop())
             _check_replaceable(place)
             kept = {WANDB} if ckpt_path is not None else set()
@@ -212,7 +218,7 @@ def run_folder(
             partial.rmdir()  # if it is empty
         raise
     continues = ckpt_path is not None and _same_file(place.final, Path(ckpt_path).parent)
-    claimed = RunFolder(partial, place.final, continues, published, locks)
+    claimed = RunFolder(partial, place.final, continues, locks)
     try:
         yield claimed
     except BaseException:

@@ -35,8 +35,8 @@ from diffhash.experiment.folder import (
     RunFolder,
     naming,
     places,
+    published,
     run_folder,
-    same_run,
     save_config,
     unfinished,
 )
@@ -51,7 +51,6 @@ from diffhash.results.record import (
     PREDICTIONS_FILE,
     RunRecord,
     Status,
-    read_record,
     write_file_atomically,
 )
 from diffhash.training import (
@@ -102,6 +101,11 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
     if cfg.trainer.devices == 1:
         rank_zero_only.rank = 0  # whatever a scheduler says of this process: it is the only one
     work, ends = places(cfg, seed_configs(cfg))
+    if cfg.seeds is None:
+        with _file_errors(work):
+            record = published(cfg, work)
+        if record is not None:
+            return [(work.final, record)]
     left = unfinished(cfg, work)
     training = cfg if left is None else _with(cfg, ckpt_path=str(work.partial / CHECKPOINT_FILE))
     setup = build(training)
@@ -118,9 +122,6 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
             claim = partial(run_folder, goes_on=left is not None, ckpt_path=training.ckpt_path)
             folder = stack.enter_context(claim(work))
             if cfg.seeds is None:
-                if folder.published and same_run(cfg, folder.final):
-                    folder.discard()
-                    return [(folder.final, read_record(folder.final))]
                 folders = [folder]
             else:
                 claim = partial(run_folder, goes_on=False, ckpt_path=training.ckpt_path)
