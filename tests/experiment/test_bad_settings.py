@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from diffhash.experiment.build import build
 from diffhash.experiment.checks import ConfigError
-from diffhash.experiment.composing import explained
+from diffhash.experiment.composing import explained, one_line
 from diffhash.experiment.schema import register
 from tests.experiment.bad_settings import BY_HAND, Bad, bad_settings
 
@@ -57,3 +58,34 @@ def test_sizes_are_refused_before_anything_is_allocated(root: Path) -> None:
 @pytest.mark.slow
 def test_every_bad_setting(root: Path) -> None:
     assert not failures(root, bad_settings(500))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("ValueError()", "ValueError in "),
+        ("AssertionError()", "AssertionError in "),
+        ("StopIteration()", "StopIteration in "),
+        ("MemoryError()", "MemoryError in "),
+        ("KeyError('x')", "KeyError 'x' in "),
+        ("ValueError('a\\n  b')", "a b"),
+    ],
+)
+def test_no_error_is_without_a_word(error: str, line: str) -> None:
+    with pytest.raises(Exception) as caught:
+        exec(f"raise {error}")
+    assert one_line(caught.value).startswith(line)
+
+
+def test_a_problem_that_refuses_without_a_word(
+    tiny_config: Callable[..., Any], own_problem: Callable[[str], str]
+) -> None:
+    code = """
+from diffhash.problems import Poisson1D
+
+class Own(Poisson1D):
+    def __init__(self):
+        raise ValueError
+"""
+    with pytest.raises(ConfigError, match=r"^problem: ValueError in own_\w+\.py, line 6$"):
+        build(tiny_config(own_problem(code), "problem=own"))

@@ -29,6 +29,7 @@ from diffhash.experiment.checks import (
     read_checkpoint,
     set_threads,
 )
+from diffhash.experiment.composing import one_line
 from diffhash.experiment.memory import check_points, check_run
 from diffhash.experiment.schema import Metric, TrainerConfig
 from diffhash.networks import Field, Network, stack_fields
@@ -108,7 +109,7 @@ def build(cfg: DictConfig) -> Setup:
             raise
         if _out_of_memory(error):
             raise ConfigError(f"trainer.evaluation_points={n_points}: {_NO_MEMORY}") from error
-        raise ConfigError(f"{_group(str(error))}{error}") from error
+        raise ConfigError(f"{_group(str(error))}{one_line(error)}") from error
     resumed = None if cfg.ckpt_path is None else _resumed(cfg.ckpt_path, training)
     return Setup(problem, field, training, accelerator, grid_backend, resumed)
 
@@ -299,8 +300,7 @@ def _instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _K
         if _out_of_memory(cause):
             sizes = ", ".join(f"{k}={v}" for k, v in settings.items() if isinstance(v, int))
             raise ConfigError(f"{key}: {sizes}: {_NO_MEMORY}") from error
-        reason = " ".join(str(cause or error).split()) or type(cause or error).__name__
-        raise ConfigError(f"{key}: {reason}") from error
+        raise ConfigError(f"{key}: {one_line(cause or error)}") from error
     if not isinstance(made, kind):
         raise ConfigError(
             f"{key}._target_={settings['_target_']}: makes a {type(made).__name__}; give what "

@@ -6,6 +6,7 @@ trains.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +62,16 @@ def explained(error: BaseException, config_dir: Path | str, overrides: Sequence[
     return f"{where}: {reason}"
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; its type and place where it says nothing, or a key alone."""
+    text = " ".join(str(error).split())
+    if text and not isinstance(error, KeyError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{f' {text}' if text else ''}{place}"
+
+
 def _one_of(config_dir: Path | str, group: str, options: Sequence[str] | None = None) -> str:
     folder = Path(config_dir) / group
     files = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml"))
@@ -73,4 +84,4 @@ def _line(error: BaseException) -> str:
     text = str(error)
     for rest in ("\nConfig search path", "\nSee https://", "\n    full_key"):
         text = text.partition(rest)[0]
-    return " ".join(text.split()) or type(error).__name__
+    return " ".join(text.split()) or one_line(error)

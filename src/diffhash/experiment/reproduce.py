@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from diffhash.experiment.build import ConfigError, config_hash
+from diffhash.experiment.composing import one_line
 from diffhash.experiment.resume import hydra_value
 from diffhash.experiment.schema import register
 from diffhash.experiment.workers import Command, run_side_by_side
@@ -84,7 +85,7 @@ def plan(
                 try:
                     cfg = compose("train", list(overrides))
                 except HydraException as error:
-                    raise ConfigError(str(error)) from error
+                    raise ConfigError(one_line(error)) from error
                 jobs.append(Job(row, seed, directory, overrides, config_hash(cfg), _work(cfg)))
     return jobs
 

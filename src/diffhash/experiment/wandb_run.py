@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.composing import one_line
 from diffhash.results.paper import PAPER_DIRECTORY, TABLES, load_paper_table
 from diffhash.results.record import METRICS, RunRecord
 from diffhash.results.wandb_files import unsent_parts
@@ -102,7 +103,7 @@ def wandb_loggers(
         try:
             run.finish(exit_code=int(failed))
         except Exception as error:  # its server or its disk: the record is worth more
-            print(f"warning: W&B: the run did not end well ({error})", file=sys.stderr)
+            print(f"warning: W&B: the run did not end well ({one_line(error)})", file=sys.stderr)
         if run.offline and not run.disabled:
             folder = (directory if failed else final) / "wandb"
             parts = _parts(cfg.ckpt_path, run, directory, folder)
@@ -249,4 +250,4 @@ def _in_one_line(error: Exception) -> str:
 
     if isinstance(error, ValidationError):
         return "; ".join(f"{e['loc'][0]}={e['input']}: {e['msg']}" for e in error.errors())
-    return " ".join(str(error).split())
+    return one_line(error)

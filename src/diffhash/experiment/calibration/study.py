@@ -24,6 +24,7 @@ from optuna.distributions import (
 )
 
 from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.composing import one_line
 from diffhash.experiment.reproduce import ROWS
 from diffhash.experiment.schema import CalibrationConfig, Objective
 from diffhash.results.calibration import decades_from_paper, log_error
@@ -137,7 +138,7 @@ def _compose(*overrides: str, config: str = "train") -> DictConfig:
     try:
         return compose(config, list(overrides))
     except HydraException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(one_line(error)) from error
 
 
 def _named_rows(config: CalibrationConfig) -> list[str]:
@@ -211,5 +212,5 @@ def _distribution(name: str, values: str) -> BaseDistribution:
                 kind = IntDistribution if integers else FloatDistribution
                 return kind(sweep.start, sweep.end, log="log" in sweep.tags)  # type: ignore[arg-type]
     except (HydraException, ValueError, TypeError, ArithmeticError) as error:
-        raise ConfigError(f"params: {name}: {values}: {error}") from error
+        raise ConfigError(f"params: {name}: {values}: {one_line(error)}") from error
     raise ConfigError(f"params: {name}: {values}: give choice(…), range(…) or interval(…)")
