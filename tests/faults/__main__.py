@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 import time
-from importlib.util import find_spec
 
+from tests.experiment.bad_settings import bad_settings
 from tests.faults import boundary, disturbed, records, shim
 from tests.faults.servers import Servers, servers
 from tests.faults.tally import Progress, Tally, table
@@ -78,11 +78,6 @@ def _try_all(tallies: list[Tally], options: argparse.Namespace) -> None:
 
 
 def _settings(tally: Tally, found: Servers, options: argparse.Namespace, alone: bool) -> None:
-    if find_spec("tests.experiment.bad_settings") is None:
-        tally.skipped = "there is no list of them"
-        return
-    from tests.experiment.bad_settings import bad_settings
-
     cases = bad_settings(_SETTINGS, options.seed)
     cases = cases[:: options.every * (_SETTINGS // _COMMANDS if alone else 1)]
     progress = Progress(tally.kind, len(cases))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from tests.faults.scenarios import ROOT
 from tests.faults.tally import Tally
+from tests.native.sanitizers import sanitized_environment
 
 _PATIENCE = 900.0
 _REPORT = re.compile(r"runtime error|ERROR: AddressSanitizer")
@@ -20,39 +19,12 @@ _REPORT = re.compile(r"runtime error|ERROR: AddressSanitizer")
 def try_all(tally: Tally) -> None:
     """Run the catalogue of abusive calls, and short training."""
     with tempfile.TemporaryDirectory(prefix="faults-") as cache:
-        environment = sanitized(Path(cache))
+        environment = sanitized_environment(Path(cache))
         if isinstance(environment, str):
             tally.skipped = environment
             return
         for script in ("abuse.py", "short_training.py"):
             _run(tally, script, environment)
-
-
-def sanitized(cache: Path) -> dict[str, str] | str:
-    """An environment whose kernels are compiled with sanitizers, into ``cache``; or why not."""
-    gcc = shutil.which("gcc")
-    if gcc is None:
-        return "no gcc"
-    libraries = []
-    for name in ("libasan.so", "libstdc++.so.6"):  # the latter first, or exceptions are not found
-        command = [gcc, f"-print-file-name={name}"]
-        path = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        if not Path(path).is_absolute():
-            return f"gcc has no {name}"
-        libraries.append(path)
-    options = {
-        "detect_leaks": 0,  # Python leaks on purpose
-        "allocator_may_return_null": 1,
-        "malloc_fill_byte": 255,  # NaN
-        "max_malloc_fill_size": 2**30,
-    }
-    return {
-        **os.environ,
-        "CC": f"{gcc} -fsanitize=address,undefined -fno-omit-frame-pointer -g1",
-        "DIFFHASH_CACHE": str(cache),
-        "LD_PRELOAD": ":".join(libraries),
-        "ASAN_OPTIONS": ":".join(f"{name}={value}" for name, value in options.items()),
-    }
 
 
 def _run(tally: Tally, script: str, environment: dict[str, str]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.native import abuse
+from tests.native.sanitizers import sanitized_environment
 
 HERE = Path(__file__).parent
 
@@ -32,30 +31,10 @@ def test_abusive_calls_end_in_an_error_or_in_the_right_value(seam: str) -> None:
 @pytest.fixture(scope="module")
 def sanitized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment whose kernels are compiled with sanitizers."""
-    gcc = shutil.which("gcc")
-    if gcc is None:
-        pytest.skip("no gcc")
-    libraries = []
-    for name in ("libasan.so", "libstdc++.so.6"):  # the latter first, or exceptions are not found
-        command = [gcc, f"-print-file-name={name}"]
-        path = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-        if not Path(path).is_absolute():
-            pytest.skip(f"gcc has no {name}")
-        libraries.append(path)
-    flags = "-fsanitize=address,undefined -fno-omit-frame-pointer -g1"
-    options = {
-        "detect_leaks": 0,  # Python leaks on purpose
-        "allocator_may_return_null": 1,
-        "malloc_fill_byte": 255,  # NaN
-        "max_malloc_fill_size": 2**30,
-    }
-    return {
-        **os.environ,
-        "CC": f"{gcc} {flags}",
-        "DIFFHASH_CACHE": str(tmp_path_factory.mktemp("sanitized")),
-        "LD_PRELOAD": ":".join(libraries),
-        "ASAN_OPTIONS": ":".join(f"{name}={value}" for name, value in options.items()),
-    }
+    environment = sanitized_environment(tmp_path_factory.mktemp("sanitized"))
+    if isinstance(environment, str):
+        pytest.skip(environment)
+    return environment
 
 
 @pytest.mark.slow
