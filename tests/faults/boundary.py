@@ -6,42 +6,60 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.scenarios import ROOT
 from tests.faults.tally import Tally
 from tests.native.sanitizers import sanitized_environment
 
+_SCRIPTS = ("abuse.py", "short_training.py")
 _PATIENCE = 900.0
 _REPORT = re.compile(r"runtime error|ERROR: AddressSanitizer")
 
 
-def try_all(tally: Tally) -> None:
-    """Run the catalogue of abusive calls, and short training."""
-    with tempfile.TemporaryDirectory(prefix="faults-") as cache:
-        environment = sanitized_environment(Path(cache))
+@contextmanager
+def started(tally: Tally) -> Iterator[Callable[[], None]]:
+    """Start the catalogue of abusive calls, and short training; what waits for them to end."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        environment = sanitized_environment(Path(folder))
         if isinstance(environment, str):
             tally.skipped = environment
+            yield lambda: None
             return
-        for script in ("abuse.py", "short_training.py"):
-            _run(tally, script, environment)
+        processes = {
+            script: subprocess.Popen(
+                [sys.executable, "-W", "ignore", str(ROOT / "tests/native" / script)],
+                env=environment,
+                stdout=(Path(folder) / f"{script}.out").open("w"),
+                stderr=(Path(folder) / f"{script}.err").open("w"),
+            )
+            for script in _SCRIPTS
+        }
+        try:
+            yield lambda: _finish(tally, Path(folder), processes)
+        finally:
+            for process in processes.values():
+                process.kill()
+                process.wait()
 
 
-def _run(tally: Tally, script: str, environment: dict[str, str]) -> None:
-    print(f"{tally.kind}: {script}", file=sys.stderr, flush=True)
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tests/native" / script)]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=_PATIENCE, check=False
-        )
-    except subprocess.TimeoutExpired:
-        tally.add(script, {"crashes": ["hangs"]})
-        return
-    lines = done.stdout.strip().splitlines() or [""]
-    reports = [line for line in done.stderr.splitlines() if _REPORT.search(line)]
-    wrong = [line for line in lines if ": wrong" in line]
-    crashes = reports or ([f"exit code {done.returncode}"] if done.returncode and not wrong else [])
-    tracebacks = done.stderr.splitlines()[-1:] if "Traceback" in done.stderr else []
-    # The last line has the counts of calls by their verdict, or of training runs.
-    tally.tried += sum(map(int, re.findall(r"\d+", lines[-1]))) - 1
-    tally.add(script, {"wrong": wrong, "crashes": crashes, "tracebacks": tracebacks})
+def _finish(tally: Tally, folder: Path, processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    for script, process in processes.items():
+        print(f"{tally.kind}: waiting for {script}", file=sys.stderr, flush=True)
+        try:
+            code = process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            tally.add(script, {"crashes": ["hangs"]})
+            continue
+        out, err = ((folder / f"{script}.{end}").read_text() for end in ("out", "err"))
+        lines = out.strip().splitlines() or [""]
+        wrong = [line for line in lines if ": wrong" in line]
+        crashes = [line for line in err.splitlines() if _REPORT.search(line)]
+        if code and not wrong:
+            crashes.append(f"exit code {code}")
+        tracebacks = err.splitlines()[-1:] if "Traceback" in err else []
+        # The last line has the numbers of calls by their verdict, or of training runs.
+        tally.tried += sum(map(int, re.findall(r"\d+", lines[-1]))) - 1
+        tally.add(script, {"wrong": wrong, "crashes": crashes, "tracebacks": tracebacks})

@@ -58,8 +58,8 @@ def kinds() -> dict[str, Kind]:
     return {
         "kill": Kind("kill -9 before an operation", shim.KILL),
         "half": Kind("kill -9 within a write", shim.KILL_IN_WRITE, 0, True, short),
-        "full": Kind("disk full from a write on", shim.FAIL_FROM, ENOSPC, True, every=2),
-        "eio": Kind("one operation fails, EIO", shim.FAIL_ONCE, EIO, False, ("replace", "seeds")),
+        "full": Kind("disk full from a write on", shim.FAIL_FROM, ENOSPC, True, every=3),
+        "eio": Kind("one operation fails, EIO", shim.FAIL_ONCE, EIO, False, ("replace",)),
         "eacces": Kind("one operation fails, EACCES", shim.FAIL_ONCE, EACCES, False, ("replace",)),
     }
 

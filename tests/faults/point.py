@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.faults.forked import Ended, call, telling_line
 from tests.faults.scenarios import ROOT, Command, Scenario
 from tests.faults.shim import Operation, Shim
 
+_FILES = ("result.json", "config.yaml", "history.csv", "predictions.csv", "checkpoint.ckpt")
 _PATIENCE = 60.0  # seconds of a command
 _FOREIGN = ("runs/notes.txt", "runs/a.txt")  # a user's files beside the records
 
@@ -203,7 +205,7 @@ class Laboratory:
         if outcome.code and not (done and "resume" in scenario.name):
             faults.lost.append(f"again: exit code {outcome.code}: {telling_line(outcome.err)}")
             return
-        if trained and outcome.steps:
+        if trained and outcome.steps and not done:
             faults.lost.append(f"again: trains {outcome.steps} steps though training had finished")
         for final in scenario.finals:
             if reason := _incomplete(root / final):
@@ -265,6 +267,14 @@ def count_steps() -> list[int]:
 
 def _incomplete(directory: Path) -> str | None:
     """Why there is no whole and consistent record; None where there is."""
+    files = [directory / name for name in _FILES]
+    stats = [file.stat() if file.is_file() else None for file in files]
+    return _flaw(directory, tuple(s and (s.st_ino, s.st_size, s.st_mtime_ns) for s in stats))
+
+
+@lru_cache(maxsize=32)
+def _flaw(directory: Path, state: tuple[Any, ...]) -> str | None:
+    """What is wrong with a record whose files are in a state."""
     try:
         record = read_record(directory)
         history, predictions = read_history(directory), read_predictions(directory)

@@ -107,7 +107,7 @@ def scenarios() -> list[Scenario]:
                 *("--runs", "runs", "--output", "out"),
             ),
             tuple(f"runs/{row}/seed0" for row in _ROWS),
-            share=8,
+            share=12,
         ),
     ]
     if has_resume():

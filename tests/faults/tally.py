@@ -20,23 +20,22 @@ class Tally:
     Attributes:
         kind: for people.
         counts: points with something `BAD`, by what it is.
-        found: a sentence for each.
         skipped: why nothing was tried.
     """
 
     kind: str
     tried: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BAD, 0))
-    found: list[str] = field(default_factory=list)
     skipped: str | None = None
 
     def add(self, where: str, faults: dict[str, list[str]]) -> None:
-        """One point."""
+        """One point; what was found there is printed."""
         self.tried += 1
         for kind, sentences in faults.items():
             if sentences:
                 self.counts[kind] += 1
-                self.found.extend(f"{where}: {kind}: {sentence}" for sentence in sentences)
+                for sentence in sentences:
+                    print(f"{where}: {kind}: {sentence}", flush=True)
 
     @property
     def good(self) -> bool:
