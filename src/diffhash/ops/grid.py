@@ -128,9 +128,22 @@ def _outer_forward_mode(*saved: Tensor) -> Iterator[list[Tensor]]:
         yield [unpack_dual(t).primal for t in saved]
 
 
+class _Bound(inspect.BoundArguments):
+    def apply_defaults(self) -> None:
+        pass  # there are none
+
+
+class _Positional(inspect.Signature):
+    """Of functions that are called with every argument, by its position."""
+
+    def bind(self, *args: Any) -> inspect.BoundArguments:  # type: ignore[override]
+        return _Bound(self, dict(zip(self.parameters, args, strict=True)))  # type: ignore[arg-type]
+
+
 def _bound_once(forward: _F) -> _F:
-    """Keep the signature that `Function.apply` would work out anew at every call."""
-    forward.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    """Keep the signature that `Function.apply` would work out, and compare, at every call."""
+    parameters = list(inspect.signature(forward).parameters.values())
+    forward.__signature__ = _Positional(parameters)  # type: ignore[attr-defined]
     return forward
 
 

@@ -31,7 +31,7 @@ There, as in the original, the last vertex wraps around at x = 1 on dense levels
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -69,17 +69,12 @@ class GridLayout:
         settings: the arguments of `grid_layout`, with the interpolation's name.
         tcnn: whether the convention is tiny-cuda-nn's; see the module.
         levels: dense ones first, then hashed ones.
-        key: the settings as text, for operators.
     """
 
     settings: tuple[int, str, int, int, int, float, bool]
     tcnn: bool
     interpolation: Interpolation
     levels: tuple[Level, ...]
-    key: str = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key", repr(self.settings))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return grid_layout, self.settings  # a copy is the layout itself

@@ -13,7 +13,7 @@ mode inside a compiled function needs it.
 from __future__ import annotations
 
 from ast import literal_eval
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from itertools import count
 from typing import Any
@@ -25,11 +25,11 @@ from torch.library import Library, register_autograd, register_fake, register_vm
 
 from diffhash.ops.backends import BackendPlan, MultiIndex, load_backend, raised, torch_backend
 from diffhash.ops.layout import GridLayout, grid_layout
-from diffhash.ops.modes import own_precision
 
 _LIBRARY = Library("diffhash", "FRAGMENT")
-# The tensors come first, then the table's layout, α's one after another, and the backend.
-_GRID = "str settings, int[] alphas, str backend"
+# Behind the tensors, in one text: the table's settings, the multi-indices, and the backend. Texts
+# pass through the dispatcher faster than lists.
+_GRID = "str of"
 
 
 def gather(
@@ -41,7 +41,7 @@ def gather(
 ) -> Tensor:
     """``params [R, n_rows·F]`` → ``[R, A, N, L·F]``, without autograd."""
     with torch._C._AutoDispatchBelowAutograd():
-        return _gather(x, params, layout.key, _flat(alphas), backend)
+        return _gather(x, params, _text(layout, alphas, backend))
 
 
 def scatter(
@@ -53,7 +53,7 @@ def scatter(
 ) -> Tensor:
     """``g [R, A, N, L·F]`` → ``[R, n_rows·F]``, without autograd."""
     with torch._C._AutoDispatchBelowAutograd():
-        return _scatter(x, g, layout.key, _flat(alphas), backend)
+        return _scatter(x, g, _text(layout, alphas, backend))
 
 
 def planned(operand: Tensor, plan: int, transposed: bool) -> Tensor:
@@ -72,9 +72,8 @@ def differentiable_gather(
     """`gather`, differentiable by compilers and tracers."""
     if backend == "torch":
         table = params.unflatten(1, (layout.n_rows, -1))
-        with own_precision(x):
-            return torch_backend.differentiable_gather(x, table, layout, alphas)
-    return _gather(x, params, layout.key, [m for alpha in alphas for m in alpha], backend)
+        return torch_backend.differentiable_gather(x, table, layout, alphas)
+    return _gather(x, params, _uncached_text(layout, alphas, backend))
 
 
 def differentiable_scatter(
@@ -85,7 +84,7 @@ def differentiable_scatter(
     backend: str,
 ) -> Tensor:
     """`scatter`, differentiable by compilers and tracers."""
-    return _scatter(x, g, layout.key, [m for alpha in alphas for m in alpha], backend)
+    return _scatter(x, g, _uncached_text(layout, alphas, backend))
 
 
 def differentiable_planned_gather(params: Tensor, plan: BackendPlan) -> Tensor:
@@ -167,68 +166,47 @@ def _plan_of(number: int) -> BackendPlan:
     return plan
 
 
-@cache
-def _layout(settings: str) -> GridLayout:
-    return grid_layout(*literal_eval(settings))
+def _uncached_text(layout: GridLayout, alphas: tuple[MultiIndex, ...], backend: str) -> str:
+    return repr((layout.settings, alphas, backend))
+
+
+_text = cache(_uncached_text)
 
 
 @cache
-def _flat(alphas: tuple[MultiIndex, ...]) -> list[int]:
-    return [m for alpha in alphas for m in alpha]
-
-
-@cache
-def _unflattened(flat: tuple[int, ...], d: int) -> tuple[MultiIndex, ...]:
-    return tuple(flat[i : i + d] for i in range(0, len(flat), d))
-
-
-def _indices(flat: Sequence[int], x: Tensor) -> tuple[MultiIndex, ...]:
-    return _unflattened(tuple(flat), x.shape[1])
+def _read(text: str) -> tuple[GridLayout, tuple[MultiIndex, ...], str]:
+    settings, alphas, backend = literal_eval(text)
+    return grid_layout(*settings), alphas, backend
 
 
 def _operator(
     name: str, arguments: str, kernel: Callable[..., Tensor], fake: Callable[..., Tensor]
 ) -> Any:
     _LIBRARY.define(f"{name}({arguments}) -> Tensor")
-
-    def in_own_precision(operand: Tensor, *rest: Any) -> Tensor:
-        with own_precision(operand):
-            return kernel(operand, *rest)
-
-    _LIBRARY.impl(name, in_own_precision, "CompositeExplicitAutograd")
+    _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
     register_fake(f"diffhash::{name}", fake, lib=_LIBRARY)
     return getattr(torch.ops.diffhash, name).default
 
 
-def _gather_kernel(
-    x: Tensor, params: Tensor, settings: str, alphas: Sequence[int], backend: str
-) -> Tensor:
-    layout = _layout(settings)
+def _gather_kernel(x: Tensor, params: Tensor, of: str) -> Tensor:
+    layout, alphas, backend = _read(of)
     table = params.unflatten(1, (layout.n_rows, -1))
-    return load_backend(backend).gather(x, table, layout, _indices(alphas, x)).contiguous()
+    return load_backend(backend).gather(x, table, layout, alphas).contiguous()
 
 
-def _gather_fake(
-    x: Tensor, params: Tensor, settings: str, alphas: Sequence[int], backend: str
-) -> Tensor:
-    layout = _layout(settings)
+def _gather_fake(x: Tensor, params: Tensor, of: str) -> Tensor:
+    layout, alphas, _ = _read(of)
     columns = params.shape[1] // layout.n_rows * len(layout.levels)
-    n_alphas = len(alphas) // layout.n_input_dims
-    return params.new_empty(params.shape[0], n_alphas, x.shape[0], columns)
+    return params.new_empty(params.shape[0], len(alphas), x.shape[0], columns)
 
 
-def _scatter_kernel(
-    x: Tensor, g: Tensor, settings: str, alphas: Sequence[int], backend: str
-) -> Tensor:
-    layout = _layout(settings)
-    table = load_backend(backend).scatter(x, g, layout, _indices(alphas, x))
-    return table.flatten(1).contiguous()
+def _scatter_kernel(x: Tensor, g: Tensor, of: str) -> Tensor:
+    layout, alphas, backend = _read(of)
+    return load_backend(backend).scatter(x, g, layout, alphas).flatten(1).contiguous()
 
 
-def _scatter_fake(
-    x: Tensor, g: Tensor, settings: str, alphas: Sequence[int], backend: str
-) -> Tensor:
-    layout = _layout(settings)
+def _scatter_fake(x: Tensor, g: Tensor, of: str) -> Tensor:
+    layout, _, _ = _read(of)
     n_features = g.shape[3] // len(layout.levels)
     return g.new_empty(g.shape[0], layout.n_rows * n_features)
 
@@ -299,25 +277,25 @@ def gradient_in_points(
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, operand, *ctx.rest = inputs
+    x, operand, ctx.of = inputs
     ctx.save_for_backward(x, operand)
 
 
 def _backward(ctx: Any, g: Tensor, scatters: bool) -> tuple[Tensor | None, ...]:
     """Of gather, or of scatter: each is the other's derivative in what it is linear in."""
     x, operand = ctx.saved_tensors
-    settings, flat, backend = ctx.rest
-    layout, grad_x, grad_operand = _layout(settings), None, None
+    layout, alphas, backend = _read(ctx.of)
+    grad_x = grad_operand = None
     if ctx.needs_input_grad[0]:
         params, grads = (g, operand) if scatters else (operand, g)
 
         def call(x: Tensor, params: Tensor, alphas: tuple[MultiIndex, ...]) -> Tensor:
             return differentiable_gather(x, params, layout, alphas, backend)
 
-        grad_x = gradient_in_points(call, x, params, grads, _indices(flat, x))
+        grad_x = gradient_in_points(call, x, params, grads, alphas)
     if ctx.needs_input_grad[1]:
-        grad_operand = (_gather if scatters else _scatter)(x, g, settings, flat, backend)
-    return grad_x, grad_operand, None, None, None
+        grad_operand = (_gather if scatters else _scatter)(x, g, ctx.of)
+    return grad_x, grad_operand, None
 
 
 def _gather_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -355,15 +333,15 @@ for _name, _of, _setup in (
 
 
 def _gather_vmap(
-    info: Any, in_dims: tuple[int | None, ...], x: Tensor, params: Tensor, *rest: Any
+    info: Any, in_dims: tuple[int | None, ...], x: Tensor, params: Tensor, of: str
 ) -> tuple[Tensor, int]:
-    return batched_gather(lambda x, params: _gather(x, params, *rest), in_dims, x, params)
+    return batched_gather(lambda x, params: _gather(x, params, of), in_dims, x, params)
 
 
 def _scatter_vmap(
-    info: Any, in_dims: tuple[int | None, ...], x: Tensor, g: Tensor, *rest: Any
+    info: Any, in_dims: tuple[int | None, ...], x: Tensor, g: Tensor, of: str
 ) -> tuple[Tensor, int]:
-    return batched_scatter(lambda x, g: _scatter(x, g, *rest), in_dims, x, g)
+    return batched_scatter(lambda x, g: _scatter(x, g, of), in_dims, x, g)
 
 
 def _planned_vmap(

@@ -24,6 +24,7 @@ from diffhash.ops.backends.backend import MultiIndex
 from diffhash.ops.constants import constant
 from diffhash.ops.interpolation import differentiate, evaluate
 from diffhash.ops.layout import PRIMES, GridLayout, Level
+from diffhash.ops.modes import own_precision
 
 # Weights of one block of points: enough to hide the cost of a call, and few enough for the caches
 # and, with many points, the memory.
@@ -57,7 +58,8 @@ def differentiable_gather(
     """`gather` out of operations that torch's own autograd and compiler can differentiate."""
     rows, weights = _stencil(x, layout, alphas, table.dtype)
     vertices = table[:, rows.to(torch.int64)]  # [R, K, L, N, F]
-    return torch.einsum("akln,rklnf->ranlf", torch.stack(weights), vertices).flatten(3)
+    with own_precision(x):
+        return torch.einsum("akln,rklnf->ranlf", torch.stack(weights), vertices).flatten(3)
 
 
 def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
@@ -104,7 +106,8 @@ class Csr:
     def __matmul__(self, dense: Tensor) -> Tensor:
         # In place into new memory: torch's own product first fills its result with zeros, twice.
         result = dense.new_empty(len(self.starts) - 1, dense.shape[1])
-        return result.addmm_(self.tensor, dense, beta=0)
+        with own_precision(dense):
+            return result.addmm_(self.tensor, dense, beta=0)
 
 
 @dataclass(frozen=True)
