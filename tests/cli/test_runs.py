@@ -188,7 +188,12 @@ def with_a_checkpoint_of_another_encoder(directory: Path) -> str:
 
 
 def with_a_checkpoint_that_is_not_finite(directory: Path) -> str:
-    spoil_checkpoint(directory, lambda c: [t.fill_(torch.nan) for t in c["state_dict"].values()])
+    def spoil(checkpoint: dict) -> None:
+        for tensor in checkpoint["state_dict"].values():
+            if tensor.is_floating_point():
+                tensor.fill_(torch.nan)
+
+    spoil_checkpoint(directory, spoil)
     return f"{directory}/checkpoint.ckpt: its run diverged"
 
 
