@@ -113,6 +113,14 @@ def test_a_state_dict_restores_the_encoding() -> None:
     torch.testing.assert_close(other(x), one(x), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("text", ["", "1", "[1]", "null", "{"])
+def test_a_state_dict_of_damaged_settings_is_refused(text: str) -> None:
+    encoding = GridEncoding(1, seed=0)
+    settings = torch.tensor(list(text.encode()), dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="settings of the state dict are damaged"):
+        encoding.load_state_dict({**encoding.state_dict(), "_extra_state": settings})
+
+
 def test_to_converts_table_and_outputs() -> None:
     encoding = GridEncoding(2, n_levels=2, interpolation="cubic", seed=0).to(torch.float64)
     assert encoding(torch.rand(3, 2, dtype=torch.float64)).dtype == torch.float64

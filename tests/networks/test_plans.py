@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -87,6 +89,49 @@ def test_a_plan_follows_a_table_that_is_replaced(make: Callable[..., Encoding]) 
     torch.testing.assert_close(one(1.0), loss.detach())
     (expected,) = torch.autograd.grad(loss, encoding.params)
     torch.testing.assert_close(encoding.params.grad, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("encoder", ["native", "torch"])
+@pytest.mark.parametrize("size", ["fewer rows", "more features", "another axis"])
+def test_a_table_of_another_size_is_named(
+    make: Callable[..., Encoding], encoder: str, size: str
+) -> None:
+    encoding = make(encoder)
+    plan, table = encoding.plan(points()), encoding.get_parameter("params")
+    table.data = {
+        "fewer rows": table.data[:-3],
+        "more features": table.data.repeat(2),
+        "another axis": table.data[None, None],
+    }[size].clone()
+    x = points().float()
+    for call in (lambda: encoding(x), lambda: encoding.jet(x), plan.jet, plan.jet_and_vjp):
+        with pytest.raises(ValueError, match=r"params have the shape .*this grid's are \["):
+            call()
+
+
+@ENCODERS
+def test_a_plan_made_in_inference_mode_trains_outside_of_it(
+    make: Callable[..., Encoding], encoder: str
+) -> None:
+    encoding = make(encoder)
+    field = Field(encoding, MLP(encoding.n_output_dims, width=8, depth=1), [(0, 1)])
+    with torch.inference_mode():
+        plan = field.plan(points())
+    gradients = []
+    for each in (plan, field.plan(points())):
+        loss = each.jet().data.square().sum()
+        gradients += torch.autograd.grad(loss, field.network.params)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("points", [[[0.5]], np.zeros((3, 1)), None])
+def test_points_that_are_no_tensor_are_named(make: Callable[..., Encoding], points: Any) -> None:
+    encoding = make("native")
+    field = Field(encoding, MLP(6, width=8, depth=1), [(0, 1)])
+    for module in (encoding, FourierFeatures(1, 3), Identity(1), field):
+        for call in (module, module.jet, module.plan):
+            with pytest.raises(ValueError, match="points must be a tensor, got "):
+                call(points)
 
 
 def test_a_field_of_another_encoding_needs_another_plan(make: Callable[..., Encoding]) -> None:

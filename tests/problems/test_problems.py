@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -171,6 +172,28 @@ def test_neither_solution_nor_source_is_one_clear_error() -> None:
 
     with pytest.raises(NotImplementedError, match=r"Nothing.*solution.*source"):
         Nothing().source(torch.zeros(1, 1, dtype=torch.float64))
+
+
+def test_a_solution_out_of_autograds_sight_has_no_derivatives() -> None:
+    class Numpy(Poisson1D):
+        def solution(self, x: Tensor) -> Tensor:
+            return torch.from_numpy(np.sin(x.detach().numpy()))
+
+    problem = Numpy()
+    x = problem.domain_points(9)
+    with pytest.raises(ValueError, match=r"Numpy.solution varies with x where autograd cannot"):
+        problem.source(x)
+    assert torch.equal(problem.solution_jet(x, (0,)).value, problem.solution(x))  # labels need none
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_solution_that_is_constant_between_steps(steps: int) -> None:
+    class Constant(Poisson1D):
+        def solution(self, x: Tensor) -> Tensor:
+            return (x.detach() > 0.5).to(x.dtype) * steps
+
+    problem = Constant()
+    assert not problem.solution_jet(problem.domain_points(9), (2,)).data[1:].any()
 
 
 def test_coefficients_of_a_linear_operator() -> None:

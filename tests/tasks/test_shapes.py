@@ -86,6 +86,26 @@ def test_two_terms_have_two_names() -> None:
         Task([make(), make(name="other"), make()])
 
 
+@pytest.mark.parametrize("terms", [[], [torch.nn.Linear(1, 1)], [None]])
+def test_a_task_is_made_of_terms(terms: list[Any]) -> None:
+    with pytest.raises(ValueError, match="give at least one Term"):
+        Task(terms)
+
+
+@pytest.mark.parametrize("value", [None, 1.0, (torch.zeros(5, 1),)])
+def test_what_is_no_tensor_is_named(value: Any) -> None:
+    class Wrong(Poisson1D):
+        def operator(self, x: Tensor, u: Jet) -> Any:
+            return value
+
+    with pytest.raises(ValueError, match=r"Wrong.operator is \w+; give a tensor"):
+        pinn_task(Wrong(), n_labels=0, n_residual=5)
+    x = torch.zeros(5, 1)
+    term = Term("data", x, x, (0,), lambda x, u, target: value, 1.0)
+    with pytest.raises(ValueError, match=r"data: its error is \w+; give a tensor"):
+        Task([term]).loss([Jet(torch.zeros(1, 5, 1), (0,))])
+
+
 def test_points_and_targets_in_float32_are_kept_as_they_are() -> None:
     term = make(x=X.float(), target=Y.float())
     assert term.x.dtype == term.target.dtype == D

@@ -98,10 +98,10 @@ class Encoding(NoTorchScript, nn.Module, ABC):
         Raises:
             ValueError: as `jet`; or ``x`` requires a gradient, which fixed points cannot have.
         """
-        if x.requires_grad:
-            raise ValueError("x requires a gradient, a plan's points are fixed: use jet(x) instead")
         orders = jet_orders(order, self.n_input_dims)
         self._check_fixed(x)
+        if x.requires_grad:
+            raise ValueError("x requires a gradient, a plan's points are fixed: use jet(x) instead")
         if not is_plain(x):
             return _Unplanned(self, x, orders)
         return self._plan(x, orders)
@@ -143,14 +143,15 @@ class ConstantPlan(Plan):
 
     def __init__(self, encoding: Encoding, x: Tensor, orders: tuple[int, ...]) -> None:
         self._encoding, self._orders = encoding, orders
-        self._x = x.detach().clone()
+        with torch.inference_mode(False):  # what is made here may be differentiated later
+            self._x = x.detach().clone()
         self._make()
 
     def _make(self) -> None:
         x = self._x
         for buffer in self._encoding.buffers(recurse=False):
             x = x.to(buffer.device)
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             self._jet = self._encoding._jet(x, self._orders)
         self._made = self._state()
 
@@ -204,6 +205,8 @@ def checked_vjp(vjp: Vjp, jet: Jet) -> Vjp:
 
 def check_points(x: Tensor, n_input_dims: int) -> None:
     """Raise `ValueError` unless ``x`` is a floating-point ``[N, n_input_dims]``."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"points must be a tensor, got {type(x).__name__}: use torch.as_tensor")
     if x.ndim != 2 or x.shape[1] != n_input_dims or not x.is_floating_point():
         raise ValueError(
             f"points must be a floating-point tensor of shape [N, {n_input_dims}], "

@@ -170,7 +170,21 @@ class GridEncoding(ConfiguredModule, Encoding):
         return _GridEncodingPlan(self, plan, orders)
 
     def _gather(self, x: Tensor, alphas: tuple[MultiIndex, ...]) -> Tensor:
-        return gather(x, self.params, self.layout, alphas, self.backend)
+        return gather(x, self._table(), self.layout, alphas, self.backend)
+
+    def _table(self) -> Tensor:
+        """`params`, which may have been replaced by others.
+
+        Raises:
+            ValueError: they are not ``[(R,) n_rows·F]``.
+        """
+        params, size = self.params, self.layout.n_rows * self.n_features_per_level
+        if params.ndim not in (1, 2) or params.shape[-1] != size:
+            raise ValueError(
+                f"params have the shape {list(params.shape)}: this grid's are [{size}], or "
+                f"[R, {size}] for R replicas"
+            )
+        return params
 
     @property
     def backend(self) -> str:
@@ -220,11 +234,11 @@ class _GridEncodingPlan(Plan):
         return self._latest
 
     def jet(self) -> Jet:
-        params = self._encoding.params
+        params = self._encoding._table()
         return Jet(self._plan(params).gather(params), self._orders)
 
     def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
-        params = self._encoding.params
+        params = self._encoding._table()
         plan = self._plan(params)
 
         def vjp(g: Tensor) -> None:
@@ -236,7 +250,7 @@ class _GridEncodingPlan(Plan):
 
     def source(self) -> Jet | GridRows | None:
         encoding = self._encoding
-        params = encoding.params
+        params = encoding._table()
         plan, rows = self._plan(params), self._rows
         if rows is None or rows.params is not params:
             kept = plan.rows_and_weights

@@ -82,8 +82,9 @@ class ConfiguredModule(nn.Module):
             RuntimeError: others; it names them.
         """
         try:
-            text = bytes(state.reshape(-1, state.shape[-1])[0].to(torch.uint8).tolist())
-            theirs: dict[str, Any] = json.loads(text)
+            first = state if state.ndim == 1 else state[0]  # of replicas
+            text = bytes(first.to(torch.uint8).tolist())
+            theirs: dict[str, Any] = dict(json.loads(text).items())  # a dict alone has items
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise RuntimeError(f"the settings of the state dict are damaged: {error}") from error
         ours = json.loads(json.dumps(self._settings()))

@@ -70,6 +70,11 @@ class Problem(ABC):
 
     def _checked(self, value: Tensor, x: Tensor, u: Jet) -> Tensor:
         """``value``, what `operator` gave, if its shape is right."""
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{type(self).__name__}.operator is {type(value).__name__}; give a tensor of shape "
+                "[N, equations]"
+            )
         *replicas, _, n_points, _ = u.data.shape
         fits = value.shape[:-1] == (*replicas, n_points) and value.shape[-1] > 0
         if fits and value.shape[-1] >= n_points > 1:
@@ -88,21 +93,34 @@ class Problem(ABC):
         """The exact solution and its derivatives along each axis, without a graph.
 
         Raises:
-            ValueError: `solution` does not have the shape ``[N, 1]``.
+            ValueError: `solution` does not have the shape ``[N, 1]``, or autograd cannot see how
+                it depends on ``x``.
         """
 
         def checked(x: Tensor) -> Tensor:
             u = self.solution(x)
             # Broadcasting against [N, 1] would make N² errors of N, silently.
-            if u.shape != (len(x), 1):
+            if not isinstance(u, Tensor) or u.shape != (len(x), 1):
+                got = list(u.shape) if isinstance(u, Tensor) else type(u).__name__
                 raise ValueError(
-                    f"{type(self).__name__}.solution must return the shape {[len(x), 1]}, "
-                    f"got {list(u.shape)}"
+                    f"{type(self).__name__}.solution must return the shape {[len(x), 1]}, got {got}"
+                )
+            if any(orders) and not u.requires_grad and self._varies(x, u):
+                raise ValueError(
+                    f"{type(self).__name__}.solution varies with x where autograd cannot see it, "
+                    "and its derivatives would be 0: compute it by torch operations, without "
+                    "numpy and detach()"
                 )
             return u
 
         jet = autograd_jet(checked, x, orders)
         return Jet(jet.data.detach(), orders)
+
+    def _varies(self, x: Tensor, u: Tensor) -> bool:
+        """Whether the solution ``u`` is another close to most of the points; a step's is not."""
+        x = x.detach()
+        close = x + 1e-6 * (x.amax(dim=0) - x.amin(dim=0))
+        return (self.solution(close) != u).double().mean().item() > 0.5
 
     def residual(self, x: Tensor, u: Jet, source: Tensor | None = None) -> Tensor:
         """D[u] - f; pass ``source`` where f is already known at ``x``.
@@ -112,7 +130,7 @@ class Problem(ABC):
         """
         right = self.source(x) if source is None else source
         left = self.operator(x, u)
-        if left.shape[-2:] != right.shape:
+        if isinstance(left, Tensor) and left.shape[-2:] != right.shape:
             raise ValueError(
                 f"{type(self).__name__}.operator has the shape {list(left.shape)}, "
                 f"its source {list(right.shape)}: give both [N, equations]"

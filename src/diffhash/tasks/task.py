@@ -155,11 +155,15 @@ class Task(nn.Module):
         parts: what each term added to the latest `loss`, without a graph.
 
     Raises:
-        ValueError: two terms of one name.
+        ValueError: no terms, something else than a term, or two terms of one name.
     """
 
     def __init__(self, terms: Iterable[Term]) -> None:
         super().__init__()
+        terms = list(terms)
+        if not terms or not all(isinstance(term, Term) for term in terms):
+            kinds = ", ".join(type(term).__name__ for term in terms) or "none"
+            raise ValueError(f"terms: {kinds}; give at least one Term, and nothing else")
         self._terms = nn.ModuleList(terms)
         self.parts: list[Tensor] = []
         names = [term.name for term in self.terms]
@@ -197,6 +201,11 @@ class Task(nn.Module):
                 x, target = x[rows[index]], target[rows[index]]
             error = term.error(x, jet, target)
             wanted = (*jet.data.shape[:-3], *target.shape)
+            if not isinstance(error, Tensor):
+                raise ValueError(
+                    f"{term.name}: its error is {type(error).__name__}; give a tensor of shape "
+                    f"{list(wanted)}"
+                )
             if error.shape != wanted or not error.is_floating_point():
                 # Broadcasting would make N² errors of N, silently.
                 raise ValueError(
