@@ -90,6 +90,10 @@ def test_escape_sequences_are_shown_not_sent(diffhash, runs: Path) -> None:
         ["compare", runs / "cubic", runs / "diverged"],
         ["compare", runs / "cubic", runs / "\x1b[31mmlp/seed3"],
         ["evaluate", runs / "cubic"],
+        ["evaluate", runs / "\x1b[2J"],
+        ["list", runs / "\x1b[2J"],
+        ["list", runs, "--sort", "\x1b[2J"],
+        ["export", runs / "cubic", "--output", "\x1b[2J"],
     ):
         result = diffhash(*command)
         text = result.stdout + result.stderr

@@ -196,6 +196,23 @@ def test_a_folder_that_is_no_runs_own(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_readers_would_not_see(tiny_config: Call, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name, reason in {
+        "run.partial": "a name that ends in .partial is that of an unfinished run",
+        "loop": "is a link that leads back to itself",
+    }.items():
+        with pytest.raises(ConfigError) as caught:
+            run(tiny_config(f"run_dir={tmp_path}/{name}"))
+        assert str(caught.value).startswith(f"run_dir={tmp_path}/{name}: {reason}")
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+
+
+def test_names_of_parts_are_no_paths(train: Call, tmp_path: Path) -> None:
+    directory, _ = train("run_dir=null", f"runs_dir={tmp_path}", "problem.name='../..'")
+    assert directory.parent.parent == tmp_path
+
+
 # --------------------------------------------------------------------------- the checkpoint
 
 

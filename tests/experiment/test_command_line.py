@@ -67,6 +67,41 @@ def test_what_we_refuse(command_line: Call, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.epochs=0",
+        "encoder=[[0]]",
+        f"seed={'9' * 5000}",
+        "seed=3 encoder=null",
+        "encoder=\x1b[2J",
+        "\x1b[2J=1",
+    ],
+)  # fmt: skip
+def test_one_line_that_a_terminal_shows_as_it_is(
+    command_line: Call, tmp_path: Path, override: str
+) -> None:
+    name = f"'{tmp_path}/\x1b]0;x\x07\n\x9b2J'"
+    overrides = override.split(" ") if "=null" in override else [override]
+    done = command_line("train.py", f"run_dir={name}", *overrides)
+    assert (done.code, done.out) == (1, "")
+    [line] = done.err.splitlines()
+    assert line.isprintable()
+    wanted = overrides[-1].replace("\x1b", "\\x1b")
+    assert line.startswith(f"error: {wanted}: ")
+
+
+def test_a_name_that_a_terminal_would_obey(
+    command_line: Call, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    setting = f"run_dir='{tmp_path}/\x1b[2J'"
+    done = command_line("train.py", "encoder=mlp", "name='\x1b[2J'", setting, *tiny)
+    assert done.code in (0, None)
+    assert "/\\x1b[2J" in done.out and "\\x1b[2J seed 0" in done.err
+    assert all(line.isprintable() for line in (done.out + done.err).splitlines())
+    assert (tmp_path / "\x1b[2J" / "result.json").is_file()
+
+
 def test_looking_runs_nothing(
     command_line: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import yaml
 
 from diffhash.experiment.build import build
 from diffhash.experiment.checks import ConfigError
-from diffhash.experiment.resume import resume_argument
+from diffhash.experiment.resume import hydra_value, resume_argument
 from diffhash.results import read_history, read_record
 
 Call = Callable[..., Any]
@@ -46,11 +48,40 @@ def test_the_run_is_all_that_is_named(
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["", "- 1", "a: &a [*a]", "a: " + "[" * 50_000, "\x00", '"\\e[2J": 1', "a: !!js x"],
+)
+def test_a_config_that_is_none(
+    command_line: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoint.ckpt").touch()
+    (tmp_path / "run/config.yaml").write_text(text)
+    done = command_line("train.py", "resume=run", "encoder=mlp")
+    [line] = done.err.splitlines()
+    assert (done.code, done.out) == (1, "") and line.isprintable()
+    assert line.startswith("error: ")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31m it's", "tab\t\\'", "\u202e", "\udcff"])
+def test_a_name_that_does_not_print_is_still_one_word_for_the_shell(name: str) -> None:
+    argument = resume_argument(Path("runs") / name)
+    assert argument.isprintable()
+    echo = ["bash", "-c", f"printf %s {argument}"]
+    said = os.fsdecode(subprocess.run(echo, capture_output=True, check=True).stdout)
+    assert said == f"resume={hydra_value(f'runs/{name}/checkpoint.ckpt')}"
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("resume=nowhere",), "resume=nowhere: nowhere/config.yaml: there is no such file"),
         (("resume=run",), "it has 6 epochs already, trainer.epochs=6 asks for no more"),
         (("resume=run", "seed=4"), "was trained with seed=3, here it is 4"),
+        (("resume=run", "task=data"), "resume=run: task=data: its run is of task=pinn"),
+        (("resume=run", "encoder=ff"), "resume=run: encoder=ff: its run is of encoder=cubic"),
+        (("resume=run", "ckpt_path=run/checkpoint.ckpt"), "give no ckpt_path with it"),
     ],
 )
 def test_what_cannot_be_resumed(

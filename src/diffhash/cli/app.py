@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -51,9 +52,9 @@ class _Group(click.Group):
         except BrokenPipeError:  # click ends quietly, as in `diffhash list | head`
             raise
         except (RecordError, SelectionError) as error:
-            raise click.ClickException(printable(str(error))) from error
+            raise _refusal(str(error)) from error
         except OSError as error:
-            raise click.ClickException(printable(os_error_line(error))) from error
+            raise _refusal(os_error_line(error)) from error
 
 
 def run_app() -> int:
@@ -91,7 +92,7 @@ def list_(
 ) -> None:  # fmt: skip
     """List the records below FOLDER (results/runs)."""
     if not folder.is_dir():
-        raise click.ClickException(f"{folder}: there is no such folder")
+        raise _refusal(f"{folder}: there is no such folder")
     report = left_out("diffhash")
     entries = select(find_entries(folder, report, timings=timings), filters, report)
     if key:
@@ -199,17 +200,21 @@ def export(
     try:
         write_file_atomically(output, lambda path: _WRITERS[output.suffix](frame, path))
     except OSError as error:
-        raise click.ClickException(
+        raise _refusal(
             f"--output {output}: cannot be written ({error.strerror or error})"
         ) from error
-    click.echo(f"{len(frame)} points, {len(frame.columns)} columns: {output}")
+    click.echo(printable(f"{len(frame)} points, {len(frame.columns)} columns: {output}"))
+
+
+def _refusal(message: str) -> click.ClickException:
+    return click.ClickException(printable(message))
 
 
 def _entry(run: Path) -> Entry:
     try:
         return Entry(run, read_record(run))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise click.ClickException(
+        raise _refusal(
             f"{run}: no record of a run (`diffhash list` shows what there is)"
         ) from error
 
@@ -221,7 +226,7 @@ def _restored(run: Path, points: int, trust_code: bool) -> Restored:
     try:
         return restore(run, points, trust_code=trust_code)
     except ConfigError as error:
-        raise click.ClickException(printable(str(error))) from error
+        raise _refusal(str(error)) from error
 
 
 def _own_points(path: Path, restored: Restored) -> Tensor:
@@ -233,22 +238,22 @@ def _own_points(path: Path, restored: Restored) -> Tensor:
     try:
         return read_points(path, restored.problem.domain)
     except ConfigError as error:
-        raise click.ClickException(printable(str(error))) from error
+        raise _refusal(str(error)) from error
 
 
 def _check_output(run: Path, output: Path) -> None:
     """Refuse before anything is computed."""
     if output.suffix not in _WRITERS:
-        raise click.ClickException(f"--output {output}: give a name in {' or '.join(_WRITERS)}")
+        raise _refusal(f"--output {output}: give a name in {' or '.join(_WRITERS)}")
     if output.suffix == ".parquet":
         _check_pyarrow("--output", output)
-    if output.resolve().parent == run.resolve():
-        raise click.ClickException(f"--output {output}: lies in the record, which is not altered")
+    if os.path.realpath(output.parent) == os.path.realpath(run):
+        raise _refusal(f"--output {output}: lies in the record, which is not altered")
 
 
 def _check_pyarrow(option: str, path: Path) -> None:
     if not find_spec("pyarrow"):
-        raise click.ClickException(
+        raise _refusal(
             f"{option} {path}: Parquet needs pyarrow (pip install 'diffhash[parquet]'); "
             "give a name in .csv"
         )

@@ -47,7 +47,7 @@ def run_command(name: str, main: Callable[[], int | None]) -> NoReturn:
         code = 1
     except OSError as error:
         _discard_output()
-        print(f"{name}: {os_error_line(error)}", file=sys.stderr)
+        print(f"{name}: {_printable(os_error_line(error))}", file=sys.stderr)
         code = 1
     raise SystemExit(code)
 
@@ -81,6 +81,12 @@ def os_error_line(error: OSError) -> str:
 def left_out(name: str) -> Callable[[ValueError], None]:
     """What names a bad record on standard error, for commands that go on with the others."""
     return lambda problem: print(f"{name}: left out: {problem}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    from diffhash.results.formats import printable  # takes time, and is for errors alone
+
+    return printable(text)
 
 
 def _discard_output() -> None:

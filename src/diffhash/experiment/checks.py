@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from diffhash.experiment.schema import Config
+from diffhash.results.formats import printable
 from diffhash.training import DamagedError, read_checkpoint_file
 
 # A parameter, its gradient and Adam's two moments.
@@ -31,6 +33,9 @@ _CONTAINER_LIMITS = (  # cgroups, version 2 and 1
 
 class ConfigError(ValueError):
     """A config that cannot be run; the message names the setting, its value and what is allowed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def checked(cfg: DictConfig) -> DictConfig:
@@ -166,9 +171,9 @@ def read_checkpoint(
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
     except DamagedError as error:
         raise ConfigError(f"{setting}: damaged, its bytes are not those of its digest") from error
-    except OSError as error:
-        raise ConfigError(f"{setting}: cannot be read ({error.strerror})") from error
     except Exception as error:  # torch.load raises whatever unpickling the file raises
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a torn file, mapped
+            raise ConfigError(f"{setting}: cannot be read ({error.strerror})") from error
         raise ConfigError(
             f"{setting}: not a checkpoint of a diffhash run, or a damaged one"
         ) from error

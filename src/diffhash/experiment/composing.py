@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -31,11 +32,17 @@ def composition_error(
 
 def explained(error: BaseException, config_dir: Path | str, overrides: Sequence[str]) -> str:
     """An error of composing, in one line that names the setting and what is allowed."""
+    from diffhash.results.formats import printable  # takes time, and is for errors alone
+
+    return printable(_explained(error, config_dir, overrides))
+
+
+def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence[str]) -> str:
     read = []
     for text in overrides:
         try:
             read += OverridesParser.create().parse_overrides([text])
-        except HydraException as refusal:
+        except (HydraException, ValueError) as refusal:  # as a number of too many digits
             return f"{text}: {_line(refusal)}; give key=value"
     values = {o.key_or_group: o.value() for o in read if not o.is_delete()}
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -44,9 +51,10 @@ def explained(error: BaseException, config_dir: Path | str, overrides: Sequence[
         group, option = next(pairs, missing.rsplit("/", maxsplit=1))
         choices = _one_of(config_dir, str(group), error.options)
         return f"{group}={option}: could not find {missing}; {choices}"
-    if isinstance(error, ValueError):  # of a group with a value that names nothing
+    if isinstance(error, (ValueError, TypeError)):  # of a group with a value that names nothing
         for group, value in values.items():
-            if "." not in group and not isinstance(value, (str, list)):
+            is_group = bool(group) and (Path(config_dir) / group).is_dir()
+            if is_group and not all(isinstance(v, str) for v in _listed(value)):
                 value = "null" if value is None else value
                 return f"{group}={value}: {_one_of(config_dir, group)}, or leave it out"
     where, cause = _line(error).removeprefix("Error merging override "), error.__cause__
@@ -70,6 +78,10 @@ def one_line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{f' {text}' if text else ''}{place}"
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _one_of(config_dir: Path | str, group: str, options: Sequence[str] | None = None) -> str:

@@ -30,9 +30,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from diffhash.experiment.build import config_hash
 from diffhash.experiment.checks import ConfigError
+from diffhash.results.formats import printable
+from diffhash.results.reading import read_config
 from diffhash.results.record import (
     CONFIG_FILE,
     HISTORY_FILE,
@@ -61,6 +64,9 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 class FileError(OSError):
     """A file of a run could not be written or read; the message names it and says what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,11 @@ class RunFolder:
 
 def places(cfg: DictConfig, seed_configs: Collection[DictConfig]) -> tuple[Place, list[Place]]:
     """Where a run trains, and where the records of its seeds go: the same, but for ``seeds``."""
+    if cfg.run_dir is not None and Path(cfg.run_dir).name.endswith(PARTIAL):
+        raise ConfigError(
+            f"run_dir={cfg.run_dir}: a name that ends in {PARTIAL} is that of an unfinished run, "
+            "which readers leave out; give another one (resume=RUN goes on with one)"
+        )
     ends = [_destination(own) for own in seed_configs]
     if cfg.seeds is None:
         return ends[0], ends
@@ -255,13 +266,16 @@ def _destination(cfg: DictConfig) -> Place:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
         name = f"{now}_seed{cfg.seed}"
         problem = "" if cfg.problem.name == _DEFAULT_PROBLEM else f"{cfg.problem.name}_"
+        kind = f"{problem}{cfg.encoder.name}_{cfg.task.name}"
         return Place(
             f"runs_dir={cfg.runs_dir}",
-            Path(cfg.runs_dir) / f"{problem}{cfg.encoder.name}_{cfg.task.name}" / name,
+            Path(cfg.runs_dir) / kind.replace("/", "-") / name,
         )
     folder = Path(cfg.run_dir)
     if os.path.islink(folder):
-        folder = folder.resolve()
+        folder = Path(os.path.realpath(folder))
+        if os.path.islink(folder):
+            raise ConfigError(f"run_dir={cfg.run_dir}: is a link that leads back to itself")
     if folder.name in ("", ".."):
         raise ConfigError(f"run_dir={cfg.run_dir}: give a folder of the run's own")
     return Place(f"run_dir={cfg.run_dir}", folder)
@@ -310,7 +324,7 @@ def _locked(place: Place) -> int:
                 raise ConfigError(f"{place.setting}: another run is writing there") from None
             except OSError as error:  # a file system without locks
                 print(
-                    f"warning: {partial}: cannot be locked ({error.strerror}); "
+                    f"warning: {printable(str(partial))}: cannot be locked ({error.strerror}); "
                     "start no second run there",
                     file=sys.stderr,
                 )
@@ -400,7 +414,8 @@ def _set_aside(path: Path, final: Path) -> None:
     while os.path.lexists(aside := _beside(final, f".aside-{number}{PARTIAL}")):
         number += 1
     os.rename(path, aside)
-    print(f"kept: what {path} held, not of this run, is now {aside}", file=sys.stderr)
+    kept = f"kept: what {path} held, not of this run, is now {aside}"
+    print(printable(kept), file=sys.stderr)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -424,10 +439,9 @@ def _flush_file(path: str) -> None:
 
 def _saved_config(directory: Path) -> DictConfig | None:
     try:
-        saved = OmegaConf.load(directory / CONFIG_FILE)
-    except Exception:  # absent, or whatever the parser makes of what is there
+        return OmegaConf.create(read_config(directory / CONFIG_FILE))
+    except (RecordError, OmegaConfBaseException, OSError):  # absent, or not a config
         return None
-    return saved if isinstance(saved, DictConfig) else None
 
 
 def _same_file(one: Path, other: Path | str) -> bool:

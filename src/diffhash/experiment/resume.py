@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -13,14 +14,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.folder import CHECKPOINT_FILE
+from diffhash.results.reading import RecordError, brief, read_config
 from diffhash.results.record import CONFIG_FILE, PARTIAL
 
 # Groups that an override may choose from, over the settings of the run.
 _GROUPS = ("problem", "trainer", "task", "encoder", "logger", "experiment", "launcher")
+_OF_A_FIELD = ("encoder", "task", "problem")  # which a checkpoint fits alone
 _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 
 
@@ -47,14 +49,19 @@ def resumed_config(resume: str, overrides: Sequence[str]) -> DictConfig:
         if not (folder / name).is_file():
             raise ConfigError(f"{setting}: {folder / name}: there is no such file")
     try:
-        saved = OmegaConf.load(folder / CONFIG_FILE)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{setting}: {folder / CONFIG_FILE}: not a config ({reason})") from error
-    if not isinstance(saved, DictConfig):
-        raise ConfigError(f"{setting}: {folder / CONFIG_FILE}: not a config")
+        saved = OmegaConf.create(read_config(folder / CONFIG_FILE))
+    except (RecordError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{setting}: {brief(error)}") from error
     parser = OverridesParser.create()
     keys = {text: parser.parse_override(text).key_or_group for text in overrides}
+    if "ckpt_path" in keys.values():
+        raise ConfigError(f"{setting}: goes on from its own checkpoint; give no ckpt_path with it")
+    for text in [text for text, key in keys.items() if key in _OF_A_FIELD]:
+        choice = parser.parse_override(text)
+        before = OmegaConf.select(saved, f"{choice.key_or_group}.name")
+        if before is not None and choice.value() != before:
+            group = choice.key_or_group
+            raise ConfigError(f"{setting}: {text}: its run is of {group}={before}; leave that out")
     if saved.get("seeds") is None or saved.get("run_dir") is None:
         own = folder.with_name(folder.name.removesuffix(PARTIAL))
         saved.run_dir = None if "runs_dir" in keys.values() else str(own)
@@ -70,7 +77,15 @@ def resumed_config(resume: str, overrides: Sequence[str]) -> DictConfig:
 
 def resume_argument(directory: Path) -> str:
     """What to give ``train.py`` to go on with the run in ``directory``, quoted for a shell."""
-    return shlex.quote(f"resume={hydra_value(str(directory / CHECKPOINT_FILE))}")
+    text = f"resume={hydra_value(str(directory / CHECKPOINT_FILE))}"
+    if text.isprintable():
+        return shlex.quote(text)
+    shown = {"\\": "\\\\", "'": "\\'"}
+    return "$'" + "".join(shown.get(c, c) if c.isprintable() else _bytes(c) for c in text) + "'"
+
+
+def _bytes(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
 
 
 def hydra_value(text: str) -> str:

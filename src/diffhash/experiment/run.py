@@ -45,6 +45,7 @@ from diffhash.experiment.resume import resume_argument, resumed_config
 from diffhash.experiment.wandb_run import check_agent, log_final, wandb_loggers
 from diffhash.experiment.workers import end_with_parent
 from diffhash.results.figures.run import run_figure
+from diffhash.results.formats import printable
 from diffhash.results.record import (
     HISTORY_FILE,
     METRICS,
@@ -115,7 +116,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
             _fit(training, setup, Path(os.devnull), [stop])  # the first process writes
             return []
         if left is not None:
-            print(f"going on from {training.ckpt_path}", file=sys.stderr)
+            print(printable(f"going on from {training.ckpt_path}"), file=sys.stderr)
             cfg = _with(cfg, ckpt_path=left.get("ckpt_path"))
         _say_schedule(setup)
         with ExitStack() as stack:
@@ -226,7 +227,8 @@ def _warned(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"warning: the run is recorded without {what} ({reason})", file=sys.stderr)
+        warning = f"warning: the run is recorded without {what} ({reason})"
+        print(printable(warning), file=sys.stderr)
 
 
 @contextmanager
@@ -351,7 +353,7 @@ def _status(replica: Replica, epochs: int) -> Status:
 
 
 def _name(cfg: DictConfig) -> str:
-    return cfg.name or f"{cfg.encoder.name} {cfg.task.name}"
+    return printable(cfg.name or f"{cfg.encoder.name} {cfg.task.name}")
 
 
 def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
@@ -371,7 +373,8 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     for directory, record in results:
-        print(f"{_outcome(record)}  train {record.train_seconds:.1f} s  {directory}")
+        where = printable(str(directory))
+        print(f"{_outcome(record)}  train {record.train_seconds:.1f} s  {where}")
     interrupted = [d for d, record in results if record.status == "interrupted"]
     for directory in interrupted:
         print(f"resume with {resume_argument(directory)}", file=sys.stderr)
