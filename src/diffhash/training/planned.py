@@ -39,7 +39,7 @@ class PlannedBackward:
             else:
                 others.append(term)
                 self._plans.append(plan)
-        self._others = Task(others)
+        self._others = Task(others) if others else None
         ordered = [*(term for term, _ in self._squares), *others]
         self._order = [ordered.index(term) for term in task.terms]
 
@@ -48,20 +48,20 @@ class PlannedBackward:
         # The weight is read at every step: it may change.
         losses = [squares(term.fraction * term.weight.item()) for term, squares in self._squares]
         self._latest = losses
-        if self._plans:
-            losses = [*losses, self._through_jets()]
+        if self._others is not None:
+            losses = [*losses, self._through_jets(self._others)]
         return sum(losses[1:], losses[0])
 
     @property
     def parts(self) -> list[Tensor]:
         """What each term added to the latest loss, in the task's order."""
-        parts = [*self._latest, *self._others.parts]
+        parts = [*self._latest, *(self._others.parts if self._others else ())]
         return [parts[index] for index in self._order]
 
-    def _through_jets(self) -> Tensor:
+    def _through_jets(self, task: Task) -> Tensor:
         fields = [plan.jet_and_vjp() for plan in self._plans]
         jets = [Jet(jet.data.requires_grad_(True), jet.orders) for jet, _ in fields]
-        loss = self._others.loss(jets)
+        loss = task.loss(jets)
         gradients = torch.autograd.grad(
             loss, [jet.data for jet in jets], torch.ones_like(loss), materialize_grads=True
         )
