@@ -28,7 +28,7 @@ def _bad(word: str, *overrides: str) -> Bad:
 _INTEGERS = {
     "trainer.epochs": (0, -1, HUGE),
     "trainer.chunk": (0, -5, HUGE, 10**7),
-    "trainer.batch_size": (0, -1, HUGE, 2001),
+    "trainer.batch_size": (0, -1, HUGE),
     "trainer.evaluation_points": (0, -1, 10**12, HUGE, 2**40),
     "trainer.devices": (0, -1, 10**6, HUGE),
     "trainer.num_threads": (0, -1, 10**5, HUGE),

@@ -157,8 +157,9 @@ class ConstantPlan(Plan):
 
     def _state(self) -> list[tuple[int, int, int]]:
         """What is another after a change: of the buffers, or in place of the jet itself."""
-        tensors = (*self._encoding._buffers.values(), self._jet.data)
-        return [(id(t), version(t), t.data_ptr()) for t in tensors if t is not None]
+        tensors = [t for t in self._encoding._buffers.values() if t is not None]
+        tensors.append(self._jet.data)
+        return [(id(t), version(t), t.data_ptr()) for t in tensors]
 
     def jet(self) -> Jet:
         """The jet, which is the plan's own: not to be changed."""

@@ -58,24 +58,21 @@ def call(
     """
     pointers: list[int | None] = []
     copies: list[tuple[Tensor, Tensor]] = []  # and what they are of: they outlive the call
-    n_absent = 0
     for argument in (*reads, *writes):
-        if isinstance(argument, tuple):
-            name, tensor, dtype, shape = argument
-            if tensor is not None:
-                if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:
-                    raise _mismatch(name, tensor, dtype, shape)
-                pointer = tensor.data_ptr() if tensor.is_contiguous() else 0
-                if not pointer or pointer & 7 or tensor.is_neg():
-                    pointer = _dense(name, tensor, copies)
-                pointers.append(pointer)
-                continue
-        elif argument is not None:
-            pointers.append(argument)
+        if type(argument) is not tuple:
+            pointers.append(argument)  # type: ignore[arg-type]
             continue
-        pointers.append(None)
-        n_absent += 1
-    if len({*pointers}) + n_absent - (n_absent > 0) < len(pointers):
+        name, tensor, dtype, shape = argument
+        if tensor is None:
+            pointers.append(None)
+            continue
+        if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:
+            raise _mismatch(name, tensor, dtype, shape)
+        pointer = tensor.data_ptr() if tensor.is_contiguous() else 0
+        if not pointer or pointer & 7 or tensor.is_neg():
+            pointer = _dense(name, tensor, copies)
+        pointers.append(pointer)
+    if len({*pointers}) < len(pointers):
         _check_memory(pointers, len(reads), writes)
     if kernel.argtypes is None:  # from now on it takes so many pointers
         kernel.argtypes = [ctypes.c_void_p] * (len(settings) + len(pointers))

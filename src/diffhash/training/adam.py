@@ -53,7 +53,6 @@ class LeanAdam(Adam):
         self.lean_step()
         return loss
 
-    @torch.no_grad()
     def lean_step(self) -> None:
         """A step, without closure, hooks and gradient scaling."""
         for group in self.param_groups:
@@ -64,9 +63,10 @@ class LeanAdam(Adam):
                 )
             trained = [p for p in group["params"] if p.grad is not None]
             states = [self.state[p] or self._begin(p) for p in trained]
-            kernels = [_kernel(p.dtype, p.device.type) for p in trained]
+            kernels = [_kernel(p.dtype) if p.is_cpu else None for p in trained]
             if None in kernels:
-                self._torch_step(group, trained, states)
+                with torch.no_grad():
+                    self._torch_step(group, trained, states)
                 continue
             for parameter, state, kernel in zip(trained, states, kernels, strict=True):
                 _native_step(group, parameter, state, kernel)
@@ -165,9 +165,9 @@ class _Settings(ctypes.Structure):
 
 
 @cache
-def _kernel(dtype: torch.dtype, device: str) -> Any:
+def _kernel(dtype: torch.dtype) -> Any:
     """The step for a type on a CPU; None where there is none."""
-    if device != "cpu" or dtype not in C_NAMES:
+    if dtype not in C_NAMES:
         return None
     root = "sqrtf" if dtype == torch.float32 else "sqrt"
     try:

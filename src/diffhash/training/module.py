@@ -62,8 +62,8 @@ class FieldTraining(L.LightningModule):
         epochs: passes over the points.
         learning_rate: Adam's.
         chunk: epochs between two evaluations.
-        batch_size: at most so many points per optimizer step, term and process, and no more than
-            the largest term has; None for all at once.
+        batch_size: at most so many points per optimizer step, term and process; None for all at
+            once.
         schedule: ``constant`` (the paper's) or ``cosine``, which lets the rate fall to zero as
             learning_rate · (1 + cos(π·epoch/epochs))/2. A resumed run follows its own ``epochs``
             and ``learning_rate``, whatever they were before.
@@ -106,8 +106,6 @@ class FieldTraining(L.LightningModule):
         evaluation.check(field)
         check_nothing_else_is_trainable(field, problem=evaluation.problem, task=task)
         check_task(task, field)
-        if batch_size is not None:
-            check_sizes(1, max(len(term) for term in task.terms), batch_size=batch_size)
         if batch_size is not None and field.n_replicas is not None:
             raise ValueError(
                 f"batch_size={batch_size}: every seed draws minibatches of its own, so several "
