@@ -198,14 +198,17 @@ class Laboratory:
             and _same(root / final, self._undisturbed(scenario) / final)
             for final in scenario.finals
         )
+        in_order = not any((root / final / ".unpublished").exists() for final in scenario.finals)
         outcome = self._run(scenario.command, root)
         if "Traceback" in outcome.err:
             faults.tracebacks.append(f"again: {telling_line(outcome.err)}")
         if outcome.code:
             faults.lost.append(f"again: exit code {outcome.code}: {telling_line(outcome.err)}")
             return
-        # Seeds that are all recorded are a finished run, which the same command makes anew.
-        if trained and outcome.steps and not (done and len(scenario.finals) > 1):
+        # A run that is recorded and in order is finished: the same command makes it anew. So are
+        # seeds that are all recorded.
+        finished = done and (in_order or len(scenario.finals) > 1)
+        if trained and outcome.steps and not finished:
             faults.lost.append(f"again: trains {outcome.steps} steps though training had finished")
         for final in scenario.finals:
             if reason := _incomplete(root / final):
