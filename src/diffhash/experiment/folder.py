@@ -308,6 +308,30 @@ def _check_replaceable(place: Place) -> None:
         ) from error
 
 
+def take_lock(descriptor: int, path: Path, what: str, taken: str) -> None:
+    """Lock an open file or folder; where the file system has no locks, warn and go on.
+
+    Args:
+        descriptor: of the file, which holds the lock until it is closed.
+        path: its name, for the warning.
+        what: must not be started there a second time.
+        taken: the message where another process has the lock.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(taken) from None
+    except OSError as error:
+        print(
+            f"warning: {printable(str(path))}: cannot be locked ({error.strerror}); start no "
+            f"second {what} there",
+            file=sys.stderr,
+        )
+
+
 def _locked(place: Place) -> int:
     """Make ``X.partial`` and lock it; a descriptor, which holds the lock until it is closed."""
     partial = place.partial
@@ -318,16 +342,10 @@ def _locked(place: Place) -> int:
             partial.mkdir(parents=True, exist_ok=True)
             lock = os.open(partial, os.O_RDONLY)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                take_lock(lock, partial, "run", f"{place.setting}: another run is writing there")
+            except ConfigError:
                 os.close(lock)
-                raise ConfigError(f"{place.setting}: another run is writing there") from None
-            except OSError as error:  # a file system without locks
-                print(
-                    f"warning: {printable(str(partial))}: cannot be locked ({error.strerror}); "
-                    "start no second run there",
-                    file=sys.stderr,
-                )
+                raise
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(lock), os.stat(partial)):
                     return lock

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from omegaconf import DictConfig
 
 from diffhash.experiment.build import ConfigError, config_hash
 from diffhash.experiment.composing import one_line
+from diffhash.experiment.folder import take_lock
 from diffhash.experiment.resume import hydra_value
 from diffhash.experiment.schema import register
 from diffhash.experiment.workers import Command, run_side_by_side
@@ -117,16 +116,8 @@ def exclusive(runs_dir: Path) -> Iterator[None]:
         reason = error.strerror
         raise ConfigError(f"runs folder {runs_dir}: cannot be written ({reason})") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"runs folder {runs_dir}: another process is using it") from None
-        except OSError as error:  # a file system without locks
-            print(
-                f"warning: {runs_dir}: cannot be locked ({error.strerror}); start no second "
-                "reproduction there",
-                file=sys.stderr,
-            )
+        taken = f"runs folder {runs_dir}: another process is using it"
+        take_lock(lock.fileno(), runs_dir, "reproduction", taken)
         yield
 
 
