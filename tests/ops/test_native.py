@@ -226,4 +226,4 @@ def test_processes_that_compile_at_once_share_one_library(tmp_path: Path) -> Non
     assert all(process.returncode == 0 for process in processes)
     assert len(outputs) == 1
     names = [file.name.rpartition("-")[0] for file in tmp_path.iterdir()]
-    assert sorted(names) == ["native_kernels", "threads"]
+    assert sorted(names) == ["grid", "threads"]

@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-_HERE = Path(__file__).parent
+_SOURCES = Path(__file__).parent / "csrc"
 # NaN and infinity keep their meaning: no -ffast-math.
 _FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
@@ -41,8 +41,10 @@ def warn_slower(what: str, how_much: str, error: CompilerError) -> None:
 
 
 @cache
-def compiled(source: Path, **constants: str | int) -> ctypes.CDLL:
+def compiled(source: str | Path, **constants: str | int) -> ctypes.CDLL:
     """The library of a C file with these macros defined, from the cache or newly compiled.
+
+    ``source`` is the name of a file in ``csrc``, or a path.
 
     The compiler is ``$CC``, which may hold flags, or cc, gcc or clang. The cache is
     ``$DIFFHASH_CACHE``, or ``diffhash`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. Libraries are code:
@@ -52,20 +54,20 @@ def compiled(source: Path, **constants: str | int) -> ctypes.CDLL:
     Raises:
         CompilerError: no compiler, or one that failed; no folder to keep the library in.
     """
-    library = _library(source, constants)
+    library = _library(_SOURCES / source, constants)
     try:
         share_out = ctypes.c_void_p.in_dll(library, "share_out")
     except ValueError:  # it shares nothing out
         return library
-    pool = _library(_HERE / "threads.c", {}).share_out
+    pool = _library(_SOURCES / "threads.c", {}).share_out
     share_out.value = ctypes.cast(pool, ctypes.c_void_p).value
     return library
 
 
 def _library(source: Path, constants: Mapping[str, str | int]) -> ctypes.CDLL:
     definitions = [f"-D{name}={value}" for name, value in constants.items()]
-    command = [*_compiler(), *_FLAGS, f"-I{_HERE}", *definitions, str(source)]
-    sources = [source, *sorted({*source.parent.glob("*.h"), *_HERE.glob("*.h")})]
+    command = [*_compiler(), *_FLAGS, f"-I{_SOURCES}", *definitions, str(source)]
+    sources = [source, *sorted({*source.parent.glob("*.h"), *_SOURCES.glob("*.h")})]
     texts = (file.read_text(encoding="utf-8") for file in sources)
     key = "\0".join([*command, *texts, _processor()])
     digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]

@@ -20,7 +20,7 @@ _STRAIGHT_BEYOND = 1024.0
 
 @dataclass(frozen=True)
 class Kernel:
-    """σ in C, for `network_kernels.c`.
+    """σ in C, for `network.c`.
 
     Attributes:
         state: statements that set ``a`` (and ``b``) from the pre-activation ``z`` and ``p``.

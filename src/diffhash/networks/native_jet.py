@@ -1,7 +1,7 @@
 """Jets through a whole network in C: one pass over the points each way, or both in one.
 
 Points go through all layers in blocks that stay in the processor's cache; the kernels
-(`network_kernels.c`) are compiled for an activation and a type when they are first needed.
+(`network.c`) are compiled for an activation and a type when they are first needed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ctypes
 import math
 from functools import cache, lru_cache
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -29,7 +28,6 @@ from diffhash.native import (
 from diffhash.networks.activations import Activation
 from diffhash.ops.jet import MAX_ORDER
 
-_SOURCE = Path(__file__).with_name("network_kernels.c")
 # Rows that go through a layer at a time: enough to fill registers, few enough for the cache.
 _MAX_ROWS, _MIN_BLOCK = 96, 8
 # Segments are shared out to threads; each keeps weight gradients of its own.
@@ -60,7 +58,7 @@ def library(activation: Activation, dtype: torch.dtype) -> ctypes.CDLL | None:
     if activation.name == "sine":
         constants["SINES"] = 1
     try:
-        lib = compiled(_SOURCE, **constants)
+        lib = compiled("network.c", **constants)
     except CompilerError as error:
         warn_slower("networks", "several times", error)
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +17,6 @@ from torch.optim import Adam
 from torch.optim.adam import adam
 
 from diffhash.native import C_NAMES, CompilerError, call, compiled, n_threads, warn_slower
-
-_SOURCE = Path(__file__).with_name("adam_kernel.c")
 
 
 class LeanAdam(Adam):
@@ -171,7 +168,7 @@ def _kernel(dtype: torch.dtype) -> Any:
         return None
     root = "sqrtf" if dtype == torch.float32 else "sqrt"
     try:
-        step = compiled(_SOURCE, REAL=C_NAMES[dtype], SQRT=root).step
+        step = compiled("adam.c", REAL=C_NAMES[dtype], SQRT=root).step
     except CompilerError as error:
         warn_slower("Adam's steps", "a few times", error)
         return None

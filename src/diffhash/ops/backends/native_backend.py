@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from diffhash.ops.backends import torch_backend
 from diffhash.ops.backends.backend import MultiIndex
 from diffhash.ops.layout import GridLayout
 
-_SOURCE = Path(__file__).with_name("native_kernels.c")
 _FLOOR = {torch.float32: "__builtin_floorf", torch.float64: "__builtin_floor"}
 # As in the C source.
 _MAX_ORDERS = 16
@@ -205,7 +203,7 @@ def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dty
 @cache
 def _library(layout: GridLayout, dtype: torch.dtype, x_dtype: torch.dtype) -> ctypes.CDLL:
     return compiled(
-        _SOURCE,
+        "grid.c",
         REAL=C_NAMES[dtype],
         COORD=C_NAMES[x_dtype],
         FLOOR=_FLOOR[x_dtype],

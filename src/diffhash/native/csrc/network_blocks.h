@@ -1,4 +1,4 @@
-/* A block of points through all layers of a network, and back; layouts: network_kernels.c. */
+/* A block of points through all layers of a network, and back; layouts: network.c. */
 #pragma once
 #include <stdlib.h>
 #include <string.h>

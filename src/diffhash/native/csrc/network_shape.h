@@ -1,4 +1,4 @@
-/* What network_kernels.c is called with, and the sizes of what it keeps. Compiled for one REAL. */
+/* What network.c is called with, and the sizes of what it keeps. Compiled for one REAL. */
 #pragma once
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
 /* An activation of a block of jets, and back. A block holds, for a layer of C units, rows of
- * plane = B Cp elements. Compiled for one REAL and one activation σ; see network_kernels.c. */
+ * plane = B Cp elements. Compiled for one REAL and one activation σ; see network.c. */
 #pragma once
 #include <stdint.h>
 
