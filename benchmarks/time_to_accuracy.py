@@ -16,7 +16,7 @@ from benchmarks.case import compose_config
 from benchmarks.machine import environment_columns
 from benchmarks.ours import fit
 from diffhash.experiment.build import build
-from diffhash.results.paper import load_paper_table
+from diffhash.paper.printed import load_paper_table
 
 # A budget of epochs for each encoder: of its row in the tables.
 EPOCHS = {"mlp": 50_000, "ff": 50_000, "siren": 10_000, "linear": 10_000, "s2": 10_000,

@@ -10,9 +10,9 @@ from hydra import initialize_config_dir
 
 from diffhash.cli.command import run_command
 from diffhash.experiment.checks import ConfigError
-from diffhash.experiment.reproduce import exclusive
 from diffhash.experiment.schema import register
 from diffhash.experiment.workers import default_workers
+from diffhash.paper.reproduce import exclusive
 from diffhash.results import RecordError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,8 +34,9 @@ def main() -> int:
     if workers < 1:
         parser.error(f"--jobs {workers}: give at least 1")
     try:
-        from diffhash.experiment import calibration
-        from diffhash.experiment.calibration.tables import report_trial, write_outcome
+        from diffhash.paper.calibration.search import calibrate
+        from diffhash.paper.calibration.study import load_study
+        from diffhash.paper.calibration.tables import report_trial, write_outcome
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise
@@ -46,11 +47,9 @@ def main() -> int:
     folder, output = arguments.runs / arguments.study, arguments.output
     try:
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            study = calibration.load_study(
-                ROOT, arguments.study, arguments.overrides, arguments.trials
-            )
+            study = load_study(ROOT, arguments.study, arguments.overrides, arguments.trials)
             with exclusive(folder):
-                parts = calibration.calibrate(
+                parts = calibrate(
                     study, folder, workers, lambda *ended: report_trial(study, *ended, output)
                 )
                 paths, summary = write_outcome(study, *parts, output)

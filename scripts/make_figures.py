@@ -6,9 +6,9 @@ import argparse
 import sys
 
 from diffhash.cli.command import left_out, run_command
-from diffhash.results.figures import NoRecordsError, check_records, make_figures
+from diffhash.paper.figures import NoRecordsError, check_records, make_figures
+from diffhash.paper.table import load_tables
 from diffhash.results.record import RecordError
-from diffhash.results.table import load_tables
 
 
 def main() -> int:

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from diffhash.cli.command import left_out, run_command
-from diffhash.results.report import write_report
-from diffhash.results.table import check_any_records, load_tables
+from diffhash.paper.report import write_report
+from diffhash.paper.table import check_any_records, load_tables
 
 
 def main() -> int:

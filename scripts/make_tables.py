@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from diffhash.cli.command import left_out, run_command
-from diffhash.results import load_tables
-from diffhash.results.make import make_tables
+from diffhash.paper.make import make_tables
+from diffhash.paper.table import load_tables
 
 
 def main() -> int:

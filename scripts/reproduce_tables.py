@@ -9,12 +9,13 @@ from pathlib import Path
 
 from diffhash.cli.command import left_out, run_command
 from diffhash.experiment.checks import ConfigError
-from diffhash.experiment.reproduce import ROWS, exclusive, plan, run_jobs
-from diffhash.experiment.timing import time_rows
 from diffhash.experiment.workers import default_workers
-from diffhash.results import RecordError, load_tables
-from diffhash.results.figures import NoRecordsError, make_figures
-from diffhash.results.make import make_tables
+from diffhash.paper.figures import NoRecordsError, make_figures
+from diffhash.paper.make import make_tables
+from diffhash.paper.reproduce import ROWS, exclusive, plan, run_jobs
+from diffhash.paper.table import load_tables
+from diffhash.paper.time_rows import time_rows
+from diffhash.results import RecordError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"

@@ -13,8 +13,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from diffhash.experiment.build import build, config_hash
-from diffhash.experiment.reproduce import ROWS
 from diffhash.experiment.run import run
+from diffhash.paper.reproduce import ROWS
 from diffhash.results import RunRecord
 
 ROOT = Path(__file__).parents[2]

@@ -248,17 +248,17 @@ def test_final_metrics_are_a_table(example: tuple[Path, RunRecord, str]) -> None
     table = final_table(example[0])
     assert list(table.index) == ["mse_u", "mse_ux", "mse_uxx", "loss"]
     assert list(table["ours"]) == pytest.approx([getattr(example[1], name) for name in table.index])
-    assert table["paper"].isna().all()  # it is no row of the paper's
+    assert table["reference"].isna().all()  # it is no row of the paper's
 
 
 def test_final_metrics_beside_the_papers(tmp_path: Path) -> None:
     directory, record, _ = logged_run("name=table2/cubic", f"run_dir={tmp_path}/run")
     table = final_table(directory)
-    assert table.loc["mse_u", "paper"] == 8.9e-5
+    assert table.loc["mse_u", "reference"] == 8.9e-5
     assert record.mse_u
     decades = math.log10(record.mse_u / 8.9e-5)
     assert table.loc["mse_u", "decades"] == pytest.approx(decades)
-    assert math.isnan(table.loc["mse_ux", "paper"])  # not printed
+    assert math.isnan(table.loc["mse_ux", "reference"])  # not printed
     sent = WandbRun(offline_run(directory))
     assert sent.summary["log10_mse_u"] == pytest.approx(math.log10(record.mse_u))
 
@@ -371,6 +371,10 @@ def test_without_the_package(tmp_path: Path) -> None:
     [
         ("logger.wandb.project=a/b", "logger=wandb: Invalid project name 'a/b'"),
         ("logger.wandb.project=''", "logger.wandb.project='': give a name"),
+        (
+            "logger.wandb.reference=no.such",
+            "logger.wandb.reference=no.such: not a function of Python's",
+        ),
         ("logger.wandb.tags=['']", "logger.wandb.tags: '': a tag has 1 to 64 characters"),
     ],
 )

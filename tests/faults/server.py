@@ -21,12 +21,6 @@ def main() -> None:
     # Imported before any fork; a run then takes a fraction of a second.
     import matplotlib.pyplot  # noqa: F401
 
-    import diffhash.experiment.calibration
-    import diffhash.experiment.reproduce
-    import diffhash.experiment.run
-    import diffhash.experiment.timing
-    import diffhash.results.figures
-    import diffhash.results.make  # noqa: F401
     from tests.faults.point import Laboratory
     from tests.faults.settings import refuse, refuse_alone
     from tests.faults.shim import Shim

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from diffhash.paper.timing import TIMINGS
 from diffhash.results.reading import read_config
 from diffhash.results.record import (
     CONFIG_FILE,
@@ -19,7 +20,6 @@ from diffhash.results.record import (
     RunRecord,
     find_records,
 )
-from diffhash.results.timing import TIMINGS
 
 _PLACES = ("name", "run_dir", "runs_dir", "ckpt_path")  # say where things go, not what is computed
 

@@ -216,7 +216,7 @@ def _results(
         drawn = run_figure(predictions, one.title)
         write_file_atomically(figure, lambda path: drawn.savefig(path, dpi=150))
     with _warned("its results in W&B"):
-        log_final(loggers, record, figure)
+        log_final(one.cfg, loggers, record, figure)
     return record
 
 

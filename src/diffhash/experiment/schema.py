@@ -183,6 +183,7 @@ class WandbConfig:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    reference: str | None = None
 
 
 @dataclass
@@ -215,38 +216,10 @@ class Config:
     resume: str | None = None
 
 
-class Objective(Enum):
-    """What a calibration makes small; see `diffhash.results.calibration`."""
-
-    distance = "distance"
-    error = "error"
-
-
-@dataclass
-class CalibrationConfig:
-    """A search for the hyper-parameters of a preset; see `diffhash.experiment.calibration`.
-
-    ``rows`` are experiments, run in this order, each with one whose seconds it may train at most,
-    or null for all of its epochs however long they take. ``params`` are settings with the values
-    they may take, in Hydra's syntax for sweeps. The first ``startup`` trials are random.
-    """
-
-    objective: Objective = MISSING
-    rows: dict[str, str | None] = MISSING
-    params: dict[str, str] = MISSING
-    seeds: list[int] = MISSING
-    confirm_seeds: list[int] = MISSING
-    trials: int = MISSING
-    startup: int = MISSING
-    finalists: int = MISSING
-    diverged: float = MISSING
-
-
 def register() -> None:
     """Make the schema known to Hydra's config search."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    store.store(group="schema", name="calibration", node=CalibrationConfig)
     for name, node in {
         "encoding/grid": GridEncodingConfig,
         "encoding/fourier": FourierFeaturesConfig,

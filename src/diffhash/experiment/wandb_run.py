@@ -15,18 +15,18 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from hydra.utils import get_method
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.composing import one_line
-from diffhash.results.paper import PAPER_DIRECTORY, TABLES, load_paper_table
 from diffhash.results.record import METRICS, RunRecord
 from diffhash.results.wandb_files import unsent_parts
 from diffhash.training import LOGGERS
@@ -34,7 +34,7 @@ from diffhash.training import LOGGERS
 if TYPE_CHECKING:
     from wandb import Run
 
-_FINAL_COLUMNS = ["experiment", "encoder", "task", "seed", "metric", "ours", "paper", "decades"]
+_FINAL_COLUMNS = ["experiment", "encoder", "task", "seed", "metric", "ours", "reference", "decades"]
 _SUMMARY = (
     "status",
     "epochs",
@@ -49,7 +49,6 @@ _SUMMARY = (
     "config_hash",
 )
 _WITHOUT_ACCOUNT = ("offline", "dryrun", "disabled")  # W&B's modes that need none
-_ROOT = Path(__file__).parents[3]  # of a clone; an installed package has no paper beside it
 
 
 class _EpochLogger(WandbLogger):
@@ -125,37 +124,45 @@ def check_agent(cfg: DictConfig) -> None:
         )
 
 
-def log_final(loggers: list[WandbLogger], record: RunRecord, figure: Path) -> None:
+def log_final(cfg: DictConfig, loggers: list[WandbLogger], record: RunRecord, figure: Path) -> None:
     """What a run came to.
 
     As the W&B run's summary: status, final metrics and costs; as a table named ``final``: the
-    metrics beside the paper's, of a row of its tables; as an image: the run's figure, if it was
-    drawn.
+    metrics beside those that ``logger.wandb.reference`` knows; as an image: the run's figure, if
+    it was drawn.
     """
     summary = {name: getattr(record, name) for name in _SUMMARY}
     if record.mse_u:
         summary["log10_mse_u"] = math.log10(record.mse_u)  # what a sweep should make small
+    rows = _final_rows(record, _reference(cfg)(record.experiment)) if loggers else []
     for logger in loggers:
         if figure.exists():
             logger.log_image("predictions", [str(figure)], step=record.epochs)
-        logger.log_table("final", _FINAL_COLUMNS, _final_rows(record), step=record.epochs)
+        logger.log_table("final", _FINAL_COLUMNS, rows, step=record.epochs)
         logger.experiment.summary.update({k: v for k, v in summary.items() if v is not None})
 
 
-def _final_rows(record: RunRecord) -> list[list[Any]]:
-    """One line per metric: ours, the paper's where it prints one, and log10 of their ratio."""
-    table, _, row = (record.experiment or "").partition("/")
-    printed: Mapping[str, Any] = {}
-    if table in TABLES and (_ROOT / PAPER_DIRECTORY).exists():
-        rows = load_paper_table(table, _ROOT / PAPER_DIRECTORY)
-        printed = rows.loc[row].to_dict() if row in rows.index else {}
+def _reference(cfg: DictConfig) -> Callable[[str | None], Mapping[str, float]]:
+    """What knows other numbers of a run's experiment, by metric."""
+    path = cfg.logger.wandb.reference
+    if path is None:
+        return lambda _: {}
+    try:
+        return get_method(path)
+    except Exception as error:  # whatever importing it raises
+        raise ConfigError(
+            f"logger.wandb.reference={path}: not a function of Python's ({one_line(error)})"
+        ) from error
+
+
+def _final_rows(record: RunRecord, reference: Mapping[str, float]) -> list[list[Any]]:
+    """One line per metric: ours, the reference's if there is one, and log10 of their ratio."""
     lines: list[list[Any]] = []
     for name in METRICS:
-        ours, paper = getattr(record, name), printed.get(name)
-        paper = None if paper is None or math.isnan(paper) else paper
-        decades = math.log10(ours / paper) if ours and paper else None
+        ours, other = getattr(record, name), reference.get(name)
+        decades = math.log10(ours / other) if ours and other else None
         lines.append([record.experiment, record.encoder, record.task, record.seed, name, ours,
-                      paper, decades])  # fmt: skip
+                      other, decades])  # fmt: skip
     return lines
 
 
@@ -167,6 +174,7 @@ def _start(cfg: DictConfig, title: str, directory: Path, earlier_id: str | None)
         raise ConfigError(
             "logger=wandb: the wandb package is not installed; pip install wandb, or logger=none"
         ) from error
+    _reference(cfg)
     settings = cfg.logger.wandb
     if not settings.project:
         raise ConfigError(f"logger.wandb.project={settings.project!r}: give a name")

@@ -34,7 +34,7 @@ def project_workspace(entity: str, project: str) -> ws.Workspace:
             _histories("History over epochs", "epoch", "epochs"),
             _histories("History over train seconds", "history/seconds", "train seconds"),
             ws.Section(
-                name="Final metrics beside the paper's",
+                name="Final metrics beside known ones",
                 panels=[wr.WeavePanelSummaryTable(table_name="final")],
                 is_open=True,
                 layout_settings=ws.SectionLayoutSettings(columns=1, rows=1),

@@ -2,7 +2,7 @@
 
 The matrices of these runs are small: one thread a run, and as many runs as there are cores, takes
 about two thirds of the time of one run on all cores. Cores are not shared, so that no run waits
-for another; what a run costs alone is measured by `diffhash.experiment.timing`.
+for another; what a run costs alone cannot be measured here.
 
 Processes are forked from one that has imported everything: that takes longer than a short run.
 """

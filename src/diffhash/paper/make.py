@@ -1,0 +1,51 @@
+"""Everything that is written from the tables: them, the claims, the summary, the README's share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffhash.paper.claims import count_verdicts, write_claims
+from diffhash.paper.readme import update_readme
+from diffhash.paper.summary import write_summary
+from diffhash.paper.table import Table
+from diffhash.paper.tables import total_sentence, write_tables
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `make_tables` wrote, and what is to be said of it.
+
+    Attributes:
+        paths: the files.
+        total: a sentence on the train seconds of all rows.
+        verdicts: how many claims are supported, refuted and undecided.
+    """
+
+    paths: list[Path]
+    total: str
+    verdicts: str
+
+
+def make_tables(
+    tables: Mapping[str, Table], output: Path | str, readme: Path | str | None = None
+) -> Written:
+    """Write the tables, the claims and the summary into ``output``.
+
+    Args:
+        tables: both, with the records of their rows.
+        output: where to write.
+        readme: file whose marked blocks are written anew, if any.
+
+    Raises:
+        RecordError: corrupt histories or predictions; the message names the path.
+        ValueError: ``readme`` lacks the markers.
+        OSError: a file cannot be written, or no ``readme``.
+    """
+    paths = write_tables(tables, output)
+    claim_paths, claims = write_claims(tables, output)
+    paths = [*paths, *claim_paths, write_summary(tables, claims, output)]
+    if readme is not None:
+        update_readme(readme, output)
+    return Written(paths, total_sentence(tables.values()), count_verdicts(claims))

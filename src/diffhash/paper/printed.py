@@ -1,0 +1,116 @@
+"""The paper's printed tables and what a reader of them should know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from diffhash.results.record import METRICS, RecordError
+
+PAPER_DIRECTORY = Path("results/paper")
+_ROOT = Path(__file__).parents[3]  # of a clone
+PAPER_DEVICE = "RTX 3060"
+TABLES = ("table1", "table2")
+VALUES = (*METRICS, "train_seconds")
+TITLES = {
+    "table1": "Table I. Data-driven learning",
+    "table2": "Table II. Physics-informed learning",
+}
+
+
+@dataclass(frozen=True)
+class Footnote:
+    """A remark on printed rows; ``text`` has fields such as ``{mse_uxx}`` for symbols."""
+
+    rows: tuple[str, ...]
+    text: str
+
+
+_S2 = Footnote(
+    ("s2",),
+    "S2: second-order smoothstep. Eq. 10 applies it to the product of the per-axis weights, "
+    "we apply it per axis; in one dimension they are the same.",
+)
+_CUBIC = Footnote(
+    ("cubic",),
+    "The paper's 'cubic spline' is read as the uniform cubic B-spline, the only local four-tap "
+    "interpolation with continuous second derivatives.",
+)
+FOOTNOTES: dict[str, tuple[Footnote, ...]] = {
+    "table1": (
+        Footnote(
+            ("siren", "ff"),
+            "The paper prints identical SIREN and FF rows, to the last digit and Train Cost "
+            "included: almost surely a copying slip.",
+        ),
+        Footnote(
+            ("linear",),
+            "Predicting 0 scores {mse_uxx} = 2.03e5: the paper's 1.8e5 is no skill.",
+        ),
+        Footnote(
+            ("s2",),
+            "Predicting 0 scores {mse_uxx} = 2.03e5: the paper's 6.2e6 is worse than that.",
+        ),
+        _S2,
+        _CUBIC,
+    ),
+    "table2": (
+        Footnote(
+            ("siren", "linear"),
+            "Predicting 0 scores {mse_u} = 1.95: the paper's 2.7 and 1.6 are no skill.",
+        ),
+        Footnote(("siren",), "The paper prints '2.7E-00', read as 2.7."),
+        Footnote(
+            ("mlp_50k", "cubic"),
+            "The paper prints both rows' {mse_u} in bold: 'bold = best' is not its rule.",
+        ),
+        _S2,
+        _CUBIC,
+    ),
+}
+
+
+def printed_metrics(experiment: str | None) -> dict[str, float]:
+    """What the paper prints of a row (``table1/cubic``), by metric; nothing of anything else.
+
+    Nor where there is no clone: an installed package has no printed tables beside it.
+    """
+    table, _, row = (experiment or "").partition("/")
+    if table not in TABLES or not (_ROOT / PAPER_DIRECTORY).exists():
+        return {}
+    rows = load_paper_table(table, _ROOT / PAPER_DIRECTORY)
+    printed = rows.loc[row, list(METRICS)].dropna() if row in rows.index else {}
+    return {str(name): float(value) for name, value in printed.items()}
+
+
+def load_paper_table(table: str, directory: Path | str = PAPER_DIRECTORY) -> pd.DataFrame:
+    """A printed table as numbers, indexed by row key in printed order.
+
+    Columns ``label, epochs, mse_u, mse_ux, mse_uxx, loss, train_seconds``; NaN where the paper
+    prints no such column.
+
+    Args:
+        table: ``"table1"`` or ``"table2"``.
+        directory: the folder with ``table1.csv`` and ``table2.csv``.
+
+    Raises:
+        ValueError: an unknown table.
+        FileNotFoundError: no such file.
+        RecordError: the file is not such a table; the message names its path.
+    """
+    if table not in TABLES:
+        raise ValueError(f"table = {table!r}: expected one of {', '.join(TABLES)}")
+    path = Path(directory) / f"{table}.csv"
+    try:
+        printed = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("row")
+        columns = {
+            "label": printed["label"],
+            "epochs": printed["epochs"].str.replace("k", "000").astype("Int64"),
+            **{m: printed[m].astype(float) for m in METRICS if m in printed},
+            "train_seconds": printed["train_cost"].str.removesuffix("s").astype(float),
+        }
+    except (KeyError, ValueError) as error:
+        raise RecordError(f"corrupt table {path}: {error}") from error
+    return pd.DataFrame(columns).reindex(columns=["label", "epochs", *VALUES])

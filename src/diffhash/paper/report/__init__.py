@@ -1,0 +1,7 @@
+"""The report: one HTML page, and one in Markdown, of all that the records say."""
+
+from __future__ import annotations
+
+from diffhash.paper.report.make import write_report
+
+__all__ = ["write_report"]

@@ -1,7 +1,0 @@
-"""The report: one HTML page, and one in Markdown, of all that the records say."""
-
-from __future__ import annotations
-
-from diffhash.results.report.make import write_report
-
-__all__ = ["write_report"]

@@ -1,0 +1,61 @@
+"""A report made in a test, taken apart."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from diffhash.paper.report import write_report
+from diffhash.paper.table import load_tables
+
+NO_BENCHMARKS = "nowhere"
+VOID = {"meta", "link", "input", "br", "hr", "img"}
+
+
+class Page(HTMLParser):
+    """A page taken apart: elements with their attributes, text without scripts, plots by id."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.scripts: list[tuple[dict[str, str], str]] = []
+        self.style = ""
+        self.parts: list[str] = []
+        self.inside: list[tuple[str, dict[str, str]]] = []
+        self.feed(html)
+        self.close()
+        figures = [a["id"] for tag, a in self.elements if tag == "figure"]
+        data = [json.loads(text) for a, text in self.scripts if a.get("type") == "application/json"]
+        self.plots: dict[str, dict[str, Any]] = dict(zip(figures, data, strict=True))
+        self.text = " ".join(" ".join(self.parts).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        self.elements.append((tag, attributes))
+        if tag not in VOID:
+            self.inside.append((tag, attributes))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.inside.pop()[0] == tag, f"</{tag}> does not close what is open"
+
+    def handle_data(self, data: str) -> None:
+        tag, attributes = self.inside[-1] if self.inside else ("", {})
+        if tag == "script":
+            self.scripts.append((attributes, data))
+        elif tag == "style":
+            self.style += data
+        else:
+            self.parts.append(data)
+
+    def options(self, plot: str, control: str) -> dict[str, dict[str, str]]:
+        """The choices of a control: their attributes by value."""
+        name = f"{plot}:{control}"
+        return {a["value"]: a for tag, a in self.elements if a.get("name") == name}
+
+
+def report(runs: Path, output: Path, benchmarks: Path | str = NO_BENCHMARKS) -> tuple[Page, str]:
+    paper = Path(__file__).parents[2] / "results" / "paper"
+    page, markdown = write_report(load_tables(runs, paper), output, benchmarks)
+    return Page(page.read_text()), markdown.read_text()

@@ -1,0 +1,118 @@
+"""The report in a headless Chromium, where there is one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffhash.results import read_record, write_record
+from scripts.report_screenshots import SIZES, THEMES, NoBrowserError, open_browser, open_page
+from tests.paper.report_page import report
+
+PLOTS = (
+    "distance", "continuity", "predictions-table1", "histories-table1", "predictions-table2",
+    "histories-table2", "steps-cpu", "growth-cpu",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    try:
+        with open_browser() as opened:
+            yield opened
+    except NoBrowserError as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="module")
+def file(_paper_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of two seeds, one diverged, and a row that is missing."""
+    folder = tmp_path_factory.mktemp("browser")
+    runs = shutil.copytree(_paper_runs, folder / "runs")
+    second = shutil.copytree(runs / "table2" / "cubic" / "seed0", runs / "table2/cubic/seed1")
+    record = replace(read_record(second), seed=1, status="diverged", diverged_epoch=2, epochs=2)
+    write_record(second, record)
+    shutil.rmtree(runs / "table1" / "ff")
+    (folder / "steps-cpu.csv").write_text("encoder,task,contender,ms\nmlp,data,ours,0.5\n")
+    (folder / "growth-cpu.csv").write_text("series,value,contender,ms\nlevels,3,ours,0.5\n")
+    report(runs, folder / "out", folder)
+    return folder / "out" / "index.html"
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_plot_is_drawn_and_nothing_is_too_wide(
+    browser: Any, file: Path, size: str, theme: str
+) -> None:
+    page = open_page(browser, file, size, theme)
+    for plot in PLOTS:
+        assert page.locator(f"#{plot} svg .trace").count() > 0, plot
+        assert "nothing to show" not in page.locator(f"#{plot}").inner_text()
+    assert page.locator("figure.plot").count() == len(PLOTS)
+    widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert widths[0] <= widths[1]
+    boxes = page.evaluate(
+        "Array.from(document.querySelectorAll('main table, main pre, .canvas svg'), (e) =>"
+        " e.closest('.scroll, pre, .canvas').getBoundingClientRect().right)"
+    )
+    assert max(boxes) <= widths[1]
+    assert page.problems == []
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, file: Path) -> Iterator[Any]:
+    opened = open_page(browser, file, "desktop", "light")
+    yield opened
+    assert opened.problems == []
+
+
+def test_the_theme_follows_the_button_and_plots_follow_the_theme(page: Any) -> None:
+    def colours() -> tuple[str, str]:
+        return page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor,"
+            " document.querySelector('#distance .canvas').layout.font.color]"
+        )
+
+    light = colours()
+    page.locator("#theme").click()
+    page.wait_for_function(
+        "(old) => document.querySelector('#distance .canvas').layout.font.color !== old",
+        arg=light[1],
+    )
+    dark = colours()
+    assert dark[0] != light[0]
+    assert page.locator("#theme").get_attribute("aria-label") == "Light theme"
+
+
+def test_choices_change_what_is_shown(page: Any) -> None:
+    def shown() -> list[str]:
+        return page.evaluate(
+            "document.querySelector('#predictions-table1 .canvas').data.map((t) => t.name)"
+        )
+
+    figure = page.locator("#predictions-table1")
+    assert set(shown()) == {"exact", "MLP 10k, seed 0", "Cubic 3k, seed 0"}
+    figure.get_by_label("S2 10k", exact=True).check()
+    figure.get_by_label("MLP 10k", exact=True).uncheck()
+    assert set(shown()) == {"exact", "S2 10k, seed 0", "Cubic 3k, seed 0"}
+    assert figure.get_by_label("FF 10k (no record)", exact=True).is_disabled()
+    before = page.evaluate("document.querySelector('#predictions-table1 .canvas').data[0].y[5]")
+    figure.get_by_label("u", exact=True).focus()
+    page.keyboard.press("ArrowRight")  # the next quantity, without a mouse
+    after = page.evaluate("document.querySelector('#predictions-table1 .canvas').data[0].y[5]")
+    assert before != after
+    assert figure.locator(".ytitle").first.text_content().replace("\u200b", "") == "ux"
+
+
+def test_no_button_of_a_plot_sends_it_away(page: Any) -> None:
+    buttons = page.locator("#distance .modebar-btn")
+    names = {buttons.nth(i).get_attribute("data-title") for i in range(buttons.count())}
+    assert names == {
+        "Zoom", "Pan", "Zoom in", "Zoom out", "Reset axes", "Download plot as a PNG",
+    }  # fmt: skip

@@ -1,0 +1,227 @@
+"""Train costs measured alone, and where they are shown."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from diffhash.paper.aggregate import COLUMNS
+from diffhash.paper.claims import check_claims
+from diffhash.paper.claims.evidence import Evidence
+from diffhash.paper.figures.rows import table_rows
+from diffhash.paper.printed import TABLES
+from diffhash.paper.rows import row_records
+from diffhash.paper.table import load_table, load_tables
+from diffhash.paper.tables import to_latex, to_markdown, write_tables
+from diffhash.paper.timing import find_timing, timing_directory
+from diffhash.results import read_record, write_record
+from diffhash.results.record import RecordError, RunRecord
+
+WriteRun = Callable[..., Path]
+ALONE = "Train s: seconds per epoch of a short run alone on the machine"
+TOGETHER = "Train s: of the runs themselves, which may have slowed each other down."
+NOT_ALONE = "Train s: of the run itself, which others beside it may have slowed down."
+
+
+@pytest.fixture
+def time_run(make_record: Callable[..., RunRecord]) -> Callable[..., Path]:
+    """``time_run(runs, directory, seconds, **changes)``: time the run recorded in ``directory``,
+    with these train seconds after 100, 200 … epochs."""
+
+    def make(runs: Path, directory: Path, seconds: Sequence[float], **changes: Any) -> Path:
+        run = read_record(directory)
+        folder = timing_directory(runs, run)
+        folder.mkdir(parents=True)
+        epochs = [100 * (i + 1) for i in range(len(seconds))]
+        history = pd.DataFrame({"epoch": epochs, "seconds": list(seconds)})
+        history = history.assign(loss=1.0, mse_u=1.0, mse_ux=1.0, mse_uxx=1.0)
+        history.to_csv(folder / "history.csv", index=False)
+        settings = {"experiment": run.experiment, "epochs": epochs[-1], "mse_u": 1.0}
+        write_record(folder, make_record(**settings | changes))
+        return folder
+
+    return make
+
+
+def test_an_epoch_costs_the_median_of_the_chunks_after_the_first(
+    tmp_path: Path, write_run: WriteRun, time_run: Callable[..., Path]
+) -> None:
+    run = write_run(tmp_path, "table1", "cubic")
+    record = read_record(run)
+    assert find_timing(tmp_path, record) is None
+    # 90 s to warm up, then 1, 7 (something else was running) and 2 s for 100 epochs each.
+    folder = time_run(tmp_path, run, (90.0, 91.0, 98.0, 100.0))
+    found = find_timing(tmp_path, record)
+    assert found
+    assert found.seconds_per_epoch == pytest.approx(0.02)
+    assert found.chunks == pytest.approx((0.01, 0.07, 0.02))
+    assert found.record == read_record(folder)
+    shutil.rmtree(folder)
+    time_run(tmp_path, run, (5.0,))
+    found = find_timing(tmp_path, record)
+    assert found
+    assert found.seconds_per_epoch == pytest.approx(0.05)
+
+
+def test_a_timing_is_of_one_config_and_completed(
+    tmp_path: Path, write_run: WriteRun, time_run: Callable[..., Path]
+) -> None:
+    run = write_run(tmp_path, "table1", "cubic")
+    record = read_record(run)
+    folder = time_run(tmp_path, run, (1.0, 2.0))
+    assert find_timing(tmp_path, record)
+    other = RunRecord(**vars(record) | {"config_hash": "1" * 64})
+    assert find_timing(tmp_path, other) is None
+    write_record(folder, RunRecord(**vars(record) | {"status": "interrupted"}))
+    assert find_timing(tmp_path, record) is None
+    (folder / "result.json").write_text("{")
+    with pytest.raises(RecordError, match="corrupt record"):
+        load_table("table1", tmp_path)
+
+
+def test_the_first_run_of_a_row_that_was_timed_stands_for_all(
+    tmp_path: Path, paper: Path, write_run: WriteRun, time_run: Callable[..., Path]
+) -> None:
+    for seed in (0, 1, 2):
+        run = write_run(tmp_path, "table1", "cubic", seed=seed, config_hash=str(seed) * 64)
+        if seed:
+            time_run(tmp_path, run, (1.0, 1.0 + 3 * seed))
+    row = load_table("table1", tmp_path, paper).frame.set_index("row").loc["cubic"]
+    assert row["train_seconds"] == pytest.approx(3000 * 0.03)
+    assert math.isnan(row["train_seconds_low"]), "a single chunk spreads over nothing"
+    assert row["timed_alone"]
+    assert row["seeds"] == "0 1 2"
+
+
+def test_the_ends_of_a_train_cost_are_those_of_its_chunks(
+    tmp_path: Path, paper: Path, write_run: WriteRun, time_run: Callable[..., Path]
+) -> None:
+    time_run(tmp_path, write_run(tmp_path, "table1", "cubic"), (9.0, 10.0, 12.0, 17.0))
+    row = load_table("table1", tmp_path, paper).frame.set_index("row").loc["cubic"]
+    ends = [row[f"train_seconds{end}"] for end in ("_low", "", "_high")]
+    assert ends == pytest.approx([30.0, 60.0, 150.0])
+    costs = Evidence(load_tables(tmp_path, paper)).step_seconds("table1", "cubic")
+    assert costs == pytest.approx([0.01, 0.02, 0.05])
+
+
+def test_timings_change_nothing_but_the_train_cost(
+    paper_runs: Path, paper: Path, time_run: Callable[..., Path]
+) -> None:
+    def everything() -> list[Any]:
+        claims = [
+            (c.statement.text, c.points) for c in check_claims(load_tables(paper_runs, paper))[0]
+        ]
+        figures = [
+            [(row.label, row.runs, row.remark) for row in table_rows(table)]
+            for table in load_tables(paper_runs, paper).values()
+        ]
+        records = [row_records(table, paper_runs) for table in TABLES]
+        frames = [
+            load_table(table, paper_runs, paper)
+            .frame.drop(columns=["timed_alone", *(c for c in COLUMNS if "train_seconds" in c)])
+            .to_csv()
+            for table in TABLES
+        ]
+        return [claims, figures, records, frames]
+
+    before = everything()
+    for table, rows in zip(TABLES, before[2], strict=True):
+        for found in rows.values():
+            [(directory, record)] = found
+            each = record.train_seconds / record.epochs  # as costly as the run itself
+            time_run(paper_runs, directory, (9.0, 9.0 + 100 * each))
+        assert load_table(table, paper_runs, paper).frame["timed_alone"].all()
+    assert everything() == before
+
+
+def test_the_tables_say_how_each_cost_was_measured(
+    paper_runs: Path, paper: Path, time_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    def written() -> list[str]:
+        paths = write_tables(load_tables(paper_runs, paper), tmp_path / "out")
+        return [path.read_text() for path in paths if path.suffix == ".md"]
+
+    first, second = written()
+    assert f"- {TOGETHER}\n" in first and f"- {TOGETHER}\n" in second
+    assert ALONE not in first and NOT_ALONE not in first
+
+    machine = {"processor": "Another CPU", "torch_threads": 1, "device": "cpu", "cpu_count": 4}
+    for row in ("mlp_10k", "cubic"):
+        directory = paper_runs / "table1" / row / "seed0"
+        time_run(paper_runs, directory, (1.0, 1.5), environment=machine)
+    first, second = written()
+    assert f"- {TOGETHER}\n" in second
+    assert TOGETHER not in first and f"- {ALONE}" in first
+    assert "Timed with processor Another CPU, cpu_count 4, torch_threads 1, device cpu." in first
+    [note] = [line for line in first.splitlines() if line.endswith(NOT_ALONE)]
+    mark = note.removeprefix("- <sup>").partition("</sup>")[0]
+    marked = [line[:5] for line in first.splitlines() if line[0:1] == "|" and f"{mark}<" in line]
+    assert marked == ["| MLP", "| SIR", "| FF ", "| Lin", "| S2 "]  # MLP 100k: 10k was timed
+    [cubic] = [line for line in first.splitlines() if line.startswith("| Cubic")]
+    assert " 15.0 / 574.3 (-1.58) " in cubic
+
+
+def test_latex_says_it_as_well(
+    paper_runs: Path, paper: Path, time_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    time_run(paper_runs, paper_runs / "table1/cubic/seed0", (1.0, 1.5))
+    write_tables(load_tables(paper_runs, paper), tmp_path / "out")
+    text = (tmp_path / "out/table1.tex").read_text()
+    assert "Train (s): of the run itself" in text
+    assert "Train (s): seconds per epoch of a short run alone" in text
+    assert "\\{train\\_seconds\\}" not in text
+
+
+def test_histories_are_read_on_the_clock_of_the_table(
+    tmp_path: Path, paper: Path, write_run: WriteRun, time_run: Callable[..., Path]
+) -> None:
+    """The run took 100 s for 1000 epochs; alone they would have taken 10."""
+    run = write_run(
+        tmp_path, "table2", "mlp_50k", epochs=1000, epochs_requested=1000, train_seconds=100.0
+    )
+    [early] = Evidence(load_tables(tmp_path, paper)).history("table2", "mlp_50k", seconds=10)
+    time_run(tmp_path, run, (1.0, 2.0))
+    [late] = Evidence(load_tables(tmp_path, paper)).history("table2", "mlp_50k", seconds=10)
+    assert late < early
+    assert [late] == Evidence(load_tables(tmp_path, paper)).history("table2", "mlp_50k")
+
+
+# --------------------------------------------------------------------------------------- memory
+
+
+def test_memory_of_the_largest_run(
+    paper_runs: Path, paper: Path, write_run: WriteRun, tmp_path: Path
+) -> None:
+    write_run(paper_runs, "table1", "cubic", seed=1, peak_memory_mb=777.7)
+    write_run(
+        *(paper_runs, "table2", "s1_wide"),
+        **{"status": "diverged", "diverged_epoch": 7, "peak_memory_mb": 1501.4, "preset": None},
+    )
+    table = load_table("table1", paper_runs, paper)
+    assert table.frame.set_index("row").loc["cubic", "peak_memory_mb"] == 777.7
+    [cubic] = [x for x in to_markdown(table).splitlines() if x.startswith("| Cubic")]
+    assert [cell.strip() for cell in cubic.split("|")][-3:-1] == ["778", "2"]
+    assert "& 778 & 2 \\\\" in to_latex(table)
+    paths = write_tables(load_tables(paper_runs, paper), tmp_path / "out")
+    line = "- Largest peak memory of a run: 1501 MB (Table II, S1 (s1_wide) 3k).\n"
+    assert line in paths[1].read_text() and line in paths[5].read_text()
+
+
+@pytest.mark.parametrize(("peak", "verdict"), [(1500.0, "supported"), (1500.1, "refuted")])
+def test_the_claim_on_memory(paper_runs: Path, paper: Path, peak: float, verdict: str) -> None:
+    result = paper_runs / "table2/s2/seed0/result.json"
+    content = json.loads(result.read_text())
+    result.write_text(json.dumps(content | {"peak_memory_mb": peak}))
+    [claim] = [
+        c for c in check_claims(load_tables(paper_runs, paper))[0] if "memory" in c.statement.text
+    ]
+    assert claim.verdict == verdict
+    figures = [figure for outcome in claim.outcomes for figure in outcome.figures]
+    assert ("physics-informed peak MB", "S2 10k", "1500") in figures
