@@ -157,6 +157,18 @@ y = encoding(x)
 assert y.shape == (5, encoding.n_output_dims), y.shape
 [dy] = torch.autograd.grad(y.sum(), x)
 assert dy.shape == x.shape
+
+import diffhash.geometry as geometry
+
+square = geometry.Box(x=(0, 1), y=(0, 1)) - geometry.Disc(radius=0.5)
+assert square.boundary().sample(5).shape == (5, 2)
+for name, domain in {{"Polygon": geometry.Polygon, "Mesh": geometry.Mesh}}.items():
+    try:
+        domain([(0, 0), (1, 0), (0, 1)])
+    except ImportError as error:
+        assert name in str(error) and "pip install 'diffhash[geometry]'" in str(error), error
+    else:
+        raise AssertionError(name)
 print("worked")
 """
 

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "geometry": (),
     "encodings": ("FourierFeatures", "GridEncoding", "Identity"),
     "networks": ("MLP", "SIREN", "Field"),
     "ops": ("Jet", "autograd_jet"),

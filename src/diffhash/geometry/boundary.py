@@ -1,0 +1,308 @@
+"""The boundary of a domain: pieces that points are drawn from, with outward normals."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffhash.geometry.domain import Domain, as_points
+from diffhash.geometry.rules import (
+    CHUNK,
+    Seed,
+    apportion,
+    check_count,
+    check_rule,
+    draw,
+    integer_seed,
+)
+
+Where = Callable[[Tensor], Tensor]
+# How far from a boundary a point may lie, in parts of its extent, to be given its normal: points
+# may have been rounded to float32.
+TOLERANCE = 1e-6
+# Points that the share of a piece that remains of it is measured with, where others cut it.
+SHARE_POINTS = 2**12
+
+
+class Piece(ABC):
+    """A set of one dimension less than its domain, drawn from by a map from the unit cube.
+
+    Attributes:
+        labels: the names and the domains that `Domain.boundary` knows it by.
+        across: the axes that its normals lie in.
+        size: the measure of the map's image: length, area …; of a point it is 1.
+        measure: the measure of the points of it that `accepts` accepts, if known exactly.
+        unit_dims: dimension of the unit cube.
+    """
+
+    labels: tuple[str | Domain, ...]
+    across: tuple[str, ...]
+    size: float
+    unit_dims: int
+
+    @property
+    def measure(self) -> float | None:
+        return self.size
+
+    @abstractmethod
+    def place(self, unit: Tensor) -> Tensor:
+        """From ``[m, unit_dims]`` to points ``[m, d]``, uniformly in measure."""
+
+    @abstractmethod
+    def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance of ``x [N, d]`` from the map's image, ``[N]``, and its normal, ``[N, d]``."""
+
+    def accepts(self, x: Tensor) -> Tensor:
+        """Which points of the image belong to the piece: all, unless something cuts it."""
+        return torch.ones(len(x), dtype=torch.bool, device=x.device)
+
+
+class Surface(ABC):
+    """Points of one dimension less than the domains around them, with unit normals."""
+
+    @property
+    @abstractmethod
+    def axes(self) -> tuple[str, ...]:
+        """The axes' names."""
+
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """(low, high) along each axis of the domain it belongs to."""
+
+    @cached_property
+    @abstractmethod
+    def _pieces(self) -> tuple[Piece, ...]: ...
+
+    @property
+    def n_dims(self) -> int:
+        """Number of axes."""
+        return len(self.axes)
+
+    @property
+    def measure(self) -> float | None:
+        """Number of points, length or area, where it is known exactly; else None."""
+        parts = [piece.measure for piece in self._pieces]
+        return None if None in parts else float(sum(part for part in parts if part is not None))
+
+    def sample(self, n: int, rule: str = "sobol", seed: Seed = None) -> Tensor:
+        """``n`` points by ``rule``, ``[n, d]``: see `Domain.sample`.
+
+        Each piece of the boundary gets points in proportion to its measure. None of them is a
+        corner, which would belong to two sides: ``grid`` takes the centres of a lattice's cells,
+        and ``sobol`` is scrambled also without a seed. In one dimension the boundary is single
+        points: they are given once each, whatever ``n`` is.
+
+        Raises:
+            ValueError: ``n``, ``rule`` or ``seed`` is not allowed, or this part is empty.
+        """
+        check_count(n)
+        check_rule(rule)
+        if rule == "grid" or (rule == "even" and self.n_dims == 2):
+            rule = "midpoint"
+        first = integer_seed(seed) or 0
+        pieces, weights = self._weighted
+        if self.n_dims == 1:
+            return torch.cat([_point(piece) for piece in pieces])
+        generator = torch.Generator().manual_seed(first)
+        points = []
+        for piece, count in zip(pieces, apportion(n, weights), strict=True):
+            own = integer_seed(generator)
+            if count:
+                points.append(
+                    draw(count, piece.unit_dims, piece.place, piece.accepts, rule, own, self)
+                )
+        return torch.cat(points)
+
+    def normals(self, x: Any) -> Tensor:
+        """The outward unit normals at points ``x [N, d]`` of this boundary, ``[N, d]`` in float64.
+
+        0 along the axes that a side does not lie across: along time at a wall. At a corner the
+        normal of the first of the sides that meet there.
+
+        Raises:
+            ValueError: a point is farther from it than 10⁻⁶ of the domain's extent.
+        """
+        x = as_points(x, self)
+        return torch.cat([self._normals(chunk) for chunk in x.split(CHUNK)])
+
+    def _normals(self, x: Tensor) -> Tensor:
+        best = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+        normals = torch.zeros_like(x)
+        for piece in self._pieces:
+            distance, normal = piece.nearest(x)
+            distance = distance / self._extent(piece.across)
+            # Within the tolerance what remains of a piece goes before what was cut off.
+            distance = distance + TOLERANCE / 2 * ~piece.accepts(x)
+            closer = distance < best
+            best = torch.where(closer, distance, best)
+            normals = torch.where(closer[:, None], normal, normals)
+        if (best > TOLERANCE).any():
+            k = int(best.argmax())
+            raise ValueError(f"the point {x[k].tolist()} is not on {self}: it has no normal there")
+        return normals
+
+    def _extent(self, axes: tuple[str, ...]) -> float:
+        sides = dict(zip(self.axes, self.bounds, strict=True))
+        return max(sides[axis][1] - sides[axis][0] for axis in axes)
+
+    @cached_property
+    def _weighted(self) -> tuple[list[Piece], list[float]]:
+        """The pieces that aren't empty, and their measures; estimates where others cut them."""
+        weights = [_weight(piece) for piece in self._pieces]
+        kept = [(piece, w) for piece, w in zip(self._pieces, weights, strict=True) if w > 0]
+        if not kept:
+            raise ValueError(f"{self} is empty: no point of the boundary lies there")
+        return [piece for piece, _ in kept], [weight for _, weight in kept]
+
+
+def _point(piece: Piece) -> Tensor:
+    return piece.place(torch.empty(1, 0, dtype=torch.float64))
+
+
+def _weight(piece: Piece) -> float:
+    if piece.measure is not None:
+        return piece.measure
+    if piece.unit_dims == 0:
+        return piece.size * float(piece.accepts(_point(piece)).double())
+    unit = torch.quasirandom.SobolEngine(piece.unit_dims, scramble=True, seed=0)
+    points = piece.place(unit.draw(SHARE_POINTS, dtype=torch.float64))
+    return piece.size * piece.accepts(points).double().mean().item()
+
+
+@dataclass(eq=False)
+class Restricted(Piece):
+    """The points of a piece where a function of the user's is true."""
+
+    piece: Piece
+    where: Where
+
+    def __post_init__(self) -> None:
+        self.labels, self.across = self.piece.labels, self.piece.across
+        self.size, self.unit_dims = self.piece.size, self.piece.unit_dims
+
+    @property
+    def measure(self) -> None:
+        return None
+
+    def place(self, unit: Tensor) -> Tensor:
+        return self.piece.place(unit)
+
+    def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.piece.nearest(x)
+
+    def accepts(self, x: Tensor) -> Tensor:
+        mask = self.where(x)
+        fits = isinstance(mask, Tensor) and mask.dtype == torch.bool
+        if not fits or mask.shape not in ((len(x),), (len(x), 1)):
+            got = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask)
+            raise ValueError(f"where: {got} at {len(x)} points: give booleans, [{len(x)}]")
+        return self.piece.accepts(x) & mask.reshape(len(x))
+
+
+@dataclass(frozen=True)
+class Boundary(Surface):
+    """The boundary of a domain or a part of it: `Domain.boundary` makes it."""
+
+    domain: Domain
+    parts: tuple[str | Domain, ...] = ()
+    where: Where | None = None
+
+    def __post_init__(self) -> None:
+        _ = self._pieces  # an unknown part is said at once
+
+    def __repr__(self) -> str:
+        inside = [repr(part) for part in self.parts]
+        if self.where is not None:
+            inside.append(f"where={getattr(self.where, '__name__', self.where)}")
+        return f"{self.domain!r}.boundary({', '.join(inside)})"
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return self.domain.axes
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        return self.domain.bounds
+
+    @cached_property
+    def _pieces(self) -> tuple[Piece, ...]:
+        pieces = self._chosen(self.domain._pieces())
+        if self.where is None:
+            return pieces
+        return tuple(Restricted(piece, self.where) for piece in pieces)
+
+    def _chosen(self, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+        if not self.parts:
+            return tuple(piece for piece in pieces if piece.across != ("t",)) or pieces
+        axes = {part for part in self.parts if part in self.domain.axes}
+        used: set[int] = set()
+        chosen = []
+        for piece in pieces:
+            of_axes = set(piece.across) <= axes
+            matched = [
+                k
+                for k, part in enumerate(self.parts)
+                if part in piece.labels or (of_axes and part in piece.across)
+            ]
+            used.update(matched)
+            if matched:
+                chosen.append(piece)
+        for k, part in enumerate(self.parts):
+            if k not in used:
+                raise ValueError(
+                    f"boundary({part!r}): the parts of {self.domain} are {known(pieces)}"
+                )
+        return tuple(chosen)
+
+
+def known(pieces: tuple[Piece, ...]) -> str:
+    """The names that parts of the boundary go by, for an error."""
+    names = [repr(label) for piece in pieces for label in piece.labels if isinstance(label, str)]
+    groups = [" with ".join(map(repr, piece.across)) for piece in pieces]
+    return ", ".join(dict.fromkeys([*names, *groups]))
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """Two opposite sides of a domain, point by point: `Domain.periodic` makes it."""
+
+    domain: Domain
+    axis: str
+
+    def __post_init__(self) -> None:
+        if self.axis not in self.domain.axes:
+            raise ValueError(f"periodic({self.axis!r}): give one of the axes {self.domain.axes}")
+        for sign in "-+":
+            self.domain.boundary(self.axis + sign)
+
+    def __repr__(self) -> str:
+        return f"{self.domain!r}.periodic({self.axis!r})"
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes' names."""
+        return self.domain.axes
+
+    def sample(self, n: int, rule: str = "sobol", seed: Seed = None) -> tuple[Tensor, Tensor]:
+        """``n`` pairs: points of the low side and those of the high side opposite, ``[n, d]`` each.
+
+        Raises:
+            ValueError: as in `Surface.sample`; or the sides are not alike.
+        """
+        low = self.domain.boundary(self.axis + "-").sample(n, rule, seed)
+        high = low.clone()
+        column = self.domain.axes.index(self.axis)
+        high[:, column] = self.domain.bounds[column][1]
+        opposite = self.domain.boundary(self.axis + "+")
+        if not torch.stack([piece.accepts(high) for piece in opposite._pieces]).any(dim=0).all():
+            raise ValueError(
+                f"{self}: its two sides are not alike, so there are no pairs of points"
+            )
+        return low, high

@@ -1,0 +1,227 @@
+"""Unions, differences and intersections of domains, and the interface between two."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from diffhash.geometry.boundary import Piece, Surface
+from diffhash.geometry.domain import Domain, extents, position
+
+# How far off a boundary one looks whether a domain is there, in parts of its extent: far above
+# round-off, and far below any feature.
+STEP = 1e-9
+
+
+@dataclass(frozen=True, repr=False)
+class Combination(Domain):
+    """Two domains of the same axes, combined.
+
+    Raises:
+        ValueError: the axes differ.
+    """
+
+    first: Domain
+    second: Domain
+    axes: tuple[str, ...] = field(init=False, compare=False)
+    bounds: tuple[tuple[float, float], ...] = field(init=False, compare=False)
+
+    symbol: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if self.first.axes != self.second.axes:
+            raise ValueError(
+                f"{self}: the axes {self.first.axes} and {self.second.axes} differ: "
+                "combine domains of the same axes in the same order"
+            )
+        object.__setattr__(self, "axes", self.first.axes)
+        object.__setattr__(self, "bounds", self._bounds())
+
+    def __repr__(self) -> str:
+        return f"({self.first!r} {self.symbol} {self.second!r})"
+
+    def _bounds(self) -> tuple[tuple[float, float], ...]:
+        return self.first.bounds
+
+    @staticmethod
+    @abstractmethod
+    def _combine(first: Tensor, second: Tensor) -> Tensor:
+        """The position in this domain, from those in the two."""
+
+    def _position(self, x: Tensor) -> Tensor:
+        first, second = self.first._position(x), self.second._position(x)
+        combined = self._combine(first, second)
+        # On the boundaries of both, what is near decides: two boxes side by side have no boundary
+        # in between, and of a box without its half no other side of that half is left.
+        [both] = torch.nonzero((first == 0) & (second == 0), as_tuple=True)
+        if len(both):
+            near = x[both, None] + STEP * extents(self, x) * _directions(x)
+            near = near.reshape(-1, x.shape[1])
+            around = self._combine(self.first._position(near), self.second._position(near))
+            around = around.reshape(len(both), -1)
+            combined[both] = position((around > 0).any(dim=1), (around > 0).all(dim=1))
+        return combined
+
+    def _cut(self, own: Sides, others: Sides, flip: bool = False) -> tuple[Piece, ...]:
+        """The pieces of the first domain, then those of the second, cut by the other of the two."""
+        first, second = self.first, self.second
+        return (
+            *(Cut(piece, first, second, own) for piece in first._pieces()),
+            *(Cut(piece, second, first, others, flip) for piece in second._pieces()),
+        )
+
+
+# Where a piece of one domain's boundary belongs to a combination's: {+1: whether the other domain
+# must be there just outside of it, -1: just inside}. Where two boundaries coincide the first one's
+# counts; so the second one's conditions name both sides.
+Sides = dict[int, bool]
+
+
+def _directions(like: Tensor) -> Tensor:
+    """Unit vectors all around, along no axis and no diagonal, ``[64, d]``."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(64, like.shape[1], dtype=torch.float64, generator=generator)
+    return torch.nn.functional.normalize(vectors, dim=1).to(like)
+
+
+class Union(Combination):
+    """All points that are in one or both of the two domains.
+
+    >>> from diffhash.geometry import Box
+    >>> ell = Box(x=(0, 2), y=(0, 1)) | Box(x=(0, 1), y=(0, 2))
+    >>> ell.contains([[1.5, 0.5], [1.5, 1.5]]).tolist()
+    [True, False]
+    """
+
+    symbol = "|"
+
+    def _bounds(self) -> tuple[tuple[float, float], ...]:
+        pairs = zip(self.first.bounds, self.second.bounds, strict=True)
+        return tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs)
+
+    @staticmethod
+    def _combine(first: Tensor, second: Tensor) -> Tensor:
+        return torch.maximum(first, second)
+
+    def _pieces(self) -> tuple[Piece, ...]:
+        return self._cut({+1: False}, {+1: False, -1: False})
+
+
+class Difference(Combination):
+    """All points of the first domain that are not inside the second; its boundary stays.
+
+    >>> from diffhash.geometry import Box, Disc
+    >>> hole = Disc(center=(0.5, 0.5), radius=0.25)
+    >>> plate = Box(x=(0, 1), y=(0, 1)) - hole
+    >>> edge = plate.boundary(hole)
+    >>> edge.normals([[0.75, 0.5]]).tolist()
+    [[-1.0, 0.0]]
+    """
+
+    symbol = "-"
+
+    @staticmethod
+    def _combine(first: Tensor, second: Tensor) -> Tensor:
+        return torch.minimum(first, -second)
+
+    def _pieces(self) -> tuple[Piece, ...]:
+        return self._cut({-1: False}, {+1: True, -1: True}, flip=True)
+
+
+class Intersection(Combination):
+    """All points that are in both domains.
+
+    Raises:
+        ValueError: the two bounding boxes don't overlap.
+    """
+
+    symbol = "&"
+
+    def _bounds(self) -> tuple[tuple[float, float], ...]:
+        pairs = zip(self.first.bounds, self.second.bounds, strict=True)
+        bounds = tuple((max(a[0], b[0]), min(a[1], b[1])) for a, b in pairs)
+        if any(low >= high for low, high in bounds):
+            raise ValueError(f"{self} is empty: the bounding boxes do not overlap")
+        return bounds
+
+    @staticmethod
+    def _combine(first: Tensor, second: Tensor) -> Tensor:
+        return torch.minimum(first, second)
+
+    def _pieces(self) -> tuple[Piece, ...]:
+        return self._cut({-1: True}, {+1: True, -1: True})
+
+
+@dataclass(eq=False)
+class Cut(Piece):
+    """What remains of a piece of the boundary of ``own`` beside another domain."""
+
+    piece: Piece
+    own: Domain
+    other: Domain
+    sides: Sides
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        self.labels, self.across = (*self.piece.labels, self.own), self.piece.across
+        self.size, self.unit_dims = self.piece.size, self.piece.unit_dims
+
+    @property
+    def measure(self) -> float | None:
+        return None
+
+    def place(self, unit: Tensor) -> Tensor:
+        return self.piece.place(unit)
+
+    def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        distance, normal = self.piece.nearest(x)
+        return distance, 0.0 - normal if self.flip else normal
+
+    def accepts(self, x: Tensor) -> Tensor:
+        accepted = self.piece.accepts(x)
+        step = STEP * extents(self.own, x) * self.piece.nearest(x)[1]
+        for side, inside in self.sides.items():
+            accepted &= (self.other._position(x + side * step) >= 0) == inside
+        return accepted
+
+
+@dataclass(frozen=True)
+class Interface(Surface):
+    """The boundary that two domains share; its normals point from the first to the second.
+
+    >>> from diffhash.geometry import Box
+    >>> left, right = Box(x=(0, 1), y=(0, 1)), Box(x=(1, 2), y=(0, 3))
+    >>> between = Interface(left, right)
+    >>> between.normals(between.sample(1)).tolist()
+    [[1.0, 0.0]]
+
+    Raises:
+        ValueError: the axes differ, or the domains don't touch.
+    """
+
+    first: Domain
+    second: Domain
+
+    def __post_init__(self) -> None:
+        if self.first.axes != self.second.axes:
+            raise ValueError(f"{self}: the axes {self.first.axes} and {self.second.axes} differ")
+        _ = self._weighted  # an empty interface is said at once
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return self.first.axes
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        return self.first.bounds
+
+    @cached_property
+    def _pieces(self) -> tuple[Piece, ...]:
+        # The second domain is just outside of the first one's boundary, and not inside of it.
+        sides = {+1: True, -1: False}
+        return tuple(Cut(piece, self.first, self.second, sides) for piece in self.first._pieces())

@@ -1,0 +1,199 @@
+"""What every domain offers: axes, bounds, membership, points, its boundary, and the set algebra."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from diffhash.geometry.rules import CHUNK, Seed, check_count, draw, integer_seed
+
+if TYPE_CHECKING:
+    from diffhash.geometry.boundary import Boundary, Periodic, Piece, Where
+    from diffhash.geometry.csg import Difference, Intersection, Union
+
+# Coordinates carry round-off: a point this close to a domain, in parts of its extent, is in it.
+ROUND_OFF = 1e-12
+
+
+class Domain(ABC):
+    """A closed set of points with named axes.
+
+    Domains of different axes multiply, ``Disc() * Interval(t=(0, 1))``; domains of the same axes
+    unite, subtract and intersect: ``|``, ``-``, ``&``. Points are float64, ``[n, d]``.
+
+    Attributes:
+        axes: the axes' names. The axis ``t`` is time: see `boundary`.
+        bounds: (low, high) of the bounding box along each axis.
+    """
+
+    axes: tuple[str, ...]
+    bounds: tuple[tuple[float, float], ...]
+
+    @property
+    def n_dims(self) -> int:
+        """Number of axes."""
+        return len(self.axes)
+
+    @property
+    def measure(self) -> float | None:
+        """Length, area or volume, where it is known exactly; else None."""
+        return None
+
+    def contains(self, x: Any) -> Tensor:
+        """Whether each point of ``x [N, d]`` lies in the closed domain, ``[N]``.
+
+        Computed in float64; points within round-off (10⁻¹² of the extent) of the domain are in it.
+
+        Raises:
+            ValueError: ``x`` has another shape.
+        """
+        x = as_points(x, self)
+        return torch.cat([self._position(chunk) >= 0 for chunk in x.split(CHUNK)])
+
+    def sample(self, n: int, rule: str = "sobol", seed: Seed = None) -> Tensor:
+        """``n`` points of the domain by ``rule``, ``[n, d]`` in float64 on the CPU.
+
+        Args:
+            rule:
+                - ``sobol``: members of a Sobol' sequence, scrambled if there is a seed.
+                - ``grid``: a lattice with both ends of each axis, as nearly as many along each.
+                - ``midpoint``: the centres of such a lattice's cells.
+                - ``uniform``: independent points. ``lhs``: a Latin hypercube.
+                - ``even``: ``grid`` in one dimension, ``sobol`` in more.
+                - ``evaluation``: ``midpoint`` in one dimension, ``sobol`` with the seed 1 in more.
+
+                All are rules of the bounding box, of which the points that lie in the domain are
+                kept: of a sequence the first n of them, of a set (``grid``, ``midpoint``, ``lhs``)
+                that has m in it those with the indices ⌊j m / n⌋.
+            seed: the same one gives the same points. None is the plain Sobol' sequence, and the
+                seed 0 for ``uniform`` and ``lhs``. A generator gives other points at each call.
+
+        Raises:
+            ValueError: ``n``, ``rule`` or ``seed`` is not allowed, or the domain is empty.
+        """
+        return draw(
+            check_count(n), self.n_dims, self._place, self._accepts, rule, integer_seed(seed), self
+        )
+
+    def boundary(self, *parts: str | Domain, where: Where | None = None) -> Boundary:
+        """The boundary or parts of it, with points and outward normals.
+
+        Args:
+            parts: none for all of it, except where time begins and ends: those are `initial` and
+                `final`. Else any of: a side's name (``"x-"``, ``"x+"``; ``"outer"``, ``"holes"``,
+                ``"hole0"`` … of a polygon; ``"surface"`` of a ball or a mesh); axes (``"x"`` for
+                both sides across x, ``"x", "y"`` for what lies across these); one of the domains
+                that this one was composed of, for what it has of that one's boundary.
+            where: of these, the points where this function of ``x [N, d]`` is true, ``[N]``.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        from diffhash.geometry.boundary import Boundary
+
+        return Boundary(self, parts, where)
+
+    def initial(self, axis: str = "t") -> Boundary:
+        """The points where ``axis`` is least: the start of time."""
+        return self._end(axis, "-")
+
+    def final(self, axis: str = "t") -> Boundary:
+        """The points where ``axis`` is greatest: the end of time."""
+        return self._end(axis, "+")
+
+    def periodic(self, axis: str) -> Periodic:
+        """The two opposite sides across ``axis``, point by point, for periodic conditions.
+
+        Raises:
+            ValueError: ``axis`` is unknown, or the domain has no such sides.
+        """
+        from diffhash.geometry.boundary import Periodic
+
+        return Periodic(self, axis)
+
+    def _end(self, axis: str, sign: str) -> Boundary:
+        if axis not in self.axes:
+            raise ValueError(
+                f"{self} has no axis {axis!r}: give the one that is time, of {self.axes}"
+            )
+        return self.boundary(axis + sign)
+
+    # -------------------------------------------------------------------- of each kind of domain
+    @abstractmethod
+    def _position(self, x: Tensor) -> Tensor:
+        """1 where ``x [N, d]`` is inside, 0 on the boundary (to round-off), -1 outside; int8."""
+
+    @abstractmethod
+    def _pieces(self) -> tuple[Piece, ...]:
+        """The pieces that the boundary is made of."""
+
+    def _place(self, unit: Tensor) -> Tensor:
+        """From the unit cube to the bounding box."""
+        low, high = torch.tensor(self.bounds, dtype=torch.float64).T
+        return low + (high - low) * unit
+
+    def _accepts(self, x: Tensor) -> Tensor:
+        return self._position(x) >= 0
+
+    # ------------------------------------------------------------------------------------ algebra
+    def __mul__(self, other: Domain) -> Domain:
+        """The product: all points whose first axes lie in this domain, the others in ``other``."""
+        from diffhash.geometry.product import multiply
+
+        return multiply(self, other) if isinstance(other, Domain) else NotImplemented
+
+    def __or__(self, other: Domain) -> Union:
+        from diffhash.geometry.csg import Union
+
+        return Union(self, other) if isinstance(other, Domain) else NotImplemented
+
+    def __sub__(self, other: Domain) -> Difference:
+        from diffhash.geometry.csg import Difference
+
+        return Difference(self, other) if isinstance(other, Domain) else NotImplemented
+
+    def __and__(self, other: Domain) -> Intersection:
+        from diffhash.geometry.csg import Intersection
+
+        return Intersection(self, other) if isinstance(other, Domain) else NotImplemented
+
+
+def as_points(x: Any, domain: Any) -> Tensor:
+    """``x`` as float64 ``[N, d]`` for the axes of ``domain``.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    x = torch.as_tensor(x).detach().double()
+    if x.ndim != 2 or x.shape[1] != len(domain.axes):
+        raise ValueError(
+            f"points of shape {list(x.shape)}: give [N, {len(domain.axes)}], "
+            f"a column for each of the axes {domain.axes}"
+        )
+    return x
+
+
+def check_axes(axes: Any, n: int | None = None) -> tuple[str, ...]:
+    """``axes`` as a tuple of ``n`` different names.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    names = (axes,) if isinstance(axes, str) else tuple(axes)
+    fits = all(isinstance(name, str) and name.isidentifier() for name in names)
+    if not fits or not names or len(set(names)) < len(names) or n not in (None, len(names)):
+        raise ValueError(f"axes={axes!r}: give {n or 'some'} different names, letters as in 'x'")
+    return names
+
+
+def position(closed: Tensor, open: Tensor) -> Tensor:
+    """What `Domain._position` gives, from membership of the closed domain and of the open one."""
+    return closed.to(torch.int8) + open.to(torch.int8) - 1
+
+
+def extents(domain: Domain, like: Tensor) -> Tensor:
+    """high - low of the bounding box, ``[d]``."""
+    return torch.tensor([high - low for low, high in domain.bounds]).to(like)
