@@ -118,7 +118,7 @@ def torch_grid_sample(encoding: GridEncoding, read_out: Tensor) -> Contender:
     `GridEncoding` of just that layout. Before 2.13, torch has only one derivative of it.
     """
     layout = encoding.layout
-    _, _, n_levels, _, base_resolution, per_level_scale, _ = layout.settings
+    _, _, n_levels, _, base_resolution, per_level_scale, *_ = layout.settings
     twin = GridEncoding(
         encoding.n_input_dims,
         n_levels,
@@ -141,7 +141,7 @@ def tiny_cuda_nn(encoding: GridEncoding, read_out: Tensor) -> Contender:
     """tiny-cuda-nn's own module with the encoding's table; it has two derivatives."""
     import tinycudann as tcnn  # pyright: ignore[reportMissingImports]
 
-    _, name, n_levels, log2_size, base_resolution, per_level_scale, _ = encoding.layout.settings
+    _, name, n_levels, log2_size, base_resolution, per_level_scale, *_ = encoding.layout.settings
     config = {
         "otype": "HashGrid",
         "n_levels": n_levels,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 # Before any import that reads them: no test opens a window or reaches the network.
 os.environ["MPLBACKEND"] = "Agg"
@@ -28,10 +29,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 
+# B-splines of these degrees come from the recursion that makes their neighbours, and are tested in
+# one dimension and by their tables.
+_BETWEEN = {"quartic", "sextic", "septic", "octic"}
+
+
+def _is_between(case: Any) -> bool:
+    """Whether an interpolation in some number of dimensions ``d`` waits for `make test-slow`."""
+    if case is None or "d" not in case.params:
+        return False
+    names = {value for value in case.params.values() if isinstance(value, str)}
+    return bool(names & _BETWEEN) or ("nonic" in names and case.params["d"] > 1)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     no_gpu = pytest.mark.skip(reason="needs a CUDA GPU; torch sees none")
     not_asked = pytest.mark.skip(reason="slow; run it with `make test-slow`")
     for item in items:
+        if _is_between(getattr(item, "callspec", None)):
+            item.add_marker("slow")
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(no_gpu)
         if "slow" in item.keywords and not config.getoption("--slow"):

@@ -17,6 +17,9 @@ from diffhash.ops.interpolation import INTERPOLATIONS
 
 EPS = torch.finfo(torch.float64).eps
 NAMES = list(INTERPOLATIONS)
+# Of polynomials that some table gives.
+DEGREES = {"linear": 1, "quadratic": 2, "cubic": 3, "quintic": 5, "catmull_rom": 2, "hermite": 3}
+DEGREES |= {"bspline_4": 4, "bspline_6": 6}
 MakeGrid = Callable[..., GridEncoding]
 Uniform = Callable[..., Tensor]
 
@@ -91,8 +94,8 @@ def test_a_constant_table_gives_that_constant_without_slopes(name: str, d: int, 
         seed=seed,
         dtype=torch.float64,
     )
-    with torch.no_grad():
-        encoding.params.fill_(1.0)
+    with torch.no_grad():  # of vertices with slopes, their values
+        encoding.params.zero_().view(-1, encoding.layout.n_dofs, 2)[:, 0] = 1.0
     generator = torch.Generator().manual_seed(seed)
     jet = encoding.jet(torch.rand(5, d, dtype=torch.float64, generator=generator)).data
     table = INTERPOLATIONS[name]
@@ -170,8 +173,8 @@ def test_derivatives_jump_at_faces_from_the_order_after_the_continuity_class_on(
 
 
 @given(
-    name=st.sampled_from(["linear", "quadratic", "cubic", "quintic", "catmull_rom"]),
-    coefficients=st.lists(st.floats(-3, 3), min_size=6, max_size=6),
+    name=st.sampled_from([*DEGREES]),
+    coefficients=st.lists(st.floats(-3, 3), min_size=7, max_size=7),
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=40, deadline=None)
@@ -179,7 +182,7 @@ def test_polynomials_up_to_its_degree_are_reproduced_with_their_derivatives(
     name: str, coefficients: list[float], seed: int
 ) -> None:
     """Some table gives the polynomial: the one that fits it is found by least squares."""
-    degree = {"linear": 1, "quadratic": 2, "cubic": 3, "quintic": 5, "catmull_rom": 2}[name]
+    degree = DEGREES[name]
     encoding = GridEncoding(
         1,
         n_levels=1,
@@ -200,3 +203,88 @@ def test_polynomials_up_to_its_degree_are_reproduced_with_their_derivatives(
         got = gather(x, table, encoding.layout, ((order,),))[0]
         expected = torch.from_numpy(polynomial.deriv(order)(x.numpy()) if order else polynomial(x))
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("d", "periodic"), [(1, (0,)), (2, (1,)), (2, (0, 1)), (3, (0, 2))])
+@pytest.mark.parametrize("hashed", [False, True], ids=["dense", "hashed"])
+def test_periodic_axes_have_period_one_to_the_last_bit(
+    name: str,
+    d: int,
+    periodic: tuple[int, ...],
+    hashed: bool,
+    make_grid: MakeGrid,
+    uniform: Uniform,
+) -> None:
+    encoding = make_grid(name, d, hashed, periodic=periodic, base_resolution=2, n_levels=1)
+    x = (uniform(6, d) * 2**20).round() / 2**20  # x + 1 has no rounding
+    x[0], x[1, periodic[0]], x[2, periodic[0]] = 0.0, 0.0, 1.0
+    moves = torch.zeros(6, d, dtype=torch.float64)
+    moves[:, list(periodic)] = torch.tensor([1.0, -1.0, 2.0, -3.0, 1.0, 5.0])[:, None].double()
+    one, other = encoding.jet(x).data, encoding.jet(x + moves).data
+    torch.testing.assert_close(other, one, rtol=0, atol=0)
+    weights = uniform(*one.shape, seed=1)
+    gradients = [torch.autograd.grad((y * weights).sum(), encoding.params) for y in (one, other)]
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0)
+    planned = encoding.plan(x + moves).jet().data
+    torch.testing.assert_close(planned, one, rtol=0, atol=1e3 * EPS * one.abs().max().item())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("cells", [1, 2, 7])
+@pytest.mark.parametrize("offset", [False, True])
+def test_the_seam_of_a_periodic_axis_is_a_face_like_any_other(
+    name: str, cells: int, offset: bool, make_grid: MakeGrid
+) -> None:
+    encoding = make_grid(
+        name, 1, periodic=(0,), base_resolution=cells, n_levels=2, per_level_scale=1.0,
+        level_offset=offset,
+    )  # fmt: skip
+    table, layout = INTERPOLATIONS[name], encoding.layout
+    orders = range(table.continuity + 1)
+    step = 1e-9
+    x = torch.tensor([[-step], [step], [1 - step], [1 + step]], dtype=torch.float64)
+    rows = gather(x, encoding.params.detach(), layout, tuple((m,) for m in orders))
+    for order, (before, after, before_one, after_one) in zip(orders, rows, strict=True):
+        steepest = sum(abs(float(c)) for row in table.derivative(order + 1) for c in row)
+        tolerance = 2 * step * cells ** (order + 1) * steepest + 1e-9
+        for other in (after, before_one, after_one):
+            torch.testing.assert_close(other, before, rtol=0, atol=tolerance)
+    assert layout.n_rows == 2 * 8 * layout.n_dofs  # a vertex a cell, and no padding
+
+
+def test_linear_and_cubic_share_a_grid_of_the_nested_layout(uniform: Uniform) -> None:
+    """With level l's cells within those of level l - 1, and vertices at the border."""
+    x = torch.tensor([[0.0, 0.0], [0.25, 0.5], [1.0, 0.75], [1.0, 1.0]], dtype=torch.float64)
+    grid = GridEncoding(
+        2, 1, 1, base_resolution=4, interpolation="linear", layout="nested", dtype=torch.float64
+    )
+    values = grid.params.detach()[:25].view(5, 5)  # axis 1, axis 0: at the vertices i/4
+    i = (4 * x).long()
+    torch.testing.assert_close(grid(x)[:, 0].detach(), values[i[:, 1], i[:, 0]])
+    cubic = GridEncoding(2, 1, 1, base_resolution=4, interpolation="cubic", layout="nested")
+    assert [level.scale for level in cubic.layout.levels] == [4.0]
+    assert cubic.layout is GridEncoding(2, 1, 1, base_resolution=4, interpolation="cubic").layout
+
+
+def test_hermite_stores_values_and_slopes_in_units_of_the_cell() -> None:
+    """The interpolant of sin 3x · cos 2y from its own values and mixed first derivatives."""
+    n = 8
+    grid = GridEncoding(
+        2, 1, 1, base_resolution=n, interpolation="hermite", dtype=torch.float64, seed=0
+    )
+    v = torch.arange(n + 1, dtype=torch.float64) / n
+    values = torch.stack([(3 * v).sin(), (3 * v).cos() * 3 / n])  # [slope in x, vertex]
+    others = torch.stack([(2 * v).cos(), -(2 * v).sin() * 2 / n])
+    table = torch.einsum("bj,ai->jiba", others, values)  # row = vertex, then a + 2 b
+    with torch.no_grad():
+        grid.params[: table.numel()] = table.flatten()
+    x = torch.rand(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    jet = grid.jet(x, 1)
+    u, u_x = (
+        (3 * x[:, 0]).sin() * (2 * x[:, 1]).cos(),
+        3 * (3 * x[:, 0]).cos() * (2 * x[:, 1]).cos(),
+    )
+    # h⁴/384 · max u⁗ an axis; and h³ of the slope.
+    assert (jet.value[:, 0] - u).abs().max() < (3**4 + 2**4) / 384 / n**4 * 1.5
+    assert (jet.derivative(0, 1)[:, 0] - u_x).abs().max() < 3**4 / n**3 / 50

@@ -44,6 +44,64 @@ def test_an_unknown_interpolation_lists_the_known_ones() -> None:
         GridEncoding(1, interpolation="Cubic")
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"layout": "dense"}, r"layout='dense' is unknown; choose one of auto, nested, tcnn"),
+        ({"layout": "tcnn", "interpolation": "cubic"}, "layout='tcnn' .*interpolation='cubic'"),
+        ({"layout": "tcnn", "level_offset": True}, "layout='tcnn' .*level_offset=True"),
+        ({"layout": "tcnn", "periodic": (1,)}, r"layout='tcnn' .*periodic=\(1,\)"),
+        ({"layout": "tcnn", "n_input_dims": 1}, "layout='tcnn' .*n_input_dims=1"),
+        ({"periodic": (2,)}, r"periodic=\(2,\): .*from 0 to 1"),
+        ({"periodic": (-1,)}, r"periodic=\(-1,\)"),
+        ({"periodic": (0, 0)}, r"periodic=\(0, 0\): .*each once"),
+        ({"periodic": (True, False)}, r"periodic=\(True, False\)"),
+        ({"periodic": 1}, "periodic=1"),
+        ({"periodic": "x"}, "periodic='x'"),
+        ({"periodic": (0.0,)}, r"periodic=\(0\.0,\)"),
+    ],
+)
+def test_layouts_and_periodic_axes_that_a_grid_cannot_have(
+    settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        GridEncoding(**{"n_input_dims": 2} | settings)
+
+
+def test_auto_is_tiny_cuda_nns_layout_for_what_it_offers() -> None:
+    def layout(name: str, n_input_dims: int = 2, **settings: Any) -> str:
+        encoding = GridEncoding(n_input_dims, n_levels=2, interpolation=name, **settings)
+        return encoding._settings()["layout"]
+
+    assert layout("linear") == layout("s1") == layout("bspline_1") == "tcnn"
+    assert layout("s2", layout="tcnn") == layout("hermite", layout="tcnn") == "tcnn"
+    assert layout("cubic") == layout("s2") == layout("hermite") == layout("linear", 1) == "nested"
+    assert layout("linear", periodic=(0,)) == layout("s1", level_offset=True) == "nested"
+    assert layout("linear", layout="nested") == "nested"
+
+
+def test_states_of_another_layout_or_period_are_refused() -> None:
+    one = GridEncoding(2, n_levels=1, interpolation="s1", log2_hashmap_size=3, periodic=(0, 1))
+    for other in ({"layout": "tcnn"}, {"periodic": [0]}):
+        grid = GridEncoding(2, n_levels=1, interpolation="s1", log2_hashmap_size=3, **other)
+        with pytest.raises(RuntimeError, match="periodic="):
+            grid.load_state_dict(one.state_dict())
+    same = GridEncoding(2, 1, 2, 3, interpolation="s1", periodic=(1, 0), layout="nested")
+    same.load_state_dict(one.state_dict())
+    torch.testing.assert_close(same.params, one.params, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("degree", "name"), [(1, "linear"), (3, "cubic"), (9, "nonic")])
+def test_splines_are_named_by_their_degree_too(degree: int, name: str) -> None:
+    one, other = (
+        GridEncoding(1, n_levels=2, interpolation=n, seed=0) for n in (name, f"bspline_{degree}")
+    )
+    other.load_state_dict(one.state_dict())
+    assert other.layout is one.layout
+    with pytest.raises(ValueError, match=r"interpolation='bspline_10'.*bspline_1 to bspline_9"):
+        GridEncoding(1, interpolation="bspline_10")
+
+
 def test_levels_too_fine_for_float32_coordinates_are_refused() -> None:
     with pytest.raises(ValueError, match=r"2\^31\.0.*n_levels \(16\).*base_resolution \(65536\)"):
         GridEncoding(1, base_resolution=2**16)
@@ -73,7 +131,7 @@ def test_the_hash_map_size_at_its_limits(name: str, log2: int) -> None:
     encoding = GridEncoding(
         2, n_levels=2, log2_hashmap_size=log2, base_resolution=4, interpolation=name
     )
-    sizes = [level.n_rows for level in encoding.layout.levels]
+    sizes = [level.n_rows // encoding.layout.n_dofs for level in encoding.layout.levels]
     assert all(size <= 8 for size in sizes) == (log2 == 3)
     assert encoding(torch.rand(3, 2)).isfinite().all()
 

@@ -31,6 +31,7 @@ def _layout(
     n_levels: int = 2,
     base_resolution: int | None = None,
     level_offset: bool = False,
+    periodic: tuple[int, ...] = (),
 ) -> GridLayout:
     """Levels that are all dense, or of which the finest hashes into 8 rows."""
     return grid_layout(
@@ -41,6 +42,7 @@ def _layout(
         base_resolution=base_resolution or (5 if hashed else 2),
         per_level_scale=2.0,
         level_offset=level_offset,
+        periodic=periodic,
     )
 
 
@@ -51,15 +53,19 @@ def make_layout() -> Callable[..., GridLayout]:
 
 @pytest.fixture
 def make_grid() -> Callable[..., tuple[GridLayout, dict[str, Any]]]:
-    """``make_grid(name, d, hashed, offset)``: a small nested grid, and `grid_layout`'s settings."""
+    """``make_grid(name, d, hashed, offset, periodic=())``: a small nested grid, its settings."""
 
-    def make(name: str, d: int, hashed: bool, offset: bool) -> tuple[GridLayout, dict[str, Any]]:
+    def make(
+        name: str, d: int, hashed: bool, offset: bool, periodic: tuple[int, ...] = ()
+    ) -> tuple[GridLayout, dict[str, Any]]:
         settings = {
             "n_levels": 2,
             "log2_hashmap_size": 3 if hashed else 20,
             "base_resolution": 5 if hashed else 3,
             "per_level_scale": 2.0 if d == 1 else 1.4,
             "level_offset": offset,
+            "convention": "nested",
+            "periodic": periodic,
         }
         return grid_layout(d, name, **settings), settings
 
@@ -135,6 +141,20 @@ def _keys_basis(r: Any, order: int) -> Any:
     return sign * np.where(a < 1, near(a), np.where(a < 2, far(a), 0))
 
 
+def _hermite_basis(dof: int) -> Basis:
+    """1 and slope 0 at its vertex, or 0 and slope 1; value and slope are 0 a cell away."""
+    a = Polynomial([0, 1])
+    half = (a if dof else 1 + 2 * a) * (1 - a) ** 2  # of the distance |r|
+
+    def basis(r: Any, order: int) -> Any:
+        r = np.asarray(r, dtype=float)
+        values = (half.deriv(order) if order else half)(np.abs(r))
+        # The slope's function is odd; each derivative brings the chain rule for |r|.
+        return np.where(np.abs(r) < 1, values * np.where(r < 0, -1.0, 1.0) ** (order + dof), 0)
+
+    return basis
+
+
 def _table_basis(name: str) -> Basis:
     """For a table without a closed form here: its own polynomials, evaluated by numpy."""
     table = INTERPOLATIONS[name]
@@ -152,22 +172,23 @@ def _table_basis(name: str) -> Basis:
     return basis
 
 
-CLOSED_FORMS: dict[str, Basis] = {
-    "linear": _smoothstep_basis(0),
-    "s1": _smoothstep_basis(1),
-    "s2": _smoothstep_basis(2),
-    "s3": _smoothstep_basis(3),
-    "quadratic": _spline_basis(2),
-    "cubic": _spline_basis(3),
-    "quintic": _spline_basis(5),
-    "catmull_rom": _keys_basis,
+SPLINES = ("quadratic", "cubic", "quartic", "quintic", "sextic", "septic", "octic", "nonic")
+CLOSED_FORMS: dict[str, list[Basis]] = {
+    "linear": [_smoothstep_basis(0)],
+    "s1": [_smoothstep_basis(1)],
+    "s2": [_smoothstep_basis(2)],
+    "s3": [_smoothstep_basis(3)],
+    **{name: [_spline_basis(degree)] for degree, name in enumerate(SPLINES, start=2)},
+    "catmull_rom": [_keys_basis],
+    "hermite": [_hermite_basis(0), _hermite_basis(1)],
 }
 
 
 @pytest.fixture
-def vertex_basis() -> Callable[[str], Basis]:
-    """``vertex_basis(name)(r, order)``: a derivative of a vertex's basis function, r cells away."""
-    return lambda name: CLOSED_FORMS.get(name) or _table_basis(name)
+def vertex_basis() -> Callable[[str], list[Basis]]:
+    """``vertex_basis(name)[m](r, order)``: a derivative of the basis function of a vertex's degree
+    of freedom m, r cells away from it."""
+    return lambda name: CLOSED_FORMS.get(name) or [_table_basis(name)]
 
 
 def _mixed_derivative(f: Callable[[Tensor], Tensor], x: Tensor, alpha: tuple[int, ...]) -> Tensor:
@@ -191,7 +212,7 @@ def mixed_derivative() -> Callable[..., Tensor]:
 
 
 @pytest.fixture
-def independent_encode(vertex_basis: Callable[[str], Basis]) -> Callable[..., Array]:
+def independent_encode(vertex_basis: Callable[[str], list[Basis]]) -> Callable[..., Array]:
     """``independent_encode(name, settings, x, table, alpha)``: ∂^α of a nested grid, in numpy.
 
     Written from the formulas of the documentation; ``settings`` are `grid_layout`'s arguments.
@@ -200,7 +221,8 @@ def independent_encode(vertex_basis: Callable[[str], Basis]) -> Callable[..., Ar
     def encode(
         name: str, settings: dict[str, Any], x: Array, table: Array, alpha: tuple[int, ...]
     ) -> Array:
-        basis, stencil = vertex_basis(name), INTERPOLATIONS[name]
+        bases, stencil = vertex_basis(name), INTERPOLATIONS[name]
+        periodic = settings.get("periodic", ())
         d, L = x.shape[1], settings["n_levels"]
         offset = settings.get("level_offset", False)
         first_row, columns = 0, []
@@ -209,22 +231,28 @@ def independent_encode(vertex_basis: Callable[[str], Basis]) -> Callable[..., Ar
             shift = l / L if offset else 0.0
             cells = N + (shift > 0)
             resolution = cells + stencil.taps - 1
-            n_rows = min(-(-(resolution**d) // 8) * 8, 2 ** settings["log2_hashmap_size"])
+            sizes = [N if j in periodic else resolution for j in range(d)]
+            n_vertices = min(-(-np.prod(sizes) // 8) * 8, 2 ** settings["log2_hashmap_size"])
             y = np.zeros((len(x), table.shape[1]))
             for i, point in enumerate(x):
-                pos = N * point + shift
+                wrapped = [c % 1 if j in periodic else c for j, c in enumerate(point)]
+                pos = N * np.array(wrapped) + shift
                 for v in product(range(resolution), repeat=d):
                     r = pos - (np.array(v) + stencil.first_tap)
-                    weight = np.prod([basis(r[j], alpha[j]) for j in range(d)]) * N ** sum(alpha)
-                    if resolution**d > n_rows:
+                    w = [v[j] % N if j in periodic else v[j] for j in range(d)]
+                    if np.prod(sizes) > n_vertices:
                         row = 0
                         for j in range(d):
-                            row ^= v[j] * PRIMES[j] % 2**32
-                        row %= n_rows
+                            row ^= w[j] * PRIMES[j] % 2**32
+                        row %= n_vertices
                     else:
-                        row = sum(v[j] * resolution**j for j in range(d))
-                    y[i] += weight * table[first_row + row]
-            first_row += n_rows
+                        row = sum(w[j] * int(np.prod(sizes[:j])) for j in range(d))
+                    for dofs in product(range(len(bases)), repeat=d):
+                        values = [bases[m](r[j], alpha[j]) for j, m in enumerate(dofs)]
+                        dof = sum(m * len(bases) ** j for j, m in enumerate(dofs))
+                        entry = table[first_row + row * len(bases) ** d + dof]
+                        y[i] += np.prod(values) * N ** sum(alpha) * entry
+            first_row += n_vertices * len(bases) ** d
             columns.append(y)
         assert first_row == len(table)
         return np.concatenate(columns, axis=1)

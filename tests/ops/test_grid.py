@@ -142,7 +142,7 @@ def test_gradcheck_of_scatter(
 @pytest.mark.parametrize(
     ("name", "d", "offset"),
     [(name, d, offset) for name in NAMES for d, offset in ((1, False), (1, True), (2, True))]
-    + [("cubic", 2, False), ("cubic", 3, False), ("linear", 3, True)],
+    + [("cubic", 2, False), ("linear", 2, False), ("cubic", 3, False), ("linear", 3, True)],
 )
 @DENSE_OR_HASHED
 def test_gather_equals_an_independent_evaluation(
@@ -163,6 +163,40 @@ def test_gather_equals_an_independent_evaluation(
         got = gather(x, params, layout, (alpha,))[0]
         tolerance = {"rtol": 0, "atol": _round_off(layout, alpha)}
         torch.testing.assert_close(got, torch.from_numpy(expected), **tolerance)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("d", "periodic", "offset"), [(1, (0,), False), (1, (0,), True), (2, (1,), False)]
+)
+@DENSE_OR_HASHED
+def test_periodic_grids_equal_the_reference_and_an_independent_evaluation(
+    name: str,
+    d: int,
+    periodic: tuple[int, ...],
+    offset: bool,
+    hashed: bool,
+    make_points: Make,
+    normal: Make,
+    independent_encode: Callable[..., NDArray[np.float64]],
+    make_grid: Callable[..., tuple[GridLayout, dict[str, Any]]],
+    mixed_derivative: Callable[..., Tensor],
+) -> None:
+    layout, settings = make_grid(name, d, hashed, offset, periodic)
+    x, params = make_points(layout, 4 if d < 2 else 2), normal(layout.n_rows * 2)
+    x[::2, list(periodic)] -= 2.0
+    table = params.reshape(-1, 2).numpy()
+    for alpha in SOME_INDICES[d][:3]:
+        got = gather(x, params, layout, (alpha,))[0]
+        tolerance = {"rtol": 0, "atol": _round_off(layout, alpha)}
+        expected = independent_encode(name, settings, x.numpy(), table, alpha)
+        torch.testing.assert_close(got, torch.from_numpy(expected), **tolerance)
+
+        def truth(x: Tensor) -> Tensor:
+            return reference.encode(x, params, layout, 2)
+
+        expected = mixed_derivative(truth, x.clone().requires_grad_(), alpha).detach()
+        torch.testing.assert_close(got, expected, **tolerance)
 
 
 @pytest.mark.parametrize("name", NAMES)

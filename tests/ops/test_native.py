@@ -35,12 +35,13 @@ def _alphas(d: int, highest: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _layouts(name: str, d: int) -> list[GridLayout]:
-    """All dense, dense and hashed, and with level offsets."""
+    """All dense, dense and hashed, with level offsets, and periodic."""
     growth = 2.0 if d < 3 else 1.5
     return [
         grid_layout(d, name, 2, 20, 3, growth),
         grid_layout(d, name, 2, 5, 3, growth),
         grid_layout(d, name, 2, 5, 3, growth, True),
+        grid_layout(d, name, 2, 5, 3, growth, periodic=(d - 1,)),
     ]
 
 

@@ -27,9 +27,11 @@ Indices = tuple[tuple[int, ...], ...]
 
 
 def _layout(name: str, d: int, kind: str = "dense", n_levels: int = 2) -> GridLayout:
-    """dense, hashed, or offset: dense levels that are shifted against each other."""
+    """dense, hashed, or offset: dense levels that are shifted against each other; or periodic."""
     small = kind == "hashed"
-    return grid_layout(d, name, n_levels, 4 if small else 20, 3, 1.5, kind == "offset")
+    periodic = (0,) if kind == "periodic" else ()
+    offset = kind == "offset"
+    return grid_layout(d, name, n_levels, 4 if small else 20, 3, 1.5, offset, periodic=periodic)
 
 
 def _random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -96,9 +98,11 @@ def _check_all(
         (1, "dense", _up_to(1, 9)),
         (1, "hashed", _up_to(1, 3)),
         (1, "offset", _up_to(1, 3)),
+        (1, "periodic", _up_to(1, 3)),
         (2, "dense", _up_to(2, 3)),
         (2, "hashed", ((0, 0), (2, 1), (0, 3))),
         (2, "offset", ((0, 0), (1, 1))),
+        (2, "periodic", ((0, 0), (2, 1))),
         (3, "dense", ((0, 0, 0), (1, 0, 2))),
         pytest.param(3, "hashed", ((1, 1, 1),), marks=pytest.mark.slow),
         pytest.param(4, "dense", ((0, 0, 0, 0), (0, 2, 0, 1)), marks=pytest.mark.slow),

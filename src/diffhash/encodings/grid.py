@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -38,24 +39,32 @@ class GridEncoding(ConfiguredModule, Encoding):
     y_l(x) = Σ_k Π_j B_{k_j}(t_j) · θ[row_l(cell + k)], levels concatenated (Eqs. 1–13 of the
     paper; Müller et al., 2022). Layout and conventions: `diffhash.ops.layout`. Keys are
     tiny-cuda-nn's, and with ``interpolation="linear"`` (or ``"s1"``, its Smoothstep) in two or
-    more dimensions so are the numbers.
+    more dimensions so are the numbers, unless ``layout="nested"``.
 
-    Coordinates belong in [0, 1]^d. Outside, the polynomial of the nearest edge cell continues
-    (values grow, nothing wraps and all derivatives stay exact); NaN gives NaN.
+    Coordinates belong in [0, 1]^d. Outside, periodic axes wrap; on others the polynomial of the
+    nearest edge cell continues (values grow, and all derivatives stay exact). NaN gives NaN.
 
     Args:
         n_input_dims: axes of x, 1 to 4.
         n_levels: L.
         n_features_per_level: F; ``n_output_dims = L·F``.
-        log2_hashmap_size: a level keeps at most 2^this rows and hashes beyond.
+        log2_hashmap_size: a level keeps at most 2^this vertices and hashes beyond.
         base_resolution: vertices per axis of level 0.
         per_level_scale: growth of the resolution from level to level.
-        interpolation: linear, s1, s2, s3 (smoothstep of Eq. 9, per axis), quadratic, cubic,
-            quintic (uniform B-splines), catmull_rom; or s1_product, s2_product, s3_product, the
-            paper's Eq. 10 to the letter, which in two or more dimensions neither adds up to one
-            nor is smooth.
+        interpolation: linear; s1, s2, s3 (smoothstep of Eq. 9, per axis); quadratic, cubic,
+            quartic, quintic, sextic, septic, octic, nonic, also bspline_2 to bspline_9 (uniform
+            B-splines, C^(degree - 1)); catmull_rom (C¹); hermite (C¹: u and its mixed first
+            derivatives at each vertex, 2^d rows of the table); or s1_product, s2_product,
+            s3_product, the paper's Eq. 10 to the letter, which in two or more dimensions neither
+            adds up to one nor is smooth. A point reads (degree + 1)^d rows a level of a B-spline.
         level_offset: shift level l by l/L of a cell, so that levels do not share their
             vertices (bottom of Fig. 2).
+        layout: where vertices lie. "nested" is the paper's, at 0, 1/N_l, … 1 on every level;
+            "tcnn" is tiny-cuda-nn's, for linear, s1, s2, s3 and hermite in two or more
+            dimensions; "auto" is tcnn for linear and s1 where it can be, else nested.
+        periodic: numbers of the axes along which the field has period 1, as (0,): its table wraps
+            there, so that u and all its derivatives are the same at x and x + 1. A level has
+            floor(base_resolution · per_level_scale^l) vertices along such an axis.
         init_scale: θ ~ U(-init_scale, init_scale).
         dtype: of the table and the output.
         seed: of the table; None takes torch's global generator. A sequence or array of R seeds
@@ -93,6 +102,8 @@ class GridEncoding(ConfiguredModule, Encoding):
         per_level_scale: float = 2.0,
         interpolation: str = "linear",
         level_offset: bool = False,
+        layout: str = "auto",
+        periodic: Iterable[int] = (),
         init_scale: float = 1e-4,
         dtype: torch.dtype = torch.float32,
         seed: Seed | None = None,
@@ -127,6 +138,8 @@ class GridEncoding(ConfiguredModule, Encoding):
             base_resolution,
             per_level_scale,
             level_offset,
+            layout,
+            periodic,
         )
         self.n_input_dims = n_input_dims
         self.n_features_per_level = n_features_per_level
@@ -145,7 +158,9 @@ class GridEncoding(ConfiguredModule, Encoding):
         return None if self.params.ndim == 1 else len(self.params)
 
     def _settings(self) -> dict[str, Any]:
-        _, interpolation, n_levels, log2_size, base, growth, offset = self.layout.settings
+        _, interpolation, n_levels, log2_size, base, growth, offset, layout, periodic = (
+            self.layout.settings
+        )
         return {
             "n_input_dims": self.n_input_dims,
             "n_levels": n_levels,
@@ -155,6 +170,8 @@ class GridEncoding(ConfiguredModule, Encoding):
             "per_level_scale": growth,
             "interpolation": interpolation,
             "level_offset": offset,
+            "layout": layout,
+            "periodic": periodic,
         }
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,6 +8,11 @@ where tap k sits at vertex ``cell + first_tap + k``. Its derivatives are the sam
 differentiated. In several dimensions the weight of a vertex is the product over the axes. Adding
 an interpolation means adding a table to `INTERPOLATIONS`.
 
+A vertex may have several degrees of freedom along an axis (``dofs``), e.g. value and slope: the
+table then has a polynomial for each, those of a tap one after another. Slopes are stored in units
+of the cell, h ∂u/∂x, so that the table is one of numbers, and an optimizer's step of a given size
+changes u alike whichever entry it is of and however fine the level is.
+
 `PRODUCT_SMOOTHSTEPS` are the paper's Eq. 10 instead: the step of the product, not the product of
 the steps.
 """
@@ -25,7 +30,7 @@ from torch import Tensor
 from diffhash.ops.constants import constant
 
 Polynomial = tuple[Fraction, ...]  # ascending powers of t
-Table = tuple[Polynomial, ...]  # one polynomial per tap
+Table = tuple[Polynomial, ...]  # one polynomial per tap and degree of freedom
 
 
 def differentiate(table: Table, order: int) -> Table:
@@ -53,10 +58,12 @@ class Interpolation:
 
     Attributes:
         name: what users write, e.g. ``"cubic"``.
-        coefficients: exact ``[taps][degree + 1]`` table, ascending powers of t.
+        coefficients: exact ``[taps · dofs][degree + 1]`` table, ascending powers of t; the row of
+            degree of freedom m at tap k is ``k · dofs + m``.
         first_tap: vertex of the first tap, relative to the cell that holds the point.
         continuity: the interpolant is C^continuity across cell faces.
         step: the polynomial that the product over axes is put through; None leaves it as it is.
+        dofs: degrees of freedom of a vertex per axis, 1 or 2: its value, or value and slope.
         separable: the weight of vertex k as a sum of products, Σ_i c_i Π_j P_{i, k_j}(t_j): pairs
             (c_i, P_i). One term, c = 1 and P = B, without a step; with it
             S(Π_j B_{k_j}) = Σ_m s_m Π_j B_{k_j}^m.
@@ -67,6 +74,7 @@ class Interpolation:
     first_tap: int
     continuity: int
     step: Polynomial | None = None
+    dofs: int = 1
     separable: tuple[tuple[Fraction, Table], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +91,11 @@ class Interpolation:
     @property
     def taps(self) -> int:
         """Vertices that contribute to a point, per axis."""
+        return len(self.coefficients) // self.dofs
+
+    @property
+    def columns(self) -> int:
+        """Weights of a point, per axis: taps · dofs."""
         return len(self.coefficients)
 
     @property
@@ -91,11 +104,11 @@ class Interpolation:
         return len(self.coefficients[0]) - 1
 
     def derivative(self, order: int) -> Table:
-        """The table of the ``order``-th derivative in t: ``[taps][degree + 1 - order]``."""
+        """The table of the ``order``-th derivative in t: ``[columns][degree + 1 - order]``."""
         return differentiate(self.coefficients, order)
 
     def weights(self, t: Tensor, order: int = 0) -> Tensor:
-        """B_k^(order)(t): ``[...]`` → ``[..., taps]``."""
+        """B_k^(order)(t): ``[...]`` → ``[..., columns]``."""
         return evaluate(self.derivative(order), t).movedim(0, -1)
 
 
@@ -139,6 +152,9 @@ def _bspline(name: str, degree: int) -> Interpolation:
 
     With N_p(x) = (x N_{p-1}(x) + (p + 1 - x) N_{p-1}(x - 1)) / p on [0, p + 1], the weight of tap
     k is N_p on its piece p - k. (de Boor, "A Practical Guide to Splines", ch. IX.)
+
+    In powers of t the terms of a weight, or of a derivative, add up in size to less than 9 times
+    the largest one up to degree 9: Horner's rule loses no more than a digit.
     """
     pieces: list[Polynomial] = [(Fraction(1),)]
     for p in range(1, degree + 1):
@@ -159,17 +175,27 @@ def _catmull_rom(name: str) -> Interpolation:
     return Interpolation(name, table, first_tap=-1, continuity=1)
 
 
+def _hermite(name: str) -> Interpolation:
+    """Cubic Hermite: value and slope at each vertex; C¹.
+
+    In several dimensions a vertex holds u and its mixed first derivatives, 2^d numbers.
+    """
+    rows = ((1, 0, -3, 2), (0, 1, -2, 1), (0, 0, 3, -2), (0, 0, -1, 1))
+    table = tuple(tuple(Fraction(c) for c in row) for row in rows)
+    return Interpolation(name, table, first_tap=0, continuity=1, dofs=2)
+
+
+# Of degree 2 to 9.
+_BSPLINES = ("quadratic", "cubic", "quartic", "quintic", "sextic", "septic", "octic", "nonic")
+
 INTERPOLATIONS: dict[str, Interpolation] = {
     i.name: i
     for i in (
         _smoothstep("linear", 0),
-        _smoothstep("s1", 1),
-        _smoothstep("s2", 2),
-        _smoothstep("s3", 3),
-        _bspline("quadratic", 2),
-        _bspline("cubic", 3),
-        _bspline("quintic", 5),
+        *(_smoothstep(f"s{n}", n) for n in (1, 2, 3)),
+        *(_bspline(name, degree) for degree, name in enumerate(_BSPLINES, start=2)),
         _catmull_rom("catmull_rom"),
+        _hermite("hermite"),
     )
 }
 
@@ -179,13 +205,21 @@ PRODUCT_SMOOTHSTEPS: dict[str, Interpolation] = {
 }
 
 
+# B-splines by their degree; linear is the one of degree 1.
+_BY_DEGREE = {f"bspline_{p}": name for p, name in enumerate(("linear", *_BSPLINES), start=1)}
+
+
 def interpolation(name: str) -> Interpolation:
-    """Look an interpolation up by name.
+    """Look an interpolation up by name; ``bspline_5`` is another for ``quintic``, and so on.
 
     Raises:
         ValueError: the name is a key of neither `INTERPOLATIONS` nor `PRODUCT_SMOOTHSTEPS`.
     """
     known = INTERPOLATIONS | PRODUCT_SMOOTHSTEPS
-    if name not in known:
-        raise ValueError(f"interpolation={name!r} is unknown; choose one of {', '.join(known)}")
-    return known[name]
+    found = known.get(_BY_DEGREE.get(name, name))
+    if found is None:
+        raise ValueError(
+            f"interpolation={name!r} is unknown; choose one of {', '.join(known)}, or bspline_1 "
+            f"to bspline_{len(_BY_DEGREE)}"
+        )
+    return found

@@ -7,10 +7,11 @@ A point x falls on level l of a grid of d axes at
     row = Σ_j vertex_j · resolution_l^j                          dense level (axis 0 fastest)
         = (⊕_j vertex_j · P_j mod 2³²) mod rows_l                hashed level
 
-with rows_l = min(next_multiple(resolution_l^d, 8), 2^log2_hashmap_size); a level is hashed where
-its resolution_l^d vertices do not fit. There are two conventions for scale and resolution.
+times dofs^d table rows a vertex, and those of one vertex side by side (dofs = 1 but for hermite);
+rows_l = min(next_multiple(resolution_l^d, 8), 2^log2_hashmap_size); a level is hashed where its
+resolution_l^d vertices do not fit. There are two conventions for scale and resolution.
 
-*Nested* (the paper's x·N_l; Müller et al., 2022, Eq. 2):
+*nested* (the paper's x·N_l; Müller et al., 2022, Eq. 2):
 
     N_l = floor(base_resolution · per_level_scale^l),  scale_l = N_l,  shift_l = 0 or l/L
 
@@ -19,18 +20,24 @@ coarser ones: cubic fields then train to errors two decades lower than with tiny
 half-cell shift. A dense level owns every vertex its stencils touch, resolution_l = cells + taps
 - 1; nothing wraps.
 
-*tiny-cuda-nn's*, to the letter, for what it offers (linear and s1 in two or more dimensions,
-without level offsets), so that tables can be exchanged:
+On a *periodic* axis (nested alone) there are N_l vertices, those of a stencil are counted modulo
+N_l, and x is taken modulo 1: the field and all its derivatives have period 1 there.
+
+*tcnn* is tiny-cuda-nn's, to the letter, so that tables can be exchanged:
 
     scale_l = exp2f(l·log2f(per_level_scale)) · base_resolution - 1            (float32, as there)
     resolution_l = ceil(scale_l) + 1,  shift_l = 0.5
 
-There, as in the original, the last vertex wraps around at x = 1 on dense levels.
+There, as in the original, the last vertex wraps around at x = 1 on dense levels. It takes
+interpolations between two vertices an axis, in two or more dimensions, without level offsets.
+
+*auto* is tcnn for what tiny-cuda-nn offers (linear and s1 where it takes them), else nested.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -39,12 +46,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffhash.ops.constants import constant
 from diffhash.ops.interpolation import Interpolation
 from diffhash.ops.interpolation import interpolation as find_interpolation
+from diffhash.ops.settings import integer
 from diffhash.ops.single_precision import exp2f, log2f
 
 PRIMES = (1, 2654435761, 805459861, 3674653429)
 MAX_ROWS = 2**31 - 1
+CONVENTIONS = ("auto", "nested", "tcnn")
+Settings = tuple[int, str, int, int, int, float, bool, str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -53,11 +64,12 @@ class Level:
 
     scale: float
     shift: float
-    resolution: int  # vertices per axis
+    resolution: int  # vertices per axis that is not periodic
     max_cell: int  # the last cell that reaches into [0, 1]
+    period: int  # vertices of a periodic axis
     pad: int  # vertices below vertex 0
     hashed: bool
-    n_rows: int
+    n_rows: int  # of the table, dofs^d a vertex
     first_row: int
 
 
@@ -66,14 +78,14 @@ class GridLayout:
     """All levels of a grid of ``n_input_dims`` axes, for one interpolation.
 
     Attributes:
-        settings: the arguments of `grid_layout`, with the interpolation's name.
-        tcnn: whether the convention is tiny-cuda-nn's; see the module.
+        settings: the arguments of `grid_layout`, with the names of interpolation and convention.
+        periodic: whether an axis is, for each.
         levels: dense ones first, then hashed ones.
     """
 
-    settings: tuple[int, str, int, int, int, float, bool]
-    tcnn: bool
+    settings: Settings
     interpolation: Interpolation
+    periodic: tuple[bool, ...]
     levels: tuple[Level, ...]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -83,6 +95,11 @@ class GridLayout:
     def n_input_dims(self) -> int:
         """Axes of a point."""
         return self.settings[0]
+
+    @property
+    def tcnn(self) -> bool:
+        """Whether the convention is tiny-cuda-nn's; see the module."""
+        return self.settings[7] == "tcnn"
 
     @property
     def n_dense(self) -> int:
@@ -95,27 +112,36 @@ class GridLayout:
         return self.levels[-1].first_row + self.levels[-1].n_rows
 
     @property
+    def n_dofs(self) -> int:
+        """Rows of a vertex: dofs^d."""
+        return self.interpolation.dofs**self.n_input_dims
+
+    @property
     def n_taps(self) -> int:
-        """Vertices a point touches per level: taps^d."""
-        return self.interpolation.taps**self.n_input_dims
+        """Rows that a point reads on a level: (taps · dofs)^d."""
+        return self.interpolation.columns**self.n_input_dims
+
+    def factors(self, level: Level) -> tuple[int, ...]:
+        """What a vertex is multiplied by on each axis, before the axes are added or hashed."""
+        sizes = [level.period if wraps else level.resolution for wraps in self.periodic]
+        strides = (math.prod(sizes[:j]) for j in range(self.n_input_dims))
+        return tuple(n * self.n_dofs for n in (PRIMES if level.hashed else strides))[
+            : self.n_input_dims
+        ]
 
     def rows(self, level: Level, vertices: Tensor) -> Tensor:
-        """Table rows of integer ``vertices [..., d]``; padded levels have negative ones."""
-        v = vertices + level.pad
-        if level.hashed:
-            row = v[..., 0] * PRIMES[0]
-            for j in range(1, self.n_input_dims):
-                row = row ^ (v[..., j] * PRIMES[j])
-            row = (row & 0xFFFFFFFF) % level.n_rows
-        else:
-            row = v[..., 0]
-            for j in range(1, self.n_input_dims):
-                row = row + v[..., j] * level.resolution**j
-            row = row % level.n_rows  # tiny-cuda-nn's wrap; a nested level has a row for each
-        return row + level.first_row
+        """First table rows of integer ``vertices [..., d]``; padded levels have negative ones."""
+        terms = []
+        for j, factor in enumerate(self.factors(level)):
+            v = vertices[..., j] + level.pad
+            terms.append((v % level.period if self.periodic[j] else v) * factor)
+        row = terms[0]
+        for term in terms[1:]:
+            row = row ^ term if level.hashed else row + term
+        # Of a hash; tiny-cuda-nn's dense levels wrap, nested ones have rows for each vertex.
+        return row % level.n_rows + level.first_row
 
 
-@cache
 def grid_layout(
     n_input_dims: int,
     interpolation: str,
@@ -124,59 +150,127 @@ def grid_layout(
     base_resolution: int,
     per_level_scale: float,
     level_offset: bool = False,
+    convention: str = "auto",
+    periodic: Iterable[int] = (),
 ) -> GridLayout:
-    """Lay a grid out; arguments as in `diffhash.GridEncoding`, which validates them.
+    """Lay a grid out; arguments as in `diffhash.GridEncoding`, which validates their sizes.
 
     Raises:
-        ValueError: an unknown interpolation, or a table of more than 2³¹ - 1 rows.
+        ValueError: an unknown interpolation or convention, one that cannot serve the grid, axes
+            that it does not have, or a table of more than 2³¹ - 1 rows.
     """
     stencil = find_interpolation(interpolation)
-    tcnn = interpolation in ("linear", "s1") and n_input_dims >= 2 and not level_offset
-    levels: list[Level] = []
-    first_row = 0
-    for index in range(n_levels):
-        if tcnn:
-            growth = exp2f(float(np.float32(index) * log2f(per_level_scale)))
-            scale = float(growth * np.float32(base_resolution) - np.float32(1))
-            shift, pad = 0.5, 0
-            max_cell = math.floor(scale + shift)
-            resolution = math.ceil(scale) + 1
-        else:
-            # The small term undoes rounding: 1.4^2 · 100 is 196 cells, not 195.
-            scale = float(math.floor(base_resolution * per_level_scale**index + 1e-6))
-            # Fig. 2: another constant at each level, so that levels do not share their vertices.
-            shift = index / n_levels if level_offset else 0.0
-            pad = -stencil.first_tap
-            max_cell = math.ceil(scale + shift) - 1  # x = 1 is the end of this cell
-            resolution = max_cell + stencil.taps
-        dense_rows = resolution**n_input_dims
-        n_rows = min(-(-dense_rows // 8) * 8, 2**log2_hashmap_size)
-        hashed = n_rows < dense_rows
-        levels.append(Level(scale, shift, resolution, max_cell, pad, hashed, n_rows, first_row))
-        first_row += n_rows
-    if first_row > MAX_ROWS:
-        raise ValueError(
-            f"the grid needs {first_row} table rows, more than {MAX_ROWS}: lower log2_hashmap_size "
-            f"({log2_hashmap_size}), n_levels ({n_levels}) or the resolutions"
-        )
     settings = (
         int(n_input_dims),
-        interpolation,
+        stencil.name,
         int(n_levels),
         int(log2_hashmap_size),
         int(base_resolution),
         float(per_level_scale),
         bool(level_offset),
     )
-    return GridLayout(settings, tcnn, stencil, tuple(levels))
+    axes = _axes(periodic, n_input_dims)
+    resolved = _convention(convention, stencil, n_input_dims, level_offset, axes)
+    return _laid_out((*settings, resolved, axes))
 
 
-def locate(level: Level, x: Tensor) -> tuple[Tensor, Tensor]:
+def _axes(periodic: Iterable[int], n_input_dims: int) -> tuple[int, ...]:
+    try:
+        axes = sorted(integer("an axis", axis, 0, n_input_dims - 1) for axis in periodic)
+    except (TypeError, ValueError):
+        axes = [-1, -1]
+    if len({*axes}) < len(axes):
+        raise ValueError(
+            f"periodic={periodic!r}: give the numbers of axes, each once and from 0 to "
+            f"{n_input_dims - 1}, as (0,); none is ()"
+        )
+    return tuple(axes)
+
+
+def _convention(
+    name: str, stencil: Interpolation, n_input_dims: int, level_offset: bool, axes: tuple[int, ...]
+) -> str:
+    """nested or tcnn."""
+    if name not in CONVENTIONS:
+        raise ValueError(f"layout={name!r} is unknown; choose one of {', '.join(CONVENTIONS)}")
+    lacks = [
+        what
+        for what, is_so in (
+            (f"interpolation={stencil.name!r}", stencil.taps > 2),
+            ("n_input_dims=1", n_input_dims == 1),
+            ("level_offset=True", level_offset),
+            (f"periodic={axes}", bool(axes)),
+        )
+        if is_so
+    ]
+    if name == "tcnn" and lacks:
+        raise ValueError(
+            f"layout='tcnn' has no {lacks[0]}: tiny-cuda-nn's grids interpolate between two "
+            "vertices an axis, in 2 or more dimensions, without offsets; choose layout='nested'"
+        )
+    if name == "auto":
+        return "tcnn" if stencil.name in ("linear", "s1") and not lacks else "nested"
+    return name
+
+
+@cache
+def _laid_out(settings: Settings) -> GridLayout:
+    n_input_dims, name, n_levels, log2_hashmap_size, base, growth, offset, convention, axes = (
+        settings
+    )
+    stencil = find_interpolation(name)
+    n_dofs = stencil.dofs**n_input_dims
+    levels: list[Level] = []
+    first_row = 0
+    for index in range(n_levels):
+        if convention == "tcnn":
+            grown = exp2f(float(np.float32(index) * log2f(growth)))
+            scale = float(grown * np.float32(base) - np.float32(1))
+            shift, pad = 0.5, 0
+            max_cell = math.floor(scale + shift)
+            resolution = math.ceil(scale) + 1
+        else:
+            # The small term undoes rounding: 1.4^2 · 100 is 196 cells, not 195.
+            scale = float(math.floor(base * growth**index + 1e-6))
+            # Fig. 2: another constant at each level, so that levels do not share their vertices.
+            shift = index / n_levels if offset else 0.0
+            pad = -stencil.first_tap
+            max_cell = math.ceil(scale + shift) - 1  # x = 1 is the end of this cell
+            resolution = max_cell + stencil.taps
+        period = int(scale)
+        dense = resolution ** (n_input_dims - len(axes)) * period ** len(axes)
+        vertices = min(-(-dense // 8) * 8, 2**log2_hashmap_size)
+        n_rows = vertices * n_dofs
+        hashed = vertices < dense
+        levels.append(
+            Level(scale, shift, resolution, max_cell, period, pad, hashed, n_rows, first_row)
+        )
+        first_row += n_rows
+    if first_row > MAX_ROWS:
+        raise ValueError(
+            f"the grid needs {first_row} table rows, more than {MAX_ROWS}: lower log2_hashmap_size "
+            f"({log2_hashmap_size}), n_levels ({n_levels}) or the resolutions"
+        )
+    periodic = tuple(j in axes for j in range(n_input_dims))
+    return GridLayout(settings, stencil, periodic, tuple(levels))
+
+
+def locate(
+    level: Level, x: Tensor, periodic: tuple[bool, ...] | None = None
+) -> tuple[Tensor, Tensor]:
     """Cell (int64) and fraction t of coordinates ``x`` ``[N, d]`` on one level.
 
     Outside [0, 1] the cell is the nearest one inside and t leaves [0, 1): the edge cell's
-    polynomial continues. NaN coordinates get cell 0 and t = NaN.
+    polynomial continues. Periodic axes are taken modulo 1 first. NaN coordinates get cell 0 and
+    t = NaN.
     """
-    pos = level.scale * x + level.shift
+    pos = level.scale * wrapped(x, periodic or ()) + level.shift
     cell = pos.detach().floor().nan_to_num(0.0).clamp(0, level.max_cell)
     return cell.to(torch.int64), pos - cell
+
+
+def wrapped(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
+    """Coordinates ``[N, d]`` in [0, 1] on periodic axes; as they are on others."""
+    if not any(periodic):
+        return x
+    return x - torch.where(constant(periodic, x, torch.bool), x.detach().floor(), 0.0)

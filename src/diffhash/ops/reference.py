@@ -17,6 +17,8 @@ from diffhash.ops.layout import GridLayout, locate
 def encode(x: Tensor, params: Tensor, layout: GridLayout, n_features_per_level: int) -> Tensor:
     """y_l(x) = Σ_k Π_j B_{k_j}(t_j) · θ[row_l(cell + k)]   (Eqs. 5, 8 and 11 of the paper).
 
+    With several degrees of freedom a vertex, Σ is over them, too, and B_{k, m} weighs number m.
+
     Args:
         x: ``[N, d]``.
         params: flat table ``[n_rows · F]``.
@@ -28,14 +30,16 @@ def encode(x: Tensor, params: Tensor, layout: GridLayout, n_features_per_level: 
     stencil = layout.interpolation
     outputs = []
     for level in layout.levels:
-        cell, t = locate(level, x)
-        weights = stencil.weights(t)  # [N, d, taps]
+        cell, t = locate(level, x, layout.periodic)
+        weights = stencil.weights(t)  # [N, d, columns]
         y = x.new_zeros(len(x), n_features_per_level)
-        for taps in product(range(stencil.taps), repeat=layout.n_input_dims):
-            vertex = cell + torch.tensor(taps, device=x.device) + stencil.first_tap
-            weight = torch.stack([weights[:, j, k] for j, k in enumerate(taps)]).prod(dim=0)
+        for columns in product(range(stencil.columns), repeat=layout.n_input_dims):
+            taps = torch.tensor([c // stencil.dofs for c in columns], device=x.device)
+            dof = sum(c % stencil.dofs * stencil.dofs**j for j, c in enumerate(columns))
+            row = layout.rows(level, cell + taps + stencil.first_tap) + dof
+            weight = torch.stack([weights[:, j, c] for j, c in enumerate(columns)]).prod(dim=0)
             if stencil.step is not None:  # Eq. 10
                 (weight,) = evaluate((stencil.step,), weight)
-            y = y + weight[:, None] * table[layout.rows(level, vertex)]
+            y = y + weight[:, None] * table[row]
         outputs.append(y)
     return torch.cat(outputs, dim=1)

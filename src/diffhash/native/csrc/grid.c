@@ -1,9 +1,10 @@
 /* Gather and scatter on a CPU; see diffhash.ops.grid for what they compute.
  *
- * Compiled for one REAL (of tables), COORD (of points and weights), DIM (axes), TAPS and
- * COEFFICIENTS (degree + 1) at a time, so that the loops over them unroll. Threads share the points
- * in gather; in scatter they share the levels, whose rows are disjoint: no atomics, and the same
- * order of the sums whatever the number of threads.
+ * Compiled for one REAL (of tables), COORD (of points and weights), DIM (axes), PERIODIC (a bit for
+ * each), TAPS, DOFS (degrees of freedom of a vertex per axis, 1 or 2) and COEFFICIENTS (degree + 1)
+ * at a time, so that the loops over them unroll. Threads share the points in gather; in scatter
+ * they share the levels, whose rows are disjoint: no atomics, and the same order of the sums
+ * whatever the number of threads.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -19,79 +20,89 @@
 #define POW4(x) ((x) * (x) * (x) * (x))
 #define CONCATENATE(a, b) a##b
 #define POWER(x, n) CONCATENATE(POW, n)(x)
-#define VERTICES POWER(TAPS, DIM)
+#define COLUMNS (TAPS * DOFS) /* weights of an axis */
+#define ENTRIES POWER(COLUMNS, DIM) /* rows that a point reads on a level */
 
 static const uint32_t primes[4] = {1u, 2654435761u, 805459861u, 3674653429u};
 
 typedef struct {
     COORD scale, shift, max_cell;
     int64_t first_vertex; /* of a stencil, relative to its cell and counted from the padding */
-    int64_t resolution, n_rows, first_row;
+    int64_t resolution, period; /* vertices of an axis that is not periodic, or is */
+    int64_t n_rows, first_row;
     int64_t hashed, wraps;
 } Level;
 
 typedef struct {
     int64_t n_points, n_replicas, n_rows, n_levels, n_features, n_orders, n_alphas, n_threads;
     const Level *levels;
-    const COORD *coefficients; /* [n_orders][COEFFICIENTS][TAPS], ascending powers of t */
+    const COORD *coefficients; /* [n_orders][COEFFICIENTS][COLUMNS], ascending powers of t */
     const COORD *factors;      /* [n_orders][n_levels]: scale^order */
     const int32_t *alphas;    /* [n_alphas][DIM]: which of the orders along each axis */
 } Problem;
 
-/* Rows [VERTICES] and weights [n_alphas][VERTICES] of a point on a level; axis 0 is the slowest. */
+/* Rows [ENTRIES] and weights [n_alphas][ENTRIES] of a point on a level; axis 0 is the slowest. */
 static void stencil(
     const Problem *restrict p, int64_t l, const COORD *restrict x, uint32_t *restrict rows,
     REAL *restrict weights) {
     const Level level = p->levels[l];
-    COORD axes[DIM][MAX_ORDERS][TAPS];
-    uint32_t steps[DIM][TAPS];
-    uint32_t stride = 1; /* modulo 2^32, as rows are */
+    COORD axes[DIM][MAX_ORDERS][COLUMNS];
+    uint32_t steps[DIM][COLUMNS];
+    uint32_t stride = 1; /* of vertices; modulo 2^32, as rows are */
     for (int j = 0; j < DIM; j++) {
-        const COORD pos = level.scale * x[j] + level.shift;
+        const int periodic = PERIODIC >> j & 1;
+        const COORD at = periodic ? x[j] - FLOOR(x[j]) : x[j];
+        const COORD pos = level.scale * at + level.shift;
         COORD cell = FLOOR(pos);
         cell = cell > 0 ? cell : 0; /* also of a NaN */
         cell = cell < level.max_cell ? cell : level.max_cell;
         const COORD t = pos - cell;
         for (int64_t m = 0; m < p->n_orders; m++) {
-            const COORD *c = p->coefficients + m * TAPS * COEFFICIENTS;
+            const COORD *c = p->coefficients + m * COLUMNS * COEFFICIENTS;
             const COORD factor = p->factors[m * p->n_levels + l];
-            COORD w[TAPS];
-            for (int k = 0; k < TAPS; k++) w[k] = c[(COEFFICIENTS - 1) * TAPS + k];
+            COORD w[COLUMNS];
+            for (int k = 0; k < COLUMNS; k++) w[k] = c[(COEFFICIENTS - 1) * COLUMNS + k];
             for (int i = COEFFICIENTS - 2; i >= 0; i--)
-                for (int k = 0; k < TAPS; k++) w[k] = w[k] * t + c[i * TAPS + k];
-            for (int k = 0; k < TAPS; k++) axes[j][m][k] = w[k] * factor;
+                for (int k = 0; k < COLUMNS; k++) w[k] = w[k] * t + c[i * COLUMNS + k];
+            for (int k = 0; k < COLUMNS; k++) axes[j][m][k] = w[k] * factor;
         }
-        const int64_t vertex = (int64_t)cell + level.first_vertex;
-        for (int k = 0; k < TAPS; k++)
-            steps[j][k] = (uint32_t)(vertex + k) * (level.hashed ? primes[j] : stride);
-        stride *= (uint32_t)level.resolution;
+        const uint32_t period = (uint32_t)level.period;
+        const uint32_t factor = (level.hashed ? primes[j] : stride) * POWER(DOFS, DIM);
+        uint32_t vertex = (uint32_t)((int64_t)cell + level.first_vertex);
+        if (periodic) vertex %= period;
+        for (int k = 0; k < TAPS; k++, vertex++) {
+            if (periodic && vertex == period) vertex = 0;
+            for (int m = 0; m < DOFS; m++)
+                steps[j][k * DOFS + m] = vertex * factor + ((uint32_t)m << j);
+        }
+        stride *= periodic ? period : (uint32_t)level.resolution;
     }
-    /* Every choice of a tap per axis, grown in place from the back. */
-    for (int k = 0; k < TAPS; k++) rows[k] = steps[0][k];
-    for (int j = 1, size = TAPS; j < DIM; j++, size *= TAPS)
+    /* Every choice of a column per axis, grown in place from the back. */
+    for (int k = 0; k < COLUMNS; k++) rows[k] = steps[0][k];
+    for (int j = 1, size = COLUMNS; j < DIM; j++, size *= COLUMNS)
         for (int i = size - 1; i >= 0; i--) {
             const uint32_t row = rows[i];
             if (level.hashed)
-                for (int k = 0; k < TAPS; k++) rows[i * TAPS + k] = row ^ steps[j][k];
+                for (int k = 0; k < COLUMNS; k++) rows[i * COLUMNS + k] = row ^ steps[j][k];
             else
-                for (int k = 0; k < TAPS; k++) rows[i * TAPS + k] = row + steps[j][k];
+                for (int k = 0; k < COLUMNS; k++) rows[i * COLUMNS + k] = row + steps[j][k];
         }
     const uint32_t n_rows = level.n_rows, first_row = level.first_row;
     if (level.hashed)
-        for (int v = 0; v < VERTICES; v++) rows[v] = (rows[v] & (n_rows - 1)) + first_row;
+        for (int v = 0; v < ENTRIES; v++) rows[v] = (rows[v] & (n_rows - 1)) + first_row;
     else if (level.wraps)
-        for (int v = 0; v < VERTICES; v++)
+        for (int v = 0; v < ENTRIES; v++)
             rows[v] = (rows[v] >= n_rows ? rows[v] - n_rows : rows[v]) + first_row;
     else
-        for (int v = 0; v < VERTICES; v++) rows[v] += first_row;
-    for (int64_t a = 0; a < p->n_alphas; a++, weights += VERTICES) {
+        for (int v = 0; v < ENTRIES; v++) rows[v] += first_row;
+    for (int64_t a = 0; a < p->n_alphas; a++, weights += ENTRIES) {
         const int32_t *alpha = p->alphas + a * DIM;
-        for (int k = 0; k < TAPS; k++) weights[k] = axes[0][alpha[0]][k];
-        for (int j = 1, size = TAPS; j < DIM; j++, size *= TAPS) {
+        for (int k = 0; k < COLUMNS; k++) weights[k] = axes[0][alpha[0]][k];
+        for (int j = 1, size = COLUMNS; j < DIM; j++, size *= COLUMNS) {
             const COORD *axis = axes[j][alpha[j]];
             for (int i = size - 1; i >= 0; i--) {
                 const REAL w = weights[i]; /* rounded once per axis */
-                for (int k = 0; k < TAPS; k++) weights[i * TAPS + k] = w * axis[k];
+                for (int k = 0; k < COLUMNS; k++) weights[i * COLUMNS + k] = w * axis[k];
             }
         }
     }
@@ -102,7 +113,7 @@ static inline __attribute__((always_inline)) void gather_one(
     const REAL *table, const uint32_t *rows, const REAL *weights, REAL *y, const int64_t n) {
     REAL sums[MAX_FEATURES];
     for (int64_t f = 0; f < n; f++) sums[f] = 0;
-    for (int v = 0; v < VERTICES; v++) {
+    for (int v = 0; v < ENTRIES; v++) {
         const REAL w = weights[v], *restrict row = table + (int64_t)rows[v] * n;
 #pragma omp simd
         for (int64_t f = 0; f < n; f++) sums[f] += w * row[f];
@@ -113,11 +124,11 @@ static inline __attribute__((always_inline)) void gather_one(
 static inline __attribute__((always_inline)) void scatter_one(
     REAL *table, const uint32_t *rows, const REAL *weights, const REAL *g, int64_t stride,
     int64_t n_alphas, const int64_t n) {
-    for (int v = 0; v < VERTICES; v++) {
+    for (int v = 0; v < ENTRIES; v++) {
         REAL sums[MAX_FEATURES], *restrict to = table + (int64_t)rows[v] * n;
         for (int64_t f = 0; f < n; f++) sums[f] = to[f];
         for (int64_t a = 0; a < n_alphas; a++) {
-            const REAL w = weights[a * VERTICES + v], *restrict row = g + a * stride;
+            const REAL w = weights[a * ENTRIES + v], *restrict row = g + a * stride;
 #pragma omp simd
             for (int64_t f = 0; f < n; f++) sums[f] += w * row[f];
         }
@@ -161,9 +172,9 @@ typedef struct {
 /* Returns whether there was room. */
 static int open_room(Pass *pass) {
     const int64_t T = pass->p->n_threads;
-    pass->own_rows = pass->x ? malloc(T * VERTICES * sizeof(uint32_t)) : NULL;
+    pass->own_rows = pass->x ? malloc(T * ENTRIES * sizeof(uint32_t)) : NULL;
     pass->own_weights =
-        pass->x ? malloc(T * pass->p->n_alphas * VERTICES * sizeof(REAL)) : NULL;
+        pass->x ? malloc(T * pass->p->n_alphas * ENTRIES * sizeof(REAL)) : NULL;
     return !pass->x || (pass->own_rows && pass->own_weights);
 }
 
@@ -177,13 +188,13 @@ static inline void find_stencil(
     const REAL **weights) {
     const Problem *p = s->p;
     if (s->x) {
-        uint32_t *own_rows = s->own_rows + thread * VERTICES;
-        REAL *own_weights = s->own_weights + thread * p->n_alphas * VERTICES;
+        uint32_t *own_rows = s->own_rows + thread * ENTRIES;
+        REAL *own_weights = s->own_weights + thread * p->n_alphas * ENTRIES;
         stencil(p, l, s->x + i * DIM, own_rows, own_weights);
         *rows = own_rows;
         *weights = own_weights;
     } else {
-        const int64_t at = (i * p->n_levels + l) * VERTICES;
+        const int64_t at = (i * p->n_levels + l) * ENTRIES;
         *rows = s->rows + at;
         *weights = s->weights + at * p->n_alphas;
     }
@@ -196,7 +207,7 @@ static void plan_chunk(void *context, int64_t chunk, int64_t thread) {
     const int64_t L = p->n_levels, end = chunk_end(p, chunk);
     for (int64_t i = chunk * CHUNK; i < end; i++)
         for (int64_t l = 0; l < L; l++) {
-            const int64_t at = (i * L + l) * VERTICES;
+            const int64_t at = (i * L + l) * ENTRIES;
             stencil(
                 p, l, pass->x + i * DIM, pass->new_rows + at,
                 pass->new_weights + at * p->n_alphas);
@@ -216,7 +227,7 @@ static void gather_chunk(void *context, int64_t chunk, int64_t thread) {
             for (int64_t r = 0; r < p->n_replicas; r++)
                 for (int64_t a = 0; a < A; a++) {
                     REAL *to = pass->to + (((r * A + a) * N + i) * L + l) * F;
-#define CALL(n) gather_one(pass->from + r * p->n_rows * F, k, w + a * VERTICES, to, n)
+#define CALL(n) gather_one(pass->from + r * p->n_rows * F, k, w + a * ENTRIES, to, n)
                     WITH_FEATURES(CALL)
 #undef CALL
                 }
@@ -243,7 +254,7 @@ static void scatter_part(void *context, int64_t part, int64_t thread) {
         }
 }
 
-/* Rows [N, L, VERTICES] and weights [N, L, n_alphas, VERTICES] of points that stay where they are. */
+/* Rows [N, L, ENTRIES] and weights [N, L, n_alphas, ENTRIES] of points that stay where they are. */
 void plan(const Problem *p, const COORD *x, uint32_t *rows, REAL *weights) {
     Pass pass = {.p = p, .x = x, .new_rows = rows, .new_weights = weights};
     share_out(plan_chunk, &pass, n_chunks(p), p->n_threads);

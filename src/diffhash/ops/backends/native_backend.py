@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def rows_and_weights(self) -> tuple[Tensor, Tensor] | None:
-        """``[N, L, taps^d]`` and ``[N, L, A, taps^d]``, where they are kept."""
+        """``[N, L, n_taps]`` and ``[N, L, A, n_taps]``, where they are kept."""
         return None if isinstance(self.points, Tensor) else self.points
 
     def gather(self, table: Tensor) -> Tensor:
@@ -159,8 +159,8 @@ def _level_type(dtype: torch.dtype) -> type[ctypes.Structure]:
     class Level(ctypes.Structure):
         _fields_ = [
             *((name, C_TYPES[dtype]) for name in ("scale", "shift", "max_cell")),
-            *((name, ctypes.c_int64) for name in ("first_vertex", "resolution", "n_rows")),
-            *((name, ctypes.c_int64) for name in ("first_row", "hashed", "wraps")),
+            *((name, ctypes.c_int64) for name in ("first_vertex", "resolution", "period")),
+            *((name, ctypes.c_int64) for name in ("n_rows", "first_row", "hashed", "wraps")),
         ]
 
     return Level
@@ -172,7 +172,16 @@ def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dty
     level_type = _level_type(dtype)
     levels = (level_type * len(layout.levels))()
     for entry, level in zip(levels, layout.levels, strict=True):
-        for name in ("scale", "shift", "max_cell", "resolution", "n_rows", "first_row", "hashed"):
+        for name in (
+            "scale",
+            "shift",
+            "max_cell",
+            "resolution",
+            "period",
+            "n_rows",
+            "first_row",
+            "hashed",
+        ):
             setattr(entry, name, getattr(level, name))
         entry.first_vertex = level.pad + stencil.first_tap
         entry.wraps = layout.tcnn
@@ -183,12 +192,12 @@ def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dty
     if len(orders) > _MAX_ORDERS:
         raise ValueError(f"backend='native' takes {_MAX_ORDERS} orders at once, not {len(orders)}")
     # Arrays of C and not tensors, which would lie where torch's default device is.
-    real, size = C_TYPES[dtype], (stencil.degree + 1) * stencil.taps
+    real, size = C_TYPES[dtype], (stencil.degree + 1) * stencil.columns
     coefficients = (real * (len(orders) * size))()
     for i, m in enumerate(orders):
         for k, polynomial in enumerate(stencil.derivative(m)):
             for power, c in enumerate(polynomial):
-                coefficients[i * size + power * stencil.taps + k] = float(c)
+                coefficients[i * size + power * stencil.columns + k] = float(c)
     factors = [level.scale**m for m in orders for level in layout.levels]
     indices = [orders.index(m) for alpha in alphas for m in alpha]
     return _Tables(
@@ -208,7 +217,9 @@ def _library(layout: GridLayout, dtype: torch.dtype, x_dtype: torch.dtype) -> ct
         COORD=C_NAMES[x_dtype],
         FLOOR=_FLOOR[x_dtype],
         DIM=layout.n_input_dims,
+        PERIODIC=sum(wraps << j for j, wraps in enumerate(layout.periodic)),
         TAPS=layout.interpolation.taps,
+        DOFS=layout.interpolation.dofs,
         COEFFICIENTS=layout.interpolation.degree + 1,
     )
 

@@ -47,9 +47,11 @@ def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -
             "backend='triton' or 'torch'"
         )
     if not layout.tcnn:
+        *_, offset, _, axes = layout.settings
+        named = "level_offset=True" if offset else f"periodic={axes}" if axes else "layout='nested'"
         raise ValueError(
-            "level_offset=True: tiny-cuda-nn shifts every level alike; use backend='triton' or "
-            "'torch'"
+            f"{named}: tiny-cuda-nn shifts every level alike, and has its own layout; use "
+            "backend='triton' or 'torch'"
         )
     if dtype != torch.float32:
         raise ValueError(f"dtype={dtype}: backend='tcnn' computes in float32; use backend='torch'")
@@ -179,7 +181,7 @@ def _grid(layout: GridLayout, n_features: int) -> _Grid:
         raise RuntimeError(
             f"backend='tcnn' cannot import tinycudann ({error}); backend='torch' runs everywhere"
         ) from error
-    d, name, n_levels, log2_hashmap_size, base_resolution, per_level_scale, _ = layout.settings
+    d, name, n_levels, log2_hashmap_size, base_resolution, per_level_scale, *_ = layout.settings
     config = {
         "otype": "Grid",
         "type": "Hash",

@@ -4,9 +4,9 @@ What is computed is in `diffhash.ops.reference`, legibly. Here all levels go tog
 points are the last dimension of every intermediate: long vectors are what a CPU does fast.
 
 On a CPU, gather is a sparse product: the weights of N points fill a CSR matrix
-``[A·N·L, n_rows]`` with taps^d entries a row, and no vertex is ever copied. Scatter adds up one
-feature at a time, which a CPU does faster than rows of features. A plan also holds the transpose
-of the matrix, so that scatter is a product as well.
+``[A·N·L, n_rows]`` with (taps · dofs)^d entries a row, and no vertex is ever copied. Scatter adds
+up one feature at a time, which a CPU does faster than rows of features. A plan also holds the
+transpose of the matrix, so that scatter is a product as well.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from diffhash.ops.backends.backend import MultiIndex
 from diffhash.ops.constants import constant
 from diffhash.ops.interpolation import differentiate, evaluate
-from diffhash.ops.layout import PRIMES, GridLayout, Level
+from diffhash.ops.layout import GridLayout, Level, wrapped
 from diffhash.ops.modes import own_precision
 
 # Weights of one block of points: enough to hide the cost of a call, and few enough for the caches
@@ -175,7 +175,7 @@ def _blocks(x: Tensor, layout: GridLayout, n_alphas: int) -> Iterator[Tensor]:
 def _stencil(
     x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
 ) -> tuple[Tensor, list[Tensor]]:
-    """Rows (int32) and, for each α, weights of the K = taps^d vertices: ``[K, L, N]`` each.
+    """Rows (int32) and, for each α, weights of the K rows: ``[K, L, N]`` each.
 
     Weights are evaluated in the dtype of ``x``, and then of ``dtype``.
     """
@@ -184,14 +184,14 @@ def _stencil(
         for name in ("scale", "shift", "max_cell")
     )
     # As `layout.locate`, on every level: cell and t are [d, L, N].
-    pos = torch.addcmul(shift, x.T[:, None], scale)
+    pos = torch.addcmul(shift, wrapped(x, layout.periodic).T[:, None], scale)
     cell = pos.detach().floor().nan_to_num(0.0).clamp_min(0).minimum(max_cell)
     weights = [weight.to(dtype) for weight in _weights(pos - cell, layout, alphas)]
     return _rows(cell.to(torch.int64), layout), weights
 
 
 def _rows(cell: Tensor, layout: GridLayout) -> Tensor:
-    """As `GridLayout.rows`, of the vertices of each cell: ``[d, L, N]`` → ``[K, L, N]``."""
+    """As `GridLayout.rows`, of all that a cell touches: ``[d, L, N]`` → ``[K, L, N]``."""
     n = layout.n_dense
     parts = []
     if n:
@@ -201,19 +201,28 @@ def _rows(cell: Tensor, layout: GridLayout) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def _vertices(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> Tensor:
-    """Vertices per axis, counted from the padding's first: ``[d, L, N]`` → ``[taps, d, L, N]``."""
-    stencil = layout.interpolation
+def _steps(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> Tensor:
+    """What each axis adds to a row, or hashes into it: ``[d, L, N]`` → ``[columns, d, L, N]``."""
+    stencil, axes = layout.interpolation, range(layout.n_input_dims)
     first = constant(tuple(level.pad + stencil.first_tap for level in levels), cell)
-    taps = constant(tuple(range(stencil.taps)), cell)
-    return (cell + first[:, None]) + taps[:, None, None, None]
+    taps = constant(tuple(c // stencil.dofs for c in range(stencil.columns)), cell)
+    vertices = (cell + first[:, None]) + taps[:, None, None, None]
+    if any(layout.periodic):
+        period = constant(tuple(level.period for level in levels), cell)[:, None]
+        periodic = constant(layout.periodic, cell, torch.bool)[:, None, None]
+        vertices = torch.where(periodic, vertices % period, vertices)
+    factors = tuple(zip(*(layout.factors(level) for level in levels), strict=True))
+    steps = vertices * constant(factors, cell)[..., None]
+    if stencil.dofs > 1:
+        columns = range(stencil.columns)
+        dofs = tuple(tuple(c % stencil.dofs * stencil.dofs**j for j in axes) for c in columns)
+        steps = steps + constant(dofs, cell)[..., None, None]
+    return steps
 
 
 def _dense_rows(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> Tensor:
-    axes = range(layout.n_input_dims)
-    strides = tuple(tuple(level.resolution**j for level in levels) for j in axes)
     first_row = constant(tuple(level.first_row for level in levels), cell, torch.int32)[:, None]
-    steps = (_vertices(cell, layout, levels) * constant(strides, cell)[..., None]).to(torch.int32)
+    steps = _steps(cell, layout, levels).to(torch.int32)
     rows = _over_axes(steps.unbind(1), torch.add)
     if layout.tcnn:  # the last vertex wraps around, once
         n_rows = constant(tuple(level.n_rows for level in levels), cell, torch.int32)[:, None]
@@ -222,16 +231,15 @@ def _dense_rows(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> 
 
 
 def _hashed_rows(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> Tensor:
-    primes = constant(PRIMES[: layout.n_input_dims], cell)[:, None, None]
-    # A hashed level has 2^log2_hashmap_size rows: the remainder is a mask, and masks before xor.
+    # A hashed level has a power of two of rows: the remainder is a mask, and masks before xor.
     mask = levels[0].n_rows - 1
-    hashes = ((_vertices(cell, layout, levels) * primes) & mask).to(torch.int32)
+    hashes = (_steps(cell, layout, levels) & mask).to(torch.int32)
     rows = _over_axes(hashes.unbind(1), torch.bitwise_xor)
     return rows + constant(tuple(level.first_row for level in levels), cell, torch.int32)[:, None]
 
 
 def _weights(t: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> list[Tensor]:
-    """s_l^|α| ∂^α of the vertices' weights, for each α: ``t [d, L, N]`` → ``[K, L, N]``."""
+    """s_l^|α| ∂^α of the weights, for each α: ``t [d, L, N]`` → ``[K, L, N]``."""
     scales = {
         m: constant(tuple(level.scale**m for level in layout.levels), t)[:, None]
         for m in sorted({m for alpha in alphas for m in alpha})
@@ -253,7 +261,7 @@ def _weights(t: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> l
 
 
 def _over_axes(axes: Sequence[Tensor], combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """d of ``[taps, ...]`` → ``[taps^d, ...]``: every choice of a tap per axis, axis 0 slowest."""
+    """d of ``[C, ...]`` → ``[C^d, ...]``: every choice of a column per axis, axis 0 slowest."""
     result = axes[0]
     for axis in axes[1:]:
         result = combine(result[:, None], axis).flatten(0, 1)

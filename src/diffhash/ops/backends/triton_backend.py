@@ -28,7 +28,7 @@ from diffhash.ops.backends.triton_kernels import (
     scatter_kernel,
     segment_kernel,
 )
-from diffhash.ops.layout import PRIMES, GridLayout
+from diffhash.ops.layout import GridLayout
 
 _INTERPRETED = not isinstance(gather_kernel, triton.JITFunction)
 # Points of a program, one a thread.
@@ -36,7 +36,7 @@ WARPS = 4
 BLOCK = 32 * WARPS
 # 32-bit registers of a thread that hold sums over vertices, or gradients.
 _REGISTERS = 64
-# Vertices that are unrolled, at most: two axes of a quintic spline.
+# Columns that are unrolled, at most: two axes of a quintic spline.
 _UNROLLED = 36
 # Listed values per feature and replica at a time: bounds the memory of a reproducible scatter.
 _LISTED = 2**25
@@ -65,7 +65,7 @@ def launch_constants(
     stencil = layout.interpolation
     orders = range(max(m for alpha in alphas for m in alpha) + 1)
     unrolled = 1
-    while unrolled < layout.n_input_dims and stencil.taps ** (unrolled + 1) <= _UNROLLED:
+    while unrolled < layout.n_input_dims and stencil.columns ** (unrolled + 1) <= _UNROLLED:
         unrolled += 1
     # A vector is at most 16 bytes, and aligned if its length divides F.
     budget = max(_REGISTERS * 4 // dtype.itemsize // len(alphas), 1)
@@ -75,7 +75,9 @@ def launch_constants(
         groups = max(i for i in range(1, groups) if groups % i == 0)
     return {
         "ALPHAS": alphas,
-        "TAPS": stencil.taps,
+        "COLUMNS": stencil.columns,
+        "DOFS": stencil.dofs,
+        "PERIODIC": layout.periodic,
         "TABLES": tuple(
             tuple(float(c) for c in row) for m in orders for row in stencil.derivative(m)
         ),
@@ -91,8 +93,9 @@ def launch_constants(
 def rows_constants(layout: GridLayout) -> dict[str, Any]:
     """What `rows_kernel` is compiled for."""
     return {
-        "D": layout.n_input_dims,
-        "TAPS": layout.interpolation.taps,
+        "COLUMNS": layout.interpolation.columns,
+        "DOFS": layout.interpolation.dofs,
+        "PERIODIC": layout.periodic,
         "TCNN": layout.tcnn,
         "BLOCK": BLOCK,
     }
@@ -119,10 +122,9 @@ def _levels(layout: GridLayout, dtype: torch.dtype, device: torch.device) -> _Le
     reals = [(level.scale, level.shift, level.max_cell) for level in layout.levels]
     integers = []
     for level in layout.levels:
-        axes = range(layout.n_input_dims)
-        factors = [PRIMES[j] if level.hashed else level.resolution**j for j in axes]
         first_vertex = level.pad + layout.interpolation.first_tap
-        integers.append((level.first_row, level.n_rows, first_vertex, level.hashed, *factors))
+        place = (level.first_row, level.n_rows, first_vertex, level.hashed, level.period)
+        integers.append((*place, *layout.factors(level)))
     with torch.no_grad(), torch.inference_mode(False):
         return _Levels(
             torch.tensor(reals, dtype=dtype, device=device),

@@ -1,14 +1,16 @@
 """Triton kernels of gather and scatter: a program serves a block of points on one level.
 
-A vertex's table row is read (or written) once for all multi-indices. The polynomials of the
-weights are constants of the compiled kernel. The taps^d vertices are unrolled over the first
+A table row is read (or written) once for all multi-indices. The polynomials of the
+weights are constants of the compiled kernel. The COLUMNS^d entries are unrolled over the first
 ``UNROLLED`` axes and looped over on the others, which keeps large stencils small.
 
 Constants of the kernels:
 
     ALPHAS      a derivative order per axis, for each of the A outputs
-    TAPS        of an axis
-    TABLES      [order · TAPS + tap] → coefficients of t^0, t^1, …, already differentiated
+    COLUMNS     of an axis: taps · DOFS
+    DOFS        of a vertex along an axis
+    TABLES      [order · COLUMNS + column] → coefficients of t^0, t^1, …, already differentiated
+    PERIODIC    whether an axis is, for each
     TCNN        whether a dense level's last vertex wraps around
     F           features of a row, in groups of VECTOR: what one instruction reads or writes.
                 A program serves GROUPS of them, so as not to run out of registers.
@@ -25,11 +27,12 @@ import triton
 import triton.language as tl
 
 from diffhash.ops.backends.triton_stencil import (
+    column_key,
     level_growth,
-    looped_vertex,
+    looped_entry,
     points_on_level,
     table_row,
-    unrolled_vertex,
+    unrolled_entry,
     unrolled_weights,
 )
 
@@ -64,8 +67,10 @@ def gather_kernel(
     n_points,
     n_rows,
     ALPHAS: tl.constexpr,
-    TAPS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DOFS: tl.constexpr,
     TABLES: tl.constexpr,
+    PERIODIC: tl.constexpr,
     TCNN: tl.constexpr,
     F: tl.constexpr,
     VECTOR: tl.constexpr,
@@ -81,21 +86,33 @@ def gather_kernel(
     index = tl.program_id(1).to(tl.int64)
     replica, f = _features(F, VECTOR, GROUPS)
     n, inside, scale, level, factors, ts, keys = points_on_level(
-        x_ptr, reals_ptr, integers_ptr, index, n_points, D, BLOCK
+        x_ptr, reals_ptr, integers_ptr, index, n_points, PERIODIC, BLOCK
     )
-    unrolled = unrolled_weights(ts, TABLES, TAPS, UNROLLED)
+    unrolled = unrolled_weights(ts, TABLES, COLUMNS, UNROLLED)
     rows_ptr = table_ptr + (replica * n_rows + level[0]) * F
 
     sums = ()
     for _ in tl.static_range(GROUPS * len(ALPHAS)):
         sums = sums + (tl.zeros((BLOCK, VECTOR), table_ptr.dtype.element_ty),)
-    for vertex in range(TAPS ** (D - UNROLLED)):
-        looped, looped_keys = looped_vertex(ts, keys, factors, vertex, TABLES, TAPS, UNROLLED)
-        for k in tl.static_range(TAPS**UNROLLED):
-            weights, vertex_keys = unrolled_vertex(
-                unrolled, looped, keys, looped_keys, factors, k, ALPHAS, TAPS
+    for entry in range(COLUMNS ** (D - UNROLLED)):
+        looped, looped_keys = looped_entry(
+            ts, keys, factors, level[4], entry, TABLES, COLUMNS, PERIODIC, DOFS, UNROLLED
+        )
+        for k in tl.static_range(COLUMNS**UNROLLED):
+            weights, entry_keys = unrolled_entry(
+                unrolled,
+                looped,
+                keys,
+                looped_keys,
+                factors,
+                level[4],
+                k,
+                ALPHAS,
+                COLUMNS,
+                PERIODIC,
+                DOFS,
             )
-            offsets = table_row(vertex_keys, level, TCNN)[:, None] * F + f
+            offsets = table_row(entry_keys, level, TCNN)[:, None] * F + f
             new = ()
             for group in tl.static_range(GROUPS):
                 values = tl.load(rows_ptr + (offsets + group * VECTOR))
@@ -105,7 +122,8 @@ def gather_kernel(
             sums = new
 
     for a in tl.static_range(len(ALPHAS)):
-        growth = level_growth(scale, ALPHAS, a, len(TABLES) // TAPS).to(table_ptr.dtype.element_ty)
+        growth = level_growth(scale, ALPHAS, a, len(TABLES) // COLUMNS)
+        growth = growth.to(table_ptr.dtype.element_ty)
         first = (replica * len(ALPHAS) + a) * n_points
         offsets = ((first + n) * tl.num_programs(1) + index)[:, None] * F + f
         for group in tl.static_range(GROUPS):
@@ -125,8 +143,10 @@ def scatter_kernel(
     first_level,
     n_levels,
     ALPHAS: tl.constexpr,
-    TAPS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DOFS: tl.constexpr,
     TABLES: tl.constexpr,
+    PERIODIC: tl.constexpr,
     TCNN: tl.constexpr,
     F: tl.constexpr,
     VECTOR: tl.constexpr,
@@ -137,20 +157,20 @@ def scatter_kernel(
 ):
     """``x [N, d]``, ``g [R, A, N, L·F]`` → what every vertex of every point receives.
 
-    Added into ``out [R, n_rows, F]`` where atomic, else listed: ``out [R, l, taps^d, N, F]``, for
-    the l levels of this launch. Programs: blocks of points, l, R times the parts of F.
+    Added into ``out [R, n_rows, F]`` where atomic, else listed: ``out [R, l, COLUMNS^d, N, F]``,
+    for the l levels of this launch. Programs: blocks of points, l, R times the parts of F.
     """
     D: tl.constexpr = len(ALPHAS[0])
     local = tl.program_id(1).to(tl.int64)
     index = local + first_level
     replica, f = _features(F, VECTOR, GROUPS)
     n, inside, scale, level, factors, ts, keys = points_on_level(
-        x_ptr, reals_ptr, integers_ptr, index, n_points, D, BLOCK
+        x_ptr, reals_ptr, integers_ptr, index, n_points, PERIODIC, BLOCK
     )
-    unrolled = unrolled_weights(ts, TABLES, TAPS, UNROLLED)
+    unrolled = unrolled_weights(ts, TABLES, COLUMNS, UNROLLED)
     gs = ()
     for a in tl.static_range(len(ALPHAS)):
-        growth = level_growth(scale, ALPHAS, a, len(TABLES) // TAPS).to(g_ptr.dtype.element_ty)
+        growth = level_growth(scale, ALPHAS, a, len(TABLES) // COLUMNS).to(g_ptr.dtype.element_ty)
         first = (replica * len(ALPHAS) + a) * n_points
         offsets = ((first + n) * n_levels + index)[:, None] * F + f
         for group in tl.static_range(GROUPS):
@@ -159,18 +179,30 @@ def scatter_kernel(
     if ATOMIC:
         out_ptr += (replica * n_rows + level[0]) * F
     else:
-        out_ptr += (replica * tl.num_programs(1) + local) * TAPS**D * n_points * F
+        out_ptr += (replica * tl.num_programs(1) + local) * COLUMNS**D * n_points * F
 
-    for vertex in range(TAPS ** (D - UNROLLED)):
-        looped, looped_keys = looped_vertex(ts, keys, factors, vertex, TABLES, TAPS, UNROLLED)
-        for k in tl.static_range(TAPS**UNROLLED):
-            weights, vertex_keys = unrolled_vertex(
-                unrolled, looped, keys, looped_keys, factors, k, ALPHAS, TAPS
+    for entry in range(COLUMNS ** (D - UNROLLED)):
+        looped, looped_keys = looped_entry(
+            ts, keys, factors, level[4], entry, TABLES, COLUMNS, PERIODIC, DOFS, UNROLLED
+        )
+        for k in tl.static_range(COLUMNS**UNROLLED):
+            weights, entry_keys = unrolled_entry(
+                unrolled,
+                looped,
+                keys,
+                looped_keys,
+                factors,
+                level[4],
+                k,
+                ALPHAS,
+                COLUMNS,
+                PERIODIC,
+                DOFS,
             )
             if ATOMIC:
-                place = table_row(vertex_keys, level, TCNN)
+                place = table_row(entry_keys, level, TCNN)
             else:
-                place = (vertex * TAPS**UNROLLED + k) * n_points.to(tl.int64) + n
+                place = (entry * COLUMNS**UNROLLED + k) * n_points.to(tl.int64) + n
             offsets = place[:, None] * F + f
             for group in tl.static_range(GROUPS):
                 w = weights[0].to(g_ptr.dtype.element_ty)
@@ -193,29 +225,33 @@ def rows_kernel(
     integers_ptr,
     n_points,
     first_level,
-    D: tl.constexpr,
-    TAPS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DOFS: tl.constexpr,
+    PERIODIC: tl.constexpr,
     TCNN: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Table rows (int32) in the order of `scatter_kernel`'s list: ``out [l, taps^d, N]``.
+    """Table rows (int32) in the order of `scatter_kernel`'s list: ``out [l, COLUMNS^d, N]``.
 
     Programs: blocks of points, l levels.
     """
+    D: tl.constexpr = len(PERIODIC)
     local = tl.program_id(1).to(tl.int64)
     n, inside, _, level, factors, _, keys = points_on_level(
-        x_ptr, reals_ptr, integers_ptr, local + first_level, n_points, D, BLOCK
+        x_ptr, reals_ptr, integers_ptr, local + first_level, n_points, PERIODIC, BLOCK
     )
-    out_ptr += local * TAPS**D * n_points
-    for vertex in range(TAPS**D):
-        rest = vertex
-        vertex_keys = ()
+    out_ptr += local * COLUMNS**D * n_points
+    for entry in range(COLUMNS**D):
+        rest = entry
+        entry_keys = ()
         for j in tl.static_range(D):
-            vertex_keys = vertex_keys + (keys[j] + (rest % TAPS).to(tl.uint32) * factors[j],)
-            rest = rest // TAPS
-        row = table_row(vertex_keys, level, TCNN) + level[0]
-        entry = vertex * n_points.to(tl.int64) + n
-        tl.store(out_ptr + entry, row.to(tl.int32), mask=inside)
+            k = (rest % COLUMNS).to(tl.uint32)
+            key = column_key(keys, factors, level[4], k, j, PERIODIC, DOFS)
+            entry_keys = entry_keys + (key,)
+            rest = rest // COLUMNS
+        row = table_row(entry_keys, level, TCNN) + level[0]
+        place = entry * n_points.to(tl.int64) + n
+        tl.store(out_ptr + place, row.to(tl.int32), mask=inside)
 
 
 @triton.jit(do_not_specialize=_COUNTS)

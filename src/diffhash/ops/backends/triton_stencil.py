@@ -1,9 +1,11 @@
 """Points, weights and table rows inside a Triton kernel; see `triton_kernels` for the constants.
 
 Level tables: ``reals [L, 3]`` with scale, shift and last cell, in the dtype of the points;
-``integers [L, 4 + d]`` with first row, rows, first vertex, whether hashed, and a factor per axis
-(a prime where hashed, the axis' stride where dense). A vertex times its factor is its *key* on
-that axis. Rows fit 32 bits.
+``integers [L, 5 + d]`` with first row, rows, first vertex, whether hashed, vertices of a periodic
+axis, and a factor per axis (`GridLayout.factors`). A vertex times its factor is its *key* on that
+axis. Rows fit 32 bits.
+
+A column of an axis is a degree of freedom at a tap, `Interpolation.columns`.
 """
 # ruff: noqa: RUF005  (Triton has no starred expressions)
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportGeneralTypeIssues=false
@@ -16,51 +18,77 @@ import triton.language as tl
 
 @triton.jit
 def _level(reals_ptr, integers_ptr, level, D: tl.constexpr):
-    """(scale, shift, max_cell), (first_row, n_rows, first_vertex, hashed), factors."""
+    """(scale, shift, max_cell), (first_row, n_rows, first_vertex, hashed, period), factors."""
     reals_ptr += level * 3
-    integers_ptr += level * (4 + D)
+    integers_ptr += level * (5 + D)
     reals = tl.load(reals_ptr), tl.load(reals_ptr + 1), tl.load(reals_ptr + 2)
     first_row = tl.load(integers_ptr)
     n_rows = tl.load(integers_ptr + 1).to(tl.uint32)
     first_vertex = tl.load(integers_ptr + 2).to(tl.int32)
     hashed = tl.load(integers_ptr + 3) != 0
+    period = tl.load(integers_ptr + 4).to(tl.uint32)
     factors = ()
     for j in tl.static_range(D):
-        factors = factors + (tl.load(integers_ptr + (4 + j)).to(tl.uint32),)
-    return reals, (first_row, n_rows, first_vertex, hashed), factors
+        factors = factors + (tl.load(integers_ptr + (5 + j)).to(tl.uint32),)
+    return reals, (first_row, n_rows, first_vertex, hashed, period), factors
 
 
 @triton.jit
-def _locate(x_ptr, n, inside, reals, first_vertex, factors):
-    """As `layout.locate`: t on every axis; and the key of the first tap's vertex."""
+def _locate(x_ptr, n, inside, reals, first_vertex, factors, PERIODIC: tl.constexpr):
+    """As `layout.locate`: t on every axis; and the key of the first tap's vertex, on a periodic
+    axis the vertex itself."""
     scale, shift, max_cell = reals
     ts = ()
     keys = ()
     for j in tl.static_range(len(factors)):
         x = tl.load(x_ptr + (n * len(factors) + j), mask=inside, other=0.0)
+        if PERIODIC[j]:
+            x = x - tl.floor(x)
         pos = scale * x + shift
         cell = tl.floor(pos)
         cell = tl.where(cell > 0, cell, 0.0)  # NaN too
         cell = tl.where(cell < max_cell, cell, max_cell)
-        vertex = cell.to(tl.int32) + first_vertex
+        vertex = (cell.to(tl.int32) + first_vertex).to(tl.uint32)
+        if not PERIODIC[j]:
+            vertex = vertex * factors[j]
         ts = ts + (pos - cell,)
-        keys = keys + (vertex.to(tl.uint32) * factors[j],)
+        keys = keys + (vertex,)
     return ts, keys
 
 
 @triton.jit
+def column_key(
+    keys, factors, period, k, j: tl.constexpr, PERIODIC: tl.constexpr, DOFS: tl.constexpr
+):
+    """The key of column ``k``, unsigned, on axis ``j``: of its vertex and degree of freedom."""
+    if PERIODIC[j]:
+        key = (keys[j] + k // DOFS) % period * factors[j]
+    else:
+        key = keys[j] + k // DOFS * factors[j]
+    if DOFS > 1:
+        key = key + k % DOFS * DOFS**j
+    return key
+
+
+@triton.jit
 def points_on_level(
-    x_ptr, reals_ptr, integers_ptr, index, n_points, D: tl.constexpr, BLOCK: tl.constexpr
+    x_ptr,
+    reals_ptr,
+    integers_ptr,
+    index,
+    n_points,
+    PERIODIC: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     """This program's points, on a level.
 
     Their numbers n, which of them are inside, the level's scale and `_level` integers, its
-    factors; and, as `layout.locate`, t on every axis and the keys of the first tap's vertex.
+    factors; and t and keys of every axis, see `_locate`.
     """
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = n < n_points
-    reals, level, factors = _level(reals_ptr, integers_ptr, index, D)
-    ts, keys = _locate(x_ptr, n, inside, reals, level[2], factors)
+    reals, level, factors = _level(reals_ptr, integers_ptr, index, len(PERIODIC))
+    ts, keys = _locate(x_ptr, n, inside, reals, level[2], factors, PERIODIC)
     return n, inside, reals[0], level, factors, ts, keys
 
 
@@ -81,12 +109,12 @@ def _polynomial(coefficients, t):
 
 
 @triton.jit
-def _all_weights(t, TABLES: tl.constexpr, TAPS: tl.constexpr):
-    """B_k^(m)(t) of an unrolled axis: a tuple ``[tap][order]``."""
+def _all_weights(t, TABLES: tl.constexpr, COLUMNS: tl.constexpr):
+    """B_k^(m)(t) of an unrolled axis: a tuple ``[column][order]``."""
     weights = ()
-    for k in tl.static_range(TAPS):
+    for k in tl.static_range(COLUMNS):
         orders = ()
-        for first in tl.static_range(0, len(TABLES), TAPS):
+        for first in tl.static_range(0, len(TABLES), COLUMNS):
             coefficients = ()
             for i in tl.static_range(len(TABLES[first])):
                 # Of the dtype of t: a literal would be rounded to float32.
@@ -97,61 +125,75 @@ def _all_weights(t, TABLES: tl.constexpr, TAPS: tl.constexpr):
 
 
 @triton.jit
-def _one_weight(t, k, TABLES: tl.constexpr, TAPS: tl.constexpr):
-    """B_k^(m)(t) of a looped axis, where the tap ``k`` is a variable: a tuple ``[order]``."""
+def _one_weight(t, k, TABLES: tl.constexpr, COLUMNS: tl.constexpr):
+    """B_k^(m)(t) of a looped axis, where the column ``k`` is a variable: a tuple ``[order]``."""
     weights = ()
-    for first in tl.static_range(0, len(TABLES), TAPS):
+    for first in tl.static_range(0, len(TABLES), COLUMNS):
         coefficients = ()
         for i in tl.static_range(len(TABLES[first])):
             c = tl.full((), TABLES[first][i], t.dtype)
-            for tap in tl.static_range(1, TAPS):
-                c = tl.where(k == tap, tl.full((), TABLES[first + tap][i], t.dtype), c)
+            for column in tl.static_range(1, COLUMNS):
+                c = tl.where(k == column, tl.full((), TABLES[first + column][i], t.dtype), c)
             coefficients = coefficients + (c,)
         weights = weights + (_polynomial(coefficients, t),)
     return weights
 
 
 @triton.jit
-def unrolled_weights(ts, TABLES: tl.constexpr, TAPS: tl.constexpr, UNROLLED: tl.constexpr):
-    """Weights of the unrolled axes: ``[axis][tap][order]``."""
+def unrolled_weights(ts, TABLES: tl.constexpr, COLUMNS: tl.constexpr, UNROLLED: tl.constexpr):
+    """Weights of the unrolled axes: ``[axis][column][order]``."""
     weights = ()
     for j in tl.static_range(UNROLLED):
-        weights = weights + (_all_weights(ts[j], TABLES, TAPS),)
+        weights = weights + (_all_weights(ts[j], TABLES, COLUMNS),)
     return weights
 
 
 @triton.jit
-def looped_vertex(
-    ts, keys, factors, vertex, TABLES: tl.constexpr, TAPS: tl.constexpr, UNROLLED: tl.constexpr
+def looped_entry(
+    ts,
+    keys,
+    factors,
+    period,
+    entry,
+    TABLES: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PERIODIC: tl.constexpr,
+    DOFS: tl.constexpr,
+    UNROLLED: tl.constexpr,
 ):
-    """Weights ``[axis][order]`` and keys of the looped axes, at their vertex number ``vertex``."""
+    """Weights ``[axis][order]`` and keys of the looped axes, for choice ``entry`` of columns."""
     weights = ()
     ours = ()
     for j in tl.static_range(UNROLLED, len(ts)):
-        k = vertex % TAPS
-        vertex = vertex // TAPS
-        weights = weights + (_one_weight(ts[j], k, TABLES, TAPS),)
-        ours = ours + (keys[j] + k.to(tl.uint32) * factors[j],)
+        k = entry % COLUMNS
+        entry = entry // COLUMNS
+        weights = weights + (_one_weight(ts[j], k, TABLES, COLUMNS),)
+        key = column_key(keys, factors, period, k.to(tl.uint32), j, PERIODIC, DOFS)
+        ours = ours + (key,)
     return weights, ours
 
 
 @triton.jit
-def unrolled_vertex(
+def unrolled_entry(
     unrolled,
     looped,
     keys,
     looped_keys,
     factors,
+    period,
     k: tl.constexpr,
     ALPHAS: tl.constexpr,
-    TAPS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PERIODIC: tl.constexpr,
+    DOFS: tl.constexpr,
 ):
-    """Of the unrolled axes' vertex number ``k``: its weight for every α, its key on every axis."""
+    """Of the unrolled axes' choice ``k`` of columns: its weight for every α, its keys."""
     weights = ()
     ours = ()
     for j in tl.static_range(len(unrolled)):
-        weights = weights + (unrolled[j][k // TAPS**j % TAPS],)
-        ours = ours + (keys[j] + (k // TAPS**j % TAPS) * factors[j],)
+        weights = weights + (unrolled[j][k // COLUMNS**j % COLUMNS],)
+        key = column_key(keys, factors, period, k // COLUMNS**j % COLUMNS, j, PERIODIC, DOFS)
+        ours = ours + (key,)
     weights = weights + looped
     LAST: tl.constexpr = len(weights) - 1
     products = ()
@@ -167,7 +209,7 @@ def unrolled_vertex(
 @triton.jit
 def table_row(keys, level, TCNN: tl.constexpr):
     """As `GridLayout.rows`, within the level."""
-    _, n_rows, _, hashed = level
+    _, n_rows, _, hashed, _ = level
     LAST: tl.constexpr = len(keys) - 1
     row = keys[LAST]
     for j in tl.static_range(1, LAST + 1):
