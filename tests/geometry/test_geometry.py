@@ -27,10 +27,12 @@ from diffhash.geometry import (
     Disc,
     Domain,
     Interface,
+    Intersection,
     Interval,
     Mesh,
     Polygon,
     Product,
+    Union,
 )
 from diffhash.problems import Poisson1D, even_points
 
@@ -314,16 +316,59 @@ def test_parts_of_polygons_and_of_what_a_domain_was_made_of() -> None:
     assert (moving.initial().sample(9, "grid")[:, 2] == 0).all()
 
 
-def _upper(x: Tensor) -> Tensor:
+def _right(x: Tensor) -> Tensor:
     return x[:, :1] > 0.5
 
 
 def test_a_boundary_is_restricted_by_a_function() -> None:
-    right = Disc().boundary(where=_upper)
+    right = Disc().boundary(where=_right)
     x = right.sample(100)
     assert len(x) == 100 and (x[:, 0] > 0.5).all()
     assert pickle.loads(pickle.dumps(right)) == right
-    assert repr(right).endswith(".boundary(where=_upper)")
+    assert repr(right).endswith(".boundary(where=_right)")
+    with pytest.raises(ValueError, match="not on"):
+        right.normals([[-1.0, 0.0]])
+    joined = DOMAINS["two boxes"].boundary()
+    with pytest.raises(ValueError, match="not on"):
+        joined.normals([[1.0, 0.25]])
+    assert joined.normals([[1.0, 0.75]]).tolist() == [[1.0, 0.0]]
+
+
+@given(
+    scale=st.sampled_from([1e-6, 1.0, 1e6]), shift=st.sampled_from([0.0, -1.0, 1e6, 3.3e8]),
+    name=st.sampled_from(["box", "polygon", "bitten", "ell", "lens", "two boxes"]),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_nothing_changes_far_from_the_origin(scale: float, shift: float, name: str) -> None:
+    """To the round-off of the coordinates, which must resolve the domain."""
+    shift *= scale
+
+    def moved(domain: Domain) -> Domain:
+        if isinstance(domain, Box):
+            sides = domain.sides.items()
+            return Box(
+                **{a: (shift + scale * low, shift + scale * high) for a, (low, high) in sides}
+            )
+        if isinstance(domain, Ball):
+            return Ball(
+                [shift + scale * c for c in domain.center], scale * domain.radius, domain.axes
+            )
+        if isinstance(domain, Polygon):
+            rings = [[(shift + scale * x, shift + scale * y) for x, y in ring]
+                     for ring in (domain.points, *domain.holes)]  # fmt: skip
+            return Polygon(rings[0], rings[1:])
+        assert isinstance(domain, Difference | Intersection | Union)
+        return type(domain)(moved(domain.first), moved(domain.second))
+
+    domain = moved(DOMAINS[name])
+    boundary = domain.boundary()
+    x = boundary.sample(60, "lhs", seed=1)
+    assert domain.contains(x).all()
+    step = (1e-4 if shift else 1e-6) * _extent(domain) * boundary.normals(x)
+    if name == "box":
+        return  # its sides differ by more than the digits there are
+    assert not domain.contains(x + step).any()
+    assert domain.contains(x - step).all()
 
 
 def test_combinations_have_no_leftovers() -> None:
@@ -553,6 +598,7 @@ def _gap() -> Any:
         (lambda: STAR.initial("x"), "'outer'"),
         (lambda: SQUARE.contains(torch.zeros(3)), r"shape \[3\]: give \[N, 2\]"),
         (lambda: SQUARE.boundary().normals([[0.5, 0.5]]), r"\[0.5, 0.5\] is not on"),
+        (lambda: Disc().boundary().normals([[0.0, 0.0]]), r"\[0.0, 0.0\] is not on"),
         (lambda: SQUARE.boundary(where=lambda x: x[:, 0]).sample(3), "where: .*give booleans"),
         (lambda: SQUARE.boundary(where=lambda x: x[:, 0] > 2).sample(3), "is empty"),
     ],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffhash.geometry.boundary import Piece
-from diffhash.geometry.domain import ROUND_OFF, Domain, check_axes, position
+from diffhash.geometry.domain import Domain, check_axes, margins, position
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Ball(Domain):
 
     def _position(self, x: Tensor) -> Tensor:
         distance = torch.linalg.vector_norm(self._from_center(x), dim=1) / self.radius
-        return position(distance <= 1 + ROUND_OFF, distance < 1 - ROUND_OFF)
+        margin = margins(self).max().item() / self.radius
+        return position(distance <= 1 + margin, distance < 1 - margin)
 
     def _pieces(self) -> tuple[Piece, ...]:
         return (Sphere(self),)
@@ -101,8 +102,10 @@ class Sphere(Piece):
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
         offset = self.ball._from_center(x)
-        distance = torch.linalg.vector_norm(offset, dim=1)
-        return (distance - self.ball.radius).abs(), offset / distance[:, None].clamp_min(1e-300)
+        offset[(offset == 0).all(dim=1), 0] = 1.0  # all of it is as close to the center
+        normal = torch.nn.functional.normalize(offset, dim=1, eps=1e-300)
+        center = torch.tensor(self.ball.center, dtype=x.dtype, device=x.device)
+        return center + self.ball.radius * normal, normal
 
 
 def _directions(unit: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffhash.geometry.domain import Domain, as_points
+from diffhash.geometry.domain import Domain, around, as_points, extents
 from diffhash.geometry.rules import (
     CHUNK,
     Seed,
@@ -56,7 +56,7 @@ class Piece(ABC):
 
     @abstractmethod
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Distance of ``x [N, d]`` from the map's image, ``[N]``, and its normal, ``[N, d]``."""
+        """The point of the map's image that is closest to each of ``x [N, d]``, and its normal."""
 
     def accepts(self, x: Tensor) -> Tensor:
         """Which points of the image belong to the piece: all, unless something cuts it."""
@@ -64,21 +64,27 @@ class Piece(ABC):
 
 
 class Surface(ABC):
-    """Points of one dimension less than the domains around them, with unit normals."""
+    """Points on the boundary of a domain, with unit normals.
 
-    @property
-    @abstractmethod
-    def axes(self) -> tuple[str, ...]:
-        """The axes' names."""
+    Attributes:
+        domain: the domain that the normals point out of.
+    """
 
-    @property
-    @abstractmethod
-    def bounds(self) -> tuple[tuple[float, float], ...]:
-        """(low, high) along each axis of the domain it belongs to."""
+    domain: Domain
 
     @cached_property
     @abstractmethod
     def _pieces(self) -> tuple[Piece, ...]: ...
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes' names."""
+        return self.domain.axes
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """(low, high) of the domain along each axis."""
+        return self.domain.bounds
 
     @property
     def n_dims(self) -> int:
@@ -136,21 +142,32 @@ class Surface(ABC):
         best = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
         normals = torch.zeros_like(x)
         for piece in self._pieces:
-            distance, normal = piece.nearest(x)
-            distance = distance / self._extent(piece.across)
-            # Within the tolerance what remains of a piece goes before what was cut off.
-            distance = distance + TOLERANCE / 2 * ~piece.accepts(x)
-            closer = distance < best
+            closest, normal = piece.nearest(x)
+            across = [self.axes.index(axis) for axis in piece.across]
+            distance = torch.linalg.vector_norm(x - closest, dim=1)
+            distance /= extents(self.domain)[across].max().item()
+            [on] = torch.nonzero(distance <= TOLERANCE, as_tuple=True)
+            distance[on] += self._beside(piece, closest[on])
+            closer = (distance < best) & (distance <= 2 * TOLERANCE)
             best = torch.where(closer, distance, best)
             normals = torch.where(closer[:, None], normal, normals)
-        if (best > TOLERANCE).any():
+        if best.isinf().any():
             k = int(best.argmax())
             raise ValueError(f"the point {x[k].tolist()} is not on {self}: it has no normal there")
         return normals
 
-    def _extent(self, axes: tuple[str, ...]) -> float:
-        sides = dict(zip(self.axes, self.bounds, strict=True))
-        return max(sides[axis][1] - sides[axis][0] for axis in axes)
+    def _beside(self, piece: Piece, x: Tensor) -> Tensor:
+        """0 where the piece accepts ``x``, the tolerance just beside such points, ∞ elsewhere.
+
+        Where a piece ends, round-off decides whether it accepts a point.
+        """
+        beside = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+        [cut] = torch.nonzero(~piece.accepts(x), as_tuple=True)
+        if len(cut):
+            near, _ = piece.nearest(around(x[cut], TOLERANCE * extents(self.domain)))
+            near = piece.accepts(near).reshape(len(cut), -1).any(dim=1)
+            beside[cut] = torch.where(near, TOLERANCE, torch.inf).to(x)
+        return beside
 
     @cached_property
     def _weighted(self) -> tuple[list[Piece], list[float]]:
@@ -177,11 +194,10 @@ def _weight(piece: Piece) -> float:
 
 
 @dataclass(eq=False)
-class Restricted(Piece):
-    """The points of a piece where a function of the user's is true."""
+class Part(Piece):
+    """A part of another piece, which `accepts` tells."""
 
     piece: Piece
-    where: Where
 
     def __post_init__(self) -> None:
         self.labels, self.across = self.piece.labels, self.piece.across
@@ -196,6 +212,13 @@ class Restricted(Piece):
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.piece.nearest(x)
+
+
+@dataclass(eq=False)
+class Restricted(Part):
+    """The points of a piece where a function of the user's is true."""
+
+    where: Where
 
     def accepts(self, x: Tensor) -> Tensor:
         mask = self.where(x)
@@ -222,14 +245,6 @@ class Boundary(Surface):
         if self.where is not None:
             inside.append(f"where={getattr(self.where, '__name__', self.where)}")
         return f"{self.domain!r}.boundary({', '.join(inside)})"
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        return self.domain.axes
-
-    @property
-    def bounds(self) -> tuple[tuple[float, float], ...]:
-        return self.domain.bounds
 
     @cached_property
     def _pieces(self) -> tuple[Piece, ...]:

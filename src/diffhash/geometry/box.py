@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffhash.geometry.boundary import Piece
-from diffhash.geometry.domain import ROUND_OFF, Domain, check_axes, position
+from diffhash.geometry.domain import Domain, check_axes, margins, position
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -54,7 +54,7 @@ class Box(Domain):
 
     def _position(self, x: Tensor) -> Tensor:
         low, high = torch.tensor(self.bounds, dtype=x.dtype, device=x.device).T
-        margin = ROUND_OFF * (high - low)
+        margin = margins(self).to(x)
         closed = ((x >= low - margin) & (x <= high + margin)).all(dim=1)
         return position(closed, ((x > low + margin) & (x < high - margin)).all(dim=1))
 
@@ -113,8 +113,8 @@ class Face(Piece):
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
         low, high = torch.tensor(self.box.bounds, dtype=x.dtype, device=x.device).T
-        nearest = torch.minimum(torch.maximum(x, low), high)
-        nearest[:, self.column] = self.value
+        closest = torch.minimum(torch.maximum(x, low), high)
+        closest[:, self.column] = self.value
         normal = torch.zeros_like(x)
         normal[:, self.column] = 1.0 if self.sign == "+" else -1.0
-        return torch.linalg.vector_norm(x - nearest, dim=1), normal
+        return closest, normal

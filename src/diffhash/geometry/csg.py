@@ -10,12 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from diffhash.geometry.boundary import Piece, Surface
-from diffhash.geometry.domain import Domain, extents, position
+from diffhash.geometry.boundary import Part, Piece, Surface
+from diffhash.geometry.domain import Domain, around, margins, position
 
-# How far off a boundary one looks whether a domain is there, in parts of its extent: far above
-# round-off, and far below any feature.
-STEP = 1e-9
+# How far off a boundary one looks whether a domain is there, in margins of round-off.
+STEP = 1000
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,11 +59,10 @@ class Combination(Domain):
         # in between, and of a box without its half no other side of that half is left.
         [both] = torch.nonzero((first == 0) & (second == 0), as_tuple=True)
         if len(both):
-            near = x[both, None] + STEP * extents(self, x) * _directions(x)
-            near = near.reshape(-1, x.shape[1])
-            around = self._combine(self.first._position(near), self.second._position(near))
-            around = around.reshape(len(both), -1)
-            combined[both] = position((around > 0).any(dim=1), (around > 0).all(dim=1))
+            near = around(x[both], STEP * margins(self))
+            inside = self._combine(self.first._position(near), self.second._position(near)) > 0
+            inside = inside.reshape(len(both), -1)
+            combined[both] = position(inside.any(dim=1), inside.all(dim=1))
         return combined
 
     def _cut(self, own: Sides, others: Sides, flip: bool = False) -> tuple[Piece, ...]:
@@ -80,13 +78,6 @@ class Combination(Domain):
 # must be there just outside of it, -1: just inside}. Where two boundaries coincide the first one's
 # counts; so the second one's conditions name both sides.
 Sides = dict[int, bool]
-
-
-def _directions(like: Tensor) -> Tensor:
-    """Unit vectors all around, along no axis and no diagonal, ``[64, d]``."""
-    generator = torch.Generator().manual_seed(0)
-    vectors = torch.randn(64, like.shape[1], dtype=torch.float64, generator=generator)
-    return torch.nn.functional.normalize(vectors, dim=1).to(like)
 
 
 class Union(Combination):
@@ -158,33 +149,25 @@ class Intersection(Combination):
 
 
 @dataclass(eq=False)
-class Cut(Piece):
+class Cut(Part):
     """What remains of a piece of the boundary of ``own`` beside another domain."""
 
-    piece: Piece
     own: Domain
     other: Domain
     sides: Sides
     flip: bool = False
 
     def __post_init__(self) -> None:
-        self.labels, self.across = (*self.piece.labels, self.own), self.piece.across
-        self.size, self.unit_dims = self.piece.size, self.piece.unit_dims
-
-    @property
-    def measure(self) -> float | None:
-        return None
-
-    def place(self, unit: Tensor) -> Tensor:
-        return self.piece.place(unit)
+        super().__post_init__()
+        self.labels = (*self.piece.labels, self.own)
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        distance, normal = self.piece.nearest(x)
-        return distance, 0.0 - normal if self.flip else normal
+        closest, normal = self.piece.nearest(x)
+        return closest, 0.0 - normal if self.flip else normal
 
     def accepts(self, x: Tensor) -> Tensor:
         accepted = self.piece.accepts(x)
-        step = STEP * extents(self.own, x) * self.piece.nearest(x)[1]
+        step = STEP * margins(self.own).to(x) * self.piece.nearest(x)[1]
         for side, inside in self.sides.items():
             accepted &= (self.other._position(x + side * step) >= 0) == inside
         return accepted
@@ -213,12 +196,9 @@ class Interface(Surface):
         _ = self._weighted  # an empty interface is said at once
 
     @property
-    def axes(self) -> tuple[str, ...]:
-        return self.first.axes
-
-    @property
-    def bounds(self) -> tuple[tuple[float, float], ...]:
-        return self.first.bounds
+    def domain(self) -> Domain:  # pyright: ignore
+        """The first of the two."""
+        return self.first
 
     @cached_property
     def _pieces(self) -> tuple[Piece, ...]:

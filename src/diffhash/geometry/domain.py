@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from diffhash.geometry.boundary import Boundary, Periodic, Piece, Where
     from diffhash.geometry.csg import Difference, Intersection, Union
 
-# Coordinates carry round-off: a point this close to a domain, in parts of its extent, is in it.
+# Coordinates carry round-off: a point this close to a boundary, in parts of the domain's extent, or
+# in spacings of float64 numbers at its coordinates, is on it.
 ROUND_OFF = 1e-12
+SPACINGS = 4
 
 
 class Domain(ABC):
@@ -45,7 +47,7 @@ class Domain(ABC):
     def contains(self, x: Any) -> Tensor:
         """Whether each point of ``x [N, d]`` lies in the closed domain, ``[N]``.
 
-        Computed in float64; points within round-off (10⁻¹² of the extent) of the domain are in it.
+        Computed in float64; points within its round-off of the domain are in it.
 
         Raises:
             ValueError: ``x`` has another shape.
@@ -194,6 +196,24 @@ def position(closed: Tensor, open: Tensor) -> Tensor:
     return closed.to(torch.int8) + open.to(torch.int8) - 1
 
 
-def extents(domain: Domain, like: Tensor) -> Tensor:
+def extents(domain: Domain) -> Tensor:
     """high - low of the bounding box, ``[d]``."""
-    return torch.tensor([high - low for low, high in domain.bounds]).to(like)
+    low, high = torch.tensor(domain.bounds, dtype=torch.float64).T
+    return high - low
+
+
+def margins(domain: Domain) -> Tensor:
+    """How far along each axis a point may lie off a boundary and count as on it, ``[d]``."""
+    largest = torch.tensor(domain.bounds, dtype=torch.float64).abs().amax(dim=1)
+    return ROUND_OFF * extents(domain) + SPACINGS * torch.finfo(torch.float64).eps * largest
+
+
+def around(x: Tensor, distance: Tensor) -> Tensor:
+    """64 points around each of ``x [N, d]`` at ``distance [d]``, ``[N · 64, d]``.
+
+    None of them lies along an axis or a diagonal, where other boundaries often are.
+    """
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(64, x.shape[1], dtype=torch.float64, generator=generator)
+    directions = torch.nn.functional.normalize(directions, dim=1) * distance
+    return (x[:, None] + directions.to(x)).reshape(-1, x.shape[1])

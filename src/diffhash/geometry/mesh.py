@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffhash.geometry.boundary import Piece
-from diffhash.geometry.domain import ROUND_OFF, Domain, check_axes
+from diffhash.geometry.domain import Domain, check_axes, margins
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,7 +77,7 @@ class Mesh(Domain):
     def _position(self, x: Tensor) -> Tensor:
         at = x.cpu().numpy()
         position = np.full(len(at), -1, dtype=np.int8)
-        margin = ROUND_OFF * max(high - low for low, high in self.bounds)
+        margin = margins(self).max().item()
         low, high = self._mesh.bounds
         [near] = np.nonzero(((at >= low - margin) & (at <= high + margin)).all(axis=1))
         if len(near):
@@ -189,6 +189,6 @@ class Triangles(Piece):
         return (1 - far) * a + far * ((1 - across) * b + across * c)
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        _, distance, triangle = self.mesh._closest(x.cpu().numpy())
+        closest, _, triangle = self.mesh._closest(x.cpu().numpy())
         normal = self.mesh._mesh.face_normals[triangle]
-        return torch.from_numpy(distance).to(x), torch.from_numpy(np.array(normal)).to(x)
+        return torch.from_numpy(closest).to(x), torch.from_numpy(np.array(normal)).to(x)

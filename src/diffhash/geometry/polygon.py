@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffhash.geometry.boundary import Piece
-from diffhash.geometry.domain import ROUND_OFF, Domain, check_axes
+from diffhash.geometry.domain import Domain, check_axes, margins
 
 Points = tuple[tuple[float, float], ...]
 
@@ -100,7 +100,7 @@ class Polygon(Domain):
     def _position(self, x: Tensor) -> Tensor:
         at = x.cpu().numpy()
         inside = shapely().contains_xy(self._shape, at)
-        margin = ROUND_OFF * max(high - low for low, high in self.bounds)
+        margin = margins(self).max().item()
         near = shapely().dwithin(self._edges, shapely().points(at), margin)
         return torch.from_numpy(np.where(near, 0, np.where(inside, 1, -1)).astype(np.int8)).to(
             x.device
@@ -170,13 +170,12 @@ class Ring(Piece):
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
         parts = [self._nearest(part) for part in x.split(max(1, 2**20 // len(self.edge)))]
-        distance, k = (torch.cat(column) for column in zip(*parts, strict=True))
-        return distance, self.normal.to(x)[k]
+        closest, k = (torch.cat(column) for column in zip(*parts, strict=True))
+        return closest, self.normal.to(x)[k]
 
     def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
         start, edge = self.start.to(x), self.edge.to(x)
-        offset = x[:, None] - start
-        share = (offset * edge).sum(dim=2) / (edge * edge).sum(dim=1)
-        offset = offset - share.clamp(0, 1)[..., None] * edge
-        distance, k = torch.linalg.vector_norm(offset, dim=2).min(dim=1)
-        return distance, k
+        share = ((x[:, None] - start) * edge).sum(dim=2) / (edge * edge).sum(dim=1)
+        closest = start + share.clamp(0, 1)[..., None] * edge
+        k = torch.linalg.vector_norm(x[:, None] - closest, dim=2).argmin(dim=1)
+        return closest[torch.arange(len(x), device=x.device), k], k

@@ -103,8 +103,8 @@ class Extruded(Piece):
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
         own, other = self._split(x)
-        distance, normal = self.piece.nearest(own)
-        return distance, self._join(normal, torch.zeros_like(other))
+        closest, normal = self.piece.nearest(own)
+        return self._join(closest, other), self._join(normal, torch.zeros_like(other))
 
     def accepts(self, x: Tensor) -> Tensor:
         own, other = self._split(x)
