@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +91,13 @@ def test_states_of_another_layout_or_period_are_refused() -> None:
     same = GridEncoding(2, 1, 2, 3, interpolation="s1", periodic=(1, 0), layout="nested")
     same.load_state_dict(one.state_dict())
     torch.testing.assert_close(same.params, one.params, rtol=0, atol=0)
+
+
+def test_every_interpolation_is_in_the_docstring_and_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for name in INTERPOLATIONS:
+        assert re.search(rf"\b{name}\b", str(GridEncoding.__doc__))
+        assert f"`{name}`" in readme
 
 
 @pytest.mark.parametrize(("degree", "name"), [(1, "linear"), (3, "cubic"), (9, "nonic")])

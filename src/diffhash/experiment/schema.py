@@ -72,6 +72,8 @@ class GridEncodingConfig:
     per_level_scale: float = MISSING
     interpolation: str = MISSING
     level_offset: bool = False
+    layout: str = "auto"
+    periodic: list[int] = field(default_factory=list)
     init_scale: float = MISSING
     backend: str = "auto"  # for interpolation=linear on a GPU that is tcnn where it is installed
 
