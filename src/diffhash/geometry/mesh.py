@@ -20,6 +20,7 @@ from diffhash.geometry.domain import Domain, check_axes, margins
 class Mesh(Domain):
     """The body within a closed surface of triangles, which is its boundary's ``"surface"``.
 
+    The surface must not cross itself, which is not checked: unite bodies by ``|``.
     Needs trimesh and rtree: ``pip install 'diffhash[geometry]'``.
 
     >>> import trimesh

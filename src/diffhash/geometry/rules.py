@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -94,9 +95,9 @@ def check_count(n: int) -> int:
     Raises:
         ValueError: it isn't an integer from 1 to 2²⁴.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_POINTS:
+    if isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= MAX_POINTS:
         raise ValueError(f"n={n!r}: give a number of points from 1 to {MAX_POINTS}")
-    return n
+    return int(n)
 
 
 def check_rule(rule: str) -> None:
@@ -113,9 +114,11 @@ def integer_seed(seed: Seed) -> int | None:
     """
     if isinstance(seed, torch.Generator):
         return int(torch.randint(2**31, (), generator=seed, device=seed.device))
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed!r}: give None, an integer of 0 or more, or a torch.Generator")
-    return seed
+    return int(seed)
 
 
 def draw(
