@@ -222,8 +222,8 @@ def _backend(encoding: Any, dtype: torch.dtype, accelerator: str) -> dict[str, s
     linear = OmegaConf.is_dict(encoding) and encoding.get("interpolation") == "linear"
     if not (linear and _is_own(encoding) and encoding.get("backend") == "auto"):
         return {}
-    other = encoding.level_offset or encoding.periodic or encoding.layout == "nested"
-    runs = accelerator == "gpu" and dtype == torch.float32 and not other
+    own = encoding.get("layout") == "nested" or encoding.get("periodic")
+    runs = accelerator == "gpu" and dtype == torch.float32 and not (own or encoding.level_offset)
     return {"backend": "tcnn"} if runs and find_spec("tinycudann") else {}
 
 

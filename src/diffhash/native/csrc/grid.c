@@ -66,16 +66,14 @@ static void stencil(
                 for (int k = 0; k < COLUMNS; k++) w[k] = w[k] * t + c[i * COLUMNS + k];
             for (int k = 0; k < COLUMNS; k++) axes[j][m][k] = w[k] * factor;
         }
-        const uint32_t period = (uint32_t)level.period;
-        const uint32_t factor = (level.hashed ? primes[j] : stride) * POWER(DOFS, DIM);
-        uint32_t vertex = (uint32_t)((int64_t)cell + level.first_vertex);
-        if (periodic) vertex %= period;
-        for (int k = 0; k < TAPS; k++, vertex++) {
-            if (periodic && vertex == period) vertex = 0;
-            for (int m = 0; m < DOFS; m++)
-                steps[j][k * DOFS + m] = vertex * factor + ((uint32_t)m << j);
+        const int64_t cells = level.period, first = (int64_t)cell + level.first_vertex;
+        for (int k = 0; k < COLUMNS; k++) {
+            int64_t vertex = (periodic ? first % cells : first) + k / DOFS;
+            while (periodic && vertex >= cells) vertex -= cells;
+            const uint32_t row = (uint32_t)vertex * (level.hashed ? primes[j] : stride);
+            steps[j][k] = row * POWER(DOFS, DIM) + ((uint32_t)(k % DOFS) << j);
         }
-        stride *= periodic ? period : (uint32_t)level.resolution;
+        stride *= (uint32_t)(periodic ? cells : level.resolution);
     }
     /* Every choice of a column per axis, grown in place from the back. */
     for (int k = 0; k < COLUMNS; k++) rows[k] = steps[0][k];
