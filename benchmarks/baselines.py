@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
 from diffhash import GridEncoding
+from diffhash.ops.backends import MultiIndex
 from diffhash.ops.layout import PRIMES, Level
 
 Rows = Callable[[int], tuple[Tensor, ...]]
@@ -80,7 +81,7 @@ def planned(encoding: GridEncoding, read_out: Tensor) -> Contender:
     """`GridEncoding.plan` at the first of the points; the plan itself is untimed."""
 
     def prepare(points: Sequence[Tensor], order: int) -> Rows:
-        plan = encoding.plan(points[0], _orders(encoding, order))
+        plan = encoding.plan(points[0], _row(encoding, order))
         return lambda i: (plan.jet().data @ read_out).unbind()
 
     return Contender(PLANNED, encoding, (encoding.params,), prepare)
@@ -165,7 +166,7 @@ def _has_tcnn() -> bool:
     return True
 
 
-def _orders(encoding: GridEncoding, order: int) -> tuple[int, ...]:
+def _row(encoding: GridEncoding, order: int) -> MultiIndex:
     return order, *[0] * (encoding.n_input_dims - 1)
 
 
@@ -174,7 +175,7 @@ def _jet_rows(
 ) -> tuple[Tensor, ...]:
     if order == 0:
         return (encoding(x) @ read_out,)
-    return (encoding.jet(x, _orders(encoding, order)).data @ read_out).unbind()
+    return (encoding.jet(x, _row(encoding, order)).data @ read_out).unbind()
 
 
 def _by_autograd(

@@ -5,7 +5,7 @@ Every term of its loss is linear in the jet of u,
 
     loss = Σ_terms weight · mean_i (Σ_k coefficients_k · row_k(x_i) - target_i)²,
 
-where row_0 = u and, axis by axis, ∂_j u and ∂_jj u follow.
+where the row of α = 0 is u, and the others are ∂_j u and ∂_jj u.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from benchmarks import helmholtz
 from diffhash.encodings import Encoding, GridEncoding
 from diffhash.experiment.build import Setup, build
 from diffhash.experiment.schema import register
-from diffhash.ops.jet import Jet, jet_indices
+from diffhash.jets import Jet, expanded
+from diffhash.ops.backends import MultiIndex
 from diffhash.problems import Problem
 from diffhash.tasks import Task
 
@@ -42,14 +43,14 @@ class LossTerm:
     Attributes:
         x: points ``[N, d]``, float64.
         target: ``[N, 1]``, float64.
-        orders: derivatives along each axis; none where the term reads u alone.
-        coefficients: one for each row of the jet.
+        rows: of the jet; u's alone where the term reads nothing else.
+        coefficients: one for each of them.
     """
 
     x: Tensor
     target: Tensor
     weight: float
-    orders: tuple[int, ...]
+    rows: tuple[MultiIndex, ...]
     coefficients: tuple[float, ...]
 
     @property
@@ -58,13 +59,11 @@ class LossTerm:
         return len(self.coefficients)
 
     @property
-    def first_rows(self) -> tuple[int, ...]:
-        """Which rows of the jet are the ∂_j of every axis whose ∂_jj is in it."""
-        rows, row = [], 1
-        for order in self.orders:
-            rows += [row] if order == 2 else []
-            row += order
-        return tuple(rows)
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Positions of ∂_j and ∂_jj, for every axis whose ∂_jj is among the rows."""
+        at = {alpha: k for k, alpha in enumerate(self.rows)}
+        doubled = ((tuple(2 * m for m in alpha), k) for alpha, k in at.items() if sum(alpha) == 1)
+        return tuple((k, at[alpha]) for alpha, k in doubled if alpha in at)
 
 
 @dataclass(frozen=True)
@@ -169,10 +168,10 @@ def _layers(cfg: DictConfig, setup: Setup) -> tuple[tuple[Tensor, Tensor], ...]:
 
 def _loss_term(term: Any, problem: Problem) -> LossTerm:
     coefficients = (1.0,)
-    if any(term.orders):
+    rows, _ = expanded(term.rows)
+    if len(rows) > 1:
         # The operator at jets that have a one in one row and zeros elsewhere.
-        unit = torch.eye(len(jet_indices(term.orders)), dtype=torch.float64)
-        jet = Jet(unit[:, :, None], term.orders)
-        rows = problem.operator(term.x[: len(unit)], jet)
-        coefficients = tuple(rows[:, 0].tolist())
-    return LossTerm(term.x, term.target, term.weight.item(), term.orders, coefficients)
+        unit = torch.eye(len(rows), dtype=torch.float64)
+        values = problem.operator(term.x[: len(unit)], Jet(unit[:, :, None], rows))
+        coefficients = tuple(values[:, 0].tolist())
+    return LossTerm(term.x, term.target, term.weight.item(), rows, coefficients)

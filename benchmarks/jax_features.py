@@ -19,7 +19,6 @@ import torch
 
 from benchmarks.case import Case, LossTerm
 from diffhash.encodings import GridEncoding
-from diffhash.ops.jet import jet_indices
 from diffhash.ops.layout import GridLayout, locate
 
 Array = Any  # jax.Array, or a tracer
@@ -49,19 +48,19 @@ def encodes(case: Case) -> tuple[str, ...]:
 
 def _residual(case: Case) -> LossTerm | None:
     """The last term, if it has derivatives."""
-    return case.terms[-1] if any(case.terms[-1].orders) else None
+    return case.terms[-1] if case.terms[-1].n_rows > 1 else None
 
 
 def _constant_rows(case: Case) -> Rows:
     """Rows of an encoding that training does not change."""
-    jets = [case.encoding.plan(t.x, t.orders).jet().data.detach().mT for t in case.terms]
+    jets = [case.encoding.plan(t.x, t.rows).jet().data.detach().mT for t in case.terms]
     value = torch.cat([jet[0] for jet in jets], dim=1)
     residual = _residual(case)
     if residual is None:
         return _array(value), (), _array(value[:, :0])
     weights = torch.tensor(residual.coefficients[1:], dtype=value.dtype)
     bent = torch.einsum("k,kcn->cn", weights, jets[-1][1:])
-    firsts = tuple(_array(_one_column(jets[-1][k])) for k in residual.first_rows)
+    firsts = tuple(_array(_one_column(jets[-1][k])) for k, _ in residual.pairs)
     return _array(value), firsts, _array(_one_column(bent))
 
 
@@ -86,7 +85,7 @@ class _Stencil:
 def _stencil(layout: GridLayout, term: LossTerm) -> _Stencil:
     interpolation, d = layout.interpolation, layout.n_input_dims
     taps = torch.tensor(list(product(range(interpolation.taps), repeat=d)))
-    alphas = jet_indices(term.orders)
+    highest = [max(ms) for ms in zip(*term.rows, strict=True)]
     indices, weights = [], []
     for level in layout.levels:
         cell, t = locate(level, term.x)
@@ -95,11 +94,11 @@ def _stencil(layout: GridLayout, term: LossTerm) -> _Stencil:
         # [axis][order] of [N, taps]
         axes = [
             [interpolation.weights(t[:, j], m) * level.scale**m for m in range(order + 1)]
-            for j, order in enumerate(term.orders)
+            for j, order in enumerate(highest)
         ]
         by_alpha = [
             torch.stack([axes[j][m][:, taps[:, j]] for j, m in enumerate(alpha)]).prod(dim=0)
-            for alpha in alphas
+            for alpha in term.rows
         ]
         weights.append(torch.stack(by_alpha))
     stacked = torch.stack(weights, dim=2)  # [K, N, L, T]
@@ -108,7 +107,7 @@ def _stencil(layout: GridLayout, term: LossTerm) -> _Stencil:
     return _Stencil(
         torch.stack(indices, dim=1).numpy(),
         stacked[0].numpy(),
-        tuple(stacked[k].numpy() for k in term.first_rows),
+        tuple(stacked[k].numpy() for k, _ in term.pairs),
         bent.numpy(),
     )
 

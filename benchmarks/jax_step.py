@@ -228,10 +228,10 @@ def _steps(
 
 def _loss(case: Case, features: Callable[[Any, Array], Rows]) -> Loss:
     """The case's loss; at most its last term is a residual."""
-    labels = [term for term in case.terms if not any(term.orders)]
-    residuals = [term for term in case.terms if any(term.orders)]
+    labels = [term for term in case.terms if term.n_rows == 1]
+    residuals = [term for term in case.terms if term.n_rows > 1]
     n_labels = sum(len(term.x) for term in labels)
-    second = tuple(t.coefficients[k + 1] for t in residuals for k in t.first_rows)
+    second = tuple(t.coefficients[k] for t in residuals for _, k in t.pairs)
     activate = _activation(case.omega, n_labels, second)
 
     def loss(parameters: Parameters, data: Any) -> Array:

@@ -29,6 +29,7 @@ from benchmarks.baselines import diffhash as diffhash_contender
 from benchmarks.machine import ENVIRONMENT, environment_columns, progress
 from benchmarks.timing import copy_bandwidth, interleave, peak_memory
 from diffhash import GridEncoding
+from diffhash.ops.backends import MultiIndex
 from diffhash.ops.layout import locate
 
 OPERATIONS = ("forward", "first", "second")  # their index is the derivative's order
@@ -385,8 +386,7 @@ def measure_ceiling(options: Options) -> pd.DataFrame:
             x = torch.rand(n, d, device=options.device)
             touched = touched_rows(encoding, x)
             for order in range(len(OPERATIONS)):
-                orders = (order, *[0] * (d - 1))
-                call = partial(_jet, encoding, x, orders)
+                call = partial(_jet, encoding, x, (order, *[0] * (d - 1)))
                 call(0)
                 times = interleave({DIFFHASH: call}, options.device, REPETITIONS, options.seconds)
                 p50 = float(torch.tensor(times[DIFFHASH]).median())
@@ -400,8 +400,8 @@ def measure_ceiling(options: Options) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(CEILING_COLUMNS))
 
 
-def _jet(encoding: GridEncoding, x: Tensor, orders: tuple[int, ...], _: int) -> object:
-    return encoding.jet(x, orders)
+def _jet(encoding: GridEncoding, x: Tensor, row: MultiIndex, _: int) -> object:
+    return encoding.jet(x, row)
 
 
 def touched_rows(encoding: GridEncoding, x: Tensor) -> int:

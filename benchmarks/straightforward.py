@@ -94,14 +94,12 @@ class StraightforwardTraining(L.LightningModule):
         u = self(x)
         row = value * u if value else torch.zeros_like(u)
         (gradient,) = torch.autograd.grad(u.sum(), x, create_graph=True)
-        remaining = iter(derivatives)
-        for axis, order in enumerate(term.orders):
+        for alpha, coefficient in zip(term.rows[1:], derivatives, strict=True):
+            if coefficient == 0:
+                continue
+            axis = max(range(len(alpha)), key=alpha.__getitem__)
             first = gradient[:, axis : axis + 1]
-            for m in range(1, order + 1):
-                coefficient = next(remaining)
-                if coefficient == 0:
-                    continue
-                row = row + coefficient * (first if m == 1 else _along(first, x, axis))
+            row = row + coefficient * (first if alpha[axis] == 1 else _along(first, x, axis))
         return row
 
 

@@ -25,9 +25,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, CompiledKernel
 
 from diffhash.cli.command import run_command
+from diffhash.jets import axis_rows, expanded
 from diffhash.ops.backends import MultiIndex, triton_backend, triton_kernels
 from diffhash.ops.interpolation import INTERPOLATIONS
-from diffhash.ops.jet import jet_indices
 from diffhash.ops.layout import grid_layout
 
 ARCHITECTURES = ("sm_86", "sm_90")
@@ -54,7 +54,7 @@ COLUMNS = (
 
 def indices(name: str, d: int) -> tuple[MultiIndex, ...]:
     """value: α = 0; jet: up to ∂_jj; slope: the jet's derivative along axis 0, its backward's."""
-    jet = jet_indices((0 if name == "value" else 2,) * d)
+    jet, _ = expanded(axis_rows([0 if name == "value" else 2] * d))
     return tuple((a + (name == "slope"), *rest) for a, *rest in jet)
 
 

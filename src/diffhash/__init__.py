@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffhash.encodings import FourierFeatures, GridEncoding, Identity
-    from diffhash.networks import MLP, SIREN, Field
-    from diffhash.ops import Jet, autograd_jet
+    from diffhash.jets import Jet, Sum, autograd_jet
+    from diffhash.networks import MLP, SIREN, Field, Linear
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,14 +23,17 @@ __all__ = [
     "GridEncoding",
     "Identity",
     "Jet",
+    "Linear",
+    "Sum",
     "autograd_jet",
 ]
 
 _HOMES = {
+    "ops": (),
     "geometry": (),
     "encodings": ("FourierFeatures", "GridEncoding", "Identity"),
-    "networks": ("MLP", "SIREN", "Field"),
-    "ops": ("Jet", "autograd_jet"),
+    "jets": ("Jet", "Sum", "autograd_jet"),
+    "networks": ("MLP", "SIREN", "Field", "Linear"),
 }
 
 

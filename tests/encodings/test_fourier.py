@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -57,6 +58,6 @@ def test_settings_out_of_range_are_named(name: str, value: Any) -> None:
 
 def test_points_of_a_wrong_shape_are_refused() -> None:
     encoding = FourierFeatures(2)
-    for call in (encoding, encoding.jet, encoding.plan):
+    for call in (encoding, partial(encoding.jet, rows=2), partial(encoding.plan, rows=2)):
         with pytest.raises(ValueError, match=r"shape \[N, 2\]"):
             call(torch.rand(3, 1))

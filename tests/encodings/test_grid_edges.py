@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import factorial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from diffhash import GridEncoding
+from diffhash.jets import jet_rows
 from diffhash.ops.grid import gather
 from diffhash.ops.interpolation import INTERPOLATIONS
 
@@ -81,7 +84,7 @@ def test_jets_are_continuous_across_the_border(
     x[:, 0] = border
     outside = x.clone()
     outside[:, 0] += step if border else -step
-    at, beyond = (encoding.jet(p).data.detach() for p in (x, outside))
+    at, beyond = (encoding.jet(p, 2).data.detach() for p in (x, outside))
     # One polynomial on both sides: the change is at most step · the next derivative.
     table = INTERPOLATIONS[name]
     steepest = max(
@@ -99,15 +102,15 @@ def test_a_nan_coordinate_spoils_its_own_point_alone(
 ) -> None:
     encoding = make_grid(name, d, n_levels=1, base_resolution=2)
     x = uniform(3, d)
-    clean = encoding.jet(x).data
+    clean = encoding.jet(x, 2).data
     poisoned = x.clone()
     poisoned[1, d - 1] = float("nan")
-    jet = encoding.jet(poisoned).data
+    jet = encoding.jet(poisoned, 2).data
     assert jet[0, 1].isnan().all()
     assert encoding(poisoned)[1].isnan().all()
     assert jet[d * 2, 1].isnan().all()  # the second derivative along the NaN axis too
     torch.testing.assert_close(jet[:, [0, 2]], clean[:, [0, 2]], rtol=0, atol=0)
-    planned = encoding.plan(poisoned).jet().data
+    planned = encoding.plan(poisoned, 2).jet().data
     assert planned[0, 1].isnan().all()
     assert planned[:, [0, 2]].isfinite().all()
 
@@ -125,9 +128,9 @@ def test_no_points_and_one_point(d: int, n: int, make_grid: MakeGrid, uniform: U
     encoding = make_grid("cubic", d)
     many, x = uniform(4, d), uniform(4, d)[:n]
     assert encoding(x).shape == (n, 4)
-    for jet in (encoding.jet(x), encoding.plan(x).jet()):
-        assert jet.data.shape == (1 + 2 * d, n, 4)
-        torch.testing.assert_close(jet.data, encoding.jet(many).data[:, :n])
+    for jet in (encoding.jet(x, 2), encoding.plan(x, 2).jet()):
+        assert jet.data.shape == (len(jet_rows(2, d)), n, 4)
+        torch.testing.assert_close(jet.data, encoding.jet(many, 2).data[:, :n])
         (grad,) = torch.autograd.grad(jet.data.sum(), encoding.params)
         assert grad.shape == encoding.params.shape
         assert (grad != 0).any() == bool(n)
@@ -140,7 +143,7 @@ def test_non_contiguous_points_and_gradients(d: int, make_grid: MakeGrid, unifor
     for x in (wide[::3, ::2], wide.T[:d].T, wide[:1, :d].expand(5, d)):
         assert not x.is_contiguous() or d == 1
         torch.testing.assert_close(encoding(x), encoding(x.contiguous()), rtol=0, atol=0)
-        planned, jet = encoding.plan(x).jet().data, encoding.jet(x.contiguous()).data
+        planned, jet = encoding.plan(x, 2).jet().data, encoding.jet(x.contiguous(), 2).data
         torch.testing.assert_close(planned, jet, rtol=0, atol=1e3 * EPS * jet.abs().max().item())
         x = x.detach().requires_grad_(True)
         y = encoding(x)
@@ -168,27 +171,25 @@ def test_non_contiguous_points_and_gradients(d: int, make_grid: MakeGrid, unifor
 )
 def test_points_of_a_wrong_shape_or_kind_are_refused(x: Tensor, make_grid: MakeGrid) -> None:
     encoding = make_grid("cubic", 2)
-    for call in (encoding, encoding.jet, encoding.plan):
+    for call in (encoding, partial(encoding.jet, rows=2), partial(encoding.plan, rows=2)):
         with pytest.raises(ValueError, match=r"shape \[N, 2\], got torch\.\w+ of shape"):
             call(x)
 
 
 def test_points_of_another_precision_or_device_are_refused(make_grid: MakeGrid) -> None:
     encoding = make_grid("cubic", 2)
-    for call in (encoding, encoding.jet):
+    for call in (encoding, partial(encoding.jet, rows=2)):
         with pytest.raises(ValueError, match=r"dtype torch\.float32 .*table has torch\.float64:"):
             call(torch.zeros(3, 2))
-    encoding.plan(torch.zeros(3, 2))  # a plan's points may have a precision of their own
-    for call in (encoding, encoding.jet, encoding.plan):
+    encoding.plan(torch.zeros(3, 2), 2)  # a plan's points may have a precision of their own
+    for call in (encoding, partial(encoding.jet, rows=2), partial(encoding.plan, rows=2)):
         with pytest.raises(ValueError, match=r"on meta.*on cpu"):
             call(torch.zeros(3, 2, dtype=torch.float64, device="meta"))
 
 
-@pytest.mark.parametrize("order", [3, -1, (2,), (2, 2, 2)])
-def test_orders_that_jets_do_not_carry_are_refused(
-    order: int | tuple[int, ...], make_grid: MakeGrid
-) -> None:
+@pytest.mark.parametrize("rows", [-1, 1.5, None, (2,), (2, 2, 2), (1, -1), "u_z", "x", [(1,)]])
+def test_what_is_no_derivative_is_refused(rows: Any, make_grid: MakeGrid) -> None:
     encoding = make_grid("cubic", 2)
     for call in (encoding.jet, encoding.plan):
-        with pytest.raises(ValueError, match="order="):
-            call(torch.zeros(3, 2, dtype=torch.float64), order)
+        with pytest.raises(ValueError, match="is no derivative"):
+            call(torch.zeros(3, 2, dtype=torch.float64), rows)

@@ -10,13 +10,22 @@ from torch import Tensor
 
 from diffhash import FourierFeatures, GridEncoding, Identity, Jet, autograd_jet
 from diffhash.encodings import Encoding
+from diffhash.jets import Rows, axis_rows, jet_rows
 from diffhash.ops.interpolation import INTERPOLATIONS
-from diffhash.ops.jet import jet_orders
 
 Uniform = Callable[..., Tensor]
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
 KINDS = ["identity", "fourier", *INTERPOLATIONS, "hashed cubic", "offset cubic"]
-ORDERS = [(1, 2), (1, (1,)), (2, 2), (2, (2, 1)), (2, (0, 2)), (3, 2), (3, (2, 0, 1))]
+MIXED = axis_rows((2, 1))
+ROWS = [
+    (1, 2),
+    (1, (1,)),
+    (2, 2),
+    (2, MIXED),
+    (2, "u_yy"),
+    (3, axis_rows((2, 2, 2))),
+    (3, (2, 0, 1)),
+]
 
 
 def _encoding(kind: str, d: int, dtype: torch.dtype) -> Encoding:
@@ -55,34 +64,31 @@ FACTOR = 200.0
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("d", "order", "dtype"),
-    [(*case, torch.float64) for case in ORDERS]
-    + [(1, 2, torch.float32), (2, (2, 1), torch.float32)],
+    ("d", "rows", "dtype"),
+    [(*case, torch.float64) for case in ROWS] + [(1, 2, torch.float32), (2, MIXED, torch.float32)],
 )
 def test_jets_equal_nested_autograd(
-    kind: str, d: int, order: int | tuple[int, ...], dtype: torch.dtype, uniform: Uniform
+    kind: str, d: int, rows: Rows, dtype: torch.dtype, uniform: Uniform
 ) -> None:
     encoding = _encoding(kind, d, dtype)
     x = uniform(8, d).to(dtype)
-    orders = jet_orders(order, d)
-    jet = encoding.jet(x, order)
-    assert jet.orders == orders
-    _assert_rows_close(jet.data, autograd_jet(encoding, x, orders).data, FACTOR)
+    jet, expected = encoding.jet(x, rows), autograd_jet(encoding, x, jet_rows(rows, d))
+    assert jet.rows == expected.rows
+    _assert_rows_close(jet.data, expected.data, FACTOR)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("identity", "fourier")])
-@pytest.mark.parametrize(("d", "order"), [(1, 2), (2, (2, 1))])
+@pytest.mark.parametrize(("d", "rows"), [(1, 2), (2, MIXED)])
 @DTYPES
 def test_table_gradients_of_jets_equal_nested_autograds(
-    kind: str, d: int, order: int | tuple[int, ...], dtype: torch.dtype, uniform: Uniform
+    kind: str, d: int, rows: Rows, dtype: torch.dtype, uniform: Uniform
 ) -> None:
     encoding = _encoding(kind, d, dtype)
     x = uniform(8, d).to(dtype)
-    orders = jet_orders(order, d)
     routes = (
-        encoding.jet(x, order),
-        encoding.plan(x, order).jet(),
-        autograd_jet(encoding, x, orders),
+        encoding.jet(x, rows),
+        encoding.plan(x, rows).jet(),
+        autograd_jet(encoding, x, jet_rows(rows, d)),
     )
     weights = uniform(*routes[0].data.shape, seed=1).to(dtype)
     params = list(encoding.parameters())
@@ -108,16 +114,16 @@ def test_table_gradients_of_jets_equal_nested_autograds(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("d", "order"), ORDERS)
+@pytest.mark.parametrize(("d", "rows"), ROWS)
 @DTYPES
 def test_plans_equal_jets(
-    kind: str, d: int, order: int | tuple[int, ...], dtype: torch.dtype, uniform: Uniform
+    kind: str, d: int, rows: Rows, dtype: torch.dtype, uniform: Uniform
 ) -> None:
     encoding = _encoding(kind, d, dtype)
     x = uniform(8, d).to(dtype)
-    planned = encoding.plan(x, order).jet()
-    assert planned.orders == jet_orders(order, d)
-    _assert_rows_close(planned.data, encoding.jet(x, order).data, FACTOR)
+    planned = encoding.plan(x, rows).jet()
+    assert planned.rows == jet_rows(rows, d)
+    _assert_rows_close(planned.data, encoding.jet(x, rows).data, FACTOR)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,11 +133,11 @@ def test_plans_of_float64_points_serve_float32_encodings(
 ) -> None:
     encoding = _encoding(kind, d, torch.float32)
     x = uniform(50, d)
-    jet = encoding.plan(x).jet()
+    jet = encoding.plan(x, 2).jet()
     assert jet.data.dtype == torch.float32
     exact = _encoding(kind, d, torch.float64).to(torch.float64)
     exact.load_state_dict({k: v.double() for k, v in encoding.state_dict().items()})
-    expected = exact.jet(x).data.float()
+    expected = exact.jet(x, 2).data.float()
     _assert_rows_close(jet.data, expected, FACTOR)
 
 
@@ -146,8 +152,8 @@ def test_plans_keep_the_precision_that_float32_coordinates_lose(uniform: Uniform
         1, n_levels=1, base_resolution=n, interpolation="cubic", dtype=torch.float64
     )
     exact.load_state_dict({"params": encoding.params.detach().double()})
-    expected = exact.jet(x).data.detach()
-    planned, rounded = encoding.plan(x).jet().data, encoding.jet(x.float()).data
+    expected = exact.jet(x, 2).data.detach()
+    planned, rounded = encoding.plan(x, 2).jet().data, encoding.jet(x.float(), 2).data
     eps = torch.finfo(torch.float32).eps
     for m in range(3):
         size = expected[m].abs().max()
@@ -158,7 +164,7 @@ def test_plans_keep_the_precision_that_float32_coordinates_lose(uniform: Uniform
 def test_plans_follow_the_table_as_it_trains(uniform: Uniform) -> None:
     encoding = _encoding("cubic", 1, torch.float64)
     x = uniform(8, 1)
-    plan = encoding.plan(x)
+    plan = encoding.plan(x, 2)
     before = plan.jet().data.detach().clone()
     with torch.no_grad():
         encoding.params.mul_(-2)
@@ -171,7 +177,7 @@ def test_plans_are_differentiable_twice_in_the_table(kind: str, uniform: Uniform
     x = uniform(4, 1)
     directions = uniform(*encoding.params.shape, seed=1)
     results = []
-    for jet in (encoding.plan(x).jet(), encoding.jet(x)):
+    for jet in (encoding.plan(x, 2).jet(), encoding.jet(x, 2)):
         loss = jet.data.sin().sum()
         (first,) = torch.autograd.grad(loss, encoding.params, create_graph=True)
         results.append(torch.autograd.grad((first * directions).sum(), encoding.params)[0])
@@ -185,9 +191,9 @@ def test_jets_are_differentiable_in_the_points(kind: str, uniform: Uniform) -> N
     encoding = _encoding(kind, 1, torch.float64)
     x = uniform(5, 1).requires_grad_(True)
     jet: Jet = encoding.jet(x, 1)
-    second = encoding.jet(x.detach(), 2).derivative(0, 2)
+    second = encoding.jet(x.detach(), 2)[2,]
     for c in range(encoding.n_output_dims):
-        column = jet.derivative(0, 1)[:, c]
+        column = jet[1,][:, c]
         if not column.requires_grad:  # the identity's slope is a constant
             assert (second[:, c] == 0).all()
             continue
@@ -198,7 +204,7 @@ def test_jets_are_differentiable_in_the_points(kind: str, uniform: Uniform) -> N
 def test_a_plan_of_points_that_require_a_gradient_is_refused() -> None:
     encoding = GridEncoding(1, n_levels=2, base_resolution=4, interpolation="cubic")
     with pytest.raises(ValueError, match="requires a gradient"):
-        encoding.plan(torch.rand(3, 1, requires_grad=True))
+        encoding.plan(torch.rand(3, 1, requires_grad=True), 2)
 
 
 def test_a_plan_too_large_to_index_is_refused_before_it_is_built() -> None:
@@ -207,4 +213,4 @@ def test_a_plan_too_large_to_index_is_refused_before_it_is_built() -> None:
     )
     points = torch.empty(1_000_000, 4, device="meta")
     with pytest.raises(ValueError, match=r"weights, more than 2\^31"):
-        encoding.to("meta").plan(points)
+        encoding.to("meta").plan(points, 2)

@@ -285,7 +285,7 @@ class Own(Problem):
     order = 2
 
     def operator(self, x, u):
-        return u.derivative(axis=0, order=2)
+        return u[2,]
 """
 SOURCE = """
     def source(self, x):

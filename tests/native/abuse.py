@@ -22,7 +22,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from diffhash import MLP, Field, FourierFeatures, GridEncoding, Identity
-from diffhash.networks.activations import named_activation
+from diffhash.jets import jet_rows, named_activation
 from diffhash.networks.taylor import (
     network_jet,
     network_jet_and_vjp,
@@ -218,7 +218,7 @@ class Seam:
 LAYOUT = grid_layout(2, "cubic", 2, 5, 3, 2.0)
 ALPHAS = ((0, 0), (1, 0), (0, 2))
 TANH = named_activation("tanh")
-WIDTHS, ORDERS = (4, 9, 7, 1), (2,)
+WIDTHS, ROWS = (4, 9, 7, 1), jet_rows(2, 1)
 N_PARAMS = sum((a + 1) * b for a, b in pairwise(WIDTHS))
 
 
@@ -271,16 +271,16 @@ def _network_seams(dtype: torch.dtype, replicas: tuple[int, ...]) -> Iterator[Se
         if o["g"].shape != shape or o["features"].ndim > o["params"].ndim + 2:
             raise ValueError("not of the jet's shape")
         leaves = [o[n].clone().requires_grad_() for n in ("features", "params")]
-        out = network_jet_reference(*leaves, WIDTHS, ORDERS, TANH)
+        out = network_jet_reference(*leaves, WIDTHS, ROWS, TANH)
         return [out, *torch.autograd.grad(out, leaves, o["g"])]
 
     def through_autograd(o: Operands) -> Tensors:
         leaves = [o[n].detach().requires_grad_() for n in ("features", "params")]
-        out = network_jet(*leaves, WIDTHS, ORDERS, TANH)
+        out = network_jet(*leaves, WIDTHS, ROWS, TANH)
         return [out, *torch.autograd.grad(out, leaves, o["g"])]
 
     def by_vjp(o: Operands) -> Tensors:
-        out, vjp = network_jet_and_vjp(o["features"], o["params"], WIDTHS, ORDERS, TANH, True)
+        out, vjp = network_jet_and_vjp(o["features"], o["params"], WIDTHS, ROWS, TANH, True)
         params_grad, features_grad = vjp(o["g"])
         assert features_grad is not None
         return [out, features_grad, params_grad]
@@ -326,7 +326,7 @@ def _field_seams(encoder: str, dtype: torch.dtype) -> Iterator[Seam]:
         operands["table"] = start.encoding.params.detach().clone()  # type: ignore[union-attr]
     x = _random(n, 1, dtype=torch.float64).sigmoid() * 2
     equations = {
-        "coefficients": _random(3, n, 2, seed=1, dtype=torch.float64),
+        "coefficients": _random(3, 1, n, 2, seed=1, dtype=torch.float64),
         "target": _random(n, 2, seed=2, dtype=torch.float64),
     }
 
@@ -342,7 +342,7 @@ def _field_seams(encoder: str, dtype: torch.dtype) -> Iterator[Seam]:
 
     def squares(o: Operands) -> Tensors:
         field = _field(encoder, dtype)
-        one = field.plan(x).squares(o["coefficients"], o["target"])
+        one = field.plan(x, 2).squares(o["coefficients"], o["target"])
         assert one is not None
         _set(field, o)
         return [one(0.5), *(p.grad for p in field.parameters() if p.grad is not None)]
@@ -350,11 +350,12 @@ def _field_seams(encoder: str, dtype: torch.dtype) -> Iterator[Seam]:
     def right_squares(o: Operands) -> Tensors:
         field = truth(o)
         if (
-            o["coefficients"].shape[:2] != (3, n)
-            or o["target"].shape != o["coefficients"].shape[1:]
+            o["coefficients"].shape[:3] != (3, 1, n)
+            or o["target"].shape != o["coefficients"].shape[2:]
         ):
             raise ValueError("not of the jet's shape")
-        error = (o["coefficients"] * field.jet(x).data).sum(-3) - o["target"]
+        jet = field.jet(x, 2).data
+        error = torch.einsum("kcne,...knc->...ne", o["coefficients"], jet) - o["target"]
         losses = 0.5 * error.square().mean((-2, -1))
         return [losses, *torch.autograd.grad(losses.sum(), list(field.parameters()))]
 
@@ -362,7 +363,7 @@ def _field_seams(encoder: str, dtype: torch.dtype) -> Iterator[Seam]:
 
     def jet_and_vjp(o: Operands) -> Tensors:
         field = _field(encoder, dtype)
-        plan = field.plan(x)
+        plan = field.plan(x, 2)
         _set(field, o)
         jet, vjp = plan.jet_and_vjp()
         vjp(o["g"])
@@ -370,18 +371,18 @@ def _field_seams(encoder: str, dtype: torch.dtype) -> Iterator[Seam]:
 
     def right_jet(o: Operands) -> Tensors:
         field = truth(o)
-        data = field.jet(x).data
+        data = field.jet(x, 2).data
         return [data, *torch.autograd.grad(data, list(field.parameters()), o["g"])]
 
     g = {"g": _random(3, n, 1, seed=3, dtype=dtype)}
     yield Seam(f"FieldPlan.jet_and_vjp {name}", {**operands, **g}, jet_and_vjp, right_jet)
 
     def points(o: Operands) -> Tensors:
-        jet = _field(encoder, dtype).plan(o["x"]).jet()
+        jet = _field(encoder, dtype).plan(o["x"], 2).jet()
         return [jet.data]
 
     def right_points(o: Operands) -> Tensors:
-        return [_field(encoder, dtype).double().jet(o["x"]).data]
+        return [_field(encoder, dtype).double().jet(o["x"], 2).data]
 
     yield Seam(f"Field.plan {name}", {"x": x}, points, right_points)
 

@@ -8,6 +8,7 @@ import torch
 
 from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity
 from diffhash.encodings import Encoding
+from diffhash.jets import jet_rows
 from diffhash.networks import stack_fields
 from diffhash.tasks import Task, Term
 from diffhash.training.adam import LeanAdam
@@ -41,29 +42,29 @@ def _field(encoder: str, d: int, activation: str, dtype: torch.dtype, seed: int)
 def train(field: Field, d: int, n_points: int) -> torch.Tensor:
     """Three steps over a term in one kernel, one through jets, and jets outside of plans."""
     x = torch.rand(n_points, d, dtype=torch.float64) * 2
-    target, orders = torch.ones(n_points, 1, dtype=torch.float64), (2,) * d
-    coefficients = torch.ones(1 + 2 * d, n_points, 1, dtype=torch.float64)
+    target, rows = torch.ones(n_points, 1, dtype=torch.float64), jet_rows(2, d)
+    coefficients = torch.ones(len(rows), 1, n_points, 1, dtype=torch.float64)
 
     def linear(x: torch.Tensor, u, t: torch.Tensor) -> torch.Tensor:
         return u.data.sum(dim=-3) - t
 
     def other(x: torch.Tensor, u, t: torch.Tensor) -> torch.Tensor:
-        return u.value**3 + u.derivative(0, 2) - t
+        return u.value**3 + u[(2, 0)[:d]] - t
 
     task = Task(
         [
-            Term("linear", x, target, orders, linear, 1.0, coefficients),
-            Term("other", x, target, orders, other, 1.0),
+            Term("linear", x, target, rows, linear, 1.0, coefficients),
+            Term("other", x, target, rows, other, 1.0),
         ]
     )
-    backward = PlannedBackward(task, [field.plan(term.x, term.orders) for term in task.terms])
+    backward = PlannedBackward(task, [field.plan(term.x, term.rows) for term in task.terms])
     optimizer = LeanAdam(list(field.parameters()), captured=False)
     optimizer.set_rate(1e-3)
     for _ in range(3):
         optimizer.forget_gradients()
         loss = backward()
         optimizer.lean_step()
-    jet = field.jet(x.to(field.network.params.dtype), orders).data
+    jet = field.jet(x.to(field.network.params.dtype), rows).data
     jet.square().sum().backward()
     return torch.cat([loss.flatten(), jet.detach().flatten()])
 

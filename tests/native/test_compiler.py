@@ -216,7 +216,7 @@ def test_every_kind_of_work_that_torch_takes_over_is_said_once(tmp_path: Path) -
         "    for dtype in (torch.float32, torch.float64):\n"
         "        e = GridEncoding(1, n_levels=2, seed=0, dtype=dtype)\n"
         "        for f in (MLP, SIREN):\n"
-        "            Field(e, f(4, dtype=dtype), [(0, 1)]).jet(torch.rand(3, 1, dtype=dtype))\n"
+        "            Field(e, f(4, dtype=dtype), [(0, 1)]).jet(torch.rand(3, 1, dtype=dtype), 2)\n"
         "        p = torch.nn.Parameter(torch.zeros(2, dtype=dtype)); p.grad = torch.ones_like(p)\n"
         "        LeanAdam([p], captured=False).step()\n"
         "print(*sorted(str(w.message).split(':')[0] for w in caught), sep='\\n')"

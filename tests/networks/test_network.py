@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from diffhash import MLP, SIREN, Jet
+from diffhash.jets import axis_rows
 from diffhash.networks import Network
 
 NETWORKS = pytest.mark.parametrize("network", [MLP, SIREN])
@@ -86,11 +87,11 @@ def test_a_siren_needs_a_positive_frequency(omega_0: float) -> None:
 def test_the_jets_value_is_the_networks(network: Any, depth: int) -> None:
     torch.manual_seed(0)
     net = network(3, n_outputs=2, width=4, depth=depth, dtype=torch.float64)
-    data = torch.randn(4, 6, 3, dtype=torch.float64)
-    jet = net.jet(Jet(data, (2, 1)))
+    data, rows = torch.randn(4, 6, 3, dtype=torch.float64), axis_rows((2, 1))
+    jet = net.jet(Jet(data, rows))
     assert jet.data.shape == (4, 6, 2)
-    assert jet.orders == (2, 1)
+    assert jet.rows == rows
     torch.testing.assert_close(jet.value, net(data[0]), rtol=1e-12, atol=1e-12)
     # Features that do not depend on x make a solution that does not.
     data[1:] = 0
-    assert (net.jet(Jet(data, (2, 1))).data[1:] == 0).all()
+    assert (net.jet(Jet(data, rows)).data[1:] == 0).all()

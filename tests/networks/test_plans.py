@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_points_that_change_later_change_nothing(
 ) -> None:
     x = points().to(dtype)
     encoding = make(encoder, dtype)
-    plan = encoding.plan(x)
+    plan = encoding.plan(x, 2)
     before = plan.jet().data.clone()
     x.fill_(0.3)
     assert torch.equal(plan.jet().data, before)
@@ -63,14 +64,14 @@ def test_points_that_change_later_change_nothing(
 @ENCODERS
 def test_a_plan_follows_its_encoding(make: Callable[..., Encoding], encoder: str) -> None:
     encoding = make(encoder)
-    plan = encoding.plan(points())
+    plan = encoding.plan(points(), 2)
     for change in (
         lambda: encoding.double(),
         lambda: encoding.load_state_dict(make(encoder, torch.float64, seed=1).state_dict()),
         lambda: encoding.to(torch.float32),
     ):
         change()
-        now, fresh = plan.jet().data, encoding.plan(points()).jet().data
+        now, fresh = plan.jet().data, encoding.plan(points(), 2).jet().data
         assert now.dtype == fresh.dtype
         assert torch.equal(now, fresh)
 
@@ -79,12 +80,12 @@ def test_a_plan_follows_a_table_that_is_replaced(make: Callable[..., Encoding]) 
     encoding = make("native")
     assert isinstance(encoding, GridEncoding)
     field = Field(encoding, MLP(6, width=8, depth=1), [(0, 1)])
-    plan = field.plan(points())
-    one = plan.squares(torch.ones(3, 7, 1), torch.zeros(7, 1))
+    plan = field.plan(points(), 2)
+    one = plan.squares(torch.ones(3, 1, 7, 1), torch.zeros(7, 1))
     assert one is not None
     one(1.0)
     encoding.params = nn.Parameter(2 * encoding.params.detach())
-    loss = field.plan(points()).jet().data.sum(0).square().mean()
+    loss = field.plan(points(), 2).jet().data.sum(0).square().mean()
     torch.testing.assert_close(plan.jet().data.sum(0).square().mean(), loss)
     torch.testing.assert_close(one(1.0), loss.detach())
     (expected,) = torch.autograd.grad(loss, encoding.params)
@@ -97,14 +98,14 @@ def test_a_table_of_another_size_is_named(
     make: Callable[..., Encoding], encoder: str, size: str
 ) -> None:
     encoding = make(encoder)
-    plan, table = encoding.plan(points()), encoding.get_parameter("params")
+    plan, table = encoding.plan(points(), 2), encoding.get_parameter("params")
     table.data = {
         "fewer rows": table.data[:-3],
         "more features": table.data.repeat(2),
         "another axis": table.data[None, None],
     }[size].clone()
     x = points().float()
-    for call in (lambda: encoding(x), lambda: encoding.jet(x), plan.jet, plan.jet_and_vjp):
+    for call in (lambda: encoding(x), lambda: encoding.jet(x, 2), plan.jet, plan.jet_and_vjp):
         with pytest.raises(ValueError, match=r"params have the shape .*this grid's are \["):
             call()
 
@@ -116,9 +117,9 @@ def test_a_plan_made_in_inference_mode_trains_outside_of_it(
     encoding = make(encoder)
     field = Field(encoding, MLP(encoding.n_output_dims, width=8, depth=1), [(0, 1)])
     with torch.inference_mode():
-        plan = field.plan(points())
+        plan = field.plan(points(), 2)
     gradients = []
-    for each in (plan, field.plan(points())):
+    for each in (plan, field.plan(points(), 2)):
         loss = each.jet().data.square().sum()
         gradients += torch.autograd.grad(loss, field.network.params)
     torch.testing.assert_close(*gradients)
@@ -129,14 +130,14 @@ def test_points_that_are_no_tensor_are_named(make: Callable[..., Encoding], poin
     encoding = make("native")
     field = Field(encoding, MLP(6, width=8, depth=1), [(0, 1)])
     for module in (encoding, FourierFeatures(1, 3), Identity(1), field):
-        for call in (module, module.jet, module.plan):
+        for call in (module, partial(module.jet, rows=2), partial(module.plan, rows=2)):
             with pytest.raises(ValueError, match="points must be a tensor, got "):
                 call(points)
 
 
 def test_a_field_of_another_encoding_needs_another_plan(make: Callable[..., Encoding]) -> None:
     field = Field(make("native"), MLP(6, width=8, depth=1), [(0, 1)])
-    plan = field.plan(points())
+    plan = field.plan(points(), 2)
     field.encoding = make("native", seed=1)
     for call in (plan.jet, plan.jet_and_vjp):
         with pytest.raises(ValueError, match="make a new plan"):
@@ -149,7 +150,7 @@ def test_squares_of_a_field_that_changed_its_precision_are_refused(
     for encoder in ("identity", "fourier", "native"):
         encoding = make(encoder)
         field = Field(encoding, MLP(encoding.n_output_dims, width=8, depth=1), [(0, 1)])
-        one = field.plan(points()).squares(torch.ones(3, 7, 1), torch.zeros(7, 1))
+        one = field.plan(points(), 2).squares(torch.ones(3, 1, 7, 1), torch.zeros(7, 1))
         assert one is not None
         field.double()
         with pytest.raises(ValueError, match="same dtype"):
@@ -162,7 +163,7 @@ def test_a_gradient_of_another_shape_or_dtype_is_refused(
 ) -> None:
     encoding = make(encoder)
     field = Field(encoding, MLP(6, width=8, depth=1), [(0, 2)])
-    jet, vjp = field.plan(2 * points()).jet_and_vjp()
+    jet, vjp = field.plan(2 * points(), 2).jet_and_vjp()
     for g in (torch.ones(1), torch.ones(3, 1, 1), torch.ones(1, 7, 1), jet.data.double()):
         with pytest.raises(ValueError, match=r"its dtype .* and shape"):
             vjp(g)
@@ -176,8 +177,8 @@ def test_parameters_that_change_between_a_jet_and_its_gradient(
 ) -> None:
     field = Field(make("native"), MLP(6, width=8, depth=1), [(0, 1)])
     params = field.network.params
-    jet, vjp = field.plan(points()).jet_and_vjp()
-    (expected,) = torch.autograd.grad(field.plan(points()).jet().data.sum(), params)
+    jet, vjp = field.plan(points(), 2).jet_and_vjp()
+    (expected,) = torch.autograd.grad(field.plan(points(), 2).jet().data.sum(), params)
     if change == "its data":
         params.data = torch.zeros_like(params)
         vjp(torch.ones_like(jet.data))
@@ -201,4 +202,4 @@ def test_points_of_low_precision_are_taken_as_they_are(
 ) -> None:
     x = points().to(dtype)
     encoding = make("native")
-    torch.testing.assert_close(encoding.plan(x).jet().data, encoding.jet(x.float()).data)
+    torch.testing.assert_close(encoding.plan(x, 2).jet().data, encoding.jet(x.float(), 2).data)

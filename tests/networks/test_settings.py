@@ -34,9 +34,9 @@ def test_numpys_integers_are_integers() -> None:
     assert torch.equal(stack.params[0], plain.params) and stack.n_replicas == 2
     assert torch.equal(_grid(seed=torch.arange(2)).params, stack.params)
     x = torch.rand(3, 2)
-    assert encoding.jet(x, np.int64(1)).orders == (1, 1)
-    assert encoding.jet(x, np.array([1, 2])).orders == (1, 2)
-    assert encoding.plan(x, [np.int64(2), 0]).jet().orders == (2, 0)
+    assert encoding.jet(x, np.int64(1)).rows == ((0, 0), (1, 0), (0, 1))
+    assert encoding.jet(x, (np.int64(0), np.int64(1))).rows == ((0, 0), (0, 1))
+    assert encoding.plan(x, [(np.int64(2), 0)]).jet().rows == ((0, 0), (1, 0), (2, 0))
     assert FourierFeatures(np.int64(2), np.int64(3), np.float32(1), seed=np.int64(0))(x).shape
     network = MLP(np.int64(4), np.int64(1), np.int64(8), np.int64(2))
     assert network.widths == (4, 8, 8, 1) and all(type(w) is int for w in network.widths)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity
+from diffhash.jets import axis_rows
 from diffhash.networks import FieldPlan, squares, stack_fields
 
 BOXES = {1: [(-3.0, 2.0)], 2: [(0.0, 0.5), (-1.0, 1.0)]}
@@ -48,10 +49,11 @@ def problem(
     generator = torch.Generator().manual_seed(1)
     low, high = torch.tensor(BOXES[d], dtype=torch.float64).T
     unit = torch.rand(n_points, d, generator=generator, dtype=torch.float64)
-    plan = field.plan(low + (high - low) * unit, order)
-    shape = (1 + d * order, n_points, n_equations)
+    rows = axis_rows([order] * d)
+    plan = field.plan(low + (high - low) * unit, rows)
+    shape = (len(rows), field.network.widths[-1], n_points, n_equations)
     coefficients = torch.randn(shape, generator=generator, dtype=torch.float64)
-    target = torch.randn(shape[1:], generator=generator, dtype=torch.float64)
+    target = torch.randn(shape[2:], generator=generator, dtype=torch.float64)
     return plan, coefficients, target
 
 
@@ -59,8 +61,9 @@ def by_autograd(
     field: Field, plan: FieldPlan, coefficients: Tensor, target: Tensor, weight: float
 ) -> list[Tensor]:
     """Losses, and gradients of all parameters that are trained."""
-    jet = plan.jet().data  # [.., K, N, 1]
-    error = (coefficients.to(jet.dtype) * jet).sum(dim=-3) - target.to(jet.dtype)
+    jet = plan.jet().data  # [.., K, N, C]
+    left = torch.einsum("kcne,...knc->...ne", coefficients.to(jet.dtype), jet)
+    error = left - target.to(jet.dtype)
     losses = weight * error.square().mean(dim=(-2, -1))
     trained = [p for p in field.parameters() if p.requires_grad]
     return [losses.detach(), *torch.autograd.grad(losses.sum(), trained)]
@@ -190,7 +193,7 @@ def _no_compiler(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _own_encoding(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(field.encoding.plan(torch.rand(2, 1))), "source", lambda self: None)
+    monkeypatch.setattr(type(field.encoding.plan(torch.rand(2, 1), 2)), "source", lambda self: None)
 
 
 @pytest.mark.parametrize("reason", [_no_compiler, _own_encoding])
@@ -203,7 +206,11 @@ def test_where_the_kernel_cannot_be_had_there_is_none(
     assert plan.squares(coefficients, target) is None
 
 
-def test_several_components_of_u_have_no_kernel() -> None:
-    field = Field(Identity(1), MLP(1, n_outputs=2), BOXES[1])
-    plan, coefficients, target = problem(field, 1, 5, 1, 2)
-    assert plan.squares(coefficients, target) is None
+@DTYPES
+@pytest.mark.parametrize("encoder", ["identity", "fourier", "cubic"])
+@pytest.mark.parametrize("n_outputs", [2, 5])
+def test_several_components_of_u(encoder: str, n_outputs: int, dtype: torch.dtype) -> None:
+    field = make_field(encoder, 2, dtype)
+    field.network = MLP(field.encoding.n_output_dims, n_outputs, width=9, depth=1, dtype=dtype)
+    given = problem(field, 2, 45, 3, 1)
+    assert_close(in_one_kernel(field, *given, 0.7), by_autograd(field, *given, 0.7))

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffhash.jets import Activation, Row, axis_rows, jet_rows, named_activation, sine
 from diffhash.networks import native_jet, taylor
-from diffhash.networks.activations import Activation, named_activation, sine
 from diffhash.networks.taylor import network_jet, network_jet_reference, split_layers
 
 NAMED = ("tanh", "silu", "gelu", "softplus")
@@ -21,8 +21,8 @@ ACTIVATIONS = pytest.mark.parametrize(
     [*map(named_activation, NAMED), sine(1.0), sine(30.0)],
     ids=[*NAMED, "sine 1", "sine 30"],
 )
-WITH_DERIVATIVES = [(1,), (2,), (1, 1), (2, 1), (1, 2), (0, 2), (2, 0, 1), (2, 2, 2)]
-ORDERS = pytest.mark.parametrize("orders", [(0,), *WITH_DERIVATIVES])
+VALUE, SECOND, MIXED = axis_rows([0]), axis_rows([2]), axis_rows((2, 1))
+ROWS = pytest.mark.parametrize("rows", [VALUE, axis_rows([1]), SECOND, MIXED, jet_rows(2, 3)])
 REPLICAS = pytest.mark.parametrize("replicas", [(), (1,), (3,)], ids=["solo", "R=1", "R=3"])
 
 
@@ -73,22 +73,22 @@ def _check(features: Tensor, params: Tensor, *rest: Any) -> None:
 
 
 @ACTIVATIONS
-@ORDERS
+@ROWS
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_jet_and_gradients_equal_the_reference(
-    activation: Activation, orders: tuple[int, ...], dtype: torch.dtype
+    activation: Activation, rows: tuple[Row, ...], dtype: torch.dtype
 ) -> None:
     widths = (3, 20, 7, 2)
-    features = _normal(1 + sum(orders), 50, 3, seed=3, dtype=dtype)
-    _check(features, _params(widths, activation, dtype=dtype), widths, orders, activation)
+    features = _normal(len(rows), 50, 3, seed=3, dtype=dtype)
+    _check(features, _params(widths, activation, dtype=dtype), widths, rows, activation)
 
 
 @pytest.mark.parametrize("n_points", [0, 1, 31, 32, 33, 255, 257, 9000])
-@pytest.mark.parametrize("orders", [(0,), (2,), (2, 1)])
-def test_any_number_of_points(n_points: int, orders: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("rows", [VALUE, SECOND, MIXED])
+def test_any_number_of_points(n_points: int, rows: tuple[Row, ...]) -> None:
     widths, tanh = (5, 9, 9, 1), named_activation("tanh")
-    features = _normal(1 + sum(orders), n_points, 5, seed=3)
-    _check(features, _params(widths, tanh), widths, orders, tanh)
+    features = _normal(len(rows), n_points, 5, seed=3)
+    _check(features, _params(widths, tanh), widths, rows, tanh)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_any_widths_and_replicas(
 ) -> None:
     activation = named_activation("softplus")  # σ(0) is not zero: padding must not leak in
     features = _normal(*(() if shared else replicas), 3, 40, widths[0], seed=3)
-    _check(features, _params(widths, activation, replicas), widths, (2,), activation)
+    _check(features, _params(widths, activation, replicas), widths, SECOND, activation)
 
 
 @REPLICAS
@@ -113,9 +113,9 @@ def test_a_replica_gives_the_bits_that_it_gives_alone(
     widths, tanh = (4, 16, 16, 1), named_activation("tanh")
     features = _normal(*replicas, 3, 300, 4, seed=3, dtype=torch.float32)
     params = _params(widths, tanh, replicas, torch.float32)
-    together = network_jet(features, params, widths, (2,), tanh)
+    together = network_jet(features, params, widths, SECOND, tanh)
     for index in range(*replicas) if replicas else ():
-        alone = network_jet(features[index], params[index], widths, (2,), tanh)
+        alone = network_jet(features[index], params[index], widths, SECOND, tanh)
         assert torch.equal(together[index], alone)
 
 
@@ -128,7 +128,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(implementation: str) -> Non
     try:
         for n in (1, 2, 3):
             torch.set_num_threads(n)
-            results.append(_result(network_jet, *arguments, widths, (2,), tanh))
+            results.append(_result(network_jet, *arguments, widths, SECOND, tanh))
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:
@@ -136,13 +136,13 @@ def test_bits_do_not_depend_on_the_number_of_threads(implementation: str) -> Non
 
 
 @ACTIVATIONS
-@ORDERS
-def test_gradcheck(activation: Activation, orders: tuple[int, ...]) -> None:
+@ROWS
+def test_gradcheck(activation: Activation, rows: tuple[Row, ...]) -> None:
     widths = (2, 3, 1)
-    features = _normal(1 + sum(orders), 3, 2, seed=3).requires_grad_(True)
+    features = _normal(len(rows), 3, 2, seed=3).requires_grad_(True)
     params = _params(widths, activation).requires_grad_(True)
     assert torch.autograd.gradcheck(
-        lambda features, params: network_jet(features, params, widths, orders, activation),
+        lambda features, params: network_jet(features, params, widths, rows, activation),
         (features, params),
     )
 
@@ -157,7 +157,7 @@ def test_the_jet_is_that_of_the_composed_function(activation: Activation) -> Non
     features = torch.stack(
         [inner, torch.cat([2 * x, x.cos()], dim=1), torch.cat([0 * x + 2, -x.sin()], dim=1)]
     )
-    jet = network_jet(features.detach(), params, widths, (2,), activation)
+    jet = network_jet(features.detach(), params, widths, SECOND, activation)
     value = inner
     layers = split_layers(params, widths)
     for index, (weight, bias) in enumerate(layers):
@@ -182,7 +182,7 @@ def test_values_hold_from_tiny_to_huge_arguments(
     sizes = torch.logspace(-10, 4 if activation.name == "sine" else 2, 500, dtype=dtype)
     z = torch.cat([-sizes, torch.zeros(1, dtype=dtype), sizes])[:, None]
     params = torch.tensor([1, 0, 1, 0], dtype=dtype)
-    value = network_jet(z[None], params, (1, 1, 1), (0,), activation)[0]
+    value = network_jet(z[None], params, (1, 1, 1), VALUE, activation)[0]
     if activation.name == "sine":  # of the argument as it was rounded
         expected = (activation.parameter * z).double().sin()
     else:
@@ -195,10 +195,10 @@ def test_nan_and_infinity_stay_with_their_point(activation: Activation) -> None:
     widths = (2, 6, 6, 1)
     params = _params(widths, activation)
     features = _normal(3, 40, 2, seed=3)
-    sound = network_jet(features, params, widths, (2,), activation)
+    sound = network_jet(features, params, widths, SECOND, activation)
     features[:, 7] = math.nan
     features[:, 8] = math.inf
-    spoilt = network_jet(features, params, widths, (2,), activation)
+    spoilt = network_jet(features, params, widths, SECOND, activation)
     assert spoilt[:, 7].isnan().all()
     assert not spoilt[1:, 8].isfinite().any()
     rest = [i for i in range(40) if i not in (7, 8)]
@@ -210,12 +210,12 @@ def test_nan_and_infinity_stay_with_their_point(activation: Activation) -> None:
 def test_a_second_and_a_third_differentiation_equal_the_references(
     activation: Activation, replicas: tuple[int, ...]
 ) -> None:
-    widths, orders = (2, 3, 3, 1), (2, 1)
+    widths = (2, 3, 3, 1)
     results = []
     for function in (network_jet, network_jet_reference):
         features = _normal(4, 4, 2, seed=3).requires_grad_(True)
         params = _params(widths, activation, replicas).requires_grad_(True)
-        current = function(features, params, widths, orders, activation).square().sum()
+        current = function(features, params, widths, MIXED, activation).square().sum()
         rows = []
         for _ in range(3):
             grads = torch.autograd.grad(current, (features, params), create_graph=True)
@@ -234,7 +234,7 @@ def test_gradients_of_gradients_in_one_of_the_inputs_alone() -> None:
         for function in (network_jet, network_jet_reference):
             inputs = [_normal(3, 4, 2, seed=3), _params(widths, tanh)]
             inputs[1 - frozen].requires_grad_(True)
-            loss = function(*inputs, widths, (2,), tanh).square().sum()
+            loss = function(*inputs, widths, SECOND, tanh).square().sum()
             (first,) = torch.autograd.grad(loss, inputs[1 - frozen], create_graph=True)
             results.append(torch.autograd.grad(first.square().sum(), inputs[1 - frozen])[0])
         torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
@@ -246,7 +246,7 @@ def test_uninitialised_memory_does_not_leak_in(
     if implementation == "torch":
         pytest.skip("buffers of ours are what the kernels fill")
     widths, tanh = (5, 9, 4, 3), named_activation("tanh")
-    arguments = (_normal(3, 45, 5), _params(widths, tanh), widths, (2,), tanh)
+    arguments = (_normal(3, 45, 5), _params(widths, tanh), widths, SECOND, tanh)
     expected = _result(network_jet, *arguments)
     new_empty, empty_like = Tensor.new_empty, torch.empty_like
     monkeypatch.setattr(
@@ -261,7 +261,7 @@ def test_features_of_another_width_are_refused(implementation: str) -> None:
     tanh = named_activation("tanh")
     message = "features have 3 channels" if implementation == "native" else "shape"
     with pytest.raises((ValueError, RuntimeError), match=message):
-        network_jet(_normal(1, 4, 3), _params((2, 3, 1), tanh), (2, 3, 1), (0,), tanh)
+        network_jet(_normal(1, 4, 3), _params((2, 3, 1), tanh), (2, 3, 1), VALUE, tanh)
 
 
 def test_without_a_compiler_torch_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,4 +271,4 @@ def test_without_a_compiler_torch_takes_over(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(native_jet, "compiled", refuse)
     monkeypatch.setattr(taylor, "library", native_jet.library.__wrapped__)
     widths, tanh = (2, 3, 1), named_activation("tanh")
-    _check(_normal(3, 4, 2), _params(widths, tanh), widths, (2,), tanh)
+    _check(_normal(3, 4, 2), _params(widths, tanh), widths, SECOND, tanh)

@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, autograd_jet
+from diffhash.jets import jet_rows
 
 DOMAIN = [(0.0, 1.0), (-1.0, 2.0)]
 D = torch.float64
@@ -31,7 +32,7 @@ class Jets(nn.Module):
         self.field = field
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.field(x)[None], self.field.jet(x).data])
+        return torch.cat([self.field(x)[None], self.field.jet(x, 2).data])
 
 
 def _grid(backend: str) -> GridEncoding:
@@ -94,10 +95,10 @@ def test_jacobians_in_points_and_parameters_by_every_means(field: Field, x: Tens
 
 
 def test_planned_jets_have_the_jacobian_of_jets(field: Field, x: Tensor) -> None:
-    plan = field.plan(x)
+    plan = field.plan(x, 2)
     parameters = list(field.parameters())
     results = []
-    for out in (field.jet(x).data, plan.jet().data):
+    for out in (field.jet(x, 2).data, plan.jet().data):
         eye = torch.eye(out.numel(), dtype=D).reshape(-1, *out.shape)
         results.append(torch.autograd.grad(out, parameters, eye, is_grads_batched=True))
     _assert_same(results[1], results[0])
@@ -109,17 +110,14 @@ def test_third_derivatives_of_jets_are_nested_autograds(field: Field, x: Tensor)
 
     def values(x: Tensor) -> Tensor:
         """The jet by nested reverse mode, differentiable in x."""
-        rows = [field(x)]
-        for axis in range(2):
-            current = rows[0]
-            for _ in range(2):
-                (slope,) = torch.autograd.grad(current.sum(), x, create_graph=True)
-                current = slope[:, axis : axis + 1]
-                rows.append(current)
-        return torch.stack(rows)
+        u = field(x)
+        (first,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        second = [torch.autograd.grad(f.sum(), x, create_graph=True)[0] for f in first.unbind(1)]
+        rows = [u[:, 0], *first.unbind(1), *second[0].unbind(1), second[1][:, 1]]
+        return torch.stack(rows)[..., None]
 
     results = []
-    for data in (field.jet(x).data, values(x)):
+    for data in (field.jet(x, 2).data, values(x)):
         loss = data.square().sum()
         for _ in range(2):
             grads = torch.autograd.grad(loss, inputs, create_graph=True)
@@ -142,11 +140,11 @@ def test_vmap_over_points_and_over_parameters(field: Field, x: Tensor) -> None:
 def test_traced_functions_follow_their_input(field: Field, x: Tensor) -> None:
     jets, other = Jets(field), x.flip(0) * 0.9
     _assert_same([make_fx(jets)(x)(other)], [jets(other)])
-    planned = make_fx(lambda x: field.plan(x).jet().data)(x)  # where points are an input
-    _assert_same([planned(other)], [field.jet(other).data])
-    plan = field.plan(x)
+    planned = make_fx(lambda x: field.plan(x, 2).jet().data)(x)  # where points are an input
+    _assert_same([planned(other)], [field.jet(other, 2).data])
+    plan = field.plan(x, 2)
     traced = make_fx(lambda scale: plan.jet().data * scale)(torch.ones((), dtype=D))
-    _assert_same([traced(torch.full((), 2.0, dtype=D))], [2 * field.jet(x).data])
+    _assert_same([traced(torch.full((), 2.0, dtype=D))], [2 * field.jet(x, 2).data])
 
     def gradients(x: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad(jets(x).sin().sum(), list(field.parameters()))
@@ -159,7 +157,7 @@ def test_traced_functions_follow_their_input(field: Field, x: Tensor) -> None:
 
 def test_a_traced_plan_that_is_gone_is_an_error(x: Tensor) -> None:
     encoding = _grid("native")
-    plans = [encoding.plan(x)]
+    plans = [encoding.plan(x, 2)]
     traced = make_fx(lambda table: plans[0].jet().data * table.sum())(encoding.params.detach())
     plans.clear()
     with pytest.raises(RuntimeError, match="plan that exists no more"):
@@ -167,15 +165,15 @@ def test_a_traced_plan_that_is_gone_is_an_error(x: Tensor) -> None:
 
 
 def test_fake_tensors_have_the_shapes_and_spoil_nothing(field: Field, x: Tensor) -> None:
-    plan, expected = field.plan(x), field.jet(x).data
+    plan, expected = field.plan(x, 2), field.jet(x, 2).data
     with FakeTensorMode(allow_non_fake_inputs=True):
         points = torch.rand(7, 2, dtype=D)
-        out = field.jet(points).data
-        assert out.shape == field.plan(points).jet().data.shape == (5, 7, 1)
-        assert field(points).shape == (7, 1) and plan.jet().data.shape == (5, 4, 1)
+        out = field.jet(points, 2).data
+        assert out.shape == field.plan(points, 2).jet().data.shape == (6, 7, 1)
+        assert field(points).shape == (7, 1) and plan.jet().data.shape == (6, 4, 1)
         out.sum().backward()
     field.zero_grad()
-    _assert_same([field.jet(x).data, plan.jet().data], [expected, expected])
+    _assert_same([field.jet(x, 2).data, plan.jet().data], [expected, expected])
 
 
 def test_views_with_a_negative_bit(field: Field, x: Tensor) -> None:
@@ -184,44 +182,46 @@ def test_views_with_a_negative_bit(field: Field, x: Tensor) -> None:
         assert view.is_neg()
         return view
 
-    out = field.jet(x).data
-    _assert_same([field.jet(negative(x)).data, field.plan(negative(x)).jet().data], [out, out])
+    out = field.jet(x, 2).data
+    _assert_same(
+        [field.jet(negative(x), 2).data, field.plan(negative(x), 2).jet().data], [out, out]
+    )
     g, parameters = torch.rand_like(out), list(field.parameters())
     expected = torch.autograd.grad(out, parameters, g)
-    _assert_same(torch.autograd.grad(field.jet(x).data, parameters, negative(g)), expected)
+    _assert_same(torch.autograd.grad(field.jet(x, 2).data, parameters, negative(g)), expected)
 
 
 def test_autocast_changes_neither_values_nor_jets(field: Field, x: Tensor) -> None:
     field, x = field.float(), x.float()
-    expected = [field(x), field.jet(x).data, autograd_jet(field, x, (2, 2)).data]
-    plan = field.plan(x)
+    expected = [field(x), field.jet(x, 2).data, autograd_jet(field, x, jet_rows(2, 2)).data]
+    plan = field.plan(x, 2)
     with torch.autocast("cpu", torch.bfloat16):
-        got = [field(x), field.jet(x).data, autograd_jet(field, x, (2, 2)).data]
+        got = [field(x), field.jet(x, 2).data, autograd_jet(field, x, jet_rows(2, 2)).data]
         assert torch.equal(plan.jet().data, expected[1])
     assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
 
 
 def test_modes_without_gradients_and_checkpoints(field: Field, x: Tensor) -> None:
     parameters = list(field.parameters())
-    out = field.jet(x).data
+    out = field.jet(x, 2).data
     expected = torch.autograd.grad(out.sin().sum(), parameters)
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            _assert_same([field.jet(x).data, field.plan(x).jet().data], [out, out])
-    again = checkpoint(lambda x: field.jet(x).data, x, use_reentrant=False)
+            _assert_same([field.jet(x, 2).data, field.plan(x, 2).jet().data], [out, out])
+    again = checkpoint(lambda x: field.jet(x, 2).data, x, use_reentrant=False)
     assert isinstance(again, Tensor)
     _assert_same(torch.autograd.grad(again.sin().sum(), parameters), expected)
 
 
 def test_copies_of_fields_and_plans(field: Field, x: Tensor) -> None:
-    plan, file = field.plan(x), io.BytesIO()
+    plan, file = field.plan(x, 2), io.BytesIO()
     torch.save(field, file)
     file.seek(0)
-    expected = field.jet(x).data
+    expected = field.jet(x, 2).data
     loaded: Field = torch.load(file, weights_only=False)
     for again in (copy.deepcopy(plan), pickle.loads(pickle.dumps(plan))):
         assert torch.equal(again.jet().data, plan.jet().data)
-    assert torch.equal(loaded.jet(x).data, expected)
+    assert torch.equal(loaded.jet(x, 2).data, expected)
 
 
 @pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])

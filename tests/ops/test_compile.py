@@ -59,21 +59,21 @@ def test_jets(name: str, d: int, backend: str) -> None:
     if backend == "native" and name == "s1_product":
         pytest.skip("not in the native backend")
     encoding = _grid(name, d, backend=backend)
-    _assert_same(lambda x: encoding.jet(x).data, _points(d).requires_grad_(), encoding)
+    _assert_same(lambda x: encoding.jet(x, 2).data, _points(d).requires_grad_(), encoding)
 
 
 @pytest.mark.parametrize("seed", [0, [0, 1]], ids=["one table", "replicas"])
 def test_plans(seed: int | list[int]) -> None:
     for name in ("cubic", "quintic"):  # a sparse product, and points alone
         encoding = _grid(name, 2, seed=seed)
-        plan = encoding.plan(_points(2))
+        plan = encoding.plan(_points(2), 2)
         points = _points(2).requires_grad_()
         _assert_same(lambda x, plan=plan: plan.jet().data * x.sum(), points, encoding)
 
 
 def test_replicas() -> None:
     encoding = _grid("cubic", 2, seed=[0, 1, 2])
-    _assert_same(lambda x: encoding.jet(x).data, _points(2).requires_grad_(), encoding)
+    _assert_same(lambda x: encoding.jet(x, 2).data, _points(2).requires_grad_(), encoding)
 
 
 @pytest.mark.parametrize("transform", ["jacrev", "jvp"])
@@ -112,8 +112,8 @@ def test_the_default_compiler_gives_the_same(name: str, backend: str) -> None:
     encoding = _grid(name, 2, backend=backend)
     x = _points(2)
     torch._dynamo.reset()
-    compiled = torch.compile(lambda p: encoding.jet(p).data, fullgraph=True)
-    one, other = encoding.jet(x).data, compiled(x)
+    compiled = torch.compile(lambda p: encoding.jet(p, 2).data, fullgraph=True)
+    one, other = encoding.jet(x, 2).data, compiled(x)
     size = one.abs().max().item()
     torch.testing.assert_close(other, one, rtol=0, atol=500 * EPS * size)
     grads = [torch.autograd.grad(y.sin().sum(), encoding.params)[0] for y in (one, other)]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from diffhash import GridEncoding
+from diffhash.jets import Row, axis_rows, expanded, jet_rows
 from diffhash.ops import backends
 from diffhash.ops.backends import load_backend, tcnn_backend, torch_backend
 from diffhash.ops.grid import gather, grid_plan, scatter
@@ -25,6 +26,7 @@ from diffhash.ops.layout import GridLayout, grid_layout
 
 EPS = torch.finfo(torch.float32).eps
 Make = Callable[..., Tensor]
+SECOND = axis_rows([2, 2])  # there is no ∂²/∂x∂y
 
 
 def _import_fake() -> ModuleType:
@@ -100,8 +102,9 @@ class _Plane(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.encoding(torch.cat([x, torch.zeros_like(x)], dim=1))
 
-    def jet(self, x: Tensor, order: int) -> Any:
-        return self.encoding.jet(torch.cat([x, torch.zeros_like(x)], dim=1), (order, 0))
+    def jet(self, x: Tensor, rows: tuple[Row, ...]) -> Any:
+        rows = jet_rows([(*row, 0) for row in expanded(rows)[0]], 2)
+        return self.encoding.jet(torch.cat([x, torch.zeros_like(x)], dim=1), rows)
 
 
 def _any_dimension(d: int, device: str, **settings: Any) -> tuple[Any, GridEncoding]:
@@ -224,11 +227,13 @@ def test_jets_of_order_two_and_their_gradient_in_the_table(
     head = _head(3, device)
     results = []
     for encoding in (one, other):
-        jet = encoding.jet(x, 2)
+        jet = encoding.jet(x, axis_rows([2] * d))
         # u = tanh(W y) has u_xx = tanh''·(W y_x)² + tanh'·W y_xx in each axis: not linear in θ.
         a, residual = head(jet.value).tanh(), torch.zeros(20, 3, device=device)
         for axis in range(d):
-            zx, zxx = (jet.derivative(axis, m) @ head.weight.T for m in (1, 2))
+            # `one` has a constant axis more.
+            units = [int(j == axis) for j in range(len(jet.rows[0]))]
+            zx, zxx = (jet[tuple(m * e for e in units)] @ head.weight.T for m in (1, 2))
             residual = residual + (1 - a * a) * (zxx - 2 * a * zx * zx)
         (grad,) = torch.autograd.grad(residual.square().sum(), encoding.params)
         results.append((jet.data, residual, grad))
@@ -354,7 +359,7 @@ def test_without_autograd(mode: Any, device: str, make_points: Make) -> None:
     with mode():
         x = _points(make_points, other.layout, 20, device)
         _close(other(x), one(x), other.layout)
-        _close(other.jet(x, 2).data, one.jet(x, 2).data, other.layout)
+        _close(other.jet(x, SECOND).data, one.jet(x, SECOND).data, other.layout)
 
 
 def test_a_plan_serves_training_at_fixed_points(device: str, make_points: Make) -> None:
@@ -362,7 +367,7 @@ def test_a_plan_serves_training_at_fixed_points(device: str, make_points: Make) 
     x = _points(make_points, other.layout, 20, device)
     results = []
     for encoding in (one, other):
-        jet = encoding.plan(x.double(), 2).jet()
+        jet = encoding.plan(x.double(), SECOND).jet()
         (grad,) = torch.autograd.grad(jet.data.sin().sum(), encoding.params)
         results.append((jet.data, grad))
     for got, expected in zip(results[1], results[0], strict=True):
@@ -373,10 +378,10 @@ def test_a_plan_serves_training_at_fixed_points(device: str, make_points: Make) 
 def test_compile(planned: bool, device: str, make_points: Make) -> None:
     encoding = _pair(2, device)[1]
     x = _points(make_points, encoding.layout, 20, device)
-    plan = encoding.plan(x.double(), 2)
+    plan = encoding.plan(x.double(), SECOND)
 
     def loss() -> Tensor:
-        return (plan.jet() if planned else encoding.jet(x, 2)).data.sin().sum()
+        return (plan.jet() if planned else encoding.jet(x, SECOND)).data.sin().sum()
 
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     got, expected = (torch.autograd.grad(f(), encoding.params)[0] for f in (compiled, loss))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from diffhash.ops.jet import Jet
+from diffhash.jets import Jet
 from diffhash.training import FieldTraining, GracefulStop, ProgressReport, callbacks
 
 MakeTraining = Callable[..., FieldTraining]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhash.ops.jet import Jet
+from diffhash.jets import Jet
 from diffhash.problems import Poisson1D
 from diffhash.training import FieldTraining
 
@@ -51,7 +51,7 @@ def fail_at(training: FieldTraining, step: int, value: float) -> None:
         nonlocal steps
         steps += 1
         if steps >= step:
-            jets = [Jet(jet.data * value, jet.orders) for jet in jets]
+            jets = [Jet(jet.data * value, jet.rows) for jet in jets]
         return loss(jets, rows)
 
     training.task.loss = failing  # type: ignore[method-assign]

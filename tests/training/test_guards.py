@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diffhash import MLP, Field, FourierFeatures, Jet
 from diffhash.encodings import Identity
 from diffhash.encodings.encoding import Plan
+from diffhash.jets import Row
 from diffhash.networks import stack_fields
 from diffhash.problems import Poisson1D
 from diffhash.tasks import Task, Term, data_task, pinn_task
@@ -156,7 +157,7 @@ class Fixed(Plan):
     """A jet without its gradient."""
 
     def __init__(self, jet: Jet) -> None:
-        self._jet = Jet(jet.data.detach(), jet.orders)
+        self._jet = Jet(jet.data.detach(), jet.rows)
 
     def jet(self) -> Jet:
         return self._jet
@@ -172,12 +173,12 @@ class Scaled(Identity):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.scale
 
-    def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
-        rows = torch.stack([x, torch.ones_like(x), torch.zeros_like(x)][: 1 + orders[0]])
-        return Jet(rows * (self.scale.detach() if self.where == "jet" else self.scale), orders)
+    def _jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet:
+        data = torch.stack([x, torch.ones_like(x), torch.zeros_like(x)][: len(rows)])
+        return Jet(data * (self.scale.detach() if self.where == "jet" else self.scale), rows)
 
-    def _plan(self, x: Tensor, orders: tuple[int, ...]) -> Plan:
-        return Fixed(self._jet(x.to(self.scale.dtype), orders))
+    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> Plan:
+        return Fixed(self._jet(x.to(self.scale.dtype), rows))
 
 
 class Steps(Callback):
@@ -247,7 +248,7 @@ def test_the_parts_are_those_of_the_parameters_before_the_last_step(
 ) -> None:
     training = make_training("cubic", dtype=torch.float64, epochs=1)
     field, task = training.field, training.task
-    task.loss([field.jet(t.x, t.orders) for t in task.terms])
+    task.loss([field.jet(t.x, t.rows) for t in task.terms])
     expected = [part.item() for part in task.parts]
     fit(training)
     [row] = training.replicas[0].history

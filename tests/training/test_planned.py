@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhash.ops.jet import Jet
+from diffhash.jets import Jet
 from diffhash.problems import Poisson1D
 from diffhash.training import FieldTraining
 from diffhash.training.planned import PlannedBackward
@@ -33,7 +33,7 @@ def test_it_is_the_backward_pass(
     training = make_training(encoder, dtype=torch.float64, problem=problem)
     field, task = training.field, training.task
     task.terms[0].weight.fill_(0.3)
-    plans = [field.plan(term.x, term.orders) for term in task.terms]
+    plans = [field.plan(term.x, term.rows) for term in task.terms]
     loss = task.loss([plan.jet() for plan in plans])
     expected = torch.autograd.grad(loss, list(field.parameters()))
     planned = PlannedBackward(task, plans)

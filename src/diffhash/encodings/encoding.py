@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffhash.ops.jet import Jet, Order, jet_orders
+from diffhash.jets import Jet, Row, Rows, jet_rows
 from diffhash.ops.modes import is_plain
 from diffhash.ops.settings import NoTorchScript
 
@@ -55,7 +55,7 @@ class Plan(ABC):
         with torch.enable_grad():
             jet = self.jet()
         vjp = jet.data.backward if jet.data.requires_grad else None
-        return Jet(jet.data.detach(), jet.orders), vjp
+        return Jet(jet.data.detach(), jet.rows), vjp
 
     def source(self) -> Jet | GridRows | None:
         """What the jet is made of, for kernels that make it themselves: a constant jet, or rows of
@@ -79,32 +79,32 @@ class Encoding(NoTorchScript, nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Features ``[N, n_output_dims]``; differentiable by autograd in x and the parameters."""
 
-    def jet(self, x: Tensor, order: Order = 2) -> Jet:
-        """Features and their derivatives along each axis at ``x [N, d]``, in one pass.
+    def jet(self, x: Tensor, rows: Rows) -> Jet:
+        """Features and derivatives of them at ``x [N, d]``, in one pass.
 
         Args:
-            order: highest order along every axis, or one per axis; at most 2.
+            rows: which derivatives, as in `diffhash.jets.jet_rows`; those below come along.
 
         Raises:
-            ValueError: an order that jets do not carry, or a wrong shape of ``x``.
+            ValueError: what is no derivative, or a wrong shape of ``x``.
         """
-        orders = jet_orders(order, self.n_input_dims)
+        rows = jet_rows(rows, self.n_input_dims)
         self._check(x)
-        return self._jet(x, orders)
+        return self._jet(x, rows)
 
-    def plan(self, x: Tensor, order: Order = 2) -> Plan:
+    def plan(self, x: Tensor, rows: Rows) -> Plan:
         """Prepare `jet` at fixed points. Coordinates may be float64 whatever the parameters are.
 
         Raises:
             ValueError: as `jet`; or ``x`` requires a gradient, which fixed points cannot have.
         """
-        orders = jet_orders(order, self.n_input_dims)
+        rows = jet_rows(rows, self.n_input_dims)
         self._check_fixed(x)
         if x.requires_grad:
             raise ValueError("x requires a gradient, a plan's points are fixed: use jet(x) instead")
         if not is_plain(x):
-            return _Unplanned(self, x, orders)
-        return self._plan(x, orders)
+            return _Unplanned(self, x, rows)
+        return self._plan(x, rows)
 
     def _check(self, x: Tensor) -> None:
         """Raise `ValueError` for points that `forward` and `jet` do not take."""
@@ -115,21 +115,21 @@ class Encoding(NoTorchScript, nn.Module, ABC):
         check_points(x, self.n_input_dims)
 
     @abstractmethod
-    def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet: ...
+    def _jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet: ...
 
     @abstractmethod
-    def _plan(self, x: Tensor, orders: tuple[int, ...]) -> Plan: ...
+    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> Plan: ...
 
 
 class _Unplanned(Plan):
     """Points of a function that torch traces or transforms: what is computed of them is not fixed,
     and the jet is made at every call."""
 
-    def __init__(self, encoding: Encoding, x: Tensor, orders: tuple[int, ...]) -> None:
-        self._encoding, self._x, self._orders = encoding, x, orders
+    def __init__(self, encoding: Encoding, x: Tensor, rows: tuple[Row, ...]) -> None:
+        self._encoding, self._x, self._rows = encoding, x, rows
 
     def jet(self) -> Jet:
-        return self._encoding._jet(self._x, self._orders)
+        return self._encoding._jet(self._x, self._rows)
 
 
 class ConstantPlan(Plan):
@@ -138,11 +138,11 @@ class ConstantPlan(Plan):
     Args:
         encoding: of which all that its jets depend on are buffers of its own.
         x: points.
-        orders: of the jet.
+        rows: of the jet.
     """
 
-    def __init__(self, encoding: Encoding, x: Tensor, orders: tuple[int, ...]) -> None:
-        self._encoding, self._orders = encoding, orders
+    def __init__(self, encoding: Encoding, x: Tensor, rows: tuple[Row, ...]) -> None:
+        self._encoding, self._rows = encoding, rows
         with torch.inference_mode(False):  # what is made here may be differentiated later
             self._x = x.detach().clone()
         self._make()
@@ -152,7 +152,7 @@ class ConstantPlan(Plan):
         for buffer in self._encoding.buffers(recurse=False):
             x = x.to(buffer.device)
         with torch.inference_mode(False), torch.no_grad():
-            self._jet = self._encoding._jet(x, self._orders)
+            self._jet = self._encoding._jet(x, self._rows)
         self._made = self._state()
 
     def _state(self) -> list[tuple[int, int, int]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
+from functools import reduce
 from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
 
 from diffhash.encodings.encoding import ConstantPlan, Encoding, check_points
-from diffhash.ops.jet import Jet, jet_indices
+from diffhash.jets import Jet, Row, combined, expanded
 from diffhash.ops.modes import own_precision
 from diffhash.ops.settings import ConfiguredModule, integer
 from diffhash.ops.sizes import check_sizes
@@ -77,18 +78,22 @@ class FourierFeatures(ConfiguredModule, Encoding):
             phase = x.to(self.frequencies.dtype) @ self.frequencies.mT
         return torch.cat([phase.cos(), phase.sin()], dim=-1)
 
-    def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
+    def _jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet:
         value = self(x)
         cos, sin = value.chunk(2, dim=-1)
-        rows = [value]
-        for alpha in jet_indices(orders)[1:]:
-            axis, order = next((j, m) for j, m in enumerate(alpha) if m)
-            k = self.frequencies[..., None, :, axis]
-            if order == 1:
-                rows.append(torch.cat([-k * sin, k * cos], dim=-1))
-            else:
-                rows.append(torch.cat([k, k], dim=-1) ** 2 * -value)
-        return Jet(torch.stack(rows, dim=-3), orders)
+        data = []
+        for alpha in expanded(rows)[0]:
+            # Every derivative turns (cos, sin) into (-sin, cos).
+            turns = ((cos, sin), (-sin, cos), (-cos, -sin), (sin, -cos))[sum(alpha) % 4]
+            row = torch.cat(turns, dim=-1)
+            axes = [
+                self.frequencies[..., None, :, j] for j, m in enumerate(alpha) for _ in range(m)
+            ]
+            if axes:
+                k = reduce(torch.mul, axes)
+                row = torch.cat([k, k], dim=-1) * row
+            data.append(row)
+        return Jet(combined(torch.stack(data, dim=-3), rows), rows)
 
-    def _plan(self, x: Tensor, orders: tuple[int, ...]) -> ConstantPlan:
-        return ConstantPlan(self, x, orders)
+    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> ConstantPlan:
+        return ConstantPlan(self, x, rows)

@@ -17,9 +17,10 @@ from diffhash.encodings.encoding import (
     add_gradient,
     checked_vjp,
 )
+from diffhash.jets import Jet, Row, combined, expanded
+from diffhash.jets.jet import combined_gradient
 from diffhash.ops.backends import MultiIndex, select_backend
 from diffhash.ops.grid import GridPlan, gather, grid_plan
-from diffhash.ops.jet import Jet, jet_indices
 from diffhash.ops.layout import grid_layout
 from diffhash.ops.settings import ConfiguredModule, Seed, integer, seeds
 
@@ -178,13 +179,13 @@ class GridEncoding(ConfiguredModule, Encoding):
         self._check(x)
         return self._gather(x, ((0,) * self.n_input_dims,)).squeeze(-3)
 
-    def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
-        return Jet(self._gather(x, jet_indices(orders)), orders)
+    def _jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet:
+        return Jet(combined(self._gather(x, expanded(rows)[0]), rows), rows)
 
-    def _plan(self, x: Tensor, orders: tuple[int, ...]) -> _GridEncodingPlan:
-        alphas = jet_indices(orders)
+    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> _GridEncodingPlan:
+        alphas, _ = expanded(rows)
         plan = grid_plan(x, self.layout, alphas, self.params.dtype, self.backend)
-        return _GridEncodingPlan(self, plan, orders)
+        return _GridEncodingPlan(self, plan, rows)
 
     def _gather(self, x: Tensor, alphas: tuple[MultiIndex, ...]) -> Tensor:
         return gather(x, self._table(), self.layout, alphas, self.backend)
@@ -236,43 +237,46 @@ def _uniform(size: int, dtype: torch.dtype, seed: int | None) -> Tensor:
 
 
 class _GridEncodingPlan(Plan):
-    def __init__(self, encoding: GridEncoding, plan: GridPlan, orders: tuple[int, ...]) -> None:
-        self._encoding, self._latest, self._orders = encoding, plan, orders
+    def __init__(self, encoding: GridEncoding, plan: GridPlan, rows: tuple[Row, ...]) -> None:
+        self._encoding, self._latest, self._rows = encoding, plan, rows
         self._made_for = encoding.params.dtype, encoding.params.device
-        self._rows: GridRows | None = None
+        self._source: GridRows | None = None
 
     def _plan(self, params: Tensor) -> GridPlan:
         """The plan for such a table; made anew if it has moved or has another precision."""
         if (params.dtype, params.device) != self._made_for:
             x, encoding = self._latest.plan.x.to(params.device), self._encoding
-            alphas, backend = jet_indices(self._orders), encoding.backend_on(params.device)
+            alphas, backend = expanded(self._rows)[0], encoding.backend_on(params.device)
             self._latest = grid_plan(x, encoding.layout, alphas, params.dtype, backend)
-            self._made_for, self._rows = (params.dtype, params.device), None
+            self._made_for, self._source = (params.dtype, params.device), None
         return self._latest
 
     def jet(self) -> Jet:
         params = self._encoding._table()
-        return Jet(self._plan(params).gather(params), self._orders)
+        return Jet(combined(self._plan(params).gather(params), self._rows), self._rows)
 
     def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
         params = self._encoding._table()
         plan = self._plan(params)
 
         def vjp(g: Tensor) -> None:
-            add_gradient(params, plan.scatter(g))
+            add_gradient(params, plan.scatter(combined_gradient(g, self._rows)))
 
         with torch.no_grad():
-            jet = Jet(plan.gather(params), self._orders)
+            jet = Jet(combined(plan.gather(params), self._rows), self._rows)
         return jet, checked_vjp(vjp, jet) if params.requires_grad else None
 
     def source(self) -> Jet | GridRows | None:
         encoding = self._encoding
         params = encoding._table()
-        plan, rows = self._plan(params), self._rows
-        if rows is None or rows.params is not params:
+        plan, source = self._plan(params), self._source
+        if source is None or source.params is not params:
             kept = plan.rows_and_weights
             if kept is None:
                 return None
+            rows, weights = kept
+            weights = combined(weights[..., None], self._rows)[..., 0].contiguous()
             n_rows = encoding.layout.n_rows
-            rows = self._rows = GridRows(params, *kept, encoding.n_features_per_level, n_rows)
-        return rows
+            source = GridRows(params, rows, weights, encoding.n_features_per_level, n_rows)
+            self._source = source
+        return source

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffhash.encodings.encoding import ConstantPlan, Encoding, check_points
-from diffhash.ops.jet import Jet, jet_indices
+from diffhash.jets import Jet, Row, combined, expanded
 from diffhash.ops.settings import integer
 
 
@@ -38,15 +38,15 @@ class Identity(Encoding):
         check_points(x, self.n_input_dims)
         return x.to(self.dtype)
 
-    def _jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
+    def _jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet:
         value = self(x)
-        rows = [value]
-        for alpha in jet_indices(orders)[1:]:
+        data = []
+        for alpha in expanded(rows)[0]:
             row = torch.zeros_like(value)
             if sum(alpha) == 1:
                 row[:, alpha.index(1)] = 1
-            rows.append(row)
-        return Jet(torch.stack(rows), orders)
+            data.append(row if any(alpha) else value)
+        return Jet(combined(torch.stack(data), rows), rows)
 
-    def _plan(self, x: Tensor, orders: tuple[int, ...]) -> ConstantPlan:
-        return ConstantPlan(self, x, orders)
+    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> ConstantPlan:
+        return ConstantPlan(self, x, rows)

@@ -57,7 +57,7 @@ def check_run(cfg: DictConfig, field: Field, task: Task, accelerator: str) -> No
     trainer, n_dims, widths = cfg.trainer, field.encoding.n_input_dims, field.network.widths
     replicas, batch_size = field.n_replicas or 1, trainer.batch_size
     s = torch.finfo(field.network.params.dtype).bits // 8
-    terms = [(len(term), 1 + sum(term.orders), term.coefficients) for term in task.terms]
+    terms = [(len(term), len(term.rows), term.coefficients) for term in task.terms]
     n_evaluation, k_evaluation = trainer.evaluation_points, 1 + 2 * n_dims
     planned = [(n_evaluation, k_evaluation)]
     is_planned = batch_size is None and trainer.derivatives.value == "taylor"

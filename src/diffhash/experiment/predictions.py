@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffhash.experiment.checks import ConfigError
-from diffhash.ops.jet import Jet
+from diffhash.jets import Jet, Names
 from diffhash.problems.problem import Box
 from diffhash.results.reading import RecordError, brief
 from diffhash.results.record import read_table
@@ -75,9 +75,9 @@ def predictions_frame(evaluation: Evaluation, predicted: Tensor) -> pd.DataFrame
     columns = {axis: evaluation.x[:, j].numpy() for j, axis in enumerate(axes)}
     exact = predicted * float("nan") if evaluation.exact is None else evaluation.exact
     for prefix, data in (("", predicted), ("exact_", exact)):
-        jet = Jet(data, evaluation.orders)
-        columns[f"{prefix}u"] = jet.value[:, 0].numpy()
-        for j, axis in enumerate(axes):
-            columns[f"{prefix}u_{axis}"] = jet.derivative(j, 1)[:, 0].numpy()
-            columns[f"{prefix}u_{axis}{axis}"] = jet.derivative(j, 2)[:, 0].numpy()
+        jet = Jet(data, evaluation.rows, Names(tuple(axes)))
+        columns[f"{prefix}u"] = jet["u"].numpy()
+        for axis in axes:
+            columns[f"{prefix}u_{axis}"] = jet[f"u_{axis}"].numpy()
+            columns[f"{prefix}u_{axis}{axis}"] = jet[f"u_{axis}{axis}"].numpy()
     return pd.DataFrame(columns)

@@ -41,10 +41,10 @@ def warn_slower(what: str, how_much: str, error: CompilerError) -> None:
 
 
 @cache
-def compiled(source: str | Path, **constants: str | int) -> ctypes.CDLL:
+def compiled(source: str | Path, code: str = "", **constants: str | int) -> ctypes.CDLL:
     """The library of a C file with these macros defined, from the cache or newly compiled.
 
-    ``source`` is the name of a file in ``csrc``, or a path.
+    ``source`` is the name of a file in ``csrc``, or a path; ``code`` is included before it.
 
     The compiler is ``$CC``, which may hold flags, or cc, gcc or clang. The cache is
     ``$DIFFHASH_CACHE``, or ``diffhash`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. Libraries are code:
@@ -54,22 +54,22 @@ def compiled(source: str | Path, **constants: str | int) -> ctypes.CDLL:
     Raises:
         CompilerError: no compiler, or one that failed; no folder to keep the library in.
     """
-    library = _library(_SOURCES / source, constants)
+    library = _library(_SOURCES / source, code, constants)
     try:
         share_out = ctypes.c_void_p.in_dll(library, "share_out")
     except ValueError:  # it shares nothing out
         return library
-    pool = _library(_SOURCES / "threads.c", {}).share_out
+    pool = _library(_SOURCES / "threads.c", "", {}).share_out
     share_out.value = ctypes.cast(pool, ctypes.c_void_p).value
     return library
 
 
-def _library(source: Path, constants: Mapping[str, str | int]) -> ctypes.CDLL:
+def _library(source: Path, code: str, constants: Mapping[str, str | int]) -> ctypes.CDLL:
     definitions = [f"-D{name}={value}" for name, value in constants.items()]
     command = [*_compiler(), *_FLAGS, f"-I{_SOURCES}", *definitions, str(source)]
     sources = [source, *sorted({*source.parent.glob("*.h"), *_SOURCES.glob("*.h")})]
     texts = (file.read_text(encoding="utf-8") for file in sources)
-    key = "\0".join([*command, *texts, _processor()])
+    key = "\0".join([*command, code, *texts, _processor()])
     digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]
     folder = _folder()
     name = f"{source.stem}-{digest}.so"
@@ -77,7 +77,7 @@ def _library(source: Path, constants: Mapping[str, str | int]) -> ctypes.CDLL:
         if _is_intact(folder / name):
             with suppress(OSError):  # of another machine's C library: it is compiled anew
                 return ctypes.CDLL(str(folder / name))
-        return _compile(command, folder, name)
+        return _compile(command, code, folder, name)
     except OSError as error:
         raise CompilerError(f"cannot compile into {folder}: {error}") from error
 
@@ -93,9 +93,13 @@ def _is_intact(library: Path) -> bool:
     return _is_own(status) and _DIGEST(content[:-size]).digest() == content[-size:]
 
 
-def _compile(command: list[str], folder: Path, name: str) -> ctypes.CDLL:
+def _compile(command: list[str], code: str, folder: Path, name: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         new = Path(temporary) / name
+        if code:
+            header = Path(temporary) / "code.h"
+            header.write_text(code, encoding="utf-8")
+            command = [*command, "-include", str(header)]
         _run([*command, "-o", str(new)], Path(temporary) / "output")
         if not new.is_file():
             raise CompilerError(f"cannot compile into {folder}: {command[0]} made no library")

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from diffhash.encodings import Encoding, Plan
 from diffhash.encodings.encoding import Vjp, check_points, checked_vjp
+from diffhash.jets import Jet, Names, Row, Rows, Sum, default_names, jet_rows
 from diffhash.networks.network import Network
 from diffhash.networks.squares import FieldSquares, field_squares
-from diffhash.ops.jet import Jet, Order, jet_orders
+from diffhash.ops.constants import constant
 from diffhash.ops.settings import ConfiguredModule, NoTorchScript
 
 
@@ -29,17 +30,22 @@ class Field(NoTorchScript, ConfiguredModule):
         encoding: of coordinates in [0, 1].
         network: of the encoding's features.
         domain: (low, high) of each axis.
+        names: of the axes and of the network's outputs; x, y, z, t and u (u0, u1 …) if None.
 
     Raises:
-        ValueError: a domain of another number of axes than the encoding, or without a width.
+        ValueError: a domain of another number of axes than the encoding, or without a width; names
+            of another number of axes or outputs.
     """
 
     _low: Tensor
     _width: Tensor
-    _powers: Tensor
 
     def __init__(
-        self, encoding: Encoding, network: Network, domain: Sequence[Sequence[float]]
+        self,
+        encoding: Encoding,
+        network: Network,
+        domain: Sequence[Sequence[float]],
+        names: Names | None = None,
     ) -> None:
         super().__init__()
         axes = encoding.n_input_dims
@@ -54,17 +60,25 @@ class Field(NoTorchScript, ConfiguredModule):
             )
         self.encoding = encoding
         self.network = network
+        n_outputs = network.widths[-1]
+        names = names or default_names(axes, n_outputs)
+        if (len(names.axes), len(names.unknowns)) != (axes, n_outputs):
+            raise ValueError(
+                f"names={names}: give names to {axes} axes and {n_outputs} unknown(s), the "
+                "network's outputs"
+            )
         self.domain = tuple(box)
+        self.names = names
         self._put_box(None)
 
     def _put_box(self, device: torch.device | None) -> None:
-        """The box in float64, whatever the parameters are: low, width, and 1/width^m.
+        """The box in float64, whatever the parameters are.
 
         Tensors, since compilers round Python's numbers to float32.
         """
+        lows = [low for low, _ in self.domain]
         widths = [high - low for low, high in self.domain]
-        powers = [[float(Fraction(width) ** -m) for m in range(3)] for width in widths]
-        values = {"_low": [low for low, _ in self.domain], "_width": widths, "_powers": powers}
+        values = {"_low": lows, "_width": widths}
         for name, value in values.items():
             tensor = torch.tensor(value, dtype=torch.float64, device=device)
             self.register_buffer(name, tensor, persistent=False)
@@ -86,19 +100,23 @@ class Field(NoTorchScript, ConfiguredModule):
         """u at ``x [N, d]``: ``[N, n_outputs]``; differentiable by autograd to any order."""
         return self.network(self.encoding(self._rounded(x)))
 
-    def jet(self, x: Tensor, order: Order = 2) -> Jet:
-        """u and its derivatives in x, in one forward pass.
+    def jet(self, x: Tensor, rows: Rows) -> Jet:
+        """u and derivatives of it in x, in one forward pass.
+
+        Args:
+            rows: which, e.g. ``("u_xx", "u_yy")``; as in `diffhash.jets.jet_rows`.
 
         Raises:
-            ValueError: an order above 2, or a wrong shape of ``x``.
+            ValueError: what is no derivative, one of an order that the network does not carry, or
+                a wrong shape of ``x``.
         """
-        orders = jet_orders(order, len(self.domain))
-        return self._finish(self.encoding.jet(self._rounded(x), orders))
+        rows = jet_rows(rows, len(self.domain), self.names)
+        return self._finish(self.encoding.jet(self._rounded(x), self._in_box(rows)), rows)
 
-    def plan(self, x: Tensor, order: Order = 2) -> FieldPlan:
+    def plan(self, x: Tensor, rows: Rows) -> FieldPlan:
         """Prepare `jet` at fixed points: what training does not change is computed once."""
-        orders = jet_orders(order, len(self.domain))
-        return FieldPlan(self, self.encoding.plan(self._normalise(x), orders), orders)
+        rows = jet_rows(rows, len(self.domain), self.names)
+        return FieldPlan(self, self.encoding.plan(self._normalise(x), self._in_box(rows)), rows)
 
     def _rounded(self, x: Tensor) -> Tensor:
         return self._normalise(x).to(self.network.params.dtype)
@@ -109,18 +127,39 @@ class Field(NoTorchScript, ConfiguredModule):
             x = x.to(torch.promote_types(x.dtype, self.network.params.dtype))
         return (x - self._low.to(x.device, x.dtype)) / self._width.to(x.device, x.dtype)
 
-    def _finish(self, features: Jet) -> Jet:
-        jet = self.network.jet(features)
-        factors = self._factors(jet)
-        return jet if factors is None else Jet(jet.data * factors, jet.orders)
+    def _in_box(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """Rows of the jet in [0, 1] coordinates: sums have the chain rule in their weights."""
+        if not isinstance(rows[-1], Sum) or self._is_unit:
+            return rows
+        return tuple(
+            Sum(tuple((w * self._power(alpha), alpha) for w, alpha in row.terms))
+            if isinstance(row, Sum)
+            else row
+            for row in rows
+        )
 
-    def _factors(self, jet: Jet) -> Tensor | None:
-        """Chain rule of the normalisation: 1/width per derivative, for each row of a jet."""
-        if all(high - low == 1 for low, high in self.domain):
+    def _finish(self, features: Jet, rows: tuple[Row, ...]) -> Jet:
+        data = self.network.jet(features).data
+        factors = self._factors(rows, data)
+        return Jet(data if factors is None else data * factors, rows, self.names)
+
+    @property
+    def _is_unit(self) -> bool:
+        return all(high - low == 1 for low, high in self.domain)
+
+    def _power(self, alpha: tuple[int, ...]) -> float:
+        """Π_j width_j^(-α_j), rounded once."""
+        exact = Fraction(1)
+        for (low, high), m in zip(self.domain, alpha, strict=True):
+            exact *= Fraction(high - low) ** -m
+        return float(exact)
+
+    def _factors(self, rows: tuple[Row, ...], like: Tensor) -> Tensor | None:
+        """Chain rule of the normalisation, for each row of a jet: ``[K, 1, 1]``."""
+        if self._is_unit:
             return None
-        rows = [self._powers[0, :1]]
-        rows += [self._powers[axis, 1 : order + 1] for axis, order in enumerate(jet.orders)]
-        return torch.cat(rows).to(jet.data.device, jet.data.dtype)[:, None, None]
+        factors = tuple(1.0 if isinstance(row, Sum) else self._power(row) for row in rows)
+        return constant(factors, like)[:, None, None]
 
 
 @torch.no_grad()
@@ -154,8 +193,8 @@ def stack_fields(fields: Sequence[Field]) -> Field:
 class FieldPlan:
     """A field at fixed points, with its present parameters and network."""
 
-    def __init__(self, field: Field, plan: Plan, orders: tuple[int, ...]) -> None:
-        self._field, self._of_encoding, self._orders = field, plan, orders
+    def __init__(self, field: Field, plan: Plan, rows: tuple[Row, ...]) -> None:
+        self._field, self._of_encoding, self._rows = field, plan, rows
         self._encoding = field.encoding
 
     @property
@@ -166,7 +205,7 @@ class FieldPlan:
 
     def jet(self) -> Jet:
         """u and its derivatives with the present parameters."""
-        return self._field._finish(self._plan.jet())
+        return self._field._finish(self._plan.jet(), self._rows)
 
     def jet_and_vjp(self) -> tuple[Jet, Vjp]:
         """The jet outside of autograd, and what a backward pass through it would do.
@@ -175,23 +214,24 @@ class FieldPlan:
         parameters; hooks of theirs are not called. It raises `ValueError` for another shape or
         dtype, and `RuntimeError` if the parameters were changed since.
         """
-        jet, vjp = self._field.network.jet_and_vjp(*self._plan.jet_and_vjp())
-        factors = self._field._factors(jet)
+        features, vjp = self._field.network.jet_and_vjp(*self._plan.jet_and_vjp())
+        factors = self._field._factors(self._rows, features.data)
         if factors is None:
+            jet = Jet(features.data, self._rows, self._field.names)
             return jet, checked_vjp(vjp, jet)
-        jet = Jet(jet.data * factors, jet.orders)
+        jet = Jet(features.data * factors, self._rows, self._field.names)
         return jet, checked_vjp(lambda g: vjp(g * factors), jet)
 
     def squares(self, coefficients: Tensor, target: Tensor) -> FieldSquares | None:
         """Mean squares of what is linear in u's jet, with their gradients, as one C kernel.
 
         Args:
-            coefficients: ``[K, N, E]``: E equations Σ_k c_k ∂_k u = target at each point.
+            coefficients: a, ``[K, C, N, E]``: E equations Σ_kc a_kc ∂_k u_c = target at each point.
             target: ``[N, E]``.
 
         Returns:
             None where the kernel cannot be had: another device, an encoding that is not known to
-            it, several components of u, or more weights of a grid than are kept.
+            it, or more weights of a grid than are kept.
 
         Raises:
             ValueError: coefficients or a target of another shape, or not of real numbers.
@@ -201,13 +241,14 @@ class FieldPlan:
                 f"coefficients of {coefficients.dtype} and a target of {target.dtype}: give "
                 "floating-point numbers"
             )
-        factors = self._field._factors(Jet(coefficients, self._orders))
-        if factors is not None and coefficients.shape[:1] == factors.shape[:1]:
-            coefficients = coefficients * factors
+        field, rows = self._field, self._rows
+        factors = field._factors(rows, coefficients)
+        if factors is not None and coefficients.ndim == 4 and len(coefficients) == len(rows):
+            coefficients = coefficients * factors[..., None]
         return field_squares(
-            lambda: self._field.network,
+            lambda: field.network,
             lambda: self._plan.source(),
-            self._orders,
+            field._in_box(rows),
             coefficients,
             target,
         )

@@ -10,11 +10,14 @@ import ctypes
 import math
 from functools import cache, lru_cache
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffhash.encodings.encoding import GridRows
+from diffhash.jets import Activation, Row
+from diffhash.jets.c_code import activation_code
 from diffhash.native import (
     C_NAMES,
     C_TYPES,
@@ -25,8 +28,6 @@ from diffhash.native import (
     compiled,
     warn_slower,
 )
-from diffhash.networks.activations import Activation
-from diffhash.ops.jet import MAX_ORDER
 
 # Rows that go through a layer at a time: enough to fill registers, few enough for the cache.
 _MAX_ROWS, _MIN_BLOCK = 96, 8
@@ -40,25 +41,12 @@ _WORK_PER_THREAD = 2**20
 
 @cache
 def library(activation: Activation, dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The kernels of an activation; None, with a warning, where they cannot be compiled."""
+    """The kernels of networks; None, with a warning, where they cannot be compiled."""
     if dtype not in C_NAMES:
         return None
-    code = activation.kernel
-    first, second, third = code.slopes
-    constants: dict[str, str | int] = {
-        "REAL": C_NAMES[dtype],
-        "REAL_BITS": torch.finfo(dtype).bits,
-        "STATE": code.state,
-        "VALUE": code.value,
-        "FIRST": first,
-        "SECOND": second,
-        "THIRD": third,
-        "HAS_B": int(code.has_b),
-    }
-    if activation.name == "sine":
-        constants["SINES"] = 1
     try:
-        lib = compiled("network.c", **constants)
+        lib = compiled("network.c", REAL=C_NAMES[dtype])
+        _activation_library(activation, ((0,),), dtype)
     except CompilerError as error:
         warn_slower("networks", "several times", error)
         return None
@@ -68,12 +56,23 @@ def library(activation: Activation, dtype: torch.dtype) -> ctypes.CDLL | None:
     return lib
 
 
+@cache
+def _activation_library(
+    activation: Activation, rows: tuple[Row, ...], dtype: torch.dtype
+) -> tuple[ctypes.CDLL, Any]:
+    """The kernels of an activation for jets of these rows, and the numbers that they are given."""
+    code, numbers = activation_code(activation, rows)
+    bits = torch.finfo(dtype).bits
+    lib = compiled("activation.c", code, REAL=C_NAMES[dtype], REAL_BITS=bits)
+    return lib, (C_TYPES[dtype] * len(numbers))(*numbers)
+
+
 class NetworkKernel:
     """The kernels for one network, one set of jets and one number of points; see `network_kernel`.
 
     Args:
         widths: of the layers, input and output included.
-        orders: of the jets, per axis.
+        rows: of the jets.
         n_points: N.
         replicas: ``(R,)``, or ``()`` without a replica axis.
         shared_input: whether all replicas read one input.
@@ -82,13 +81,13 @@ class NetworkKernel:
         max_threads: that may share the work.
 
     Raises:
-        ValueError: an order that jets do not carry, or sizes beyond 64-bit integers.
+        ValueError: sizes beyond 64-bit integers.
     """
 
     def __init__(
         self,
         widths: tuple[int, ...],
-        orders: tuple[int, ...],
+        rows: tuple[Row, ...],
         n_points: int,
         replicas: tuple[int, ...],
         shared_input: bool,
@@ -98,20 +97,18 @@ class NetworkKernel:
     ) -> None:
         kernels = library(activation, dtype)
         assert kernels is not None
-        if any(order not in range(MAX_ORDER + 1) for order in orders):
-            raise ValueError(f"orders={orders}: jets carry orders of 0 to {MAX_ORDER}")
         if len(widths) < 2 or min(widths) < 0:
             raise ValueError(f"widths={widths}: give at least those of the input and the output")
         self.library = kernels
         self.dtype = dtype
-        n_replicas, n_rows = math.prod(replicas), 1 + sum(orders)
+        n_replicas, n_rows = math.prod(replicas), len(rows)
         n_parameters = sum((a + 1) * b for a, b in pairwise(widths))
         jets = (*replicas, n_rows, n_points)
         self.features_shape = (*(() if shared_input else replicas), n_rows, n_points, widths[0])
         self._grad_shape = (*jets, widths[0])
         self.params_shape = (*replicas, n_parameters)
         self._out_shape = (*jets, widths[-1])
-        self.replicas = replicas
+        self.replicas, self.n_outputs = replicas, widths[-1]
         block = max(_MIN_BLOCK, 2 ** int(math.log2(max(1, _MAX_ROWS // n_rows))))
         n_segments = _FEW_SEGMENTS if n_points <= _FEW_POINTS else _MANY_SEGMENTS
         n_blocks = max(1, -(-n_points // (n_segments * block)))  # of a segment
@@ -122,20 +119,25 @@ class NetworkKernel:
                 f"{n_points} points in jets of {n_rows} rows through widths {widths} are too many "
                 "for memory"
             )
-        self._orders = (ctypes.c_int64 * len(orders))(*orders)
+        hidden = rows if len(widths) > 2 else ((0,),)  # without layers between, it is not called
+        functions, self._numbers = _activation_library(activation, hidden, dtype)
         self._widths = (ctypes.c_int64 * len(widths))(*widths)
         self.shape = _shape_type(dtype)(
             n_points,
             n_rows,
-            len(orders),
             len(widths) - 1,
             n_replicas,
             block,
             n_blocks * block,
             max(1, min(max_threads, work // _WORK_PER_THREAD)),
             int(shared_input),
-            ctypes.addressof(self._orders),
+            int(activation.has_b),
             ctypes.addressof(self._widths),
+            *(
+                ctypes.cast(function, ctypes.c_void_p)
+                for function in (functions.keep_state, functions.activate, functions.activate_back)
+            ),
+            ctypes.addressof(self._numbers),
             activation.parameter,
         )
         self.block = block  # points that go through all layers together
@@ -203,7 +205,7 @@ class Squares:
 
     Args:
         kernel: for the network and the input.
-        coefficients: c, ``[K, N, E]``. It is kept and not looked at again, as all that follow.
+        coefficients: c, ``[K, C, N, E]``. It is kept and not looked at again, as all that follow.
         target: ``[N, E]``.
         source: the network's input, or rows and weights of what it is summed from.
 
@@ -218,7 +220,10 @@ class Squares:
         dtype, (*_, n_rows, n_points, n_inputs) = kernel.dtype, kernel.features_shape
         n_equations = target.shape[-1]
         self._equations = (
-            address("coefficients", coefficients, dtype, (n_rows, n_points, n_equations)),
+            address(
+                *("coefficients", coefficients, dtype),
+                (n_rows, kernel.n_outputs, n_points, n_equations),
+            ),
             address("the target", target, dtype, (n_points, n_equations)),
         )
         n_levels = n_features = n_taps = 0
@@ -291,16 +296,17 @@ network_kernel = lru_cache(maxsize=256)(NetworkKernel)  # one per term of a loss
 @cache
 def _shape_type(dtype: torch.dtype) -> type[ctypes.Structure]:
     integers = (
-        *("n_points", "n_rows", "n_axes", "n_layers", "n_replicas", "block", "segment"),
-        *("n_threads", "shared_input"),
+        *("n_points", "n_rows", "n_layers", "n_replicas", "block", "segment", "n_threads"),
+        *("shared_input", "has_b"),
     )
+
+    pointers = ("widths", "keep_state", "activate", "activate_back", "c")
 
     class Shape(ctypes.Structure):
         _fields_ = [
             *((name, ctypes.c_int64) for name in integers),
-            ("orders", ctypes.c_void_p),
-            ("widths", ctypes.c_void_p),
-            ("parameter", C_TYPES[dtype]),
+            *((name, ctypes.c_void_p) for name in pointers),
+            ("p", C_TYPES[dtype]),
         ]
 
     return Shape

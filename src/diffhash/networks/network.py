@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffhash.encodings.encoding import Vjp, add_gradient
-from diffhash.networks.activations import Activation, named_activation, sine
+from diffhash.jets import MAX_ORDER, Activation, Jet, Row, named_activation, row_order, sine
 from diffhash.networks.taylor import network_jet, network_jet_and_vjp, split_layers
-from diffhash.ops.jet import Jet
 from diffhash.ops.modes import own_precision
 from diffhash.ops.settings import ConfiguredModule, NoTorchScript
 from diffhash.ops.sizes import check_sizes
@@ -35,7 +34,7 @@ _INITS = {"torch": _keep, "xavier": _xavier}
 
 
 class Network(NoTorchScript, ConfiguredModule):
-    """Linear layers with one activation between them; the base of `MLP` and `SIREN`.
+    """Linear layers with one activation between them; the base of `MLP`, `SIREN` and `Linear`.
 
     Attributes:
         params: flat ``nn.Parameter [P]``: of each layer the weight ``[C_out, C_in]``, then the
@@ -57,14 +56,15 @@ class Network(NoTorchScript, ConfiguredModule):
     ) -> None:
         super().__init__()
         check_sizes(1, _MAX_WIDTH, n_inputs=n_inputs, n_outputs=n_outputs, width=width)
-        check_sizes(1, _MAX_DEPTH, depth=depth)
+        check_sizes(0, _MAX_DEPTH, depth=depth)
         n_inputs, n_outputs, width, depth = map(int, (n_inputs, n_outputs, width, depth))
-        n_parameters = (n_inputs + 1 + (depth - 1) * (width + 1) + n_outputs) * width + n_outputs
+        widths = (n_inputs, *[width] * depth, n_outputs)
+        n_parameters = sum((a + 1) * b for a, b in pairwise(widths))
         if n_parameters > _MAX_PARAMETERS:
             raise ValueError(
                 f"width={width}, depth={depth}: {n_parameters:.1e} parameters, allowed are 2^31"
             )
-        self.widths = (n_inputs, *[width] * depth, n_outputs)
+        self.widths = widths
         self.activation = activation
         layers = [nn.Linear(a, b, dtype=dtype) for a, b in pairwise(self.widths)]
         initialise(layers)
@@ -99,16 +99,19 @@ class Network(NoTorchScript, ConfiguredModule):
         """The jet of the composition, by Taylor mode, in one pass.
 
         Differentiable in features and parameters to any order.
+
+        Raises:
+            ValueError: a derivative of an order above 4, where there are hidden layers.
         """
-        orders = features.orders
-        data = network_jet(features.data, self.params, self.widths, orders, self.activation)
-        return Jet(data, orders)
+        rows = self._checked(features.rows)
+        data = network_jet(features.data, self.params, self.widths, rows, self.activation)
+        return Jet(data, rows, features.names)
 
     def jet_and_vjp(self, features: Jet, features_vjp: Vjp | None) -> tuple[Jet, Vjp]:
         """`jet` outside of autograd, and its vjp on to that of the features, as in `Plan`."""
-        params, orders = self.params, features.orders
+        params, rows = self.params, self._checked(features.rows)
         data, backward = network_jet_and_vjp(
-            *(features.data, params, self.widths, orders, self.activation),
+            *(features.data, params, self.widths, rows, self.activation),
             with_features=features_vjp is not None,
         )
 
@@ -119,7 +122,16 @@ class Network(NoTorchScript, ConfiguredModule):
             if features_vjp is not None and features_grad is not None:
                 features_vjp(features_grad)
 
-        return Jet(data, orders), vjp
+        return Jet(data, rows, features.names), vjp
+
+    def _checked(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """``rows``, where the network carries them."""
+        if len(self.widths) > 2 and (order := max(map(row_order, rows))) > MAX_ORDER:
+            raise ValueError(
+                f"a derivative of order {order}: networks with hidden layers carry orders up to "
+                f"{MAX_ORDER}"
+            )
+        return rows
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -154,6 +166,7 @@ class MLP(Network):
         init: str = "torch",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        check_sizes(1, _MAX_DEPTH, depth=depth)
         if init not in _INITS:
             raise ValueError(f"init={init!r} is unknown; choose one of {', '.join(_INITS)}")
         super().__init__(
@@ -192,6 +205,7 @@ class SIREN(Network):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         omega_0 = float(omega_0)
+        check_sizes(1, _MAX_DEPTH, depth=depth)
         if not (omega_0 > 0 and math.isfinite(omega_0)):
             raise ValueError(f"omega_0={omega_0}: give a positive number")
 
@@ -202,3 +216,27 @@ class SIREN(Network):
                 nn.init.uniform_(layer.weight, -bound, bound)
 
         super().__init__(n_inputs, n_outputs, width, depth, sine(omega_0), initialise, dtype)
+
+
+class Linear(Network):
+    """A weighted sum of the features and a constant: on a spline grid, the plain spline field.
+
+    Weights are U(-1/√n, 1/√n), the constant is 0, n being the number of features. It carries
+    derivatives of every order that the features have.
+
+    Args:
+        n_inputs: features per point, n.
+        n_outputs: components of u.
+        dtype: of the parameters.
+
+    Raises:
+        ValueError: a size out of range.
+    """
+
+    def __init__(
+        self, n_inputs: int, n_outputs: int = 1, dtype: torch.dtype = torch.float32
+    ) -> None:
+        def initialise(layers: list[nn.Linear]) -> None:
+            nn.init.zeros_(layers[0].bias)
+
+        super().__init__(n_inputs, n_outputs, 1, 0, named_activation("tanh"), initialise, dtype)

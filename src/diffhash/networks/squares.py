@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from diffhash.encodings.encoding import GridRows, add_gradient
+from diffhash.jets import Jet, Row
 from diffhash.networks.native_jet import Squares, library, network_kernel
 from diffhash.networks.network import Network
-from diffhash.ops.jet import Jet
 
 
 class FieldSquares:
-    """weight · mean((Σ_k c_k ∂_k u - target)²) over points and equations; see `FieldPlan.squares`.
+    """weight · mean((Σ_kc a_kc ∂_k u_c - target)²) over points and equations: `FieldPlan.squares`.
 
     Args:
-        network: gives the present network, of one output.
+        network: gives the present network.
         source: gives its present input.
-        orders: of the jets, per axis.
-        coefficients: c, ``[K, N, E]``.
+        rows: of the jets.
+        coefficients: a, ``[K, C, N, E]``.
         target: ``[N, E]``.
     """
 
@@ -33,11 +33,11 @@ class FieldSquares:
         self,
         network: Callable[[], Network],
         source: Callable[[], Jet | GridRows | None],
-        orders: tuple[int, ...],
+        rows: tuple[Row, ...],
         coefficients: Tensor,
         target: Tensor,
     ) -> None:
-        self._network, self._source, self._orders = network, source, orders
+        self._network, self._source, self._rows = network, source, rows
         self._coefficients, self._target = coefficients, target
         self._bound_to: tuple[object, ...] = ()
 
@@ -82,7 +82,7 @@ class FieldSquares:
             raise ValueError(f"the field is of {params.dtype} now: make a new plan")
         kernel = network_kernel(
             network.widths,
-            self._orders,
+            self._rows,
             len(self._target),
             params.shape[:-1],
             isinstance(made_of, Tensor) and made_of.ndim == 3,
@@ -106,7 +106,7 @@ def _gradient(parameter: Tensor) -> tuple[Tensor, bool]:
 def field_squares(
     network: Callable[[], Network],
     source: Callable[[], Jet | GridRows | None],
-    orders: tuple[int, ...],
+    rows: tuple[Row, ...],
     coefficients: Tensor,
     target: Tensor,
 ) -> FieldSquares | None:
@@ -117,26 +117,24 @@ def field_squares(
     """
     now, present = source(), network()
     params = present.params
-    if now is None or params.device.type != "cpu" or present.widths[-1] != 1:
+    if now is None or params.device.type != "cpu":
         return None
     if library(present.activation, params.dtype) is None:
         return None
-    n_rows, n_points = (
-        1 + sum(orders),
-        (now.data.shape[-2] if isinstance(now, Jet) else len(now.rows)),
-    )
-    if coefficients.ndim != 3 or coefficients.shape[:2] != (n_rows, n_points):
+    n_points = now.data.shape[-2] if isinstance(now, Jet) else len(now.rows)
+    jet = (len(rows), present.widths[-1], n_points)
+    if coefficients.ndim != 4 or coefficients.shape[:3] != jet:
         raise ValueError(
-            f"coefficients of shape {list(coefficients.shape)}: jets of {n_rows} rows at "
-            f"{n_points} points need [{n_rows}, {n_points}, equations]"
+            f"coefficients of shape {list(coefficients.shape)}: jets of {jet[0]} rows of {jet[1]} "
+            f"components at {n_points} points need [{', '.join(map(str, jet))}, equations]"
         )
-    if target.shape != coefficients.shape[1:]:
+    if target.shape != coefficients.shape[2:]:
         raise ValueError(
             f"a target of shape {list(target.shape)}: coefficients of shape "
-            f"{list(coefficients.shape)} need {list(coefficients.shape[1:])}"
+            f"{list(coefficients.shape)} need {list(coefficients.shape[2:])}"
         )
     own = [
         t.detach().to(params.dtype, copy=True, memory_format=torch.contiguous_format)
         for t in (coefficients, target)
     ]
-    return FieldSquares(network, source, orders, *own)
+    return FieldSquares(network, source, rows, *own)

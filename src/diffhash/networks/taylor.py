@@ -1,10 +1,8 @@
-"""How a jet passes through a network.
+"""How a jet passes through a network: Taylor mode.
 
-With a pre-activation jet (z, z_j, z_jj) and an activation σ, Taylor mode (Faà di Bruno) gives
-
-    σ(z),    ∂_j = σ'(z) z_j,    ∂_jj = σ'(z) z_jj + σ''(z) z_j².
-
-A linear layer acts on every row of the jet alike, its bias on the value alone.
+An activation maps a jet by Faà di Bruno's formula (`diffhash.jets.composition`): with z the jet of
+the pre-activation, σ(z), ∂_j = σ'(z) z_j, ∂_jj = σ'(z) z_jj + σ''(z) z_j², and so on. A linear
+layer acts on every row of the jet alike, its bias on the value alone.
 """
 
 from __future__ import annotations
@@ -20,7 +18,8 @@ from torch.autograd import Function
 from torch.library import Library, register_fake
 
 from diffhash.encodings.encoding import version
-from diffhash.networks.activations import Activation, find_activation
+from diffhash.jets import Activation, Row, Term, composition, find_activation
+from diffhash.jets.rows import read_rows, rows_text
 from diffhash.networks.native_jet import NetworkKernel, library, network_kernel
 from diffhash.ops.modes import is_recorded, own_precision, transforms_are_active
 
@@ -29,7 +28,7 @@ def network_jet(
     features: Tensor,
     params: Tensor,
     widths: tuple[int, ...],
-    orders: tuple[int, ...],
+    rows: tuple[Row, ...],
     activation: Activation,
 ) -> Tensor:
     """The jet of a network at the jet ``features`` of its input.
@@ -42,7 +41,7 @@ def network_jet(
         features: ``[K, N, C_in]``, or ``[R, K, N, C_in]`` for replicas, which may share one.
         params: `Network.params`, ``[P]`` or ``[R, P]``.
         widths: of the layers, input and output included.
-        orders: of the jet, per axis.
+        rows: of the jet.
         activation: between the layers.
 
     Returns:
@@ -50,17 +49,17 @@ def network_jet(
     """
     with own_precision(features):
         if is_recorded() or transforms_are_active():
-            return network_jet_reference(features, params, widths, orders, activation)
+            return network_jet_reference(features, params, widths, rows, activation)
         if features.device.type == "cpu" and library(activation, features.dtype) is not None:
-            return _NativeJet.apply(features, params, widths, orders, activation)
-        return _torch_jet(features, params, widths, orders, activation, _TorchActivation.apply)
+            return _NativeJet.apply(features, params, widths, rows, activation)
+        return _torch_jet(features, params, widths, rows, activation, _TorchActivation.apply)
 
 
 def network_jet_and_vjp(
     features: Tensor,
     params: Tensor,
     widths: tuple[int, ...],
-    orders: tuple[int, ...],
+    rows: tuple[Row, ...],
     activation: Activation,
     with_features: bool,
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor | None]]]:
@@ -73,14 +72,14 @@ def network_jet_and_vjp(
         The jet, and a function from a gradient of it to those of ``params`` and ``features``.
     """
     if features.device.type == "cpu" and library(activation, features.dtype) is not None:
-        native = _NativePass(features, params, widths, orders, activation, True)
+        native = _NativePass(features, params, widths, rows, activation, True)
         return native.out, partial(native.backward, with_features=with_features)
     leaves = [params.detach().requires_grad_(True)]
     if with_features:
         features = features.detach().requires_grad_(True)
         leaves.append(features)
     with torch.enable_grad():
-        out = network_jet(features, leaves[0], widths, orders, activation)
+        out = network_jet(features, leaves[0], widths, rows, activation)
 
     def vjp(g: Tensor) -> tuple[Tensor, Tensor | None]:
         params_grad, *rest = torch.autograd.grad(out, leaves, g)
@@ -93,18 +92,18 @@ def network_jet_reference(
     features: Tensor,
     params: Tensor,
     widths: tuple[int, ...],
-    orders: tuple[int, ...],
+    rows: tuple[Row, ...],
     activation: Activation,
 ) -> Tensor:
     """The readable truth of `network_jet`, differentiated by autograd."""
-    return _torch_jet(features, params, widths, orders, activation, _activate)
+    return _torch_jet(features, params, widths, rows, activation, _activate)
 
 
 def _torch_jet(
     features: Tensor,
     params: Tensor,
     widths: tuple[int, ...],
-    orders: tuple[int, ...],
+    rows: tuple[Row, ...],
     activation: Activation,
     activate: Any,
 ) -> Tensor:
@@ -113,7 +112,7 @@ def _torch_jet(
     for index, (weight, bias) in enumerate(layers):
         data = _add_bias(_linear(data, weight), bias)
         if index < len(layers) - 1:
-            data = activate(data, orders, activation)
+            data = activate(data, rows, activation)
     return data
 
 
@@ -130,18 +129,26 @@ def _add_bias(z: Tensor, bias: Tensor) -> Tensor:
     return torch.cat([value, z[..., 1:, :, :]], dim=-3)
 
 
-def _activate(z: Tensor, orders: tuple[int, ...], activation: Activation) -> Tensor:
-    rows = list(z.unbind(-3))
-    value = activation.value(rows[0])
-    first, second, _ = activation.slopes(rows[0], value)
-    out = [value]
-    for order in orders:
-        row = len(out)
-        if order >= 1:
-            out.append(first * rows[row])
-        if order == 2:
-            out.append(first * rows[row + 1] + second * rows[row] * rows[row])
+def _activate(z: Tensor, rows: tuple[Row, ...], activation: Activation) -> Tensor:
+    given, table = z.unbind(-3), composition(rows)
+    slopes = activation.slopes(given[0], _highest(table))
+    out = []
+    for terms in table:
+        parts = [_product(term, slopes, given) for term in terms]
+        out.append(sum(parts[1:], parts[0]))
     return torch.stack(out, dim=-3)
+
+
+def _highest(table: tuple[tuple[Term, ...], ...]) -> int:
+    """The highest derivative of σ that it needs."""
+    return max(term.slope for terms in table for term in terms)
+
+
+def _product(term: Term, slopes: Sequence[Tensor], z: Sequence[Tensor]) -> Tensor:
+    product = slopes[term.slope]
+    for factor in term.factors:
+        product = product * z[factor]
+    return product if term.coefficient == 1 else term.coefficient * product
 
 
 def split_layers(params: Tensor, widths: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
@@ -171,50 +178,56 @@ class _TorchActivation(Function):
     """As `_activate`, with less memory traffic."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, orders: tuple[int, ...], activation: Activation) -> Tensor:
-        out = torch.empty_like(z)
-        rows, results = z.unbind(-3), out.unbind(-3)
-        results[0].copy_(activation.value(rows[0]))
-        slopes = activation.slopes(rows[0], results[0])
-        first, second, _ = slopes
-        row = 1
-        for order in orders:
-            if order >= 1:
-                torch.mul(first, rows[row], out=results[row])
-            if order == 2:
-                torch.mul(second, rows[row], out=results[row + 1]).mul_(rows[row])
-                results[row + 1].addcmul_(first, rows[row + 1])
-            row += order
+    def forward(ctx: Any, z: Tensor, rows: tuple[Row, ...], activation: Activation) -> Tensor:
+        table, given, out = composition(rows), z.unbind(-3), torch.empty_like(z)
+        slopes = activation.slopes(given[0], _highest(table) + 1)
+        for result, terms in zip(out.unbind(-3), table, strict=True):
+            _add_products(result, terms, slopes, given)
         ctx.save_for_backward(z, *slopes)
-        ctx.orders, ctx.activation = orders, activation
+        ctx.rows, ctx.activation = rows, activation
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z, first, second, third = ctx.saved_tensors
+        z, *slopes = ctx.saved_tensors
         if torch.is_grad_enabled():  # this will be differentiated again
-            out = _activate(z, ctx.orders, ctx.activation)
+            out = _activate(z, ctx.rows, ctx.activation)
             return *_gradients(out, [z], [True], grads[0]), None, None
-        grad = grads[0] * first.unsqueeze(-3)
-        rows, g, results = z.unbind(-3), grads[0].unbind(-3), grad.unbind(-3)
-        row = 1
-        for order in ctx.orders:
-            if order >= 1:
-                curved = second * rows[row]
-                if order == 2:
-                    bent = torch.addcmul(third * rows[row] * rows[row], second, rows[row + 1])
-                    results[0].addcmul_(bent, g[row + 1])
-                    results[row].addcmul_(curved, g[row + 1], value=2)
-                results[0].addcmul_(curved, g[row])
-            row += order
+        given, g = z.unbind(-3), grads[0].unbind(-3)
+        grad = torch.zeros_like(z)
+        towards = grad.unbind(-3)
+        part = torch.empty_like(g[0])
+        for terms, row_grad in zip(composition(ctx.rows), g, strict=True):
+            raised = [Term(t.coefficient, t.slope + 1, t.factors) for t in terms]
+            _add_products(part, raised, slopes, given)
+            towards[0].addcmul_(part, row_grad)
+            for term in terms:
+                for factor in dict.fromkeys(term.factors):
+                    others = list(term.factors)
+                    others.remove(factor)
+                    c = term.coefficient * term.factors.count(factor)
+                    product = _product(Term(1, term.slope, tuple(others)), slopes, given)
+                    towards[factor].addcmul_(product, row_grad, value=c)
         return grad, None, None
+
+
+def _add_products(
+    result: Tensor, terms: Sequence[Term], slopes: Sequence[Tensor], z: Sequence[Tensor]
+) -> None:
+    """Σ of the terms into ``result``."""
+    first, *others = terms
+    result.copy_(_product(first, slopes, z))
+    for term in others:
+        *leading, last = term.factors
+        product = _product(Term(1, term.slope, tuple(leading)), slopes, z)
+        result.addcmul_(product, z[last], value=term.coefficient)
 
 
 def _kernel(
     features: Tensor,
     params: Tensor,
     widths: Sequence[int],
-    orders: Sequence[int],
+    rows: tuple[Row, ...],
     activation: Activation,
 ) -> NetworkKernel:
     if features.ndim < 3 or params.ndim < 1:
@@ -227,7 +240,7 @@ def _kernel(
         raise ValueError(f"features have {n_inputs} channels, the network reads {widths[0]}")
     return network_kernel(
         tuple(widths),
-        tuple(orders),
+        rows,
         features.shape[-2],
         params.shape[:-1],
         features.ndim == 3,
@@ -245,14 +258,14 @@ class _NativePass:
         features: Tensor,
         params: Tensor,
         widths: tuple[int, ...],
-        orders: tuple[int, ...],
+        rows: tuple[Row, ...],
         activation: Activation,
         keep_states: bool,
     ) -> None:
         # Without their graph, and as they are now: their data may be replaced.
         self._features, self._params = features.detach(), params.detach()
         self._versions = version(features), version(params)
-        self._kernel = _kernel(features, params, widths, orders, activation)
+        self._kernel = _kernel(features, params, widths, rows, activation)
         self.out, self._states = self._kernel.forward(features, params, keep_states)
 
     def backward(self, g: Tensor, with_features: bool) -> tuple[Tensor, Tensor | None]:
@@ -279,11 +292,11 @@ class _NativeJet(Function):
         features: Tensor,
         params: Tensor,
         widths: tuple[int, ...],
-        orders: tuple[int, ...],
+        rows: tuple[Row, ...],
         activation: Activation,
     ) -> Tensor:
         needed = any(ctx.needs_input_grad)
-        settings = (widths, orders, activation.name, activation.parameter)
+        settings = (widths, rows_text(rows), activation.name, activation.parameter)
         with torch._C._AutoDispatchBelowAutograd():
             out, states = _jet(features, params, *settings, needed)
         if needed:
@@ -297,8 +310,9 @@ class _NativeJet(Function):
         features, params, states = ctx.saved_tensors
         needed = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # this will be differentiated again
-            widths, orders, *_ = ctx.settings
-            out = network_jet_reference(features, params, widths, orders, ctx.activation)
+            widths, rows, *_ = ctx.settings
+            rows = read_rows(rows)
+            out = network_jet_reference(features, params, widths, rows, ctx.activation)
             found = _gradients(out, [features, params], needed, grads[0])
             return *found, None, None, None
         with torch._C._AutoDispatchBelowAutograd():
@@ -310,19 +324,21 @@ class _NativeJet(Function):
 
 # The kernels as operators of torch's dispatcher, so that all of its machinery sees them.
 _LIBRARY = Library("diffhash", "FRAGMENT")
-_SETTINGS = "int[] widths, int[] orders, str activation, float parameter"
+_SETTINGS = "int[] widths, str rows, str activation, float parameter"
 
 
 def _jet_kernel(
     features: Tensor,
     params: Tensor,
     widths: Sequence[int],
-    orders: Sequence[int],
+    rows: str,
     activation: str,
     parameter: float,
     keep_states: bool,
 ) -> tuple[Tensor, Tensor]:
-    kernel = _kernel(features, params, widths, orders, find_activation(activation, parameter))
+    kernel = _kernel(
+        features, params, widths, read_rows(rows), find_activation(activation, parameter)
+    )
     out, states = kernel.forward(features, params, keep_states)
     return out, features.new_empty(0) if states is None else states
 
@@ -331,7 +347,7 @@ def _jet_fake(
     features: Tensor,
     params: Tensor,
     widths: Sequence[int],
-    orders: Sequence[int],
+    rows: str,
     activation: str,
     parameter: float,
     keep_states: bool,
@@ -340,7 +356,7 @@ def _jet_fake(
     if not keep_states:
         return out, features.new_empty(0)
     one = features.new_empty(*features.shape[:-2], 1, widths[0])  # its states are those of a block
-    kernel = _kernel(one, params, widths, orders, find_activation(activation, parameter))
+    kernel = _kernel(one, params, widths, read_rows(rows), find_activation(activation, parameter))
     n_blocks = (features.shape[-2] + kernel.block - 1) // kernel.block
     return out, features.new_empty(n_blocks * kernel.state_size)
 
@@ -351,12 +367,14 @@ def _jet_backward_kernel(
     states: Tensor,
     grad: Tensor,
     widths: Sequence[int],
-    orders: Sequence[int],
+    rows: str,
     activation: str,
     parameter: float,
     with_features: bool,
 ) -> tuple[Tensor, Tensor]:
-    kernel = _kernel(features, params, widths, orders, find_activation(activation, parameter))
+    kernel = _kernel(
+        features, params, widths, read_rows(rows), find_activation(activation, parameter)
+    )
     params_grad, features_grad = kernel.backward(features, params, states, grad, with_features)
     if features_grad is None:
         return params_grad, features.new_empty(0)

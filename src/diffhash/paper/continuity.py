@@ -81,7 +81,7 @@ def fit_sine(interpolation: str, n_levels: int = 1, level_offset: bool = False) 
 
     vertices = [_vertices(level) for level in levels]
     x = _pieces(vertices)
-    jet = (encoding.jet(x.reshape(-1, 1), order=2).data.detach() @ fit).reshape(3, *x.shape)
+    jet = (encoding.jet(x.reshape(-1, 1), 2).data.detach() @ fit).reshape(3, *x.shape)
     scale = torch.tensor([1, 1 / width, 1 / width**2], dtype=torch.float64)  # chain rule
     x = low + width * x
     return Curve(

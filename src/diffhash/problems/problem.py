@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from diffhash.ops.jet import Jet, autograd_jet, jet_orders
+from diffhash.jets import Jet, Row, autograd_jet, axis_rows
 
 Box = Sequence[tuple[float, float]]
 
@@ -55,9 +55,15 @@ class Problem(ABC):
         return len(self.domain)
 
     @property
-    def orders(self) -> tuple[int, ...]:
-        """`order`, spelled out axis by axis."""
-        return jet_orders(self.order, self.n_dims)
+    def rows(self) -> tuple[Row, ...]:
+        """Of the jet that `operator` reads."""
+        orders = self.order if isinstance(self.order, tuple) else (self.order,) * self.n_dims
+        if len(orders) != self.n_dims or any(m not in range(3) for m in orders):
+            raise ValueError(
+                f"order={self.order!r}: give one derivative order of 0 to 2, or one for each of "
+                f"the {self.n_dims} axes"
+            )
+        return axis_rows(orders)
 
     def source(self, x: Tensor) -> Tensor:
         """f = D[u_exact] by automatic differentiation; without `solution`, override it.
@@ -65,7 +71,7 @@ class Problem(ABC):
         Raises:
             ValueError: `operator` does not have the shape ``[N, equations]``.
         """
-        jet = self.solution_jet(x, self.orders)
+        jet = self.solution_jet(x, self.rows)
         return self._checked(self.operator(x, jet), x, jet).detach()
 
     def _checked(self, value: Tensor, x: Tensor, u: Jet) -> Tensor:
@@ -79,7 +85,7 @@ class Problem(ABC):
         fits = value.shape[:-1] == (*replicas, n_points) and value.shape[-1] > 0
         if fits and value.shape[-1] >= n_points > 1:
             # As many equations as points: or [N] and [N, 1] were mixed, and broadcast to [N, N].
-            fewer = self.operator(x[1:], Jet(u.data[..., 1:, :], u.orders))
+            fewer = self.operator(x[1:], Jet(u.data[..., 1:, :], u.rows))
             fits = fewer.shape[-1] == value.shape[-1]
         if not fits:
             raise ValueError(
@@ -89,7 +95,7 @@ class Problem(ABC):
             )
         return value
 
-    def solution_jet(self, x: Tensor, orders: tuple[int, ...]) -> Jet:
+    def solution_jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet:
         """The exact solution and its derivatives along each axis, without a graph.
 
         Raises:
@@ -105,7 +111,7 @@ class Problem(ABC):
                 raise ValueError(
                     f"{type(self).__name__}.solution must return the shape {[len(x), 1]}, got {got}"
                 )
-            if any(orders) and not u.requires_grad and self._varies(x, u):
+            if len(rows) > 1 and not u.requires_grad and self._varies(x, u):
                 raise ValueError(
                     f"{type(self).__name__}.solution varies with x where autograd cannot see it, "
                     "and its derivatives would be 0: compute it by torch operations, without "
@@ -113,8 +119,8 @@ class Problem(ABC):
                 )
             return u
 
-        jet = autograd_jet(checked, x, orders)
-        return Jet(jet.data.detach(), orders)
+        jet = autograd_jet(checked, x, rows)
+        return Jet(jet.data.detach(), rows)
 
     def _varies(self, x: Tensor, u: Tensor) -> bool:
         """Whether the solution ``u`` is another close to most of the points; a step's is not."""
@@ -138,7 +144,7 @@ class Problem(ABC):
         return self._checked(left, x, u) - right
 
     def coefficients(self, x: Tensor) -> Tensor | None:
-        """c of D[u] = Σ_k c_k(x) ∂_k u, ``[K, N, equations]``, for the rows k of u's jet.
+        """c of D[u] = Σ_k c_k(x) ∂_k u, ``[K, 1, N, equations]``, for the rows k of u's jet.
 
         None for an operator that is not `linear`.
 
@@ -147,20 +153,20 @@ class Problem(ABC):
         """
         if not self.linear:
             return None
-        n_rows = 1 + sum(self.orders)
+        n_rows = len(self.rows)
         unit = torch.eye(n_rows, dtype=x.dtype)[:, :, None, None].expand(-1, -1, len(x), 1)
-        jets = [Jet(row, self.orders) for row in unit]
+        jets = [Jet(row, self.rows) for row in unit]
         c = torch.stack([self._checked(self.operator(x, jet), x, jet) for jet in jets]).detach()
         generator = torch.Generator().manual_seed(0)
         jet = torch.randn(n_rows, len(x), 1, dtype=x.dtype, generator=generator)
-        value = self.operator(x, Jet(jet, self.orders)).detach()
+        value = self.operator(x, Jet(jet, self.rows)).detach()
         tolerance = 1e-9 * c.abs().max().item()
         if not torch.allclose((c * jet).sum(dim=0), value, rtol=1e-9, atol=tolerance):
             raise ValueError(
                 f"{type(self).__name__}.linear=True: its operator is not linear in u; "
                 "leave linear at False"
             )
-        return c
+        return c[:, None]
 
     def domain_points(self, n: int) -> Tensor:
         """``n`` points spread evenly over the domain, ``[n, d]``: see `even_points`."""

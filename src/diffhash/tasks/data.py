@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffhash.ops.jet import Jet
+from diffhash.jets import Jet, jet_rows
 from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.problems import Problem
 from diffhash.tasks.task import Task, Term
@@ -32,10 +32,10 @@ def label_term(problem: Problem, x: Tensor, weight: float) -> Term:
             f"problem={type(problem).__name__} has no exact solution to take labels from: "
             "the data task, and labels of the pinn task, need one (see Problem.solution)"
         )
-    orders = (0,) * problem.n_dims
-    labels = problem.solution_jet(x, orders).value
-    ones = torch.ones_like(labels)[None]
-    return Term("data", x, labels, orders, _label_error, weight, ones)
+    rows = jet_rows(0, problem.n_dims)
+    labels = problem.solution_jet(x, rows).value
+    ones = torch.ones_like(labels)[None, None]
+    return Term("data", x, labels, rows, _label_error, weight, ones)
 
 
 def _label_error(_: Tensor, u: Jet, target: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def pinn_task(
             "residual",
             x,
             problem.source(x),
-            problem.orders,
+            problem.rows,
             problem.residual,
             residual_weight,
             problem.coefficients(x),

@@ -10,7 +10,7 @@ from numbers import Real
 import torch
 from torch import Tensor, nn
 
-from diffhash.ops.jet import Jet, jet_orders
+from diffhash.jets import Jet, Rows, jet_rows
 
 _SPACINGS = 4  # of floating-point numbers in an interval, by which a point may be moved
 ErrorFunction = Callable[[Tensor, Jet, Tensor], Tensor]  # (x, jet of u, target) → [.., N, ·]
@@ -24,11 +24,11 @@ class Term(nn.Module):
             adds to the ``loss`` of the same row.
         x: points ``[N, d]``; kept in float64.
         target: what the error compares with at each point, ``[N, E]`` for E equations.
-        orders: derivatives of u that ``error`` reads, per axis.
+        rows: derivatives of u that ``error`` reads, as in `diffhash.jets.jet_rows`.
         error: pointwise error ``[N, E]``, with a leading axis R for replicas. It gets ``x`` in
             the precision of training, or in float64 where that cannot tell the points apart.
         coefficients: c where the error is Σ_k c_k ∂_k u - target over the rows k of the jet,
-            ``[K, N, E]``; None where it is not linear in u.
+            ``[K, C, N, E]``; None where it is not linear in u.
         weight: of this term; a buffer, so that it can change while training.
 
     Raises:
@@ -48,7 +48,7 @@ class Term(nn.Module):
         name: str,
         x: Tensor,
         target: Tensor,
-        orders: tuple[int, ...],
+        rows: Rows,
         error: ErrorFunction,
         weight: float,
         coefficients: Tensor | None = None,
@@ -61,16 +61,17 @@ class Term(nn.Module):
         self.name = name
         # All float64, whatever the precision of training: plans use the points exactly.
         x = self._checked("x", x, "[N, d]", lambda shape: len(shape) == 2 and 0 not in shape)
-        self.orders = jet_orders(orders, x.shape[1])
-        n_points, n_rows = len(x), 1 + sum(self.orders)
+        self.rows = jet_rows(rows, x.shape[1])
+        n_points, n_rows = len(x), len(self.rows)
         target = self._checked(
             *("target", target, f"[{n_points}, E] for the {n_points} points of x"),
             lambda shape: len(shape) == 2 and shape[0] == n_points and shape[1] > 0,
         )
         if coefficients is not None:
-            wanted = (n_rows, *target.shape)
+            wanted = f"[{n_rows}, components of u, {target.shape[0]}, {target.shape[1]}]"
             coefficients = self._checked(
-                "coefficients", coefficients, str(list(wanted)), lambda shape: shape == wanted
+                *("coefficients", coefficients, wanted),
+                lambda shape: len(shape) == 4 and (shape[0], *shape[2:]) == (n_rows, *target.shape),
             )
         self.error = error
         self._converted = x, target
@@ -139,7 +140,7 @@ class Term(nn.Module):
         part._buffers = dict(self._buffers)
         part.x, part.target = self.x[index::count], self.target[index::count]
         if self.coefficients is not None:
-            part.coefficients = self.coefficients[:, index::count]
+            part.coefficients = self.coefficients[:, :, index::count]
         part._converted = part.x, part.target
         part.fraction = len(part) / len(self)
         return part

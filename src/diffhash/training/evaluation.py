@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffhash.jets import Jet, axis_rows
 from diffhash.networks import Field, FieldPlan
-from diffhash.ops.jet import Jet
 from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.problems import Problem
 
@@ -32,7 +32,7 @@ class Evaluation:
     Attributes:
         problem: whose solution that is.
         x: the points, ``[N, d]``.
-        orders: of the derivatives, per axis.
+        rows: derivatives of first and second order along the axes.
         exact: u and its derivatives there, ``[1 + 2d, N, 1]``, if they are known.
 
     Raises:
@@ -46,10 +46,8 @@ class Evaluation:
         else:
             check_sizes(1, MAX_POINTS, evaluation_points=points)
             self.x = problem.evaluation_points(points)
-        self.orders = (2,) * problem.n_dims
-        self.exact = (
-            problem.solution_jet(self.x, self.orders).data if problem.has_solution else None
-        )
+        self.rows = axis_rows([2] * problem.n_dims)
+        self.exact = problem.solution_jet(self.x, self.rows).data if problem.has_solution else None
         self._plan: FieldPlan | None = None
         self._n_replicas: int | None = None
 
@@ -69,7 +67,7 @@ class Evaluation:
             ValueError: a field of several components.
         """
         self.check(field)
-        self._plan = field.plan(self.x.to(device), self.orders)
+        self._plan = field.plan(self.x.to(device), self.rows)
         self._n_replicas = field.n_replicas
 
     @torch.no_grad()
@@ -87,8 +85,8 @@ class Evaluation:
         return [self._errors(jet - self.exact) for jet in self.jets()]
 
     def _errors(self, difference: Tensor) -> Metrics:
-        squares = Jet(difference.square().mean(dim=(1, 2), keepdim=True), self.orders)
-        axes = range(len(self.orders))
-        first = torch.stack([squares.derivative(j, 1) for j in axes]).mean()
-        second = torch.stack([squares.derivative(j, 2) for j in axes]).mean()
+        squares = Jet(difference.square().mean(dim=(1, 2), keepdim=True), self.rows)
+        units = torch.eye(self.problem.n_dims, dtype=torch.int64)
+        first = torch.stack([squares[tuple(unit)] for unit in units.tolist()]).mean()
+        second = torch.stack([squares[tuple(unit)] for unit in (2 * units).tolist()]).mean()
         return Metrics(squares.value.item(), first.item(), second.item())

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffhash.jets import Jet
 from diffhash.networks import Field
-from diffhash.ops.jet import Jet
 from diffhash.tasks import Task
 from diffhash.training.steps import Backward, Rows
 
@@ -32,9 +32,9 @@ def check_task(task: Task, field: Field) -> None:
             raise ValueError(
                 f"task.{term.name}: its target is not finite in {dtype}; give float64, or scale u"
             )
-        shape = (*replicas, 1 + sum(term.orders), len(term), n_outputs)
+        shape = (*replicas, len(term.rows), len(term), n_outputs)
         zeros = torch.zeros((), dtype=dtype, device=term.x.device).expand(shape)
-        jets.append(Jet(zeros.requires_grad_(True), term.orders))
+        jets.append(Jet(zeros.requires_grad_(True), term.rows))
     try:
         task.loss(jets)
     except ValueError as error:

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.utils.data import DataLoader, TensorDataset
 
+from diffhash.jets import Jet, autograd_jet
 from diffhash.networks import Field, FieldPlan
-from diffhash.ops.jet import Jet, autograd_jet
 from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.tasks import Task
 from diffhash.training.adam import LeanAdam
@@ -153,7 +153,7 @@ class FieldTraining(L.LightningModule):
         if self._n_processes > 1:
             self._share = self.task.share(self.global_rank, self._n_processes)
         if self.batch_size is None and self.derivatives == "taylor":
-            self._plans = [self.field.plan(term.x, term.orders) for term in self._share.terms]
+            self._plans = [self.field.plan(term.x, term.rows) for term in self._share.terms]
         for term in self._share.terms:
             term.in_dtype(self.field.network.params.dtype)  # once, and not while it is compiled
         self.evaluation.prepare(self.field, self.device)
@@ -271,9 +271,9 @@ class FieldTraining(L.LightningModule):
         for index, term in enumerate(self._share.terms):
             x = term.x if rows is None else term.x[rows[index]]
             if self.derivatives == "taylor":
-                jets.append(self.field.jet(x, term.orders))
+                jets.append(self.field.jet(x, term.rows))
             else:
-                jets.append(autograd_jet(self.field, x, term.orders))
+                jets.append(autograd_jet(self.field, x, term.rows))
         return jets
 
     def _batches(self) -> Sequence[Rows]:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from diffhash.jets import Jet
 from diffhash.networks import FieldPlan, FieldSquares
-from diffhash.ops.jet import Jet
 from diffhash.tasks import Task, Term
 
 
@@ -60,7 +60,7 @@ class PlannedBackward:
 
     def _through_jets(self, task: Task) -> Tensor:
         fields = [plan.jet_and_vjp() for plan in self._plans]
-        jets = [Jet(jet.data.requires_grad_(True), jet.orders) for jet, _ in fields]
+        jets = [Jet(jet.data.requires_grad_(True), jet.rows, jet.names) for jet, _ in fields]
         loss = task.loss(jets)
         gradients = torch.autograd.grad(
             loss, [jet.data for jet in jets], torch.ones_like(loss), materialize_grads=True

@@ -7,8 +7,7 @@
  * A network's parameters lie one after the other: of each layer the weight [C_out, C_in], then the
  * bias [C_out].
  *
- * Compiled for one REAL and one activation σ: STATE computes a (and b) from a pre-activation z;
- * VALUE, FIRST, SECOND and THIRD are σ(z) and its derivatives in a, b and the parameter p.
+ * Compiled for one REAL; what an activation does with a jet comes from activation.c, by pointers.
  *
  * A block holds, for a layer of C units (padded to whole vectors: Cp), rows of [B, Cp]. Before an
  * activation: pre-activations z of every row of the jet, but a (and b after the last row) instead
@@ -30,7 +29,7 @@ typedef struct {
     const REAL *tables; /* [R, table_size] */
 } Grid;
 
-/* weight · mean over N and E of (sum_k coefficients[k, n, e] jet[k, n] - target[n, e])^2. */
+/* weight · mean over N and E of (sum_kc coefficients[k, c, n, e] jet[k, n, c] - target[n, e])^2. */
 typedef struct {
     int64_t n_equations;
     double weight;
@@ -66,7 +65,7 @@ static void scatter(
 static double squares_block(
     const Shape *s, const Squares *squares, int64_t start, const REAL *out, int64_t ld, REAL *g) {
     const int64_t n = minimum(s->block, s->n_points - start), K = s->n_rows, B = s->block;
-    const int64_t E = squares->n_equations, N = s->n_points;
+    const int64_t E = squares->n_equations, N = s->n_points, C = s->widths[s->n_layers];
     const REAL scale = (REAL)(2 * squares->weight / (double)(N * E));
     double sum = 0;
     memset(g, 0, K * B * ld * sizeof(REAL));
@@ -75,10 +74,14 @@ static double squares_block(
             const int64_t at = (start + i) * E + e;
             REAL error = -squares->target[at];
             for (int64_t k = 0; k < K; k++)
-                error += squares->coefficients[k * N * E + at] * out[(k * B + i) * ld];
+                for (int64_t c = 0; c < C; c++)
+                    error += squares->coefficients[(k * C + c) * N * E + at] *
+                             out[(k * B + i) * ld + c];
             sum += (double)error * error;
             for (int64_t k = 0; k < K; k++)
-                g[(k * B + i) * ld] += squares->coefficients[k * N * E + at] * (scale * error);
+                for (int64_t c = 0; c < C; c++)
+                    g[(k * B + i) * ld + c] +=
+                        squares->coefficients[(k * C + c) * N * E + at] * (scale * error);
         }
     return sum;
 }
@@ -246,7 +249,7 @@ static void squares_segment(void *context, int64_t unit, int64_t thread) {
             p->parameters + r * n_parameters(s, s->n_layers), scratch.state, scratch.y,
             scratch.out);
         p->losses[segment.index] +=
-            squares_block(s, p->loss, start, scratch.out, padded(1), scratch.g);
+            squares_block(s, p->loss, start, scratch.out, padded(s->widths[s->n_layers]), scratch.g);
         const REAL *from = backward_block(
             s, scratch.x, p->back + r * packed_size(s, 0), scratch.state, scratch.y, scratch.g,
             scratch.h, sums + sums_size(s), p->tables != NULL);

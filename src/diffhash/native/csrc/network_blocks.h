@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "jet_activation.h"
 #include "matrix_product.h"
 #include "network_shape.h"
 
@@ -75,9 +74,10 @@ static void forward_block(
         const int64_t I = s->widths[l], O = s->widths[l + 1], Op = padded(O);
         multiply(rows, Op, I, x, ld, 1, transposed, Op, state, Op);
         add_bias(parameters + I * O, B, O, Op, state);
-        keep_state(s, state, B * Op);
-        activate(s, state, B * Op, y);
-        state += (s->n_rows + HAS_B) * B * Op;
+        REAL *const second = state + rows * Op; /* where it is kept */
+        s->keep_state(state, second, B * Op, s->p);
+        s->activate(state, second, B * Op, s->p, s->c, y);
+        state += (s->n_rows + s->has_b) * B * Op;
         transposed += I * Op;
         parameters += (I + 1) * O;
         x = y;
@@ -110,14 +110,14 @@ static REAL *backward_block(
         packed -= O * Ip;
         sums_end -= O * Ip + Op;
         if (l > 0) {
-            state -= (s->n_rows + HAS_B) * B * Ip;
-            activate(s, state, B * Ip, y);
+            state -= (s->n_rows + s->has_b) * B * Ip;
+            s->activate(state, state + rows * Ip, B * Ip, s->p, s->c, y);
         }
         multiply_add(O, Ip, rows, g, 1, Op, l > 0 ? y : x, Ip, sums_end, Ip);
         sum_rows(g, B, Op, sums_end + O * Ip);
         if (l == 0 && !want_input) return NULL;
         multiply(rows, Ip, O, g, Op, 1, packed, Ip, h, Ip);
-        if (l > 0) activate_back(s, state, B * Ip, h);
+        if (l > 0) s->activate_back(state, state + rows * Ip, B * Ip, s->p, s->c, h);
         REAL *swap = g;
         g = h;
         h = swap;

@@ -5,11 +5,18 @@
 #include "matrix_product.h"
 
 typedef struct {
-    int64_t n_points, n_rows, n_axes, n_layers, n_replicas, block, segment, n_threads;
+    int64_t n_points, n_rows, n_layers, n_replicas, block, segment, n_threads;
     int64_t shared_input; /* one input for all replicas */
-    const int64_t *orders; /* of every axis */
+    int64_t has_b;        /* of the activation's state */
     const int64_t *widths; /* n_layers + 1 */
-    REAL parameter;
+    /* Of activation.c: */
+    void (*keep_state)(REAL *as, REAL *bs, int64_t n, REAL p);
+    void (*activate)(
+        const REAL *z, const REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *out);
+    void (*activate_back)(
+        const REAL *z, const REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *g);
+    const REAL *c;
+    REAL p;
 } Shape;
 
 static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -32,7 +39,7 @@ static int64_t widest(const Shape *s) {
 static int64_t block_state(const Shape *s) {
     int64_t size = 0;
     for (int64_t l = 1; l < s->n_layers; l++) size += padded(s->widths[l]);
-    return size * (s->n_rows + HAS_B) * s->block;
+    return size * (s->n_rows + s->has_b) * s->block;
 }
 
 static int64_t n_blocks(const Shape *s) { return (s->n_points + s->block - 1) / s->block; }

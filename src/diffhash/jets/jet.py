@@ -1,0 +1,123 @@
+"""Jets: a function's values together with chosen derivatives, stacked for one matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from diffhash.jets.rows import Names, Row, Sum, default_names, expanded
+from diffhash.ops.backends import MultiIndex
+from diffhash.ops.modes import own_precision
+
+
+@dataclass(frozen=True)
+class Jet:
+    """u and derivatives of it at N points: ``data [K, N, C]``, one row for each of ``rows``.
+
+    R replicas give ``data [R, K, N, C]``, and a leading R everywhere else. ``jet[1, 1]`` is
+    ∂²u/∂x∂y of every component, ``[N, C]``, and so is ``jet[row]`` of any row; ``jet["u_xy"]`` is
+    that of the component u alone, ``[N]``.
+
+    Args:
+        data: of every row.
+        rows: multi-indices and sums, as `jet_rows` orders them.
+        names: of axes and components; x, y, z, t and u (u0, u1 … of several) if None.
+    """
+
+    data: Tensor
+    rows: tuple[Row, ...]
+    names: Names | None = None
+
+    @property
+    def value(self) -> Tensor:
+        """u, ``[N, C]``."""
+        return self.data[..., 0, :, :]
+
+    def __getitem__(self, row: str | Row) -> Tensor:
+        """A derivative, by its name or its row.
+
+        Raises:
+            KeyError: the jet does not carry it.
+        """
+        component = None
+        if isinstance(row, str):
+            names = self.names or default_names(_n_dims(self.rows), self.data.shape[-1])
+            component, row = names.find(row)
+        position = _positions(self.rows).get(row)
+        if position is None:
+            raise KeyError(f"derivative {row} was not carried: the jet's rows are {self.rows}")
+        data = self.data[..., position, :, :]
+        return data if component is None else data[..., component]
+
+
+def _n_dims(rows: tuple[Row, ...]) -> int:
+    first = rows[0]
+    assert not isinstance(first, Sum)
+    return len(first)
+
+
+@cache
+def _positions(rows: tuple[Row, ...]) -> dict[Row, int]:
+    return {row: position for position, row in enumerate(rows)}
+
+
+def combined(data: Tensor, rows: tuple[Row, ...]) -> Tensor:
+    """Rows out of the multi-indices that they are made of: ``[.., A, n, m] → [.., K, n, m]``."""
+    return _summed(data, expanded(rows)[1])
+
+
+def combined_gradient(gradient: Tensor, rows: tuple[Row, ...]) -> Tensor:
+    """The transpose of `combined`: ``[.., K, n, m] → [.., A, n, m]``."""
+    matrix = expanded(rows)[1]
+    return _summed(gradient, matrix and tuple(zip(*matrix, strict=True)))
+
+
+def _summed(data: Tensor, matrix: tuple[tuple[float, ...], ...] | None) -> Tensor:
+    if matrix is None:
+        return data
+    parts, lines = data.unbind(-3), []
+    for weights in matrix:
+        terms = [w * part if w != 1 else part for w, part in zip(weights, parts, strict=True) if w]
+        lines.append(sum(terms[1:], terms[0]))
+    return torch.stack(lines, dim=-3)
+
+
+def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, rows: tuple[Row, ...]) -> Jet:
+    """The jet of a pointwise ``f: [N, d] → [.., N, C]`` by nested reverse mode: jets' oracle.
+
+    The result is differentiable in whatever ``f`` closes over, and of the type of f's values, also
+    where ``x`` is of a wider one. There is no limit of the order.
+    """
+    alphas, _ = expanded(rows)
+    with torch.enable_grad(), own_precision(x):
+        x = x.detach().requires_grad_(True)
+        found = {(0,) * x.shape[1]: f(x)}
+        value = found[(0,) * x.shape[1]]
+        stack = [_derivative(found, alpha, x) for alpha in alphas]
+        data = torch.stack([row.to(value.dtype) for row in stack], dim=-3)
+    return Jet(combined(data, rows), rows)
+
+
+def _derivative(found: dict[MultiIndex, Tensor], alpha: MultiIndex, x: Tensor) -> Tensor:
+    """∂^α, from the derivatives found so far, and kept among them."""
+    if alpha not in found:
+        axis = max(j for j, m in enumerate(alpha) if m)
+        lower = _derivative(found, tuple(m - (j == axis) for j, m in enumerate(alpha)), x)
+        flat = lower.movedim(-2, 0).flatten(1)  # [N, ..C]
+        columns = [_gradient(flat[:, c], x)[:, axis] for c in range(flat.shape[1])]
+        moved = lower.movedim(-2, 0).shape
+        found[alpha] = torch.stack(columns, dim=1).reshape(moved).movedim(0, -2)
+    return found[alpha]
+
+
+def _gradient(y: Tensor, x: Tensor) -> Tensor:
+    """Σ_i ∂y_i/∂x; zero where y does not depend on x."""
+    if not y.requires_grad:
+        return torch.zeros_like(x)
+    return torch.autograd.grad(
+        y.sum(), x, create_graph=True, allow_unused=True, materialize_grads=True
+    )[0]

@@ -1,0 +1,208 @@
+"""Rows of a jet: derivatives by multi-index, by name, and sums of derivatives."""
+
+from __future__ import annotations
+
+import operator
+import re
+from ast import literal_eval
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from numbers import Integral
+from typing import SupportsIndex
+
+from diffhash.ops.backends import MultiIndex
+
+_AXES = ("x", "y", "z", "t")
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Σ_i w_i ∂^{α_i}, carried as one row: the Laplacian in d axes takes one row instead of d.
+
+    Args:
+        terms: pairs (w_i, α_i).
+    """
+
+    terms: tuple[tuple[float, MultiIndex], ...]
+
+
+Row = MultiIndex | Sum
+# A total order, which takes every derivative up to it; names; multi-indices; or several of these.
+Rows = SupportsIndex | str | Row | Iterable[str | Row]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What axes and unknowns are called, so that ``u_xy`` is ∂²u/∂x∂y.
+
+    Args:
+        axes: of the domain; without names x, y, z and t.
+        unknowns: components of u.
+    """
+
+    axes: tuple[str, ...]
+    unknowns: tuple[str, ...] = ("u",)
+
+    def find(self, name: str) -> tuple[int, MultiIndex]:
+        """Component and multi-index of a derivative's name, e.g. ``u``, ``v_x``, ``u_xxt``.
+
+        Raises:
+            ValueError: a name that is none.
+        """
+        unknown, _, letters = name.rpartition("_") if name not in self.unknowns else (name, "", "")
+        parts = re.fullmatch(f"({'|'.join(map(re.escape, self.axes))})+", letters)
+        if unknown not in self.unknowns or (name != unknown and not parts):
+            raise ValueError(
+                f"{name!r} is no derivative: give one of {', '.join(self.unknowns)}, and after an "
+                f"underscore the axes it is taken along, of {', '.join(self.axes)}"
+            )
+        alpha = tuple(len(re.findall(re.escape(axis), letters)) for axis in self.axes)
+        return self.unknowns.index(unknown), alpha
+
+
+@cache
+def default_names(n_dims: int, n_components: int) -> Names:
+    """x, y, z, t and u; several components are u0, u1 … ."""
+    unknowns = tuple(f"u{i}" for i in range(n_components)) if n_components > 1 else ("u",)
+    axes = _AXES if n_dims <= len(_AXES) else tuple(f"x{i}_" for i in range(n_dims))
+    return Names(axes[:n_dims], unknowns)
+
+
+def jet_rows(rows: Rows, n_dims: int, names: Names | None = None) -> tuple[Row, ...]:
+    """The rows of a jet that carries ``rows``: with every derivative below them, in a fixed order.
+
+    The value comes first, then derivatives by total order, those along the first axes first; sums
+    last. A sum brings the derivatives below its terms, not the terms themselves.
+
+    Args:
+        rows: an integer m takes every derivative of total order up to m; otherwise one or several
+            of names (``"u_xy"``), multi-indices (``(1, 1)``) and `Sum`.
+        n_dims: number of axes.
+        names: that names are of.
+
+    Raises:
+        ValueError: what is no derivative in so many axes.
+    """
+    return _cached_rows(_hashable(rows, n_dims), n_dims, names)
+
+
+def _hashable(rows: Rows, n_dims: int) -> int | tuple[str | Row, ...]:
+    """A total order, or rows one by one, whatever holds them: lists, arrays, sets."""
+    if isinstance(rows, (str, Sum)):
+        return (rows,)
+    try:
+        order = -1 if isinstance(rows, bool) else operator.index(rows)  # type: ignore[arg-type]
+    except TypeError:
+        order = None
+    if order is not None and order >= 0:
+        return order
+    if order is not None or not isinstance(rows, Iterable):
+        raise _no_rows(rows, n_dims)
+    several = tuple(rows)
+    if several and isinstance(several[0], Integral):
+        return (_multi_index(several, n_dims),)
+    return tuple(r if isinstance(r, (str, Sum)) else _multi_index(r, n_dims) for r in several)
+
+
+def axis_rows(orders: Iterable[int]) -> tuple[Row, ...]:
+    """The rows of a jet with derivatives along the axes alone, up to an order for each."""
+    orders = list(orders)
+    units = [tuple(int(i == j) for i in range(len(orders))) for j in range(len(orders))]
+    highest = [tuple(m * e for e in unit) for unit, m in zip(units, orders, strict=True)]
+    return _closed(highest, len(orders))
+
+
+@cache
+def _cached_rows(
+    rows: int | tuple[str | Row, ...], n_dims: int, names: Names | None
+) -> tuple[Row, ...]:
+    if isinstance(rows, int):
+        every = product(range(rows + 1), repeat=n_dims)
+        return _closed([alpha for alpha in every if sum(alpha) <= rows], n_dims)
+    found: list[Row] = []
+    names = names or default_names(n_dims, 1)
+    for row in rows:
+        found.append(names.find(row)[1] if isinstance(row, str) else _row(row, n_dims))
+    return _closed(found, n_dims)
+
+
+def _row(row: Row, n_dims: int) -> Row:
+    if isinstance(row, Sum):
+        return Sum(tuple((float(w), _multi_index(alpha, n_dims)) for w, alpha in row.terms))
+    return row
+
+
+def _multi_index(row: object, n_dims: int) -> MultiIndex:
+    try:
+        alpha = tuple(operator.index(m) for m in row)  # type: ignore[attr-defined]
+    except TypeError:
+        alpha = ()
+    if len(alpha) != n_dims or min(alpha) < 0:
+        raise _no_rows(row, n_dims)
+    return alpha
+
+
+def _no_rows(rows: object, n_dims: int) -> ValueError:
+    return ValueError(
+        f"rows={rows!r} is no derivative: give a name, a multi-index of {n_dims} orders, a Sum, "
+        "several of these, or a total order of at least 0"
+    )
+
+
+def _closed(rows: Iterable[Row], n_dims: int) -> tuple[Row, ...]:
+    """With all that lies below, in the fixed order."""
+    plain: set[MultiIndex] = {(0,) * n_dims}
+    sums: list[Sum] = []
+    for row in rows:
+        if not isinstance(row, Sum):
+            plain.update(below(row))
+        elif row not in sums:
+            sums.append(row)
+            for _, alpha in row.terms:
+                plain.update(below(alpha) - {alpha})
+    ordered = sorted(plain, key=lambda alpha: (sum(alpha), [-m for m in alpha]))
+    return (*ordered, *sums)
+
+
+def below(alpha: MultiIndex) -> set[MultiIndex]:
+    """Every β ≤ α, α included."""
+    return set(product(*(range(m + 1) for m in alpha)))
+
+
+def row_order(row: Row) -> int:
+    """Total order of a row, the highest of a sum's terms."""
+    return sum(row) if not isinstance(row, Sum) else max(sum(alpha) for _, alpha in row.terms)
+
+
+@cache
+def expanded(
+    rows: tuple[Row, ...],
+) -> tuple[tuple[MultiIndex, ...], tuple[tuple[float, ...], ...] | None]:
+    """Multi-indices that ``rows`` are made of, and the matrix ``[rows, multi-indices]`` of how.
+
+    The matrix is None where each row is a multi-index of its own.
+    """
+    if not any(isinstance(row, Sum) for row in rows):
+        return rows, None  # type: ignore[return-value]
+    parts = [row.terms if isinstance(row, Sum) else ((1.0, row),) for row in rows]
+    alphas = tuple(dict.fromkeys(alpha for terms in parts for _, alpha in terms))
+    matrix = [[0.0] * len(alphas) for _ in rows]
+    for line, terms in zip(matrix, parts, strict=True):
+        for weight, alpha in terms:
+            line[alphas.index(alpha)] += weight
+    return alphas, tuple(map(tuple, matrix))
+
+
+@cache
+def rows_text(rows: tuple[Row, ...]) -> str:
+    """Rows as one text, which passes through torch's dispatcher; `read_rows` reads it."""
+    return repr([list(row.terms) if isinstance(row, Sum) else row for row in rows])
+
+
+@cache
+def read_rows(text: str) -> tuple[Row, ...]:
+    """The rows of a `rows_text`."""
+    rows = literal_eval(text)
+    return tuple(Sum(tuple(row)) if isinstance(row, list) else row for row in rows)
