@@ -22,7 +22,6 @@ from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.schema import register
 from diffhash.experiment.sweep import JobExitError, job_task
 from diffhash.results import RunRecord, find_records
-from diffhash.results.record import METRICS
 
 Call = Callable[..., Any]
 # The plugin that each launcher needs.
@@ -64,7 +63,7 @@ def records(folder: Path) -> list[RunRecord]:
 
 
 def same_results(one: RunRecord, other: RunRecord) -> bool:
-    names = (*METRICS, "epochs", "n_parameters", "config_hash")
+    names = ("metrics", "epochs", "n_parameters", "config_hash")
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 

@@ -48,6 +48,13 @@ def test_it_is_the_loss_where_there_is_no_exact_solution(
     assert not (tmp_path / "other").exists()
 
 
+def test_an_unknown_name_is_refused(tiny_config: Call, tmp_path: Path) -> None:
+    expected = "objective=best: no metric of a run; give mse_u, mse_ux, mse_uxx or loss"
+    with pytest.raises(ConfigError, match=expected):
+        run(tiny_config(f"run_dir={tmp_path}/run", "objective=best"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_it_is_the_mean_over_seeds(tiny_config: Call, tmp_path: Path) -> None:
     value = objective(tiny_config, tmp_path / "run", "seeds=[0,1]")
     errors = [read_record(tmp_path / "run" / f"seed{seed}").mse_u for seed in (0, 1)]

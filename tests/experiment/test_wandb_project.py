@@ -15,10 +15,11 @@ from omegaconf import DictConfig
 
 from diffhash.experiment import wandb_run
 from diffhash.experiment.wandb_workspace import project_workspace
-from diffhash.results.record import METRICS
+from diffhash.training import METRICS as ERRORS
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "configs" / "wandb_sweeps").glob("*.yaml"))
+METRICS = (*ERRORS, "loss")
 LOGGED = {f"history/{name}" for name in ("seconds", *METRICS)} | {"epoch"}
 
 

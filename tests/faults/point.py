@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from diffhash.experiment import run as run_module
 from diffhash.experiment import workers
 from diffhash.experiment.restore import restore
-from diffhash.results.record import METRICS, RunRecord, read_history, read_predictions, read_record
+from diffhash.results.record import RunRecord, read_history, read_predictions, read_record
 from diffhash.training import FieldTraining
 from tests.faults import shim as modes
 from tests.faults.forked import Ended, call, telling_line
@@ -294,7 +294,7 @@ def _flaw(directory: Path, state: tuple[Any, ...]) -> str | None:
     if int(last["epoch"]) != record.epochs:
         return f"history up to epoch {last['epoch']:.0f}, the record's is {record.epochs}"
     assert record.mse_u is not None
-    if not np.allclose([last["mse_u"], error, restored.mse_u], record.mse_u, rtol=1e-3):
+    if not np.allclose([last["mse_u"], error, restored["mse_u"]], record.mse_u, rtol=1e-3):
         return "history, predictions or checkpoint are not this record's"
     return None
 
@@ -317,7 +317,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _facts(record: RunRecord) -> tuple[Any, ...]:
-    names = ("status", "seed", "epochs", "epochs_requested", "config_hash", *METRICS)
+    names = ("status", "seed", "epochs", "epochs_requested", "config_hash", "metrics")
     return tuple(getattr(record, name) for name in names)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from diffhash.results.record import METRICS
+from diffhash.paper.printed import METRICS
 from tests.faults.forked import HANG, Ended, call, telling_line
 from tests.faults.scenarios import FULL, ROOT, TINY
 from tests.faults.tally import Progress, Tally

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from diffhash.paper.aggregate import COLUMNS, decades, train_total
-from diffhash.paper.printed import TABLES, VALUES
+from diffhash.paper.printed import METRICS, TABLES, VALUES
 from diffhash.paper.rows import row_records
 from diffhash.paper.table import load_table
-from diffhash.results.record import METRICS, RecordError
+from diffhash.results.record import RecordError
 
 WriteRun = Callable[..., Path]
 DIVERGED = {"status": "diverged", "diverged_epoch": 120, "epochs": 120}

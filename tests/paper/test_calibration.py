@@ -101,7 +101,7 @@ class Rows:
         names = ("mse_u", "mse_ux", "mse_uxx")
         mses = {n: None if decades is None else float(printed[n]) * 10**decades for n in names}
         diverged = {} if decades is not None else {"status": "diverged", "diverged_epoch": 3}
-        return [_record(cfg, seed, **(mses | diverged)) for seed in cfg.seeds]
+        return [_record(cfg, seed, metrics=mses | {"loss": 1.0}, **diverged) for seed in cfg.seeds]
 
     def seconds(self, cfg: DictConfig) -> float:
         self.timed.append(cfg.name)
@@ -120,11 +120,10 @@ def _record(cfg: DictConfig, seed: int, **changes: Any) -> RunRecord:
         "epochs": cfg.trainer.epochs,
         "epochs_requested": cfg.trainer.epochs,
         "learning_rate": cfg.trainer.learning_rate,
-        "loss": 1.0,
         **dict.fromkeys(("train_seconds", "warmup_seconds", "evaluation_seconds"), 1.0),
         **{"wall_seconds": 2.0, "n_parameters": 1, "peak_memory_mb": 1.0, "config_hash": "0"},
     }
-    return RunRecord(**(known | changes))
+    return RunRecord(**known, **changes)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffhash.paper.printed import METRICS
 from diffhash.results import RunRecord, find_records, read_history
-from diffhash.results.record import METRICS
 
 Call = Callable[..., Any]
 SCRIPT = "scripts/reproduce_tables.py"

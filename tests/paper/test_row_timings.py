@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,9 @@ def test_a_timing_is_of_one_config_and_completed(
     record = read_record(run)
     folder = time_run(tmp_path, run, (1.0, 2.0))
     assert find_timing(tmp_path, record)
-    other = RunRecord(**vars(record) | {"config_hash": "1" * 64})
+    other = replace(record, config_hash="1" * 64)
     assert find_timing(tmp_path, other) is None
-    write_record(folder, RunRecord(**vars(record) | {"status": "interrupted"}))
+    write_record(folder, replace(record, status="interrupted"))
     assert find_timing(tmp_path, record) is None
     (folder / "result.json").write_text("{")
     with pytest.raises(RecordError, match="corrupt record"):

@@ -136,7 +136,9 @@ def _special_file(rng: random.Random) -> Mutation:
 
 
 def _json_field(rng: random.Random) -> Mutation:
-    field = rng.choice((*_COUNTS, *_REALS, *_TEXTS, "overrides", "environment", "schema_version"))
+    field = rng.choice(
+        (*_COUNTS, *_REALS, *_TEXTS, "overrides", "environment", "metrics", "schema_version")
+    )
     odd: Any = rng.choice(_ODD_TEXTS if field in _TEXTS else (*_ODD_NUMBERS, *_ODD_TEXTS[:8]))
     what = rng.choice(("set", "set", "set", "remove", "rename", "nested"))
 

@@ -107,6 +107,33 @@ def test_metrics_that_are_not_finite_become_null(tmp_path: Path, make_record: Ma
     assert content["mse_u"] is not None
 
 
+def test_any_metrics_are_written_and_read(tmp_path: Path, make_record: MakeRecord) -> None:
+    metrics = {"l2_v": 0.25, "mse_p_xy": None, "nu": -0.01, "loss": 1e-3}
+    record = make_record(metrics=metrics)
+    content = json.loads(write_record(tmp_path, record).read_text())
+    assert content["metrics"] == list(metrics) and {n: content[n] for n in metrics} == metrics
+    again = read_record(tmp_path)
+    assert again == record and again.metrics == metrics
+    assert (again.l2_v, again.nu) == (0.25, -0.01)
+    with pytest.raises(AttributeError, match="no mse_u"):
+        _ = again.mse_u
+
+
+def test_a_file_without_a_list_of_metrics_has_the_four(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    """Files of earlier versions have none."""
+    path = write_record(tmp_path, make_record())
+    content = json.loads(path.read_text())
+    del content["metrics"]
+    path.write_text(json.dumps(content))
+    assert read_record(tmp_path) == make_record()
+    del content["mse_ux"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match="missing mse_ux"):
+        read_record(tmp_path)
+
+
 def test_metrics_of_a_diverged_run_are_null(make_record: MakeRecord) -> None:
     record = make_record(status="diverged", diverged_epoch=7, mse_u=1.0)
     assert [record.mse_u, record.mse_ux, record.mse_uxx, record.loss] == [None] * 4
@@ -121,6 +148,10 @@ def test_metrics_of_a_diverged_run_are_null(make_record: MakeRecord) -> None:
         ({"epochs": 2.5}, "epochs = 2.5"),
         ({"epochs": True}, "epochs = True"),
         ({"mse_u": "small"}, "mse_u = 'small'"),
+        ({"mse_u": -1.0}, "mse_u = -1.0: expected at least 0"),
+        ({"metrics": [1.0]}, r"metrics = \[1.0\]"),
+        ({"metrics": {"seed": 1.0}}, "metrics: 'seed' is no name"),
+        ({"metrics": {"of u": 1.0}}, "metrics: 'of u' is no name"),
         ({"train_seconds": math.nan}, "train_seconds = nan"),
         ({"train_seconds": None}, "train_seconds = None"),
         ({"overrides": ["a", 1]}, "overrides = "),
@@ -167,7 +198,14 @@ def test_a_corrupt_record_is_one_error_naming_its_path(
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"colour": "red"}, "unknown colour"), ({"seed": "0"}, "seed = '0'")],
+    [
+        ({"colour": "red"}, "unknown colour"),
+        ({"seed": "0"}, "seed = '0'"),
+        ({"metrics": 3}, "metrics = 3"),
+        ({"metrics": ["mse_u", "loss"]}, "unknown mse_ux, mse_uxx"),
+        ({"metrics": ["mse_u", "mse_ux", "mse_uxx", "loss", "l2_u"]}, "missing l2_u"),
+        ({"metrics": ["mse_u", "mse_ux", "mse_uxx", "loss", "seed"]}, "'seed' is no name"),
+    ],
 )
 def test_a_record_of_another_shape_is_corrupt(
     tmp_path: Path, make_record: MakeRecord, change: dict[str, Any], reason: str
@@ -213,7 +251,7 @@ def test_a_history_may_hold_nothing_but_its_header(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("", "No columns"),
-        ("epoch,seconds\n1,2\n", "no column loss, mse_u"),
+        ("epoch,seconds\n1,2\n", "no column loss"),
         ("epoch,seconds,loss,mse_u,mse_ux,mse_uxx\n1,2,three,4,5,6\n", "in column loss"),
         ("epoch,seconds,loss,mse_u,mse_ux,mse_uxx\n1,2\n1,2,3,4,5,6,7,8\n", "Expected 6"),
     ],

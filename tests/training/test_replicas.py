@@ -78,7 +78,9 @@ def test_each_replica_trains_as_it_does_alone(
         assert one.epochs_done == other.epochs_done == 20
         assert one.outcome is not None and other.outcome is not None
         assert one.outcome.loss == pytest.approx(other.outcome.loss, rel=1e-8)
-        assert one.outcome.metrics.mse_u == pytest.approx(other.outcome.metrics.mse_u, rel=1e-8)
+        assert one.outcome.metrics["mse_u"] == pytest.approx(
+            other.outcome.metrics["mse_u"], rel=1e-8
+        )
         torch.testing.assert_close(
             one.outcome.predictions, other.outcome.predictions, rtol=1e-8, atol=1e-9
         )

@@ -98,7 +98,7 @@ def list_(
     if key:
         entries = sort(entries, key, report, descending=descending)
     if form == "json":
-        print_json([{"run": str(e.directory), **asdict(e.record)} for e in entries])
+        print_json([{"run": str(e.directory), **e.record.flat()} for e in entries])
     elif form == "csv":
         rows = [{"run": str(e.directory), **e.fields} for e in entries]
         frame = pd.DataFrame(rows).map(lambda v: printable(v) if isinstance(v, str) else v)
@@ -144,10 +144,10 @@ def evaluate(run: Path, points: int, trust_code: bool, as_json: bool) -> None:
     the grid.
     """
     entry = _entry(run)
-    now = asdict(_restored(run, points, trust_code).metrics())
+    now = _restored(run, points, trust_code).metrics()
     recorded_points = entry.settings.get("trainer.evaluation_points")
     ratios = {
-        name: Ratio(entry.fields[name], None if pd.isna(value) else value)
+        name: Ratio(entry.fields.get(name), None if pd.isna(value) else value)
         for name, value in now.items()
     }
     if as_json:

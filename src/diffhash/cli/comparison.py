@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffhash.cli.selection import Entry
-from diffhash.results.record import METRICS
+from diffhash.results.metrics import metric_names
 
 COSTS = (
     "train_seconds", "warmup_seconds", "evaluation_seconds", "wall_seconds", "peak_memory_mb",
@@ -63,8 +63,8 @@ def compare(a: Entry, b: Entry) -> Comparison:
     return Comparison(
         _differences(a.settings, b.settings),
         _differences(*where),
-        *({name: Ratio(a.fields[name], b.fields[name]) for name in names}
-          for names in (METRICS, COSTS)),
+        *({name: Ratio(a.fields.get(name), b.fields.get(name)) for name in names}
+          for names in (metric_names((a.record.metrics, b.record.metrics)), COSTS)),
     )  # fmt: skip
 
 

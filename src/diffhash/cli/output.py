@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from diffhash.cli.comparison import ABSENT, Comparison, Ratio
+from diffhash.cli.comparison import ABSENT, COSTS, Comparison, Ratio
 from diffhash.cli.selection import Entry, text_of
 from diffhash.results.formats import format_decades, format_epochs, format_value, printable
-from diffhash.results.record import METRICS, RunRecord
+from diffhash.results.metrics import metric_names
+from diffhash.results.record import RunRecord
 
 _WIDE = 10_000  # columns of a pipe, which breaks no lines
 _COLOURS = {"completed": "green", "diverged": "red", "interrupted": "yellow"}
@@ -24,7 +25,9 @@ _COLOURS = {"completed": "green", "diverged": "red", "interrupted": "yellow"}
 
 def print_records(entries: Iterable[Entry]) -> None:
     """One line per record; the path comes last, where a narrow terminal may break it."""
-    head = ("encoder", "problem", "task", "seed", "status", "epochs", *METRICS, "train s", "run")
+    entries = list(entries)
+    metrics = metric_names(entry.record.metrics for entry in entries)
+    head = ("encoder", "problem", "task", "seed", "status", "epochs", *metrics, "train s", "run")
     table = _table("", head, left=("encoder", "problem", "task", "status", "run"))
     for entry in entries:
         record = entry.record
@@ -36,7 +39,7 @@ def print_records(entries: Iterable[Entry]) -> None:
             str(record.seed),
             _status(record),
             format_epochs(record.epochs),
-            *(_number(name, getattr(record, name)) for name in METRICS),
+            *(_number(name, record.metrics.get(name)) for name in metrics),
             format_value("train_seconds", record.train_seconds),
             str(entry.directory),
         )
@@ -133,4 +136,4 @@ def _number(name: str, value: float | None) -> str:
         return ABSENT
     if isinstance(value, int):
         return str(value)
-    return format_value(name, value) if name in METRICS else f"{value:.3g}"
+    return f"{value:.3g}" if name in COSTS else format_value(name, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -38,7 +38,7 @@ class Entry:
     @cached_property
     def fields(self) -> dict[str, Any]:
         """The record's fields, those of its environment as ``environment.torch``."""
-        return flatten(asdict(self.record))
+        return flatten(self.record.flat())
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -31,13 +31,13 @@ from diffhash.experiment.checks import (
 )
 from diffhash.experiment.composing import one_line
 from diffhash.experiment.memory import check_points, check_run
-from diffhash.experiment.schema import Metric, TrainerConfig
+from diffhash.experiment.schema import TrainerConfig
 from diffhash.networks import Field, Network, stack_fields
 from diffhash.ops.backends import load_backend
 from diffhash.problems import Problem, check_box
 from diffhash.results.record import PARTIAL
 from diffhash.tasks import Task
-from diffhash.training import Evaluation, Execution, FieldTraining
+from diffhash.training import METRICS, Evaluation, Execution, FieldTraining
 
 # Settings that say where things go, and what is told of them, not what is computed.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
@@ -74,11 +74,7 @@ def build(cfg: DictConfig) -> Setup:
         check_box(problem.domain)
     except ValueError as error:
         raise ConfigError(f"problem: {error}") from error
-    if cfg.objective not in (None, Metric.loss) and not problem.has_solution:
-        raise ConfigError(
-            f"objective={cfg.objective.value}: problem={type(problem).__name__} has no exact "
-            "solution to measure an error against; give loss, or null"
-        )
+    _check_objective(cfg.objective, problem)
     for key, value in cfg.task.items() if OmegaConf.is_dict(cfg.task) else ():
         if str(key).startswith("n_") and isinstance(value, int):
             check_points(f"task: {key}", value, problem.n_dims, accelerator)
@@ -112,6 +108,17 @@ def build(cfg: DictConfig) -> Setup:
         raise ConfigError(f"{_group(str(error))}{one_line(error)}") from error
     resumed = None if cfg.ckpt_path is None else _resumed(cfg.ckpt_path, training)
     return Setup(problem, field, training, accelerator, grid_backend, resumed)
+
+
+def _check_objective(name: str | None, problem: Problem) -> None:
+    if name not in (None, "loss", *METRICS):
+        known = ", ".join(METRICS)
+        raise ConfigError(f"objective={name}: no metric of a run; give {known} or loss")
+    if name in METRICS and not problem.has_solution:
+        raise ConfigError(
+            f"objective={name}: problem={type(problem).__name__} has no exact solution to measure "
+            "an error against; give loss, or null"
+        )
 
 
 def _group(message: str) -> str:

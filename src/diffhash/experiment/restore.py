@@ -20,7 +20,7 @@ from diffhash.networks import Field
 from diffhash.problems import Problem
 from diffhash.results.reading import RecordError, brief, read_config
 from diffhash.results.record import CONFIG_FILE, RunRecord, read_record
-from diffhash.training import Evaluation, Metrics
+from diffhash.training import Evaluation
 
 _BATCH = 1 << 16  # of points of the user's own, which may be many
 
@@ -35,7 +35,7 @@ class Restored:
     device: torch.device
     evaluation: Evaluation
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> dict[str, float]:
         """The errors at these points, as training computes them."""
         return self.evaluation.metrics()[0]
 

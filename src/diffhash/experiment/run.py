@@ -48,7 +48,6 @@ from diffhash.results.figures.run import run_figure
 from diffhash.results.formats import printable
 from diffhash.results.record import (
     HISTORY_FILE,
-    METRICS,
     PREDICTIONS_FILE,
     RunRecord,
     Status,
@@ -330,10 +329,7 @@ def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRec
         epochs_requested=training.epochs,
         diverged_epoch=replica.diverged_epoch,
         learning_rate=training.learning_rate,
-        mse_u=outcome.metrics.mse_u,
-        mse_ux=outcome.metrics.mse_ux,
-        mse_uxx=outcome.metrics.mse_uxx,
-        loss=outcome.loss,
+        metrics={**outcome.metrics, "loss": outcome.loss},
         train_seconds=training.train_seconds,
         warmup_seconds=training.warmup_seconds,
         evaluation_seconds=training.evaluation_seconds,
@@ -362,7 +358,7 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
 
     Returns:
         What a sweeper that optimises is to make small: the metric that ``cfg.objective`` names,
-        mse_u if it names none, or the loss where there is no exact solution; the mean over
+        the first if it names none, or the loss where there is no exact solution; the mean over
         ``seeds``, infinite where one diverged. None from a process that helps another one.
     """
     try:
@@ -374,7 +370,7 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
         raise SystemExit(1) from None
     for directory, record in results:
         where = printable(str(directory))
-        print(f"{_outcome(record)}  train {record.train_seconds:.1f} s  {where}")
+        print(f"{record.outcome}  train {record.train_seconds:.1f} s  {where}")
     interrupted = [d for d, record in results if record.status == "interrupted"]
     for directory in interrupted:
         print(f"resume with {resume_argument(directory)}", file=sys.stderr)
@@ -384,16 +380,9 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
 
 
 def _objective(cfg: DictConfig, records: Sequence[RunRecord]) -> float:
-    name = cfg.objective.value if cfg.get("objective") else "mse_u"
-    if name == "mse_u" and all(record.mse_u is None for record in records):
-        name = "loss"  # there is no exact solution, or all of them diverged
-    values = [getattr(record, name) for record in records]
+    name = cfg.get("objective")
+    if name is None:  # the loss where there is no exact solution, or all of them diverged
+        known = (n for n in records[0].metrics if any(r.metrics[n] is not None for r in records))
+        name = next(known, "loss")
+    values = [record.metrics[name] for record in records]
     return mean(math.inf if value is None else value for value in values)  # optimisers refuse NaN
-
-
-def _outcome(record: RunRecord) -> str:
-    if record.status == "diverged":
-        return f"diverged at epoch {record.diverged_epoch}"
-    return f"{record.status} after {record.epochs} epochs: " + "  ".join(
-        f"{name} {value:.2e}" for name in METRICS if (value := getattr(record, name)) is not None
-    )

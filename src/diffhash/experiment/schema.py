@@ -51,15 +51,6 @@ class Accelerator(Enum):
     gpu = "gpu"
 
 
-class Metric(Enum):
-    """A number of a record that a sweep can make small."""
-
-    mse_u = "mse_u"
-    mse_ux = "mse_ux"
-    mse_uxx = "mse_uxx"
-    loss = "loss"
-
-
 @dataclass
 class GridEncodingConfig:
     """`diffhash.GridEncoding`."""
@@ -199,7 +190,7 @@ class LoggerConfig:
 class Config:
     """One run.
 
-    ``objective`` is what `diffhash.experiment.run.main_task` returns to a sweeper that optimises;
+    ``objective`` names the metric that `diffhash.experiment.run.main_task` returns to a sweeper;
     ``resume`` names a run whose settings take the place of these (`diffhash.experiment.resume`).
     """
 
@@ -211,7 +202,7 @@ class Config:
     seed: int = MISSING
     seeds: list[int] | None = None
     name: str | None = None
-    objective: Metric | None = None
+    objective: str | None = None
     runs_dir: str = MISSING
     run_dir: str | None = None
     ckpt_path: str | None = None

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.composing import one_line
-from diffhash.results.record import METRICS, RunRecord
+from diffhash.results.record import RunRecord
 from diffhash.results.wandb_files import unsent_parts
 from diffhash.training import LOGGERS
 
@@ -39,7 +39,6 @@ _SUMMARY = (
     "status",
     "epochs",
     "diverged_epoch",
-    *METRICS,
     "train_seconds",
     "warmup_seconds",
     "evaluation_seconds",
@@ -131,9 +130,10 @@ def log_final(cfg: DictConfig, loggers: list[WandbLogger], record: RunRecord, fi
     metrics beside those that ``logger.wandb.reference`` knows; as an image: the run's figure, if
     it was drawn.
     """
-    summary = {name: getattr(record, name) for name in _SUMMARY}
-    if record.mse_u:
-        summary["log10_mse_u"] = math.log10(record.mse_u)  # what a sweep should make small
+    summary = {name: getattr(record, name) for name in (*_SUMMARY, *record.metrics)}
+    first, value = next(iter(record.metrics.items()))
+    if value:
+        summary[f"log10_{first}"] = math.log10(value)  # what a sweep should make small
     rows = _final_rows(record, _reference(cfg)(record.experiment)) if loggers else []
     for logger in loggers:
         if figure.exists():
@@ -158,8 +158,8 @@ def _reference(cfg: DictConfig) -> Callable[[str | None], Mapping[str, float]]:
 def _final_rows(record: RunRecord, reference: Mapping[str, float]) -> list[list[Any]]:
     """One line per metric: ours, the reference's if there is one, and log10 of their ratio."""
     lines: list[list[Any]] = []
-    for name in METRICS:
-        ours, other = getattr(record, name), reference.get(name)
+    for name, ours in record.metrics.items():
+        other = reference.get(name)
         decades = math.log10(ours / other) if ours and other else None
         lines.append([record.experiment, record.encoder, record.task, record.seed, name, ours,
                       other, decades])  # fmt: skip

@@ -12,10 +12,11 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 
-from diffhash.results.record import METRICS
+from diffhash.results.metrics import metric
+from diffhash.training import METRICS
 
-_TITLES = {"mse_u": "MSE u", "mse_ux": "MSE u_x", "mse_uxx": "MSE u_xx", "loss": "loss"}
-_COLUMNS = ("status", *METRICS, "epochs", "train_seconds", "peak_memory_mb", "n_parameters")
+_METRICS = (*METRICS, "loss")
+_COLUMNS = ("status", *_METRICS, "epochs", "train_seconds", "peak_memory_mb", "n_parameters")
 _GROUPS = ("task.name", "encoder.name", "encoder.preset")
 
 
@@ -66,18 +67,18 @@ def project_workspace(entity: str, project: str) -> ws.Workspace:
     )
 
 
-def _histories(name: str, x: str, title_x: str) -> ws.Section:
+def _histories(title: str, x: str, title_x: str) -> ws.Section:
     panels: list[Any] = [
         wr.LinePlot(
-            title=_TITLES[metric],
+            title=metric(name).label,
             x=x,
-            y=[f"history/{metric}"],
+            y=[f"history/{name}"],
             log_y=True,
             title_x=title_x,
             groupby_aggfunc="median",
             groupby_rangefunc="minmax",
         )
-        for metric in METRICS
+        for name in _METRICS
     ]
     layout = ws.SectionLayoutSettings(columns=2, rows=2)
-    return ws.Section(name=name, panels=panels, is_open=True, layout_settings=layout)
+    return ws.Section(name=title, panels=panels, is_open=True, layout_settings=layout)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diffhash.paper.printed import VALUES
+from diffhash.paper.printed import METRICS, VALUES
 from diffhash.paper.rows import RowRecords
 from diffhash.paper.timing import Timing
 from diffhash.results.formats import printable
-from diffhash.results.record import METRICS, RunRecord
+from diffhash.results.record import RunRecord
 from diffhash.results.seeds import counted, over_seeds
 from diffhash.results.statistics import median_interval
 

@@ -12,13 +12,13 @@ import pandas as pd
 
 from diffhash.paper.aggregate import train_total
 from diffhash.paper.claims import Claim, count_verdicts
-from diffhash.paper.printed import PAPER_DEVICE
+from diffhash.paper.printed import METRICS, PAPER_DEVICE
 from diffhash.paper.table import Table
 from diffhash.paper.tables.markdown import markdown_text
 from diffhash.results.formats import format_decades
-from diffhash.results.record import METRICS, RunRecord, write_text_atomically
+from diffhash.results.metrics import metric
+from diffhash.results.record import RunRecord, write_text_atomically
 
-_NAMES = {"mse_u": "MSE u", "mse_ux": "MSE u_x", "mse_uxx": "MSE u_xx", "loss": "loss"}
 _NO_RUNS = "no run has been recorded yet (make reproduce-tables makes them)."
 
 
@@ -70,11 +70,11 @@ def _reproduced(tables: Sequence[Table]) -> Card:
 
 def _distance(tables: Sequence[Table]) -> Card:
     distances = [
-        (float(line[f"decades_{metric}"]), table, line["row"], metric)
+        (float(line[f"decades_{name}"]), table, line["row"], name)
         for table in tables
         for line in table.printed()
-        for metric in METRICS
-        if not pd.isna(line[f"decades_{metric}"])
+        for name in METRICS
+        if not pd.isna(line[f"decades_{name}"])
     ]
     if not distances:
         return Card("Distance from the paper", "–", ["nothing to compare yet."])
@@ -125,8 +125,8 @@ def _claims(claims: Sequence[Claim]) -> Card:
 
 
 def _named(distance: tuple[float, Table, str, str]) -> str:
-    decades, table, row, metric = distance
-    return f"{format_decades(decades)} ({table.number}, {table.labels[row]}, {_NAMES[metric]})"
+    decades, table, row, name = distance
+    return f"{format_decades(decades)} ({table.number}, {table.labels[row]}, {metric(name).label})"
 
 
 def _seeds(records: Sequence[RunRecord]) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from diffhash.paper.aggregate import aggregate
-from diffhash.paper.printed import PAPER_DIRECTORY, TABLES, TITLES, load_paper_table
+from diffhash.paper.printed import METRICS, PAPER_DIRECTORY, TABLES, TITLES, load_paper_table
 from diffhash.paper.rows import RowRecords, row_records, row_timing
 from diffhash.paper.timing import Timing
 from diffhash.results.formats import format_epochs
+from diffhash.results.metrics import metric_names
 from diffhash.results.record import OnProblem, RecordError, RunRecord
 
 NO_RECORD = "no record"
@@ -74,6 +75,11 @@ class Table:
     def several_seeds(self) -> bool:
         """Whether any row stands on several seeds, so that there are intervals to show."""
         return bool((self.frame["n"] > 1).any())
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Those that the paper prints, and any other that a run has recorded."""
+        return metric_names([dict.fromkeys(METRICS), *(r.metrics for _, r in self.records)])
 
     def printed(self) -> list[Line]:
         """The lines that the paper has too."""

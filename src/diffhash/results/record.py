@@ -13,7 +13,7 @@ import math
 import os
 import types
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from diffhash.results.formats import printable
+from diffhash.results.metrics import metric
 from diffhash.results.reading import RecordError, brief, plain_config, read_bytes, read_json
 
 SCHEMA_VERSION = 1
@@ -32,8 +33,8 @@ CONFIG_FILE = "config.yaml"
 HISTORY_FILE = "history.csv"
 PREDICTIONS_FILE = "predictions.csv"
 PARTIAL = ".partial"  # at the end of the name of a folder that is no record yet, or none any more
-METRICS = ("mse_u", "mse_ux", "mse_uxx", "loss")
-_HISTORY_COLUMNS = ("epoch", "seconds", "loss", "mse_u", "mse_ux", "mse_uxx")
+_HISTORY_COLUMNS = ("epoch", "seconds", "loss")
+_METRICS = ("mse_u", "mse_ux", "mse_uxx", "loss")  # of a file that does not name its own
 
 Status = Literal["completed", "diverged", "interrupted"]
 
@@ -49,16 +50,17 @@ _AT_LEAST = {
     "train_seconds": 0, "warmup_seconds": 0, "evaluation_seconds": 0, "wall_seconds": 0,
     "peak_memory_mb": 0,
 }  # fmt: skip
-_AT_LEAST |= dict.fromkeys(METRICS, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """Content of ``result.json``; times in seconds, memory in MB (1e6 bytes).
 
-    ``epochs`` counts the epochs done. The metrics (:data:`METRICS`) are ``None`` where they are
-    not finite, and all of them are for a diverged run: non-finite values become ``None`` here,
-    since JSON has no NaN.
+    ``epochs`` counts the epochs done. ``metrics`` are any by name, the ``loss`` among them
+    (`diffhash.results.metrics`), and each is an attribute, too: ``record.mse_u``. They are ``None``
+    where they are not finite, and all of them are for a diverged run: non-finite values become
+    ``None`` here, since JSON has no NaN. In the file each stands beside the other fields, and
+    ``metrics`` lists their names.
 
     Raises:
         ValueError: a field of the wrong type or value; the message names the field.
@@ -75,10 +77,7 @@ class RunRecord:
     epochs_requested: int
     diverged_epoch: int | None = None
     learning_rate: float
-    mse_u: float | None
-    mse_ux: float | None
-    mse_uxx: float | None
-    loss: float | None
+    metrics: dict[str, float | None]
     train_seconds: float
     warmup_seconds: float
     evaluation_seconds: float
@@ -90,12 +89,47 @@ class RunRecord:
     environment: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
+    def __getattr__(self, name: str) -> float | None:
+        try:
+            return vars(self)["metrics"][name]
+        except KeyError:
+            raise AttributeError(f"a record has no {name}") from None
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in words, with its metrics."""
+        if self.status == "diverged":
+            return f"diverged at epoch {self.diverged_epoch}"
+        return f"{self.status} after {self.epochs} epochs: " + "  ".join(
+            f"{name} {value:.2e}" for name, value in self.metrics.items() if value is not None
+        )
+
+    def flat(self) -> dict[str, Any]:
+        """All fields, with each metric as one of them."""
+        flat: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            flat |= value if name == "metrics" else {name: value}
+        return flat
+
+    def _checked_metrics(self) -> dict[str, float | None]:
+        checked: dict[str, float | None] = {}
+        for name, value in self.metrics.items():
+            if not str(name).isidentifier() or name in _hints():
+                raise ValueError(f"metrics: {name!r} is no name for a metric")
+            if self.status == "diverged" or value in (math.inf, -math.inf) or value != value:
+                value = None
+            if not _fits(value, float | None):
+                raise ValueError(f"{name} = {value!r}: expected float | None")
+            if value is not None and value < 0 and metric(name).is_positive:
+                raise ValueError(f"{name} = {value!r}: expected at least 0")
+            checked[name] = value
+        return checked
+
     def __post_init__(self) -> None:
         hints = _hints()
-        for name in METRICS:
-            value = getattr(self, name)
-            if self.status == "diverged" or (_is_number(value) and not math.isfinite(value)):
-                object.__setattr__(self, name, None)
+        if not isinstance(self.metrics, dict):
+            raise ValueError(f"metrics = {self.metrics!r}: expected numbers by name")
+        object.__setattr__(self, "metrics", self._checked_metrics())
         for item in fields(self):
             value = getattr(self, item.name)
             if not _fits(value, hints[item.name]):
@@ -131,7 +165,8 @@ def write_record(directory: Path | str, record: RunRecord) -> Path:
         ValueError: a number outside the metrics (say in ``environment``) is not finite.
         OSError: the directory cannot be written.
     """
-    text = json.dumps(asdict(record), indent=2, allow_nan=False) + "\n"
+    content = record.flat() | {"metrics": list(record.metrics)}
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     return write_text_atomically(Path(directory) / RESULT_FILE, text)
 
 
@@ -207,6 +242,7 @@ def check_files(directory: Path, record: RunRecord) -> pd.DataFrame | None:
             raise RecordError(
                 f"corrupt file {path}: ends at epoch {last}, its record at {record.epochs}"
             )
+        _check_columns(directory / HISTORY_FILE, record.metrics, history.columns)
     with suppress(FileNotFoundError):
         predictions = read_predictions(directory)
         _check_finite(directory / PREDICTIONS_FILE, predictions, record)
@@ -218,12 +254,13 @@ def _check_finite(path: Path, predictions: pd.DataFrame, record: RunRecord) -> N
     """Where an error has been recorded, what it is of is finite at every point."""
     if predictions.empty and record.status == "completed":
         raise RecordError(f"corrupt file {path}: no points")
-    for metric, name in {"mse_u": "u", "mse_ux": "u_x", "mse_uxx": "u_xx"}.items():
+    for metric_name, value in record.metrics.items():
+        name = metric(metric_name).quantity
         columns = [c for c in (name, f"exact_{name}") if c in predictions]
         values = predictions[columns].to_numpy(dtype=np.float64)
-        if getattr(record, metric) is not None and not np.isfinite(values).all():
+        if value is not None and not np.isfinite(values).all():
             raise RecordError(
-                f"corrupt file {path}: {name} is not finite, and {metric} has been recorded"
+                f"corrupt file {path}: {name} is not finite, and {metric_name} has been recorded"
             )
 
 
@@ -251,7 +288,7 @@ def _record_folders(root: Path, report: OnProblem, without: Collection[str]) -> 
 def read_history(directory: Path | str) -> pd.DataFrame:
     """History of a run, one row per evaluation; ``seconds`` are cumulative train seconds.
 
-    Columns ``epoch, seconds, loss, mse_u, mse_ux, mse_uxx``, and any further ones with numbers.
+    Columns ``epoch, seconds, loss``, the metrics, and any further ones with numbers.
 
     Raises:
         FileNotFoundError: the directory holds no history.
@@ -265,7 +302,8 @@ def read_history(directory: Path | str) -> pd.DataFrame:
             raise RecordError(f"corrupt file {path}: {name} is not a course of time")
     if np.any(frame["epoch"].to_numpy(dtype=np.float64) % 1 != 0):
         raise RecordError(f"corrupt file {path}: epoch is not a count")
-    if np.any(frame[list(METRICS)].to_numpy(dtype=np.float64) < 0):
+    positive = [name for name in frame.columns if metric(str(name)).is_positive]
+    if np.any(frame[positive].to_numpy(dtype=np.float64) < 0):
         raise RecordError(f"corrupt file {path}: a negative loss or error")
     return frame
 
@@ -322,11 +360,15 @@ def _parse_table(path: Path, text: bytes, columns: Sequence[str]) -> pd.DataFram
         head = pd.read_csv(io.BytesIO(text), header=None, nrows=1, dtype=str).iloc[0]
     except (ValueError, OverflowError, pd.errors.ParserError) as error:
         raise RecordError(f"corrupt file {path}: {brief(error)}") from error
-    if missing := [name for name in columns if name not in frame.columns]:
-        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
+    _check_columns(path, columns, frame.columns)
     if head.duplicated().any():
         raise RecordError(f"corrupt file {path}: two columns {head[head.duplicated()].iloc[0]}")
     return frame
+
+
+def _check_columns(path: Path, needed: Iterable[str], columns: Container[str]) -> None:
+    if missing := [name for name in needed if name not in columns]:
+        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
 
 
 def write_text_atomically(path: Path | str, text: str) -> Path:
@@ -383,12 +425,20 @@ def _parse(content: Any) -> RunRecord:
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise ValueError(f"schema_version = {version!r}: this version reads {SCHEMA_VERSION}")
-    known = {item.name for item in fields(RunRecord)}
+    content = dict(content)
+    names = content.setdefault("metrics", list(_METRICS))
+    if not _fits(names, list[str]):
+        raise ValueError(f"metrics = {names!r}: expected a list of names")
+    own = {item.name for item in fields(RunRecord)}
+    if taken := [name for name in names if name in own]:
+        raise ValueError(f"metrics: {taken[0]!r} is no name for a metric")
+    known = own | set(names)
     if missing := sorted(known - set(content)):
         raise ValueError(f"missing {', '.join(missing)}")
     if unknown := sorted(set(content) - known):
         raise ValueError(f"unknown {', '.join(unknown)}")
-    return RunRecord(**_printable(content))
+    metrics = {name: content.pop(name) for name in names}
+    return RunRecord(**_printable(content | {"metrics": metrics}))
 
 
 def _printable(value: Any) -> Any:

@@ -12,7 +12,7 @@ from diffhash.results.record import RecordError, RunRecord
 from diffhash.results.statistics import CONFIDENCE, interval_rank, median_interval
 
 _EXACT = "exact_"
-_HISTORIES = ("loss", "mse_u", "mse_ux", "mse_uxx")
+_TIME = ("epoch", "seconds")
 
 
 def counted(found: Iterable[tuple[Path, RunRecord]]) -> list[tuple[Path, RunRecord]]:
@@ -26,7 +26,7 @@ def over_seeds(records: Iterable[RunRecord], metric: str) -> np.ndarray:
     Empty where no run has it and none diverged: then it was not measured.
     """
     records = list(records)
-    values = [getattr(record, metric) for record in records]
+    values = [record.metrics.get(metric) for record in records]
     if all(value is None for value in values) and all(r.status == "completed" for r in records):
         return np.empty(0)
     return np.array([np.inf if value is None else value for value in values], dtype=np.float64)
@@ -90,10 +90,10 @@ def combine_predictions(frames: Sequence[pd.DataFrame], n_diverged: int) -> pd.D
 def combine_histories(
     completed: Sequence[pd.DataFrame], diverged: Sequence[pd.DataFrame]
 ) -> pd.DataFrame:
-    """Median and interval of each metric over the epochs that all completed runs have.
+    """Median and interval of each column over the epochs that all completed runs have.
 
-    Columns as of `diffhash.results.read_history` without ``seconds``, with ``<metric>_low`` and
-    ``<metric>_high``. A run that diverged is infinite from there on.
+    Columns as of `diffhash.results.read_history` without ``seconds``, with ``<column>_low`` and
+    ``<column>_high``. A run that diverged is infinite from there on.
     """
     kept = [_by_epoch(frame) for frame in completed]
     ended = [_by_epoch(frame) for frame in diverged]
@@ -102,10 +102,10 @@ def combine_histories(
         epochs = epochs.intersection(frame.index) if kept else epochs.union(frame.index)
     runs = [frame.reindex(epochs) for frame in (*kept, *ended)]
     combined: dict[str, np.ndarray] = {"epoch": epochs.to_numpy()}
-    for metric in _HISTORIES:
+    for metric in [name for name in runs[0] if name not in _TIME and all(name in r for r in runs)]:
         values = np.stack([run[metric].to_numpy(dtype=np.float64) for run in runs])
         values = np.where(np.isfinite(values), values, np.inf)
-        combined |= dict(_ends(metric, values))
+        combined |= dict(_ends(str(metric), values))
     return pd.DataFrame(combined)
 
 

@@ -15,7 +15,7 @@ from diffhash.training.checkpoint import (
     read_checkpoint_file,
     write_checkpoint,
 )
-from diffhash.training.evaluation import Evaluation, Metrics
+from diffhash.training.evaluation import METRICS, Evaluation
 from diffhash.training.guards import UntrainedError
 from diffhash.training.module import FieldTraining, cosine
 from diffhash.training.processes import SharedPoints
@@ -24,6 +24,7 @@ from diffhash.training.steps import Execution
 
 __all__ = [
     "LOGGERS",
+    "METRICS",
     "AtomicCheckpoints",
     "DamagedError",
     "Evaluation",
@@ -31,7 +32,6 @@ __all__ = [
     "FieldTraining",
     "GracefulStop",
     "HistoryLogger",
-    "Metrics",
     "Outcome",
     "ProgressReport",
     "RegularCheckpoints",

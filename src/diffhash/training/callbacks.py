@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from diffhash.training.checkpoint import LOGGERS
+from diffhash.training.evaluation import METRICS
 from diffhash.training.module import FieldTraining
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -90,10 +91,11 @@ def _status(module: FieldTraining) -> str:
     rows = [r.history[-1] for r in module.replicas if r.diverged_epoch is None]
     if not rows:
         return f"{done}  diverged"
-    loss, mse_u = (median(row[name] for row in rows) for name in ("loss", "mse_u"))
+    name = next(iter(METRICS))
+    loss, error = (median(row[key] for row in rows) for key in ("loss", name))
     diverged = len(module.replicas) - len(rows)
-    error = "" if math.isnan(mse_u) else f"  mse_u {mse_u:.1e}"  # of no known solution
-    return f"{done}  loss {loss:.1e}{error}" + (f"  {diverged} diverged" if diverged else "")
+    shown = "" if math.isnan(error) else f"  {name} {error:.1e}"  # of no known solution
+    return f"{done}  loss {loss:.1e}{shown}" + (f"  {diverged} diverged" if diverged else "")
 
 
 class RegularCheckpoints(Callback):

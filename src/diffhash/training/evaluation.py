@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,13 +14,18 @@ from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.problems import Problem
 
 
-@dataclass(frozen=True)
-class Metrics:
-    """Mean squared errors; for several axes the mean over them. NaN without an exact solution."""
+def _over_axes(squares: Jet, order: int) -> Tensor:
+    """The mean over the axes, of mean squares of a derivative along each."""
+    units = order * torch.eye(len(squares.rows[0]), dtype=torch.int64)
+    return torch.stack([squares[tuple(unit)] for unit in units.tolist()]).mean()
 
-    mse_u: float
-    mse_ux: float
-    mse_uxx: float
+
+METRICS: dict[str, Callable[[Jet, Jet], Tensor]] = {
+    "mse_u": lambda error, exact: error.value,
+    "mse_ux": lambda error, exact: _over_axes(error, 1),
+    "mse_uxx": lambda error, exact: _over_axes(error, 2),
+}
+"""Each of the mean squares of u and its derivatives: of what is off, and of the exact ones."""
 
 
 class Evaluation:
@@ -78,15 +84,16 @@ class Evaluation:
         data = self._plan.jet().data.to("cpu", torch.float64)
         return list(data) if data.ndim == 4 else [data]
 
-    def metrics(self) -> list[Metrics]:
-        """The present errors of the field, of each replica of it."""
-        if self.exact is None:
-            return [Metrics(*[float("nan")] * 3)] * (self._n_replicas or 1)
-        return [self._errors(jet - self.exact) for jet in self.jets()]
+    def metrics(self) -> list[dict[str, float]]:
+        """The present errors of the field (`METRICS`), of each replica of it.
 
-    def _errors(self, difference: Tensor) -> Metrics:
-        squares = Jet(difference.square().mean(dim=(1, 2), keepdim=True), self.rows)
-        units = torch.eye(self.problem.n_dims, dtype=torch.int64)
-        first = torch.stack([squares[tuple(unit)] for unit in units.tolist()]).mean()
-        second = torch.stack([squares[tuple(unit)] for unit in (2 * units).tolist()]).mean()
-        return Metrics(squares.value.item(), first.item(), second.item())
+        NaN without an exact solution.
+        """
+        if self.exact is None:
+            return [dict.fromkeys(METRICS, math.nan)] * (self._n_replicas or 1)
+        exact = self._squares(self.exact)
+        errors = [self._squares(jet - self.exact) for jet in self.jets()]
+        return [{name: of(error, exact).item() for name, of in METRICS.items()} for error in errors]
+
+    def _squares(self, data: Tensor) -> Jet:
+        return Jet(data.square().mean(dim=(1, 2), keepdim=True), self.rows)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
-
-from diffhash.training.evaluation import Metrics
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Outcome:
     """
 
     loss: float
-    metrics: Metrics
+    metrics: Mapping[str, float]
     predictions: Tensor
 
 
@@ -30,8 +29,8 @@ class Replica:
     """One of the seeds that train together, or the only one.
 
     Attributes:
-        history: one row per evaluation: epoch, seconds, loss, mse_u, mse_ux, mse_uxx, and for each
-            term of the task what it adds to ``loss``, ``loss_<name>``. The losses are those of the
+        history: one row per evaluation: epoch, seconds, loss, each metric, and for each term of the
+            task what it adds to ``loss``, ``loss_<name>``. The losses are those of the
             parameters before the epoch's last step, over its points.
         epochs_done: completed epochs.
         diverged_epoch: the epoch whose loss was NaN or infinite, or None.
@@ -47,7 +46,7 @@ class Replica:
         self,
         losses: list[float],
         parts: dict[str, float],
-        metrics: Metrics,
+        metrics: Mapping[str, float],
         parameters_are_finite: bool,
         seconds: float,
     ) -> None:
@@ -67,7 +66,7 @@ class Replica:
             self.epochs_done = self.diverged_epoch
         elif not parameters_are_finite:  # the last step itself overflowed, after a finite loss
             self.diverged_epoch = self.epochs_done
-        row = {"epoch": self.epochs_done, "seconds": seconds, "loss": losses[-1]} | asdict(metrics)
+        row = {"epoch": self.epochs_done, "seconds": seconds, "loss": losses[-1]} | dict(metrics)
         self.history.append(row | {f"loss_{name}": part for name, part in parts.items()})
 
     def forget_row_between(self, chunk: int) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from diffhash.results.record import METRICS, RunRecord, read_table, write_text_atomically
+from diffhash.paper.printed import METRICS
+from diffhash.results.record import RunRecord, read_table, write_text_atomically
 
 _MSES = tuple(name for name in METRICS if name.startswith("mse"))
 _OF_A_TRIAL = ("trial", "status", "objective", "so_far", "rows_run", "n_diverged", "seconds")
@@ -47,7 +48,7 @@ def decades_from_paper(
         raise ValueError(f"decades of {len(records)} records from {len(targets)} printed MSEs")
     found = {}
     for name, target in targets.items():
-        values = (getattr(record, name) for record in records)
+        values = (record.metrics.get(name) for record in records)
         ours = median(math.inf if value is None else value for value in values)
         found[name] = max(-diverged, min(diverged, _log10(ours) - math.log10(target)))
     return found

@@ -10,7 +10,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,11 +22,11 @@ from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.workers import process_pool
 from diffhash.paper.calibration.rows import row_seconds, run_row
 from diffhash.paper.calibration.study import Study
+from diffhash.paper.printed import METRICS
 from diffhash.results.record import RunRecord
 
 # What is kept of a run's record.
-RUN = ("seed", "status", "epochs", "diverged_epoch", "mse_u", "mse_ux", "mse_uxx", "loss",
-       "train_seconds", "wall_seconds")  # fmt: skip
+RUN = ("seed", "status", "epochs", "diverged_epoch", *METRICS, "train_seconds", "wall_seconds")
 _ROWS, _SCORES, _ERROR, _IDENTITY = "rows", "scores", "error", "identity"
 _STORAGE = "study.db"
 # After 1, 2, 4 … rows the worse half of the trials that came so far is stopped.
@@ -202,7 +201,7 @@ def _ask(study: Study, opened: optuna.Study) -> Trial | None:
 
 def _keep(study: Study, trial: Trial, row: str, records: list[RunRecord]) -> None:
     """Add a row's outcome to what is known of a trial."""
-    kept = [{name: value for name, value in asdict(r).items() if name in RUN} for r in records]
+    kept = [{name: value for name, value in r.flat().items() if name in RUN} for r in records]
     trial.set_user_attr(_SCORES, scores(trial) | {row: study.scores(row, records)})
     trial.set_user_attr(_ROWS, runs(trial) | {row: kept})
 

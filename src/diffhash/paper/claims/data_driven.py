@@ -11,7 +11,7 @@ from diffhash.paper.claims.quantities import (
     Error,
     Relative,
 )
-from diffhash.results.record import METRICS
+from diffhash.paper.printed import METRICS
 
 ROWS = ("mlp_10k", "mlp_100k", "siren", "ff", "linear", "s2", "cubic")
 """The rows of Table I."""

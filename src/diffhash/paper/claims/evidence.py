@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from diffhash.paper.table import Line, Table
+from diffhash.results.metrics import metric
 from diffhash.results.record import (
     HISTORY_FILE,
     PREDICTIONS_FILE,
@@ -25,7 +26,6 @@ LABELS_END = 0.5
 """Where the labelled region of the physics-informed task ends (Section III-B)."""
 
 Region = Literal["everywhere", "labelled", "unknown"]
-_EXACT = {"mse_u": "exact_u", "mse_ux": "exact_u_x", "mse_uxx": "exact_u_xx"}
 
 
 class MissingError(Exception):
@@ -74,10 +74,10 @@ class Evidence:
 
     def relative(self, table: str, row: str, column: str, region: Region) -> np.ndarray:
         """MSE as a fraction of that of predicting 0, mean(exact²), in a region of the domain."""
+        name = metric(column).quantity
+        exact_name = f"exact_{name}"
         if region == "everywhere":
-            return self.errors(table, row, column) / self._zero(table, _EXACT[column])
-        exact_name = _EXACT[column]
-        name = exact_name.removeprefix("exact_")
+            return self.errors(table, row, column) / self._zero(table, exact_name)
         scores = []
         for directory, record in self._seeds(table, row):
             if record.status == "diverged":

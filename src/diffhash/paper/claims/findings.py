@@ -17,7 +17,6 @@ from diffhash.paper.claims.evidence import Evidence, MissingError
 from diffhash.paper.claims.parts import Above, AtMost, Lower
 from diffhash.paper.claims.quantities import (
     ACCURATE,
-    SYMBOLS,
     Error,
     ErrorInTimeOf,
     LossJump,
@@ -27,6 +26,7 @@ from diffhash.paper.claims.quantities import (
 )
 from diffhash.paper.printed import TITLES
 from diffhash.results.formats import format_value
+from diffhash.results.metrics import metric
 
 _LONGEST_MLP = {"table1": "mlp_100k", "table2": "mlp_50k"}
 _SHORT_MLP = "mlp_10k"
@@ -79,7 +79,7 @@ def _below_printed(evidence: Evidence) -> Iterator[Statement]:
     for table, column in (*PRINTED, LOSS):
         for row in ROWS[table]:
             printed = format_value(column, evidence.printed(table, row, column))
-            text = f"{SYMBOLS[column]} of {evidence.name(table, row)}, printed {printed}"
+            text = f"{metric(column).quantity} of {evidence.name(table, row)}, printed {printed}"
             part = AtMost(OverPaper(table, row, column), 0.1)
             yield Statement(TITLES[table], text, "", (part,))
 
@@ -89,7 +89,7 @@ def _other_order(evidence: Evidence) -> Iterator[Statement]:
         for a, b in permutations(ROWS[table], 2):
             if evidence.printed(table, a, column) < evidence.printed(table, b, column):
                 better, worse = evidence.name(table, b), evidence.name(table, a)
-                text = f"{SYMBOLS[column]}: {better} before {worse}"
+                text = f"{metric(column).quantity}: {better} before {worse}"
                 part = Lower(Error(table, b, column), Error(table, a, column))
                 yield Statement(TITLES[table], text, "", (part,))
 

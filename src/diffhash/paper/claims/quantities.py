@@ -10,6 +10,7 @@ import numpy as np
 from diffhash.paper.claims.evidence import LABELS_END, Evidence, Region
 from diffhash.paper.printed import TABLES
 from diffhash.results.formats import format_decades, format_share, format_value
+from diffhash.results.metrics import metric
 
 ACCURATE = 0.01
 """At most this share of the zero predictor's MSE."""
@@ -19,7 +20,6 @@ COST_MARGIN = 0.1
 """Two costs nearer to each other than this share, or than the chunks of their timing, are equal."""
 
 TASKS: dict[str, str] = dict(zip(TABLES, ("data-driven", "physics-informed"), strict=True))
-SYMBOLS = {"mse_u": "u", "mse_ux": "u_x", "mse_uxx": "u_xx", "loss": "loss"}
 _REGIONS: dict[Region, str] = {
     "everywhere": "",
     "labelled": f" for x <= {LABELS_END}",
@@ -57,7 +57,7 @@ class Error(Sample):
         return evidence.errors(self.table, self.row, self.column)
 
     def group(self, evidence: Evidence) -> str:
-        return f"{TASKS[self.table]} {SYMBOLS[self.column]}"
+        return f"{TASKS[self.table]} {metric(self.column).quantity}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Relative(Sample):
         return evidence.relative(self.table, self.row, self.column, self.region)
 
     def group(self, evidence: Evidence) -> str:
-        return f"{TASKS[self.table]} {SYMBOLS[self.column]}{_REGIONS[self.region]}"
+        return f"{TASKS[self.table]} {metric(self.column).quantity}{_REGIONS[self.region]}"
 
     def show(self, value: float) -> str:
         return format_share(value)
@@ -89,7 +89,7 @@ class OverPaper(Sample):
         return evidence.errors(self.table, self.row, self.column) / printed
 
     def group(self, evidence: Evidence) -> str:
-        return f"{TASKS[self.table]} {SYMBOLS[self.column]} from the printed number"
+        return f"{TASKS[self.table]} {metric(self.column).quantity} from the printed number"
 
     def show(self, value: float) -> str:
         return "diverged" if np.isinf(value) else f"{format_decades(_log10(value))} decades"

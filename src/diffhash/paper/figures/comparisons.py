@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from diffhash.paper.claims.evidence import LABELS_END
 from diffhash.paper.figures.rows import Row
+from diffhash.paper.printed import METRICS
 from diffhash.results.figures.curves import (
     absolute_error,
     draw_band,
@@ -28,7 +29,6 @@ from diffhash.results.figures.style import (
     PURPLE,
     SKY,
     SMALL,
-    SYMBOLS,
     TEXT,
     VERMILION,
     add_legend,
@@ -40,18 +40,14 @@ from diffhash.results.figures.style import (
     say,
 )
 from diffhash.results.formats import format_value
+from diffhash.results.metrics import metric, symbol
 from diffhash.results.seeds import band_labels
 
 FIGURE3_ROWS = ("mlp_10k", "linear", "s2", "cubic")
 """The four models of Fig. 3; of the MLP's two budgets the one that the others have."""
 
-_METRICS = {"u": "mse_u", "u_x": "mse_ux", "u_xx": "mse_uxx"}
-_PANELS = {
-    "loss": "Loss",
-    "mse_u": "MSE of $u$",
-    "mse_ux": "MSE of $u_x$",
-    "mse_uxx": "MSE of $u_{xx}$",
-}
+_ERRORS = {metric(name).quantity: name for name in METRICS if name != "loss"}
+_PANELS = ("loss", *_ERRORS.values())
 _LINES = {
     "mlp_10k": (BLACK, "-"),
     "mlp_100k": (GREY, (0, (4, 1.5))),
@@ -74,14 +70,16 @@ def figure3(rows: Sequence[Row]) -> Figure:
         rows: of Table I.
     """
     figure = new_figure(height=6.2)
-    grid = figure.subplots(len(FIGURE3_ROWS), len(SYMBOLS), sharex=True)
+    grid = figure.subplots(len(FIGURE3_ROWS), len(_ERRORS), sharex=True)
     drawn = [row for key in FIGURE3_ROWS for row in rows if row.row == key]
     bands = band_labels(row.n_predictions for row in drawn)
-    for axes, (name, symbol) in zip(grid.T, SYMBOLS.items(), strict=True):
+    for axes, name in zip(grid.T, _ERRORS, strict=True):
         limits = _exact_limits(drawn, name)
         for ax, row in zip(axes, drawn, strict=True):
             _prediction(dress(ax), row, name, limits, bands)
-        axes[0].set_title(symbol, fontsize=TEXT, loc="left" if drawn[0].has_band else "center")
+        axes[0].set_title(
+            symbol(name), fontsize=TEXT, loc="left" if drawn[0].has_band else "center"
+        )
         axes[-1].set_xlabel("$x$", fontsize=TEXT)
     for ax, row in zip(grid[:, 0], drawn, strict=True):
         ax.set_ylabel(plain(row.label), fontsize=TEXT)
@@ -97,9 +95,9 @@ def figure4(rows: Sequence[Row]) -> Figure:
     """
     figure = new_figure(height=4.6)
     grid = figure.subplots(2, 2, sharex=True)
-    for ax, (column, title) in zip(grid.flat, _PANELS.items(), strict=True):
+    for ax, column in zip(grid.flat, _PANELS, strict=True):
         log_y(dress(ax)).set_xscale("log")
-        ax.set_title(title, fontsize=TEXT)
+        ax.set_title(metric(column).title, fontsize=TEXT)
         for row in rows:
             _history(ax, row, column)
         _history_bands(ax, rows, column)
@@ -163,7 +161,7 @@ def _prediction(
         ax.set_ylim(*limits)
     if row.remark or predictions is None:
         say(ax, row.remark or "no predictions", "bottom")
-    mse = row.metric(_METRICS[name])
+    mse = row.metric(_ERRORS[name])
     if mse is not None:
         text = f"{'median ' if row.has_band else ''}MSE {format_value('mse_u', mse)}"
         ax.set_title(text, fontsize=SMALL, loc="right", pad=3)

@@ -14,13 +14,13 @@ from diffhash.results.figures.style import (
     BLACK,
     LIGHT,
     SKY,
-    SYMBOLS,
     TEXT,
     VERMILION,
     add_legend,
     dress,
     new_figure,
 )
+from diffhash.results.metrics import symbol
 
 
 def figure1() -> Figure:
@@ -45,8 +45,8 @@ def _figure(rows: Sequence[tuple[str, Curve]]) -> Figure:
         for order, ax in enumerate(axes):
             _panel(dress(ax), curve, order)
         axes[0].set_ylabel(label, fontsize=TEXT)
-    for top, bottom, symbol in zip(grid[0], grid[-1], SYMBOLS.values(), strict=True):
-        top.set_title(symbol, fontsize=TEXT)
+    for top, bottom, name in zip(grid[0], grid[-1], ("u", "u_x", "u_xx"), strict=True):
+        top.set_title(symbol(name), fontsize=TEXT)
         bottom.set_xlabel("$x$", fontsize=TEXT)
         bottom.set_xticks([0, pi / 2, pi, 3 * pi / 2, 2 * pi], ["0", "π/2", "π", "3π/2", "2π"])
     add_legend(figure, grid[0, :1])

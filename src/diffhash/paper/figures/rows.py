@@ -64,7 +64,7 @@ class Row:
         None where there is none, as of a single run that diverged.
         """
         if len(self.runs) == 1:
-            return getattr(self.runs[0][1], name)
+            return self.runs[0][1].metrics.get(name)
         values = over_seeds((record for _, record in self.runs), name)
         return float(median_interval(values)[0]) if len(values) else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffhash.paper.continuity import RESOLUTION, fit_sine
-from diffhash.paper.report.plots import QUANTITIES, Control, Option, Plot, axis, trace
+from diffhash.paper.report.plots import Control, Option, Plot, axis, markup, trace
 
 # Colours as of the rows of a table that have the same names.
 _GRIDS = {
@@ -36,7 +36,7 @@ def continuity_plot() -> Plot:
         columns = {"x": curves[name].broken(0)[0]} | fitted
         line = {"width": 1.6, "color": option.colour}
         traces.append(trace(columns, "x", "{quantity}", option.label, {"grid": name}, line=line))
-    quantities = [Option(k, v) for k, v in zip(_ORDERS, QUANTITIES.values(), strict=False)]
+    quantities = [Option(name, markup(f"mse_{name}")) for name in _ORDERS]
     options = [option for option, _ in _GRIDS.values()]
     return Plot(
         id="continuity",

@@ -8,24 +8,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from diffhash.paper.claims.evidence import LABELS_END
+from diffhash.paper.printed import METRICS
 from diffhash.paper.report.plots import (
-    QUANTITIES,
     Control,
     Option,
     Plot,
     axis,
     log_axis,
+    markup,
     panels,
     row_options,
     thin_out,
     trace,
 )
 from diffhash.paper.table import NO_RECORD, Table
-from diffhash.results.record import METRICS, RunRecord, read_history, read_predictions
+from diffhash.results.metrics import metric, metric_names
+from diffhash.results.record import RunRecord, read_history, read_predictions
 
-_VALUES = dict(zip(("u", "u_x", "u_xx"), QUANTITIES.values(), strict=False))
+_VALUES = {name: markup(f"mse_{name}") for name in ("u", "u_x", "u_xx")}
 _POINTS = 90_000  # of all predictions of a table together
 _MOST, _FEWEST = 2000, 200  # points of one curve
 _EVALUATIONS = 120  # of a history, and up to twice that
@@ -110,10 +113,7 @@ def histories_plot(table: Table, number: int | None) -> Plot:
         ]
         traces += _history_traces(option, table.labels[row], histories)
         drawn += [row] if histories else []
-    quantities = [
-        Option(metric, label, "" if metric == "loss" else f"mean squared error of {label}")
-        for metric, label in QUANTITIES.items()
-    ]
+    quantities = [_quantity(name) for name in table.metrics]
     heading = f"Figure {number}. " if number else ""
     several = any(len(items) > 1 for items in table.runs.values())
     timed = "Seconds are epochs times the seconds of an epoch alone on the machine."
@@ -138,6 +138,12 @@ def histories_plot(table: Table, number: int | None) -> Plot:
         },
         height=460,
     )  # fmt: skip
+
+
+def _quantity(name: str) -> Option:
+    what, of = metric(name), markup(name)
+    label = of if name in METRICS or not what.kind else Markup(f"{what.kind} of {of}")
+    return Option(name, label, f"{what.spoken} of {of}" if what.kind else "")
 
 
 def _prediction_traces(frame: pd.DataFrame, n: int, several: bool) -> Iterator[dict[str, Any]]:
@@ -229,9 +235,10 @@ def _history_traces(
 def _history_trace(
     history: pd.DataFrame, name: str, when: dict[str, str], **style: Any
 ) -> dict[str, Any]:
-    names = ("epoch", "seconds", *METRICS)
-    numbers = {name: np.asarray(history[name], dtype=float) for name in names}
-    positive = {m: np.where(numbers[m] > 0, numbers[m], np.nan) for m in METRICS}
+    numbers = {name: np.asarray(history[name], dtype=float) for name in ("epoch", "seconds")}
+    metrics = [m for m in metric_names([dict.fromkeys(map(str, history))]) if metric(m).is_positive]
+    values = {m: np.asarray(history[m], dtype=float) for m in metrics}
+    positive = {m: np.where(each > 0, each, np.nan) for m, each in values.items()}
     kept = thin_out(numbers["epoch"], positive.values(), _EVALUATIONS, log=True)
     columns = {key: values[kept] for key, values in (numbers | positive).items()}
     return trace(columns, "{against}", "{quantity}", name, when, **style)

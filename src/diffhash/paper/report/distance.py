@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from diffhash.paper.aggregate import decades
-from diffhash.paper.printed import VALUES
-from diffhash.paper.report.plots import QUANTITIES, Control, Option, Plot, axis, trace
+from diffhash.paper.printed import METRICS, VALUES
+from diffhash.paper.report.plots import Control, Option, Plot, axis, markup, trace
 from diffhash.paper.table import Table
 from diffhash.results.formats import format_decades, format_value
-from diffhash.results.record import METRICS
 
 _MARKS = {
     "mse_u": ("circle", "--series-6"),
@@ -22,7 +21,7 @@ _MARKS = {
     "loss": ("cross", "--series-2"),
     "train_seconds": ("line-ns-open", "--series-0"),
 }
-_LABELS = QUANTITIES | {"train_seconds": "train seconds"}
+_LABELS = {name: markup(name) for name in METRICS} | {"train_seconds": "train seconds"}
 
 
 def distance_plot(tables: Sequence[Table]) -> Plot:
@@ -85,7 +84,7 @@ def _traces(table: Table, value: str) -> list[dict[str, Any]]:
         _add(rows, table, line["row"], line[f"decades_{value}"], text)
         runs = table.runs.get(line["row"], [])
         for _, record in runs if len(runs) > 1 and value in METRICS else []:
-            number = getattr(record, value)
+            number = record.metrics.get(value)
             if record.status == "completed" and number is not None:
                 text = f"{label}, seed {record.seed}: {format_value(value, number)}"
                 _add(seeds, table, line["row"], float(decades(number, printed)), text)

@@ -18,14 +18,7 @@ import numpy as np
 from markupsafe import Markup
 
 from diffhash.paper.table import NO_RECORD
-
-QUANTITIES = {
-    "mse_u": Markup("u"),
-    "mse_ux": Markup("u<sub>x</sub>"),
-    "mse_uxx": Markup("u<sub>xx</sub>"),
-    "loss": Markup("loss"),
-}
-"""What the metrics are of, as HTML."""
+from diffhash.results.metrics import metric
 
 N_COLOURS = 8
 _DASHES = ("solid", "dash", "dot", "dashdot")
@@ -88,6 +81,11 @@ class Plot:
         }
         text = json.dumps(content, allow_nan=False, separators=(",", ":"))
         return text.replace("<", "\\u003c")
+
+
+def markup(name: str) -> Markup:
+    """What a metric is of, as HTML: ``u<sub>x</sub>``."""
+    return Markup(metric(name).html)
 
 
 def trace(

@@ -14,9 +14,9 @@ import yaml
 from diffhash.paper.table import Table
 from diffhash.results.formats import format_value
 from diffhash.results.reading import plain_config
-from diffhash.results.record import CONFIG_FILE, METRICS, RunRecord
+from diffhash.results.record import CONFIG_FILE, RunRecord
 
-_HEAD = ("seed", "status", "epochs", *METRICS, "train_seconds", "wall_seconds", "peak_memory_mb")
+_COST = ("train_seconds", "wall_seconds", "peak_memory_mb")
 # What differs between the runs of a row anyway.
 _OWN = ("seed", "seeds", "run_dir", "runs_dir", "ckpt_path")
 
@@ -71,8 +71,8 @@ def row_runs(table: Table) -> list[RowRuns]:
     return [
         RowRuns(
             f"{table.number}, {table.labels[row]}",
-            _HEAD,
-            [_line(record) for _, record in found],
+            ("seed", "status", "epochs", *table.metrics, *_COST),
+            [_line(record, table.metrics) for _, record in found],
             _configs(found),
         )
         for row in table.lines
@@ -80,13 +80,13 @@ def row_runs(table: Table) -> list[RowRuns]:
     ]
 
 
-def _line(record: RunRecord) -> list[str]:
+def _line(record: RunRecord, metrics: Sequence[str]) -> list[str]:
     end = "" if record.diverged_epoch is None else f" @ epoch {record.diverged_epoch}"
     return [
         str(record.seed),
         record.status + end,
         str(record.epochs),
-        *(_number(metric, getattr(record, metric)) for metric in METRICS),
+        *(_number(name, record.metrics.get(name)) for name in metrics),
         f"{record.train_seconds:.1f}",
         f"{record.wall_seconds:.1f}",
         f"{record.peak_memory_mb:.0f}",

@@ -7,18 +7,13 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from diffhash.paper.printed import VALUES
+from diffhash.paper.printed import METRICS, VALUES
 from diffhash.paper.table import Line, Table, line_epochs
 from diffhash.paper.tables.notes import legend, line_memory, line_outcome, row_notes
 from diffhash.results.formats import format_decades, format_epochs, format_value
+from diffhash.results.metrics import metric
 
-_SYMBOLS = {
-    "mse_u": r"$\mathrm{MSE}_{u}$",
-    "mse_ux": r"$\mathrm{MSE}_{u_x}$",
-    "mse_uxx": r"$\mathrm{MSE}_{u_{xx}}$",
-    "loss": r"$\mathrm{Loss}$",
-    "train_seconds": "Train (s)",
-}
+_SYMBOLS = {name: metric(name).latex for name in METRICS} | {"train_seconds": "Train (s)"}
 _FIELD = re.compile(rf"({{(?:{'|'.join(VALUES)})}})")
 _SPECIAL = str.maketrans(
     {c: rf"\{c}" for c in "&%$#_{}"}

@@ -7,19 +7,13 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from diffhash.paper.printed import TITLES, VALUES
+from diffhash.paper.printed import METRICS, TITLES, VALUES
 from diffhash.paper.table import Line, Table, line_epochs
 from diffhash.paper.tables.notes import legend, line_memory, line_outcome, row_notes
 from diffhash.results.formats import format_decades, format_interval, format_value
-from diffhash.results.record import METRICS
+from diffhash.results.metrics import metric
 
-_SYMBOLS = {
-    "mse_u": "MSE u",
-    "mse_ux": "MSE u_x",
-    "mse_uxx": "MSE u_xx",
-    "loss": "Loss",
-    "train_seconds": "Train s",
-}
+_SYMBOLS = {name: metric(name).heading for name in METRICS} | {"train_seconds": "Train s"}
 _SPECIAL = re.compile(r"[\\|<>`]|!(?=\[)|\[(?=[^\]]*\]\()")
 _FIELD = re.compile(rf"({{(?:{'|'.join(VALUES)})}})")
 

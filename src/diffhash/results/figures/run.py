@@ -17,7 +17,6 @@ from diffhash.results.figures.curves import (
 )
 from diffhash.results.figures.style import (
     SMALL,
-    SYMBOLS,
     TEXT,
     add_legend,
     drawable,
@@ -27,9 +26,9 @@ from diffhash.results.figures.style import (
     say_instead,
 )
 from diffhash.results.formats import format_value
+from diffhash.results.metrics import symbol
 
-_MAPS = {"u": "predicted $u$", "u_x0": "$u_{x_0}$", "u_x1": "$u_{x_1}$",
-         "u_x0x0": "$u_{x_0x_0}$", "u_x1x1": "$u_{x_1x_1}$"}  # fmt: skip
+_MAPS = ("u", "u_x0", "u_x1", "u_x0x0", "u_x1x1")
 _SLAB = 0.25  # of the points, where more than two axes are looked at from one side
 
 
@@ -62,13 +61,13 @@ def run_figure(predictions: pd.DataFrame, title: str) -> Figure:
 
 def _curves(predictions: pd.DataFrame) -> Figure:
     predictions = predictions.sort_values("x")
-    names = [name for name in SYMBOLS if name in predictions]
+    names = [str(c) for c in predictions if str(c) == "u" or str(c).startswith("u_")]
     known = any(exact_values(predictions, name) is not None for name in names)
     figure = new_figure(height=3.6 if known else 2.3)
     grid = figure.subplots(1 + known, len(names), squeeze=False, sharex=True)
     for column, name in enumerate(names):
         draw_prediction(dress(grid[0, column]), predictions, name)
-        grid[0, column].set_title(SYMBOLS[name], fontsize=TEXT)
+        grid[0, column].set_title(symbol(name), fontsize=TEXT)
         grid[-1, column].set_xlabel("$x$", fontsize=TEXT)
         if known:
             draw_error(dress(grid[1, column]), predictions, name)
@@ -125,7 +124,7 @@ def _maps_of_derivatives(points: pd.DataFrame, note: str) -> Figure:
         values = drawable(points[name].to_numpy())
         good = values[~np.isnan(values)]
         norm = Normalize(good.min(), good.max()) if len(good) else Normalize()
-        ax.set_title(_MAPS[name], fontsize=TEXT)
+        ax.set_title(f"predicted {symbol(name)}" if name == "u" else symbol(name), fontsize=TEXT)
         _map(figure, ax, points, values, norm, "viridis")
         dress(ax).set_xlabel("$x_0$", fontsize=TEXT)
     for ax in grid[:, 0]:

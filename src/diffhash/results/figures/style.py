@@ -30,8 +30,6 @@ BLACK, BLUE, SKY, GREEN = "#000000", "#0072B2", "#56B4E9", "#009E73"
 ORANGE, VERMILION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
 GREY, LIGHT = "#8c8c8c", "#d9d9d9"
 
-SYMBOLS = {"u": "$u$", "u_x": "$u_x$", "u_xx": "$u_{xx}$"}
-
 _PLACES = {
     "top": (0.03, 0.97, "left", "top"),
     "centre": (0.5, 0.5, "center", "center"),

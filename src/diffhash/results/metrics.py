@@ -1,0 +1,94 @@
+"""Names of metrics, and what they are called in tables, figures and W&B: the one place for both.
+
+A metric is named ``<kind>_<quantity>``, as ``mse_u`` or ``l2_v_xy``. Its name is its key in
+records, its column in histories and in W&B, and what ``objective=`` takes; everything else that it
+is called follows from the name. A name of no known kind, as of a coefficient, is its own label.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+KINDS = {
+    "mse": ("MSE", "mean squared error"),
+    "l2": ("relative L2", "relative L2 error"),
+}
+"""By the first part of a name: in short, and in words. None of these is ever negative."""
+
+_SHORT = {"ux": "u_x", "uxx": "u_xx"}  # quantities whose derivative has no underscore
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is called.
+
+    Attributes:
+        name: the key that it has everywhere.
+        kind: of error, in short; empty for the loss and for what is no error.
+        quantity: what it is of, as predictions name it: ``u_x``; or the name itself.
+    """
+
+    name: str
+    kind: str
+    quantity: str
+
+    @property
+    def label(self) -> str:
+        """``MSE u_x``, ``loss``."""
+        return f"{self.kind} {self.quantity}".strip()
+
+    @property
+    def heading(self) -> str:
+        """The label as the head of a column: ``MSE u_x``, ``Loss``."""
+        return self.label[:1].upper() + self.label[1:]
+
+    @property
+    def title(self) -> str:
+        """The heading of a plot by matplotlib: ``MSE of $u_x$``, ``Loss``."""
+        return f"{self.kind} of {symbol(self.quantity)}" if self.kind else self.heading
+
+    @property
+    def latex(self) -> str:
+        r"""``$\mathrm{MSE}_{u_x}$``."""
+        if not self.kind:
+            return rf"$\mathrm{{{self.heading}}}$"
+        return rf"$\mathrm{{{self.kind}}}_{{{symbol(self.quantity).strip('$')}}}$"
+
+    @property
+    def html(self) -> str:
+        """What it is of, as HTML: ``u<sub>x</sub>``."""
+        base, _, axes = self.quantity.partition("_")
+        return f"{base}<sub>{axes}</sub>" if self.kind and axes else self.quantity
+
+    @property
+    def spoken(self) -> str:
+        """What it is, without what it is of: ``mean squared error``; empty for what is no error."""
+        return KINDS[self.name.partition("_")[0]][1] if self.kind else ""
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether a value below zero can only be damage."""
+        return bool(self.kind) or self.name == "loss"
+
+
+def metric(name: str) -> Metric:
+    """The metric of a name."""
+    kind, _, quantity = name.partition("_")
+    if kind in KINDS and quantity:
+        return Metric(name, KINDS[kind][0], _SHORT.get(quantity, quantity))
+    return Metric(name, "", name)
+
+
+def metric_names(metrics: Iterable[Mapping[str, object]]) -> list[str]:
+    """The names in any of several records' metrics, in order; the loss last."""
+    names = dict.fromkeys(name for one in metrics for name in one)
+    return sorted(names, key=lambda name: name == "loss")
+
+
+def symbol(quantity: str) -> str:
+    """A quantity as matplotlib and LaTeX set it: ``$u_x$``, ``$u_{xx}$``, ``$u_{x_0}$``."""
+    base, _, axes = quantity.partition("_")
+    axes = re.sub(r"([a-z])(\d+)", r"\1_\2", axes)
+    return f"${base}_{{{axes}}}$" if len(axes) > 1 else f"${base}_{axes}$" if axes else f"${base}$"
