@@ -29,9 +29,9 @@ from omegaconf import DictConfig
 from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
 from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.loggers import run_loggers
 from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
-from diffhash.experiment.wandb_run import wandb_loggers
 from diffhash.results import RunRecord
 
 ROOT = Path(__file__).parents[2]
@@ -317,9 +317,9 @@ def test_exception_ends_the_run_as_failed(
 ) -> None:
     with (
         pytest.raises(RuntimeError, match="in training"),
-        wandb_loggers(config(), "a title", tmp_path, tmp_path / "final") as loggers,
+        run_loggers(config(), "a title", tmp_path, tmp_path / "final") as loggers,
     ):
-        loggers[0].log_metrics({"history/loss": 1.0}, step=2)
+        loggers["wandb"].log_metrics({"history/loss": 1.0}, step=2)
         raise RuntimeError("in training")
     assert hinted(capsys.readouterr().err) == [offline_run(tmp_path)]
     sent = WandbRun(offline_run(tmp_path))

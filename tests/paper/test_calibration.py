@@ -123,7 +123,7 @@ def _record(cfg: DictConfig, seed: int, **changes: Any) -> RunRecord:
         **dict.fromkeys(("train_seconds", "warmup_seconds", "evaluation_seconds"), 1.0),
         **{"wall_seconds": 2.0, "n_parameters": 1, "peak_memory_mb": 1.0, "config_hash": "0"},
     }
-    return RunRecord(**known, **changes)
+    return RunRecord(**(known | changes))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import hashlib
 import json
 import reprlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import hydra
 import torch
 from hydra.errors import InstantiationException
+from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -55,6 +56,7 @@ class Setup:
     training: FieldTraining
     accelerator: str
     grid_backend: str | None  # None without a grid
+    callbacks: Sequence[Callback] = ()
     resumed: Mapping[str, Any] | None = None  # what the checkpoint says of its run
 
 
@@ -69,7 +71,7 @@ def build(cfg: DictConfig) -> Setup:
     set_threads(cfg.trainer.num_threads)
     check_seeds(cfg.seed, cfg.seeds)
     check_devices(cfg.trainer.devices, accelerator)
-    problem = _instantiate(cfg.problem, "problem", Problem)
+    problem = instantiate(cfg.problem, "problem", Problem)
     try:
         check_box(problem.domain)
     except ValueError as error:
@@ -80,7 +82,7 @@ def build(cfg: DictConfig) -> Setup:
             check_points(f"task: {key}", value, problem.n_dims, accelerator)
     n_points = cfg.trainer.evaluation_points
     check_points("trainer.evaluation_points", n_points, problem.n_dims, accelerator)
-    task = _instantiate(cfg.task, "task", Task, problem=problem)
+    task = instantiate(cfg.task, "task", Task, problem=problem)
     field = _build_fields(cfg, problem, accelerator)
     check_run(cfg, field, task, accelerator)
     grid_backend = _grid_backend(field.encoding, accelerator)
@@ -107,7 +109,10 @@ def build(cfg: DictConfig) -> Setup:
             raise ConfigError(f"trainer.evaluation_points={n_points}: {_NO_MEMORY}") from error
         raise ConfigError(f"{_group(str(error))}{one_line(error)}") from error
     resumed = None if cfg.ckpt_path is None else _resumed(cfg.ckpt_path, training)
-    return Setup(problem, field, training, accelerator, grid_backend, resumed)
+    callbacks = [
+        instantiate(node, f"callbacks.{key}", Callback) for key, node in cfg.callbacks.items()
+    ]
+    return Setup(problem, field, training, accelerator, grid_backend, callbacks, resumed)
 
 
 def _check_objective(name: str | None, problem: Problem) -> None:
@@ -134,6 +139,8 @@ def config_hash(cfg: DictConfig) -> str:
     settings = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(settings, dict)
     kept = {key: value for key, value in settings.items() if key not in _NOT_IN_HASH}
+    if not kept.get("callbacks"):  # as in configs of earlier versions
+        kept.pop("callbacks", None)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
@@ -206,7 +213,7 @@ def _instantiate_layers(
     cfg: DictConfig, problem: Problem, accelerator: str
 ) -> tuple[Encoding, Network]:
     dtype = getattr(torch, cfg.trainer.precision.value)
-    encoding = _instantiate(
+    encoding = instantiate(
         cfg.encoder.encoding,
         "encoder.encoding",
         Encoding,
@@ -214,7 +221,7 @@ def _instantiate_layers(
         dtype=dtype,
         **_backend(cfg.encoder.encoding, dtype, accelerator),
     )
-    network = _instantiate(
+    network = instantiate(
         cfg.encoder.network,
         "encoder.network",
         Network,
@@ -282,7 +289,7 @@ def _origin(cfg: DictConfig) -> dict[str, Any]:
     return origin
 
 
-def _instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Kind:
+def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Kind:
     """`hydra.utils.instantiate`, for nodes that may carry a ``name`` for people to read.
 
     Raises:

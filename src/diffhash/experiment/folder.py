@@ -52,7 +52,7 @@ from diffhash.training import flush
 
 CHECKPOINT_FILE = "checkpoint.ckpt"
 FIGURE_FILE = "predictions.png"
-WANDB = "wandb"
+WANDB, LOGS = "wandb", "logs"  # folders of loggers
 _DEFAULT_PROBLEM = "poisson1d"  # of configs/train.yaml; the folders of any other name it
 _MARKER = ".unpublished"
 # What a run writes, in the order in which it is removed; a folder that holds anything else is
@@ -402,11 +402,11 @@ def _remove(folder: Path, final: Path) -> None:
 def _remove_known(folder: Path, kept: Collection[str] = ()) -> None:
     """Delete what runs write, the marker last: until then it can be told that it is a run's."""
     temporary = [e.name for e in os.scandir(folder) if _TEMPORARY.fullmatch(e.name)]
-    for name in (*temporary, *_FILES, WANDB, _MARKER):
+    for name in (*temporary, *_FILES, WANDB, LOGS, _MARKER):
         path = folder / name
         if name in kept:
             continue
-        if name == WANDB and path.is_dir() and not path.is_symlink():
+        if name in (WANDB, LOGS) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)
@@ -419,7 +419,7 @@ def _foreign(folder: Path) -> list[str]:
         for entry in os.scandir(folder)
         if not (
             entry.is_dir(follow_symlinks=False)
-            if entry.name == WANDB
+            if entry.name in (WANDB, LOGS)
             else entry.is_file(follow_symlinks=False)
             and (entry.name in (*_FILES, _MARKER) or _TEMPORARY.fullmatch(entry.name))
         )

@@ -81,6 +81,7 @@ def restore(directory: Path | str, n_points: int, *, trust_code: bool = False) -
     cfg.trainer.devices = 1
     cfg.trainer.execution = "eager"
     cfg.ckpt_path = None  # what the run itself had resumed from
+    cfg.logger, cfg.callbacks = {}, {}
     setup = build(cfg)
     training, path = setup.training, directory / CHECKPOINT_FILE
     checkpoint = read_checkpoint(str(path), path, training.state_dict(), training.origin)

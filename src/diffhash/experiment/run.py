@@ -21,7 +21,6 @@ import pandas as pd
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from diffhash.experiment.build import Setup, build, config_hash, seed_configs
@@ -40,9 +39,10 @@ from diffhash.experiment.folder import (
     save_config,
     unfinished,
 )
+from diffhash.experiment.loggers import Loggers, log_final, run_loggers
 from diffhash.experiment.predictions import predictions_frame
 from diffhash.experiment.resume import resume_argument, resumed_config
-from diffhash.experiment.wandb_run import check_agent, log_final, wandb_loggers
+from diffhash.experiment.wandb_run import check_agent
 from diffhash.experiment.workers import end_with_parent
 from diffhash.results.figures.run import run_figure
 from diffhash.results.formats import printable
@@ -135,7 +135,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
             ]
             try:
                 records = _train(training, cfg, setup, runs, folder, stop, started)
-            except ConfigError:  # W&B's, before training
+            except ConfigError:  # a logger's, before training
                 if left is None:
                     for one in {id(one): one for one in (folder, *folders)}.values():
                         one.discard()
@@ -180,7 +180,7 @@ def _train(
     with ExitStack() as stack:
         loggers = [
             stack.enter_context(
-                wandb_loggers(one.resumed, one.title, one.folder.partial, one.folder.final, index)
+                run_loggers(one.resumed, one.title, one.folder.partial, one.folder.final, index)
             )
             for index, one in enumerate(runs)
         ]
@@ -199,7 +199,7 @@ def _train(
 
 
 def _results(
-    one: _Run, setup: Setup, replica: Replica, loggers: list[WandbLogger], started: float
+    one: _Run, setup: Setup, replica: Replica, loggers: Loggers, started: float
 ) -> RunRecord:
     """Write what is made of a trained replica; what is for the eye alone may fail."""
     assert replica.outcome is not None
@@ -214,7 +214,7 @@ def _results(
     with _warned("its figure"):
         drawn = run_figure(predictions, one.title)
         write_file_atomically(figure, lambda path: drawn.savefig(path, dpi=150))
-    with _warned("its results in W&B"):
+    with _warned("its results in the loggers"):
         log_final(one.cfg, loggers, record, figure)
     return record
 
@@ -284,7 +284,10 @@ def _fit(cfg: DictConfig, setup: Setup, checkpoint: Path, callbacks: list[Callba
         plugins=[AtomicCheckpoints(), *([LightningEnvironment()] if alone else [])],
         max_epochs=-1,  # FieldTraining stops by its own count
         logger=False,  # HistoryLogger has them
-        callbacks=[*callbacks, RegularCheckpoints(checkpoint, _CHUNKS_BETWEEN_CHECKPOINTS)],
+        callbacks=[
+            *(*callbacks, RegularCheckpoints(checkpoint, _CHUNKS_BETWEEN_CHECKPOINTS)),
+            *setup.callbacks,
+        ],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -295,6 +298,9 @@ def _fit(cfg: DictConfig, setup: Setup, checkpoint: Path, callbacks: list[Callba
         trainer.fit(setup.training, ckpt_path=cfg.ckpt_path, weights_only=True)
     except UntrainedError as error:  # before a step was taken
         raise ConfigError(f"encoder: {error}") from error
+    if any(replica.outcome is None for replica in setup.training.replicas):
+        names = ", ".join(map(str, cfg.callbacks))
+        raise ConfigError(f"callbacks={names}: training was ended before its first step")
 
 
 def _silence_lightning() -> None:

@@ -172,6 +172,7 @@ class TrainerConfig:
 class WandbConfig:
     """Where W&B files a run; see `diffhash.experiment.wandb_run`."""
 
+    _target_: str = "lightning.pytorch.loggers.WandbLogger"
     project: str = MISSING
     entity: str | None = None
     group: str | None = None
@@ -180,16 +181,10 @@ class WandbConfig:
 
 
 @dataclass
-class LoggerConfig:
-    """Loggers besides the record's history.csv, which is always written."""
-
-    wandb: WandbConfig | None = None
-
-
-@dataclass
 class Config:
     """One run.
 
+    ``logger`` and ``callbacks`` are Lightning's, by names of the user's own;
     ``objective`` names the metric that `diffhash.experiment.run.main_task` returns to a sweeper;
     ``resume`` names a run whose settings take the place of these (`diffhash.experiment.resume`).
     """
@@ -198,7 +193,8 @@ class Config:
     task: Any = MISSING
     problem: Any = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
     seed: int = MISSING
     seeds: list[int] | None = None
     name: str | None = None
@@ -222,6 +218,7 @@ def register() -> None:
         "task/data": DataTaskConfig,
         "task/pinn": PinnTaskConfig,
         "problem/poisson1d": Poisson1DConfig,
+        "logger/wandb": WandbConfig,
     }.items():
         group, _, option = name.rpartition("/")
         store.store(group=f"schema/{group}", name=option, node=node)

@@ -31,6 +31,9 @@ _NODES = (
 TARGETS = frozenset(node._target_ for node in _NODES)
 """All that a config may build without being trusted: what diffhash's own schema names."""
 
+OF_TRAINING = ("logger", "callbacks")
+"""What is not looked at: whoever builds what a config names without being trusted leaves it out."""
+
 TRUST_FLAG = "--trust-code"
 
 
@@ -46,7 +49,8 @@ def check_untrusted(path: Path, settings: Mapping[str, Any], way_out: str = "") 
         ConfigError: a ``_target_`` that is not in `TARGETS`, another of Hydra's keys
             (``_partial_``, ``_args_``, …) or an interpolation (``${…}``), wherever it stands.
     """
-    for key, name, value in _nodes(settings):
+    used = {key: value for key, value in settings.items() if key not in OF_TRAINING}
+    for key, name, value in _nodes(used):
         if name == "_target_" and isinstance(value, str) and value in TARGETS:
             continue
         if name.startswith("_") and name.endswith("_"):

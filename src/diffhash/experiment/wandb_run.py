@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.utils import get_method
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.composing import one_line
+from diffhash.experiment.schema import WandbConfig
 from diffhash.results.record import RunRecord
 from diffhash.results.wandb_files import unsent_parts
 from diffhash.training import LOGGERS
@@ -61,11 +63,18 @@ class _EpochLogger(WandbLogger):
         super().log_metrics(metrics if step is None else {**metrics, "epoch": step})
 
 
+def is_wandb(key: str, node: Any) -> bool:
+    """Whether a logger of a config is W&B's; earlier versions had no ``_target_``."""
+    return OmegaConf.is_dict(node) and (
+        node.get("_target_") == WandbConfig._target_ or (key == "wandb" and "_target_" not in node)
+    )
+
+
 @contextmanager
-def wandb_loggers(
-    cfg: DictConfig, title: str, directory: Path, final: Path, replica: int = 0
-) -> Iterator[list[WandbLogger]]:
-    """The W&B logger that ``cfg.logger`` asks for, if any; its W&B run ends with the block.
+def wandb_logger(
+    cfg: DictConfig, key: str, title: str, directory: Path, final: Path, replica: int = 0
+) -> Iterator[WandbLogger]:
+    """The W&B logger that ``cfg.logger`` asks for; its W&B run ends with the block.
 
     One line on standard error says where the W&B run is: its address when it starts, or, offline,
     the ``wandb sync`` command when it has ended. Where a run is resumed that had no W&B run, the
@@ -73,6 +82,7 @@ def wandb_loggers(
 
     Args:
         cfg: a composed config.
+        key: the logger's name in it.
         title: the run's, also its name in W&B.
         directory: where the run's files are written.
         final: the name that ``directory`` gets if the block ends without an exception.
@@ -81,11 +91,8 @@ def wandb_loggers(
     Raises:
         ConfigError: W&B is not installed, refuses a setting, or cannot be reached.
     """
-    if cfg.logger.wandb is None:
-        yield []
-        return
-    earlier_id, earlier_history = _earlier(cfg.ckpt_path, replica)
-    run = _start(cfg, title, directory, earlier_id)
+    earlier_id, earlier_history = earlier(cfg.ckpt_path, replica, key)
+    run = _start(cfg, _settings(cfg, key), title, directory, earlier_id)
     if run.url:
         print(f"W&B: {run.url}", file=sys.stderr)
     failed = True
@@ -94,8 +101,8 @@ def wandb_loggers(
         run.define_metric("history/*", step_metric="epoch")
         logger = _EpochLogger(project=run.project, experiment=run)
         if earlier_id is None:
-            _log_earlier_history(logger, earlier_history)
-        yield [logger]
+            log_earlier_history(logger, earlier_history)
+        yield logger
         failed = False
     finally:
         try:
@@ -116,14 +123,17 @@ def check_agent(cfg: DictConfig) -> None:
         ConfigError: as said.
     """
     seeds = list(cfg.seeds or ())
-    if len(seeds) > 1 and cfg.logger.wandb is not None and "WANDB_RUN_ID" in os.environ:
+    used = any(is_wandb(str(key), node) for key, node in cfg.logger.items())
+    if len(seeds) > 1 and used and "WANDB_RUN_ID" in os.environ:
         raise ConfigError(
             f"seeds={seeds}: WANDB_RUN_ID names one W&B run, and each seed is one; "
             "let the sweep choose seed instead"
         )
 
 
-def log_final(cfg: DictConfig, loggers: list[WandbLogger], record: RunRecord, figure: Path) -> None:
+def log_final(
+    cfg: DictConfig, key: str, logger: WandbLogger, record: RunRecord, figure: Path
+) -> None:
     """What a run came to.
 
     As the W&B run's summary: status, final metrics and costs; as a table named ``final``: the
@@ -134,17 +144,26 @@ def log_final(cfg: DictConfig, loggers: list[WandbLogger], record: RunRecord, fi
     first, value = next(iter(record.metrics.items()))
     if value:
         summary[f"log10_{first}"] = math.log10(value)  # what a sweep should make small
-    rows = _final_rows(record, _reference(cfg)(record.experiment)) if loggers else []
-    for logger in loggers:
-        if figure.exists():
-            logger.log_image("predictions", [str(figure)], step=record.epochs)
-        logger.log_table("final", _FINAL_COLUMNS, rows, step=record.epochs)
-        logger.experiment.summary.update({k: v for k, v in summary.items() if v is not None})
+    if figure.exists():
+        logger.log_image("predictions", [str(figure)], step=record.epochs)
+    rows = _final_rows(record, _reference(_settings(cfg, key))(record.experiment))
+    logger.log_table("final", _FINAL_COLUMNS, rows, step=record.epochs)
+    logger.experiment.summary.update({k: v for k, v in summary.items() if v is not None})
 
 
-def _reference(cfg: DictConfig) -> Callable[[str | None], Mapping[str, float]]:
+def _settings(cfg: DictConfig, key: str) -> DictConfig:
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(WandbConfig), cfg.logger[key])
+        OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"logger.{key}: {str(error.msg or error).splitlines()[0]}") from error
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _reference(settings: DictConfig) -> Callable[[str | None], Mapping[str, float]]:
     """What knows other numbers of a run's experiment, by metric."""
-    path = cfg.logger.wandb.reference
+    path = settings.reference
     if path is None:
         return lambda _: {}
     try:
@@ -166,7 +185,9 @@ def _final_rows(record: RunRecord, reference: Mapping[str, float]) -> list[list[
     return lines
 
 
-def _start(cfg: DictConfig, title: str, directory: Path, earlier_id: str | None) -> Run:
+def _start(
+    cfg: DictConfig, settings: DictConfig, title: str, directory: Path, earlier_id: str | None
+) -> Run:
     try:
         import wandb
         import wandb.errors  # a folder of W&B's files passes for an empty package named wandb
@@ -174,8 +195,7 @@ def _start(cfg: DictConfig, title: str, directory: Path, earlier_id: str | None)
         raise ConfigError(
             "logger=wandb: the wandb package is not installed; pip install wandb, or logger=none"
         ) from error
-    _reference(cfg)
-    settings = cfg.logger.wandb
+    _reference(settings)
     if not settings.project:
         raise ConfigError(f"logger.wandb.project={settings.project!r}: give a name")
     for tag in settings.tags:
@@ -220,17 +240,22 @@ def _mode() -> str:
     return "offline"
 
 
-def _earlier(ckpt_path: str | None, replica: int) -> tuple[str | None, list[dict[str, float]]]:
-    """The id of the W&B run that a replica of a checkpoint had, if any, and its history."""
+def earlier(
+    ckpt_path: str | None, replica: int, key: str
+) -> tuple[str | None, list[dict[str, float]]]:
+    """The id that a replica of a checkpoint had with a logger, if any, and its history."""
     if ckpt_path is None:
         return None, []
     checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
     replicas = checkpoint["diffhash"]["replicas"]
-    ids = checkpoint.get(LOGGERS, [[]] * len(replicas))[replica]
-    return next(iter(ids), None), replicas[replica]["history"]
+    ids = checkpoint.get(LOGGERS, [{}] * len(replicas))[replica]
+    if isinstance(ids, list):  # of an earlier version, which knew W&B alone
+        ids = dict(zip(("wandb",), ids, strict=False))
+    return ids.get(key), replicas[replica]["history"]
 
 
-def _log_earlier_history(logger: WandbLogger, history: list[dict[str, float]]) -> None:
+def log_earlier_history(logger: Logger, history: list[dict[str, float]]) -> None:
+    """Let a new logger begin with the rows of the history in a checkpoint."""
     for row in history:
         metrics = {f"history/{name}": value for name, value in row.items() if name != "epoch"}
         logger.log_metrics(metrics, step=int(row["epoch"]))

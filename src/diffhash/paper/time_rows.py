@@ -111,7 +111,7 @@ def _config(runs: Path, directory: Path, record: RunRecord) -> DictConfig:
     cfg = OmegaConf.create(settings)
     cfg.trainer.epochs = min(_EPOCHS, record.epochs_requested)
     cfg.trainer.num_threads = record.environment.get("torch_threads")
-    cfg.logger.wandb = None
+    cfg.logger, cfg.callbacks = {}, {}
     cfg.ckpt_path = None
     cfg.run_dir = str(timing_directory(runs, record))
     return checked(cfg)

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -139,10 +139,10 @@ class HistoryLogger(Callback):
     the loggers' runs (their ``version``), so that a resumed run can go on with them.
 
     Args:
-        loggers: of each replica.
+        loggers: of each replica, by name.
     """
 
-    def __init__(self, loggers: Sequence[Sequence[Logger]]) -> None:
+    def __init__(self, loggers: Sequence[Mapping[str, Logger]]) -> None:
         self._loggers = loggers
         self._logged = [0] * len(loggers)
         self._failed: list[Logger] = []
@@ -154,21 +154,23 @@ class HistoryLogger(Callback):
         replicas = _field_training(pl_module).replicas
         for index, (replica, loggers) in enumerate(zip(replicas, self._loggers, strict=True)):
             for row in replica.history[self._logged[index] :]:
-                for logger in [one for one in loggers if one not in self._failed]:
+                for name, logger in loggers.items():
+                    if logger in self._failed:
+                        continue
                     metrics = {f"history/{k}": v for k, v in row.items() if k != "epoch"}
                     try:
                         logger.log_metrics(metrics, step=int(row["epoch"]))
+                        logger.save()
                     except Exception as error:  # whatever its server or its disk made of it
                         self._failed.append(logger)
-                        name = type(logger).__name__
-                        print(f"warning: {name} logs no more: {error}", file=sys.stderr)
+                        print(f"warning: logger.{name} logs no more: {error}", file=sys.stderr)
             self._logged[index] = len(replica.history)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint[LOGGERS] = [
-            [logger.version for logger in loggers if logger.version is not None]
+            {key: one.version for key, one in loggers.items() if one.version is not None}
             for loggers in self._loggers
         ]
 

@@ -151,7 +151,7 @@ def one_replica(checkpoint: dict[str, Any], index: int) -> dict[str, Any]:
         **checkpoint,
         "state_dict": {name: part(tensor) for name, tensor in checkpoint["state_dict"].items()},
         "optimizer_states": states,
-        LOGGERS: [checkpoint[LOGGERS][index]] if LOGGERS in checkpoint else [[]],
+        LOGGERS: [checkpoint[LOGGERS][index]] if LOGGERS in checkpoint else [{}],
         "diffhash": own
         | {"replicas": [replica], "epochs_done": replica["epochs_done"], "origin": origin},
     }

@@ -1,0 +1,100 @@
+"""The loggers of a run: any of Lightning's by ``_target_``, each under a name of its own.
+
+All get the config, each new row of the history, and in the end the metrics of the record. What only
+the run knows is filled in where a logger's settings have it as null: ``save_dir`` (``logs/`` in the
+run's folder), ``run_name``, and ``run_id``, by which a resumed run goes on with its own. A logger
+without a ``run_id`` starts anew, with the history in the checkpoint. W&B's is `wandb_run`'s.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from omegaconf import DictConfig, OmegaConf
+
+from diffhash.experiment import wandb_run
+from diffhash.experiment.build import instantiate
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.composing import one_line
+from diffhash.experiment.folder import LOGS
+from diffhash.experiment.wandb_run import earlier, is_wandb, log_earlier_history, wandb_logger
+from diffhash.results.record import RunRecord
+
+Loggers = Mapping[str, Logger]
+_COSTS = ("train_seconds", "wall_seconds", "peak_memory_mb")
+
+
+@contextmanager
+def run_loggers(
+    cfg: DictConfig, title: str, directory: Path, final: Path, replica: int = 0
+) -> Iterator[Loggers]:
+    """The loggers that ``cfg.logger`` asks for, by name; they end with the block.
+
+    Args:
+        cfg: a composed config.
+        title: the run's.
+        directory: where the run's files are written.
+        final: the name that ``directory`` gets if the block ends without an exception.
+        replica: which one of a checkpoint's it is resumed from.
+
+    Raises:
+        ConfigError: a package is not installed, or a logger refuses its settings or cannot begin.
+    """
+    with ExitStack() as stack:
+        loggers: dict[str, Logger] = {}
+        for key, node in cfg.logger.items():
+            if is_wandb(str(key), node):
+                opened = wandb_logger(cfg, str(key), title, directory, final, replica)
+            elif node is not None:
+                opened = _logger(cfg, str(key), title, directory, replica)
+            else:
+                continue
+            loggers[str(key)] = stack.enter_context(opened)
+        yield loggers
+
+
+def log_final(cfg: DictConfig, loggers: Loggers, record: RunRecord, figure: Path) -> None:
+    """What a run came to: its metrics and costs; for W&B see `wandb_run.log_final`."""
+    final = record.metrics | {name: getattr(record, name) for name in _COSTS}
+    known = {name: value for name, value in final.items() if value is not None}
+    for key, logger in loggers.items():
+        if isinstance(logger, WandbLogger):
+            wandb_run.log_final(cfg, key, logger, record, figure)
+        else:
+            logger.log_metrics(known, step=record.epochs)
+
+
+@contextmanager
+def _logger(
+    cfg: DictConfig, key: str, title: str, directory: Path, replica: int
+) -> Iterator[Logger]:
+    setting, node = f"logger.{key}", cfg.logger[key]
+    earlier_id, history = earlier(cfg.ckpt_path, replica, key)
+    known = {"save_dir": str(directory / LOGS), "run_name": title, "run_id": earlier_id}
+    own = dict(node) if OmegaConf.is_dict(node) else {}
+    filled = {k: v for k, v in known.items() if k in own and own[k] is None}
+    if "name" in own:  # of a logger it is an argument, and not for people alone
+        filled["name"] = own["name"]
+    logger = instantiate(node, setting, Logger, **filled)
+    try:
+        if earlier_id is None or "run_id" not in own:
+            config = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+            logger.log_hyperparams(config)  # type: ignore[arg-type]
+            log_earlier_history(logger, history)
+        _ = logger.version  # that of its run, which it begins or finds
+    except Exception as error:  # whatever its server or its disk makes of it, before training
+        raise ConfigError(f"{setting}: {one_line(error)}") from error
+    status = "failed"
+    try:
+        yield logger
+        status = "success"
+    finally:
+        try:
+            logger.save()
+            logger.finalize(status)
+        except Exception as error:  # the record is worth more
+            print(f"warning: {setting} did not end well ({one_line(error)})", file=sys.stderr)
