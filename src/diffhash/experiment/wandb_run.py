@@ -250,8 +250,8 @@ def earlier(
     replicas = checkpoint["diffhash"]["replicas"]
     ids = checkpoint.get(LOGGERS, [{}] * len(replicas))[replica]
     if isinstance(ids, list):  # of an earlier version, which knew W&B alone
-        ids = dict(zip(("wandb",), ids, strict=False))
-    return ids.get(key), replicas[replica]["history"]
+        ids = {} if not ids else {"wandb": ids[0]}
+    return dict(ids).get(key), replicas[replica]["history"]
 
 
 def log_earlier_history(logger: Logger, history: list[dict[str, float]]) -> None:

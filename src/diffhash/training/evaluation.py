@@ -16,7 +16,9 @@ from diffhash.problems import Problem
 
 def _over_axes(squares: Jet, order: int) -> Tensor:
     """The mean over the axes, of mean squares of a derivative along each."""
-    units = order * torch.eye(len(squares.rows[0]), dtype=torch.int64)
+    value = squares.rows[0]
+    assert isinstance(value, tuple)
+    units = order * torch.eye(len(value), dtype=torch.int64)
     return torch.stack([squares[tuple(unit)] for unit in units.tolist()]).mean()
 
 
