@@ -61,3 +61,19 @@ def test_points_of_a_wrong_shape_are_refused() -> None:
     for call in (encoding, partial(encoding.jet, rows=2), partial(encoding.plan, rows=2)):
         with pytest.raises(ValueError, match=r"shape \[N, 2\]"):
             call(torch.rand(3, 1))
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_periodic_axes_have_integer_frequencies(d: int, uniform: Callable[..., Tensor]) -> None:
+    encoding = FourierFeatures(d, 50, dtype=torch.float64, seed=0, periodic=(d - 1,))
+    free = FourierFeatures(d, 50, dtype=torch.float64, seed=0)
+    cycles = encoding.frequencies[:, d - 1] / (2 * torch.pi)
+    torch.testing.assert_close(cycles, cycles.round(), rtol=0, atol=1e-14)
+    assert (encoding.frequencies != 0).any(dim=1).all()  # no constant feature
+    assert (encoding.frequencies[:, : d - 1] == free.frequencies[:, : d - 1]).all()
+    x = (uniform(9, d) * 2**20).round() / 2**20
+    moved = x.clone()
+    moved[:, d - 1] += torch.tensor([1.0, -1, 2, -2, 5, 1, 1, 1, -7]).double()
+    torch.testing.assert_close(encoding.jet(moved, 2).data, encoding.jet(x, 2).data, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="periodic="):
+        FourierFeatures(d, periodic=(d,))

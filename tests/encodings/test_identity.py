@@ -30,3 +30,14 @@ def test_points_of_a_wrong_shape_are_refused() -> None:
     for call in (encoding, partial(encoding.jet, rows=2), partial(encoding.plan, rows=2)):
         with pytest.raises(ValueError, match=r"shape \[N, 2\]"):
             call(torch.rand(3, 3))
+
+
+def test_periodic_axes_are_cosines_and_sines() -> None:
+    encoding = Identity(3, dtype=torch.float64, periodic=(2, 0))
+    x = torch.tensor([[0.0, 0.3, 0.25], [1.0, 0.3, -0.75]], dtype=torch.float64)
+    expected = torch.tensor([1.0, 0.0, 0.3, 0.0, 1.0], dtype=torch.float64).expand(2, 5)
+    torch.testing.assert_close(encoding(x), expected, rtol=0, atol=1e-15)
+    assert encoding.n_output_dims == 5
+    torch.testing.assert_close(encoding.jet(x, 2).data[:, 0], encoding.jet(x, 2).data[:, 1])
+    with pytest.raises(ValueError, match=r"periodic=\(3,\).*from 0 to 2"):
+        Identity(3, periodic=(3,))

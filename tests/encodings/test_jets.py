@@ -15,7 +15,9 @@ from diffhash.ops.interpolation import INTERPOLATIONS
 
 Uniform = Callable[..., Tensor]
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
-KINDS = ["identity", "fourier", *INTERPOLATIONS, "hashed cubic", "offset cubic"]
+# Without a table, and periodic along the last axis; then grids.
+OTHERS = ["identity", "fourier", "periodic identity", "periodic fourier"]
+KINDS = [*OTHERS, *INTERPOLATIONS, "hashed cubic", "offset cubic", "periodic cubic"]
 MIXED = axis_rows((2, 1))
 ROWS = [
     (1, 2),
@@ -29,10 +31,11 @@ ROWS = [
 
 
 def _encoding(kind: str, d: int, dtype: torch.dtype) -> Encoding:
-    if kind == "identity":
-        return Identity(d, dtype=dtype)
-    if kind == "fourier":
-        return FourierFeatures(d, n_frequencies=3, dtype=dtype, seed=0)
+    periodic = (d - 1,) if "periodic" in kind else ()
+    if "identity" in kind:
+        return Identity(d, dtype=dtype, periodic=periodic)
+    if "fourier" in kind:
+        return FourierFeatures(d, n_frequencies=3, dtype=dtype, seed=0, periodic=periodic)
     return GridEncoding(
         d,
         n_levels=2,
@@ -41,6 +44,7 @@ def _encoding(kind: str, d: int, dtype: torch.dtype) -> Encoding:
         base_resolution=3,
         interpolation=kind.split()[-1],
         level_offset="offset" in kind,
+        periodic=periodic,
         init_scale=1.0,
         dtype=dtype,
         seed=0,
@@ -77,7 +81,7 @@ def test_jets_equal_nested_autograd(
     _assert_rows_close(jet.data, expected.data, FACTOR)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("identity", "fourier")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in OTHERS])
 @pytest.mark.parametrize(("d", "rows"), [(1, 2), (2, MIXED)])
 @DTYPES
 def test_table_gradients_of_jets_equal_nested_autograds(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Iterable
 from functools import reduce
 from typing import Any, SupportsIndex
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from diffhash.encodings.encoding import ConstantPlan, Encoding, check_points
 from diffhash.jets import Jet, Row, combined, expanded
+from diffhash.ops.layout import periodic_axes, wrapped
 from diffhash.ops.modes import own_precision
 from diffhash.ops.settings import ConfiguredModule, integer
 from diffhash.ops.sizes import check_sizes
@@ -26,11 +28,13 @@ class FourierFeatures(ConfiguredModule, Encoding):
         n_input_dims: axes of x.
         n_frequencies: rows of B; ``n_output_dims = 2 n_frequencies``.
         sigma: standard deviation of the frequencies, in cycles over [0, 1].
+        periodic: numbers of the axes along which the features have period 1, as (0,): there the
+            frequencies are rounded to integers (a row of zeros becomes 1 along the first).
         dtype: of the output.
         seed: of B; None takes torch's global generator.
 
     Raises:
-        ValueError: a size or σ that is not positive.
+        ValueError: a size or σ that is not positive, or axes that x does not have.
     """
 
     frequencies: Tensor
@@ -43,6 +47,7 @@ class FourierFeatures(ConfiguredModule, Encoding):
         sigma: float = 1.0,
         dtype: torch.dtype = torch.float32,
         seed: SupportsIndex | None = None,
+        periodic: Iterable[int] = (),
     ) -> None:
         super().__init__()
         n_input_dims = integer("n_input_dims", n_input_dims, 1)
@@ -58,7 +63,15 @@ class FourierFeatures(ConfiguredModule, Encoding):
         if seed is not None:
             generator = torch.Generator().manual_seed(operator.index(seed))
         b = torch.randn(n_frequencies, n_input_dims, dtype=torch.float64, generator=generator)
-        self.register_buffer("frequencies", (2 * math.pi * sigma * b).to(dtype))
+        self.periodic = periodic_axes(periodic, n_input_dims)
+        scaled = 2 * math.pi * sigma * b
+        if self.periodic:
+            axes = list(self.periodic)
+            cycles = sigma * b
+            cycles[:, axes] = cycles[:, axes].round()
+            cycles[(cycles == 0).all(dim=1), axes[0]] = 1
+            scaled[:, axes] = 2 * math.pi * cycles[:, axes]
+        self.register_buffer("frequencies", scaled.to(dtype))
 
     @property
     def n_replicas(self) -> int | None:
@@ -70,11 +83,13 @@ class FourierFeatures(ConfiguredModule, Encoding):
             "n_input_dims": self.n_input_dims,
             "n_frequencies": n_frequencies,
             "sigma": self.sigma,
+            "periodic": self.periodic,
         }
 
     def forward(self, x: Tensor) -> Tensor:
         check_points(x, self.n_input_dims)
         with own_precision(x):
+            x = wrapped(x, self.periodic)
             phase = x.to(self.frequencies.dtype) @ self.frequencies.mT
         return torch.cat([phase.cos(), phase.sin()], dim=-1)
 

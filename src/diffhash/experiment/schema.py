@@ -76,6 +76,7 @@ class FourierFeaturesConfig:
     _target_: str = "diffhash.encodings.FourierFeatures"
     n_frequencies: int = MISSING
     sigma: float = MISSING
+    periodic: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -83,6 +84,7 @@ class IdentityConfig:
     """`diffhash.Identity`."""
 
     _target_: str = "diffhash.encodings.Identity"
+    periodic: list[int] = field(default_factory=list)
 
 
 @dataclass

@@ -79,7 +79,7 @@ class GridLayout:
 
     Attributes:
         settings: the arguments of `grid_layout`, with the names of interpolation and convention.
-        periodic: whether an axis is, for each.
+        periodic: whether an axis is, for each; `periodic_axes` are their numbers.
         levels: dense ones first, then hashed ones.
     """
 
@@ -100,6 +100,10 @@ class GridLayout:
     def tcnn(self) -> bool:
         """Whether the convention is tiny-cuda-nn's; see the module."""
         return self.settings[7] == "tcnn"
+
+    @property
+    def periodic_axes(self) -> tuple[int, ...]:
+        return self.settings[8]
 
     @property
     def n_dense(self) -> int:
@@ -169,12 +173,17 @@ def grid_layout(
         float(per_level_scale),
         bool(level_offset),
     )
-    axes = _axes(periodic, n_input_dims)
+    axes = periodic_axes(periodic, n_input_dims)
     resolved = _convention(convention, stencil, n_input_dims, level_offset, axes)
     return _laid_out((*settings, resolved, axes))
 
 
-def _axes(periodic: Iterable[int], n_input_dims: int) -> tuple[int, ...]:
+def periodic_axes(periodic: Iterable[int], n_input_dims: int) -> tuple[int, ...]:
+    """Numbers of axes, in order.
+
+    Raises:
+        ValueError: something else, one twice, or one that is not there.
+    """
     try:
         axes = sorted(integer("an axis", axis, 0, n_input_dims - 1) for axis in periodic)
     except (TypeError, ValueError):
@@ -255,22 +264,21 @@ def _laid_out(settings: Settings) -> GridLayout:
     return GridLayout(settings, stencil, periodic, tuple(levels))
 
 
-def locate(
-    level: Level, x: Tensor, periodic: tuple[bool, ...] | None = None
-) -> tuple[Tensor, Tensor]:
+def locate(level: Level, x: Tensor, periodic: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
     """Cell (int64) and fraction t of coordinates ``x`` ``[N, d]`` on one level.
 
     Outside [0, 1] the cell is the nearest one inside and t leaves [0, 1): the edge cell's
-    polynomial continues. Periodic axes are taken modulo 1 first. NaN coordinates get cell 0 and
-    t = NaN.
+    polynomial continues. The axes ``periodic`` are taken modulo 1 first. NaN coordinates get
+    cell 0 and t = NaN.
     """
-    pos = level.scale * wrapped(x, periodic or ()) + level.shift
+    pos = level.scale * wrapped(x, periodic) + level.shift
     cell = pos.detach().floor().nan_to_num(0.0).clamp(0, level.max_cell)
     return cell.to(torch.int64), pos - cell
 
 
-def wrapped(x: Tensor, periodic: tuple[bool, ...]) -> Tensor:
-    """Coordinates ``[N, d]`` in [0, 1] on periodic axes; as they are on others."""
-    if not any(periodic):
+def wrapped(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Coordinates ``[N, d]`` modulo 1 on these axes; as they are on others."""
+    if not axes:
         return x
-    return x - torch.where(constant(periodic, x, torch.bool), x.detach().floor(), 0.0)
+    wraps = constant(tuple(j in axes for j in range(x.shape[1])), x, torch.bool)
+    return x - torch.where(wraps, x.detach().floor(), 0.0)

@@ -30,7 +30,7 @@ def encode(x: Tensor, params: Tensor, layout: GridLayout, n_features_per_level: 
     stencil = layout.interpolation
     outputs = []
     for level in layout.levels:
-        cell, t = locate(level, x, layout.periodic)
+        cell, t = locate(level, x, layout.periodic_axes)
         weights = stencil.weights(t)  # [N, d, columns]
         y = x.new_zeros(len(x), n_features_per_level)
         for columns in product(range(stencil.columns), repeat=layout.n_input_dims):

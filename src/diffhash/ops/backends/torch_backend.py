@@ -184,7 +184,7 @@ def _stencil(
         for name in ("scale", "shift", "max_cell")
     )
     # As `layout.locate`, on every level: cell and t are [d, L, N].
-    pos = torch.addcmul(shift, wrapped(x, layout.periodic).T[:, None], scale)
+    pos = torch.addcmul(shift, wrapped(x, layout.periodic_axes).T[:, None], scale)
     cell = pos.detach().floor().nan_to_num(0.0).clamp_min(0).minimum(max_cell)
     weights = [weight.to(dtype) for weight in _weights(pos - cell, layout, alphas)]
     return _rows(cell.to(torch.int64), layout), weights
