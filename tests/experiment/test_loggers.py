@@ -13,6 +13,7 @@ import pytest
 from lightning_utilities.core.imports import RequirementCache
 
 from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.restore import restore
 from diffhash.experiment.run import run
 from diffhash.results import read_history
 
@@ -177,3 +178,10 @@ def test_callbacks_take_part_and_count(
     timer = "+callbacks.t={_target_: lightning.pytorch.callbacks.Timer, duration: {seconds: 0}}"
     with pytest.raises(ConfigError, match="callbacks=t: training was ended before its first step"):
         run(tiny_config(timer, f"run_dir={tmp_path}/none"))
+
+
+def test_a_record_with_a_logger_is_evaluated_without_trust(
+    tiny_config: Call, tmp_path: Path
+) -> None:
+    [(folder, record)] = run(tiny_config("logger=csv", f"run_dir={tmp_path}/run"))
+    assert restore(folder, 16).metrics()["mse_u"] == pytest.approx(record.metrics["mse_u"])

@@ -31,8 +31,11 @@ _NODES = (
 TARGETS = frozenset(node._target_ for node in _NODES)
 """All that a config may build without being trusted: what diffhash's own schema names."""
 
-OF_TRAINING = ("logger", "callbacks")
-"""What is not looked at: whoever builds what a config names without being trusted leaves it out."""
+# Loggers and callbacks, which nobody builds who does not trust the record.
+_OF_TRAINING = {
+    "logger.": "lightning.pytorch.loggers.",
+    "callbacks.": "lightning.pytorch.callbacks.",
+}
 
 TRUST_FLAG = "--trust-code"
 
@@ -49,10 +52,11 @@ def check_untrusted(path: Path, settings: Mapping[str, Any], way_out: str = "") 
         ConfigError: a ``_target_`` that is not in `TARGETS`, another of Hydra's keys
             (``_partial_``, ``_args_``, …) or an interpolation (``${…}``), wherever it stands.
     """
-    used = {key: value for key, value in settings.items() if key not in OF_TRAINING}
-    for key, name, value in _nodes(used):
-        if name == "_target_" and isinstance(value, str) and value in TARGETS:
-            continue
+    for key, name, value in _nodes(settings):
+        if name == "_target_" and isinstance(value, str):
+            theirs = next((t for group, t in _OF_TRAINING.items() if key.startswith(group)), None)
+            if value in TARGETS or (theirs is not None and value.startswith(theirs)):
+                continue
         if name.startswith("_") and name.endswith("_"):
             what = f"{key}={value}: no class or function of diffhash, and would be run"
         elif isinstance(value, str) and "${" in value:
