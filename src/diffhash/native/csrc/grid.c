@@ -9,10 +9,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "grid_sums.h"
 #include "threads.h"
 
 #define MAX_ORDERS 16
-#define MAX_FEATURES 64
 
 #define POW1(x) (x)
 #define POW2(x) ((x) * (x))
@@ -106,43 +106,6 @@ static void stencil(
     }
 }
 
-/* y[f] = sum_v weights[v] table[rows[v]][f]; inlined with n a constant where that is usual. */
-static inline __attribute__((always_inline)) void gather_one(
-    const REAL *table, const uint32_t *rows, const REAL *weights, REAL *y, const int64_t n) {
-    REAL sums[MAX_FEATURES];
-    for (int64_t f = 0; f < n; f++) sums[f] = 0;
-    for (int v = 0; v < ENTRIES; v++) {
-        const REAL w = weights[v], *restrict row = table + (int64_t)rows[v] * n;
-#pragma omp simd
-        for (int64_t f = 0; f < n; f++) sums[f] += w * row[f];
-    }
-    for (int64_t f = 0; f < n; f++) y[f] = sums[f];
-}
-
-static inline __attribute__((always_inline)) void scatter_one(
-    REAL *table, const uint32_t *rows, const REAL *weights, const REAL *g, int64_t stride,
-    int64_t n_alphas, const int64_t n) {
-    for (int v = 0; v < ENTRIES; v++) {
-        REAL sums[MAX_FEATURES], *restrict to = table + (int64_t)rows[v] * n;
-        for (int64_t f = 0; f < n; f++) sums[f] = to[f];
-        for (int64_t a = 0; a < n_alphas; a++) {
-            const REAL w = weights[a * ENTRIES + v], *restrict row = g + a * stride;
-#pragma omp simd
-            for (int64_t f = 0; f < n; f++) sums[f] += w * row[f];
-        }
-        for (int64_t f = 0; f < n; f++) to[f] = sums[f];
-    }
-}
-
-#define WITH_FEATURES(call)           \
-    switch (p->n_features) {          \
-        case 1: call(1); break;       \
-        case 2: call(2); break;       \
-        case 4: call(4); break;       \
-        case 8: call(8); break;       \
-        default: call(p->n_features); \
-    }
-
 /* Threads take so many points at a time. */
 enum { CHUNK = 64 };
 
@@ -181,21 +144,19 @@ static void close_room(Pass *pass) {
     free(pass->own_weights);
 }
 
-static inline void find_stencil(
-    const Pass *s, int64_t thread, int64_t i, int64_t l, const uint32_t **rows,
-    const REAL **weights) {
-    const Problem *p = s->p;
-    if (s->x) {
-        uint32_t *own_rows = s->own_rows + thread * ENTRIES;
-        REAL *own_weights = s->own_weights + thread * p->n_alphas * ENTRIES;
-        stencil(p, l, s->x + i * DIM, own_rows, own_weights);
-        *rows = own_rows;
-        *weights = own_weights;
-    } else {
-        const int64_t at = (i * p->n_levels + l) * ENTRIES;
-        *rows = s->rows + at;
-        *weights = s->weights + at * p->n_alphas;
-    }
+/* What n points from i on read, of a plan. */
+static inline Entries planned(const Pass *s, int64_t i, int64_t n) {
+    const int64_t L = s->p->n_levels, K = s->p->n_alphas, at = i * L * ENTRIES;
+    return (Entries){n, L, K, ENTRIES, s->rows + at, s->weights + at * K};
+}
+
+/* What point i reads on level l, computed. */
+static inline Entries computed(const Pass *s, int64_t thread, int64_t i, int64_t l) {
+    const int64_t K = s->p->n_alphas;
+    uint32_t *rows = s->own_rows + thread * ENTRIES;
+    REAL *weights = s->own_weights + thread * K * ENTRIES;
+    stencil(s->p, l, s->x + i * DIM, rows, weights);
+    return (Entries){1, 1, K, ENTRIES, rows, weights};
 }
 
 static void plan_chunk(void *context, int64_t chunk, int64_t thread) {
@@ -212,44 +173,49 @@ static void plan_chunk(void *context, int64_t chunk, int64_t thread) {
         }
 }
 
-static void gather_chunk(void *context, int64_t chunk, int64_t thread) {
-    const Pass *pass = context;
+/* For every replica; e starts at point i and level l. */
+static inline __attribute__((always_inline)) void gather_from(
+    const Pass *pass, const Entries e, int64_t i, int64_t l) {
     const Problem *p = pass->p;
-    const int64_t N = p->n_points, L = p->n_levels, F = p->n_features, A = p->n_alphas;
-    const int64_t end = chunk_end(p, chunk);
-    for (int64_t i = chunk * CHUNK; i < end; i++)
-        for (int64_t l = 0; l < L; l++) {
-            const uint32_t *k;
-            const REAL *w;
-            find_stencil(pass, thread, i, l, &k, &w);
-            for (int64_t r = 0; r < p->n_replicas; r++)
-                for (int64_t a = 0; a < A; a++) {
-                    REAL *to = pass->to + (((r * A + a) * N + i) * L + l) * F;
-#define CALL(n) gather_one(pass->from + r * p->n_rows * F, k, w + a * ENTRIES, to, n)
-                    WITH_FEATURES(CALL)
-#undef CALL
-                }
-        }
+    const int64_t L = p->n_levels, F = p->n_features, stride = p->n_points * L * F;
+    for (int64_t r = 0; r < p->n_replicas; r++)
+        gather_entries(
+            pass->from + r * p->n_rows * F, e, F,
+            pass->to + r * p->n_alphas * stride + (i * L + l) * F, stride, L * F);
 }
 
-/* A part of the levels: as many parts as threads. */
+static inline __attribute__((always_inline)) void scatter_from(
+    const Pass *pass, const Entries e, int64_t i, int64_t l, int64_t first, int64_t step) {
+    const Problem *p = pass->p;
+    const int64_t L = p->n_levels, F = p->n_features, stride = p->n_points * L * F;
+    for (int64_t r = 0; r < p->n_replicas; r++)
+        scatter_entries(
+            pass->to + r * p->n_rows * F, e, F,
+            pass->from + r * p->n_alphas * stride + (i * L + l) * F, stride, L * F, first, step);
+}
+
+static void gather_chunk(void *context, int64_t chunk, int64_t thread) {
+    const Pass *pass = context;
+    const int64_t start = chunk * CHUNK, end = chunk_end(pass->p, chunk);
+    if (pass->x)
+        for (int64_t i = start; i < end; i++)
+            for (int64_t l = 0; l < pass->p->n_levels; l++)
+                gather_from(pass, computed(pass, thread, i, l), i, l);
+    else gather_from(pass, planned(pass, start, end - start), start, 0);
+}
+
+/* A part of the levels, every n_threads-th: as many parts as threads. */
 static void scatter_part(void *context, int64_t part, int64_t thread) {
     const Pass *pass = context;
     const Problem *p = pass->p;
-    const int64_t N = p->n_points, L = p->n_levels, F = p->n_features, A = p->n_alphas;
-    const int64_t first = part * L / p->n_threads, end = (part + 1) * L / p->n_threads;
-    for (int64_t i = 0; i < N; i++)
-        for (int64_t l = first; l < end; l++) {
-            const uint32_t *k;
-            const REAL *w;
-            find_stencil(pass, thread, i, l, &k, &w);
-            for (int64_t r = 0; r < p->n_replicas; r++) {
-                const REAL *from = pass->from + ((r * A * N + i) * L + l) * F;
-#define CALL(n) scatter_one(pass->to + r * p->n_rows * F, k, w, from, N * L * F, A, n)
-                WITH_FEATURES(CALL)
-#undef CALL
-            }
-        }
+    for (int64_t chunk = 0; chunk < n_chunks(p); chunk++) {
+        const int64_t start = chunk * CHUNK, end = chunk_end(p, chunk);
+        if (pass->x)
+            for (int64_t i = start; i < end; i++)
+                for (int64_t l = part; l < p->n_levels; l += p->n_threads)
+                    scatter_from(pass, computed(pass, thread, i, l), i, l, 0, 1);
+        else scatter_from(pass, planned(pass, start, end - start), start, 0, part, p->n_threads);
+    }
 }
 
 /* Rows [N, L, ENTRIES] and weights [N, L, n_alphas, ENTRIES] of points that stay where they are. */

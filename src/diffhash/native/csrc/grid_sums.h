@@ -1,53 +1,56 @@
-/* A grid's features at fixed points, and back, LANES at a time; included once for each LANES. */
-#define JOIN(name, n) name##_##n
-#define OF_LANES(name, n) JOIN(name, n)
+/* Jets of a grid from rows of its table, and back. Compiled for one REAL. */
+#pragma once
+#include <stdint.h>
 
-typedef REAL OF_LANES(Lanes, LANES)
-    __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
-#define Lanes OF_LANES(Lanes, LANES)
+#define SUMS static inline __attribute__((always_inline))
 
-/* The jet of a grid at a block of points, into rows of [K, block, ld]. */
-static void OF_LANES(gather, LANES)(
-    const Shape *s, const Grid *grid, const REAL *table, int64_t start, int64_t ld, REAL *out) {
-    const int64_t n = minimum(s->block, s->n_points - start), K = s->n_rows;
-    const int64_t L = grid->n_levels, F = grid->n_features, T = grid->n_taps;
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t l = 0; l < L; l++) {
-            const uint32_t *rows = grid->rows + ((start + i) * L + l) * T;
-            const REAL *weights = grid->weights + ((start + i) * L + l) * K * T;
-            for (int64_t k = 0; k < K; k++)
-                for (int64_t f = 0; f < F; f += LANES) {
-                    Lanes sum = {0};
-                    for (int64_t v = 0; v < T; v++)
-                        sum += weights[k * T + v] * *(const Lanes *)(table + rows[v] * F + f);
-                    *(Lanes *)(out + (k * s->block + i) * ld + l * F + f) = sum;
-                }
-        }
+/* T rows of a table, and their weights in each of K rows of a jet, at n points on L levels. */
+typedef struct {
+    int64_t n, L, K, T;
+    const uint32_t *rows; /* [n, L, T] */
+    const REAL *weights;  /* [n, L, K, T] */
+} Entries;
+
+#define LANES 8
+#include "grid_lanes.h"
+#define LANES 4
+#include "grid_lanes.h"
+#define LANES 2
+#include "grid_lanes.h"
+#define LANES 1
+#include "grid_lanes.h"
+
+/* The widest that F is a multiple of; F itself is a constant where that is usual. */
+#define WITH_LANES(call)                  \
+    switch (F) {                          \
+        case 1: call(1, 1); break;        \
+        case 2: call(2, 2); break;        \
+        case 4: call(4, 4); break;        \
+        case 8: call(8, 8); break;        \
+        default:                          \
+            if (F % 8 == 0) call(8, F);   \
+            else if (F % 4 == 0) call(4, F); \
+            else if (F % 2 == 0) call(2, F); \
+            else call(1, F);              \
+    }
+
+/* Sums over v of weights[i, l, k, v] table[rows[i, l, v], f] into out at k k_stride + i i_stride +
+ * l F + f, for each feature f of F. */
+SUMS void gather_entries(
+    const REAL *table, const Entries e, int64_t F, REAL *out, int64_t k_stride, int64_t i_stride) {
+#define CALL(lanes, f) gather_##lanes(table, e, f, out, k_stride, i_stride)
+    WITH_LANES(CALL)
+#undef CALL
 }
 
-/* Adds its transpose, of every `step`-th level from `first` on, to a table's gradient. An entry of
- * the table is read and written once: neighbouring points wait for each other. */
-static void OF_LANES(scatter, LANES)(
-    const Shape *s, const Grid *grid, int64_t first, int64_t step, const REAL *g, int64_t start,
-    int64_t ld, REAL *table) {
-    const int64_t n = minimum(s->block, s->n_points - start), K = s->n_rows;
-    const int64_t L = grid->n_levels, F = grid->n_features, T = grid->n_taps;
-    const int64_t stride = s->block * ld; /* of the jet's rows */
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t l = first; l < L; l += step) {
-            const int64_t at = (start + i) * L + l;
-            const REAL *weights = grid->weights + at * K * T, *from = g + i * ld + l * F;
-            for (int64_t v = 0; v < T; v++)
-                for (int64_t f = 0; f < F; f += LANES) {
-                    Lanes *to = (Lanes *)(table + grid->rows[at * T + v] * F + f), sum = *to;
-                    for (int64_t k = 0; k < K; k++)
-                        sum += weights[k * T + v] * *(const Lanes *)(from + k * stride + f);
-                    *to = sum;
-                }
-        }
+/* Adds the transpose, of every `step`-th level from `first` on, to a table. */
+SUMS void scatter_entries(
+    REAL *table, const Entries e, int64_t F, const REAL *g, int64_t k_stride, int64_t i_stride,
+    int64_t first, int64_t step) {
+#define CALL(lanes, f) scatter_##lanes(table, e, f, g, k_stride, i_stride, first, step)
+    WITH_LANES(CALL)
+#undef CALL
 }
 
-#undef Lanes
-#undef OF_LANES
-#undef JOIN
-#undef LANES
+#undef WITH_LANES
+#undef SUMS

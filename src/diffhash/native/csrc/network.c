@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "grid_sums.h"
 #include "network_blocks.h"
 #include "network_shape.h"
 #include "threads.h"
@@ -36,29 +37,27 @@ typedef struct {
     const REAL *coefficients, *target;
 } Squares;
 
-#define LANES 8
-#include "grid_sums.h"
-#define LANES 4
-#include "grid_sums.h"
-#define LANES 2
-#include "grid_sums.h"
-#define LANES 1
-#include "grid_sums.h"
-
-static void gather(
-    const Shape *s, const Grid *grid, const REAL *table, int64_t start, int64_t ld, REAL *out) {
-    const int64_t F = grid->n_features;
-    memset(out, 0, s->n_rows * s->block * ld * sizeof(REAL));
-    (F % 8 == 0 ? gather_8 : F % 4 == 0 ? gather_4 : F % 2 == 0 ? gather_2 : gather_1)(
-        s, grid, table, start, ld, out);
+/* Of a block of points. */
+static Entries entries(const Shape *s, const Grid *grid, int64_t start) {
+    const int64_t L = grid->n_levels, K = s->n_rows, T = grid->n_taps;
+    return (Entries){
+        .n = minimum(s->block, s->n_points - start), .L = L, .K = K, .T = T,
+        .rows = grid->rows + start * L * T, .weights = grid->weights + start * L * K * T};
 }
 
+/* The jet of a grid at a block of points, into rows of [K, block, ld]. */
+static void gather(
+    const Shape *s, const Grid *grid, const REAL *table, int64_t start, int64_t ld, REAL *out) {
+    memset(out, 0, s->n_rows * s->block * ld * sizeof(REAL));
+    gather_entries(table, entries(s, grid, start), grid->n_features, out, s->block * ld, ld);
+}
+
+/* Adds its transpose, of every `step`-th level from `first` on, to a table's gradient. */
 static void scatter(
     const Shape *s, const Grid *grid, int64_t first, int64_t step, const REAL *g, int64_t start,
     int64_t ld, REAL *table) {
-    const int64_t F = grid->n_features;
-    (F % 8 == 0 ? scatter_8 : F % 4 == 0 ? scatter_4 : F % 2 == 0 ? scatter_2 : scatter_1)(
-        s, grid, first, step, g, start, ld, table);
+    const Entries e = entries(s, grid, start);
+    scatter_entries(table, e, grid->n_features, g, s->block * ld, ld, first, step);
 }
 
 /* The sum of squared errors of a block's outputs [K, block, ld]; its gradient, weighted, into g. */

@@ -16,9 +16,7 @@ from diffhash.ops.backends.backend import MultiIndex
 from diffhash.ops.layout import GridLayout
 
 _FLOOR = {torch.float32: "__builtin_floorf", torch.float64: "__builtin_floor"}
-# As in the C source.
-_MAX_ORDERS = 16
-_MAX_FEATURES = 64
+_MAX_ORDERS = 16  # as in the C source
 # A plan keeps the weights of few vertices to a point, or this many in all: beyond it reading them
 # takes as long as computing them, and the memory of everything else.
 _PLANNED_TAPS, _PLANNED_WEIGHTS = 16, 2**24
@@ -264,8 +262,6 @@ def _call(
     alphas: tuple[MultiIndex, ...],
     n_features: int,
 ) -> None:
-    if n_features > _MAX_FEATURES:
-        raise ValueError(f"n_features_per_level={n_features}: allowed are 1 to {_MAX_FEATURES}")
     if isinstance(points, Tensor):
         x, rows, weights = points, None, None
         dtype = source[1].dtype
