@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -64,12 +65,22 @@ def test_what_is_no_derivative_is_named(rows: Any) -> None:
         jet_rows(rows, 2)
 
 
+@pytest.mark.parametrize(
+    "terms",
+    [(), ((1.0, (0, 0)),), ((1.0, (2, 0)), (3.0, (0, 0))), ((nan, (2, 0)),), ((inf, (2, 0)),)],
+    ids=str,
+)
+def test_sums_are_of_derivatives_with_finite_weights(terms: Any) -> None:
+    with pytest.raises(ValueError, match=r"^Sum\(terms=.*the value is a row of its own$"):
+        jet_rows(Sum(terms), 2)
+
+
 def test_a_rows_order_is_the_highest_of_its_parts() -> None:
     assert row_order((2, 1)) == 3
     assert row_order(Sum(((1.0, (1, 0)), (1.0, (2, 2))))) == 4
 
 
 def test_rows_pass_through_text_and_pickle() -> None:
-    rows = jet_rows([LAPLACIAN, (3, 1), Sum(((1e-300, (1, 0)), (0.1, (0, 0))))], 2)
+    rows = jet_rows([LAPLACIAN, (3, 1), Sum(((1e-300, (1, 0)), (0.1, (0, 2))))], 2)
     assert read_rows(rows_text(rows)) == rows
     assert pickle.loads(pickle.dumps(rows)) == rows

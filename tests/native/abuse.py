@@ -307,7 +307,7 @@ def _field(encoder: str, dtype: torch.dtype) -> Field:
         encoding = FourierFeatures(1, 2, dtype=dtype, seed=0)
     else:
         encoding = Identity(1, dtype=dtype)
-    network = MLP(encoding.n_output_dims, width=9, depth=2, dtype=dtype)
+    network = MLP(encoding.n_output_dims, 2, width=9, depth=2, dtype=dtype)
     return Field(encoding, network, [(0.0, 2.0)])
 
 
@@ -326,8 +326,8 @@ def _field_seams(encoder: str, dtype: torch.dtype) -> Iterator[Seam]:
         operands["table"] = start.encoding.params.detach().clone()  # type: ignore[union-attr]
     x = _random(n, 1, dtype=torch.float64).sigmoid() * 2
     equations = {
-        "coefficients": _random(3, 1, n, 2, seed=1, dtype=torch.float64),
-        "target": _random(n, 2, seed=2, dtype=torch.float64),
+        "coefficients": _random(3, 2, n, 3, seed=1, dtype=torch.float64),
+        "target": _random(n, 3, seed=2, dtype=torch.float64),
     }
 
     def truth(o: Operands) -> Field:
@@ -350,7 +350,7 @@ def _field_seams(encoder: str, dtype: torch.dtype) -> Iterator[Seam]:
     def right_squares(o: Operands) -> Tensors:
         field = truth(o)
         if (
-            o["coefficients"].shape[:3] != (3, 1, n)
+            o["coefficients"].shape[:3] != (3, 2, n)
             or o["target"].shape != o["coefficients"].shape[2:]
         ):
             raise ValueError("not of the jet's shape")
@@ -374,7 +374,7 @@ def _field_seams(encoder: str, dtype: torch.dtype) -> Iterator[Seam]:
         data = field.jet(x, 2).data
         return [data, *torch.autograd.grad(data, list(field.parameters()), o["g"])]
 
-    g = {"g": _random(3, n, 1, seed=3, dtype=dtype)}
+    g = {"g": _random(3, n, 2, seed=3, dtype=dtype)}
     yield Seam(f"FieldPlan.jet_and_vjp {name}", {**operands, **g}, jet_and_vjp, right_jet)
 
     def points(o: Operands) -> Tensors:

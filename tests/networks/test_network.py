@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffhash import MLP, SIREN, Jet
-from diffhash.jets import axis_rows
+from diffhash import MLP, SIREN, Jet, Linear, Sum
+from diffhash.jets import Rows, axis_rows, jet_rows
 from diffhash.networks import Network
 
 NETWORKS = pytest.mark.parametrize("network", [MLP, SIREN])
@@ -95,3 +95,25 @@ def test_the_jets_value_is_the_networks(network: Any, depth: int) -> None:
     # Features that do not depend on x make a solution that does not.
     data[1:] = 0
     assert (net.jet(Jet(data, rows)).data[1:] == 0).all()
+
+
+@NETWORKS
+@pytest.mark.parametrize("rows", [(5,), 6, Sum(((1.0, (1,)), (1e-9, (5,))))])
+def test_hidden_layers_carry_total_orders_up_to_four(network: Any, rows: Rows) -> None:
+    found = jet_rows(rows, 1)
+    features = Jet(torch.zeros(len(found), 3, 2), found)
+    net = network(2, depth=1)
+    for call in (net.jet, lambda jet: net.jet_and_vjp(jet, None)):
+        with pytest.raises(ValueError, match=r"order [56]: .* hidden layers carry orders up to 4"):
+            call(features)
+    assert Linear(2).jet(features).data.shape == (len(found), 3, 1)
+
+
+def test_a_linear_network_is_a_weighted_sum_and_a_constant() -> None:
+    torch.manual_seed(0)
+    net = Linear(3, 2, dtype=torch.float64)
+    ((weight, bias),) = net.layers
+    assert weight.abs().max() <= 3**-0.5 and not bias.any()
+    x = torch.rand(4, 3, dtype=torch.float64)
+    torch.testing.assert_close(net(x), x @ weight.T + bias, rtol=1e-15, atol=1e-15)
+    assert "widths=[3, 2]" in repr(net)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhash.jets import Activation, Row, axis_rows, jet_rows, named_activation, sine
+from diffhash.jets import Activation, Row, Sum, axis_rows, jet_rows, named_activation, sine
 from diffhash.networks import native_jet, taylor
 from diffhash.networks.taylor import network_jet, network_jet_reference, split_layers
 
@@ -22,7 +22,8 @@ ACTIVATIONS = pytest.mark.parametrize(
     ids=[*NAMED, "sine 1", "sine 30"],
 )
 VALUE, SECOND, MIXED = axis_rows([0]), axis_rows([2]), axis_rows((2, 1))
-ROWS = pytest.mark.parametrize("rows", [VALUE, axis_rows([1]), SECOND, MIXED, jet_rows(2, 3)])
+SUMS = jet_rows([(1, 1), Sum(((1.0, (2, 0)), (-0.3, (0, 2)), (2.0, (0, 3))))], 2)
+ROWS = pytest.mark.parametrize("rows", [VALUE, axis_rows([1]), SECOND, MIXED, SUMS])
 REPLICAS = pytest.mark.parametrize("replicas", [(), (1,), (3,)], ids=["solo", "R=1", "R=3"])
 
 
@@ -213,9 +214,9 @@ def test_a_second_and_a_third_differentiation_equal_the_references(
     widths = (2, 3, 3, 1)
     results = []
     for function in (network_jet, network_jet_reference):
-        features = _normal(4, 4, 2, seed=3).requires_grad_(True)
+        features = _normal(len(SUMS), 4, 2, seed=3).requires_grad_(True)
         params = _params(widths, activation, replicas).requires_grad_(True)
-        current = function(features, params, widths, MIXED, activation).square().sum()
+        current = function(features, params, widths, SUMS, activation).square().sum()
         rows = []
         for _ in range(3):
             grads = torch.autograd.grad(current, (features, params), create_graph=True)

@@ -103,7 +103,7 @@ class _Plane(nn.Module):
         return self.encoding(torch.cat([x, torch.zeros_like(x)], dim=1))
 
     def jet(self, x: Tensor, rows: tuple[Row, ...]) -> Any:
-        rows = jet_rows([(*row, 0) for row in expanded(rows)[0]], 2)
+        rows = jet_rows([(*alpha, 0) for alpha in expanded(rows)[0]], 2)
         return self.encoding.jet(torch.cat([x, torch.zeros_like(x)], dim=1), rows)
 
 
@@ -232,7 +232,7 @@ def test_jets_of_order_two_and_their_gradient_in_the_table(
         a, residual = head(jet.value).tanh(), torch.zeros(20, 3, device=device)
         for axis in range(d):
             # `one` has a constant axis more.
-            units = [int(j == axis) for j in range(len(jet.rows[0]))]
+            units = [int(j == axis) for j in range(len(expanded(jet.rows)[0][0]))]
             zx, zxx = (jet[tuple(m * e for e in units)] @ head.weight.T for m in (1, 2))
             residual = residual + (1 - a * a) * (zxx - 2 * a * zx * zx)
         (grad,) = torch.autograd.grad(residual.square().sum(), encoding.params)

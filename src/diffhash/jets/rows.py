@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from math import isfinite
 from numbers import Integral
 from typing import SupportsIndex
 
@@ -22,7 +23,7 @@ class Sum:
     """Σ_i w_i ∂^{α_i}, carried as one row: the Laplacian in d axes takes one row instead of d.
 
     Args:
-        terms: pairs (w_i, α_i).
+        terms: pairs (w_i, α_i), of derivatives: the value is a row of its own in every jet.
     """
 
     terms: tuple[tuple[float, MultiIndex], ...]
@@ -129,9 +130,18 @@ def _cached_rows(
 
 
 def _row(row: Row, n_dims: int) -> Row:
-    if isinstance(row, Sum):
-        return Sum(tuple((float(w), _multi_index(alpha, n_dims)) for w, alpha in row.terms))
-    return row
+    if not isinstance(row, Sum):
+        return row
+    try:
+        terms = tuple((float(w), _multi_index(alpha, n_dims)) for w, alpha in row.terms)
+    except TypeError:
+        terms = ()
+    if not terms or not all(any(alpha) and isfinite(w) for w, alpha in terms):
+        raise ValueError(
+            f"{row!r}: give a Sum pairs (weight, multi-index) of derivatives, with finite weights; "
+            "the value is a row of its own"
+        )
+    return Sum(terms)
 
 
 def _multi_index(row: object, n_dims: int) -> MultiIndex:
