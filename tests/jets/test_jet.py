@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffhash import MLP, Field, Identity, Linear
 from diffhash.jets import Jet, Names, Row, Sum, autograd_jet, axis_rows, combined, jet_rows
 
 LAPLACIAN = Sum(((1.0, (2, 0)), (1.0, (0, 2))))
@@ -96,6 +97,15 @@ def test_nested_autograd_is_differentiable_in_what_the_function_closes_over() ->
     z = torch.tensor(0.6, dtype=torch.float64)
     # ∂/∂w of -w² sin(w x)
     torch.testing.assert_close(grad, -4 * z.sin() - 4 * 0.3 * z.cos())
+
+
+def test_a_sum_that_cancels_is_zero() -> None:
+    rows = jet_rows(Sum(((1.0, (2,)), (-1.0, (2,)), (0.0, (1,)))), 1)
+    x = torch.rand(3, 1)
+    for f in (MLP(1, width=3, depth=1), Linear(1)):
+        field = Field(Identity(1), f, [(0, 2)])
+        for jet in (field.jet(x, rows), field.plan(x, rows).jet(), autograd_jet(field, x, rows)):
+            assert jet.rows == rows and not jet.data[-1].any()
 
 
 def test_rows_are_combined_of_their_parts() -> None:

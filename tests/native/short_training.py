@@ -8,7 +8,7 @@ import torch
 
 from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity
 from diffhash.encodings import Encoding
-from diffhash.jets import jet_rows
+from diffhash.jets import Sum, jet_rows
 from diffhash.networks import stack_fields
 from diffhash.tasks import Task, Term
 from diffhash.training.adam import LeanAdam
@@ -42,7 +42,9 @@ def _field(encoder: str, d: int, activation: str, dtype: torch.dtype, seed: int)
 def train(field: Field, d: int, n_points: int) -> torch.Tensor:
     """Three steps over a term in one kernel, one through jets, and jets outside of plans."""
     x = torch.rand(n_points, d, dtype=torch.float64) * 2
-    target, rows = torch.ones(n_points, 1, dtype=torch.float64), jet_rows(2, d)
+    mixed = [(2, 1), Sum(((1.0, (1, 1)), (0.3, (0, 3))))]
+    rows = jet_rows(mixed if d == 2 else 2, d)
+    target = torch.ones(n_points, 1, dtype=torch.float64)
     coefficients = torch.ones(len(rows), 1, n_points, 1, dtype=torch.float64)
 
     def linear(x: torch.Tensor, u, t: torch.Tensor) -> torch.Tensor:

@@ -86,7 +86,7 @@ class Activation:
         for monomial, coefficient in polynomial.items():
             for i, name in enumerate(monomial):
                 for factor, c in self.derivatives.get(name, {}).items():
-                    rest = (*monomial[:i], *monomial[i + 1 :], *factor)
+                    rest = (*_without(monomial, i), *factor)
                     self._add(result, rest, coefficient * c)
         return {monomial: c for monomial, c in result.items() if c}
 
@@ -117,8 +117,23 @@ def _text(polynomial: Polynomial) -> str:
             break
         common.insert(0, last.pop())
         terms = [(monomial[:-1], c) for monomial, c in terms]
-    text = "+".join(_term(monomial, c) for monomial, c in terms).replace("+-", "-")
+    counts = {name: sum(name in monomial for monomial, _ in terms) for name in _NAMES}
+    most = max(counts, key=counts.__getitem__)
+    if len(terms) > 2 and counts[most] > 1:  # Horner's scheme
+        inner, rest = {}, {}
+        for monomial, c in terms:
+            at = monomial.index(most) if most in monomial else None
+            part, left = (rest, monomial) if at is None else (inner, _without(monomial, at))
+            part[left] = c
+        text = f"{most}*({_text(inner)})" + (f"+{_text(rest)}" if rest else "")
+    else:
+        text = "+".join(_term(monomial, c) for monomial, c in terms)
+    text = text.replace("+-", "-")
     return "*".join([f"({text})", *common]) if common else text
+
+
+def _without(monomial: Monomial, index: int) -> Monomial:
+    return (*monomial[:index], *monomial[index + 1 :])
 
 
 def _term(monomial: Monomial, coefficient: int) -> str:

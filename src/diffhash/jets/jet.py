@@ -82,7 +82,7 @@ def _summed(data: Tensor, matrix: tuple[tuple[float, ...], ...] | None) -> Tenso
     parts, lines = data.unbind(-3), []
     for weights in matrix:
         terms = [w * part if w != 1 else part for w, part in zip(weights, parts, strict=True) if w]
-        lines.append(sum(terms[1:], terms[0]))
+        lines.append(sum(terms[1:], terms[0]) if terms else torch.zeros_like(parts[0]))
     return torch.stack(lines, dim=-3)
 
 

@@ -29,8 +29,9 @@ from diffhash.native import (
     warn_slower,
 )
 
-# Rows that go through a layer at a time: enough to fill registers, few enough for the cache.
-_MAX_ROWS, _MIN_BLOCK = 96, 8
+# Rows that go through a layer at a time: enough to fill registers, few enough for the cache, which
+# what longer jets keep for the way back fills sooner.
+_MAX_ROWS, _MAX_ROWS_OF_LONG_JETS, _LONG, _MIN_BLOCK = 96, 48, 4, 4
 # Segments are shared out to threads; each keeps weight gradients of its own.
 _FEW_POINTS, _FEW_SEGMENTS, _MANY_SEGMENTS = 2**13, 8, 64
 # Of everything that a call allocates: sizes in bytes are 64-bit integers.
@@ -109,7 +110,8 @@ class NetworkKernel:
         self.params_shape = (*replicas, n_parameters)
         self._out_shape = (*jets, widths[-1])
         self.replicas, self.n_outputs = replicas, widths[-1]
-        block = max(_MIN_BLOCK, 2 ** int(math.log2(max(1, _MAX_ROWS // n_rows))))
+        at_once = _MAX_ROWS_OF_LONG_JETS if n_rows >= _LONG else _MAX_ROWS
+        block = max(_MIN_BLOCK, 2 ** int(math.log2(max(1, at_once // n_rows))))
         n_segments = _FEW_SEGMENTS if n_points <= _FEW_POINTS else _MANY_SEGMENTS
         n_blocks = max(1, -(-n_points // (n_segments * block)))  # of a segment
         work = n_replicas * n_rows * n_points * sum(a * b for a, b in pairwise(widths))
