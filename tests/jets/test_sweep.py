@@ -166,7 +166,7 @@ def test_a_grids_derivatives_beyond_its_degree_are_zero(
     field = make_field(encoder, "linear", 2, backend=backend)
     jet = field.jet(points(9, 2), [(degree + 2, degree)])
     for row in jet.rows:
-        assert isinstance(row, tuple)
+        assert not isinstance(row, Sum)
         assert bool(jet[row].any()) == (row[0] <= degree)
 
 

@@ -307,7 +307,7 @@ def _field(encoder: str, dtype: torch.dtype) -> Field:
         encoding = FourierFeatures(1, 2, dtype=dtype, seed=0)
     else:
         encoding = Identity(1, dtype=dtype)
-    network = MLP(encoding.n_output_dims, 2, width=9, depth=2, dtype=dtype)
+    network = MLP(encoding.n_output_dims, 2, width=7, depth=2, dtype=dtype)
     return Field(encoding, network, [(0.0, 2.0)])
 
 

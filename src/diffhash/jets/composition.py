@@ -16,6 +16,7 @@ from functools import cache
 
 from diffhash.jets.rows import Row, Sum
 from diffhash.ops.backends import MultiIndex
+from diffhash.ops.modes import cached_constant
 
 _Monomials = Counter[tuple[int, tuple[MultiIndex, ...]]]  # (k, factors) → coefficient
 
@@ -29,7 +30,7 @@ class Term:
     factors: tuple[int, ...]
 
 
-@cache
+@cached_constant
 def composition(rows: tuple[Row, ...]) -> tuple[tuple[Term, ...], ...]:
     """For each row of σ(z), the terms that it is the sum of; by slope, the lowest first.
 

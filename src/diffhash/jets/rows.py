@@ -6,20 +6,19 @@ import operator
 import re
 from ast import literal_eval
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from math import isfinite
 from numbers import Integral
-from typing import SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 from diffhash.ops.backends import MultiIndex
+from diffhash.ops.modes import cached_constant
 
 _AXES = ("x", "y", "z", "t")
 
 
-@dataclass(frozen=True)
-class Sum:
+class Sum(NamedTuple):
     """Σ_i w_i ∂^{α_i}, carried as one row: the Laplacian in d axes takes one row instead of d.
 
     Args:
@@ -34,8 +33,7 @@ Row = MultiIndex | Sum
 Rows = SupportsIndex | str | Row | Iterable[str | Row]
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(NamedTuple):
     """What axes and unknowns are called, so that ``u_xy`` is ∂²u/∂x∂y.
 
     Args:
@@ -115,7 +113,7 @@ def axis_rows(orders: Iterable[int]) -> tuple[Row, ...]:
     return _closed(highest, len(orders))
 
 
-@cache
+@cached_constant
 def _cached_rows(
     rows: int | tuple[str | Row, ...], n_dims: int, names: Names | None
 ) -> tuple[Row, ...]:
@@ -186,7 +184,7 @@ def row_order(row: Row) -> int:
     return sum(row) if not isinstance(row, Sum) else max(sum(alpha) for _, alpha in row.terms)
 
 
-@cache
+@cached_constant
 def expanded(
     rows: tuple[Row, ...],
 ) -> tuple[tuple[MultiIndex, ...], tuple[tuple[float, ...], ...] | None]:

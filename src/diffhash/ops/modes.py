@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def is_recorded() -> bool:
@@ -42,3 +48,13 @@ def own_precision(x: Tensor) -> AbstractContextManager[object]:
     if device != "meta" and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
+
+
+def cached_constant(function: Callable[P, T]) -> Callable[P, T]:
+    """As `functools.cache`; compilers call it and take the result for a constant, untraced."""
+    cached = cache(function)
+
+    def constant(*args: P.args, **kwargs: P.kwargs) -> T:
+        return cached(*args, **kwargs)
+
+    return torch.compiler.assume_constant_result(constant)
