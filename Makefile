@@ -111,7 +111,7 @@ bench-ops: $(STAMP) ## time the grid operator beside other implementations, into
 bench-gpu: $(STAMP) ## all that needs a CUDA GPU, in under ten minutes: its tests and benchmarks
 	"$(PY)" -m pytest -m gpu tests
 	"$(PY)" -m pytest tests/ops/test_triton.py
-	"$(PY)" scripts/bench.py --device cuda --parts steps growth --repetitions 3 --seconds 0.3
+	"$(PY)" scripts/bench.py --device cuda --parts steps equations growth --repetitions 3 --seconds 0.3
 	"$(PY)" scripts/bench_ops.py --device cuda --interpolations linear s1 cubic
 
 reproduce-tables: $(STAMP) ## run the rows of Tables I and II that are missing, time each alone, write all

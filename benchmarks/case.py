@@ -26,10 +26,9 @@ from benchmarks import helmholtz
 from diffhash.encodings import Encoding, GridEncoding
 from diffhash.experiment.build import Setup, build
 from diffhash.experiment.schema import register
-from diffhash.jets import Jet, expanded
+from diffhash.jets import expanded
 from diffhash.ops.backends import MultiIndex
-from diffhash.problems import Problem
-from diffhash.tasks import Task
+from diffhash.optim import Objective, Task, Term
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 ENCODERS = ("mlp", "ff", "siren", "linear", "s2", "cubic")
@@ -138,9 +137,9 @@ def build_case(cfg: DictConfig) -> Case:
     device = torch.device("cuda" if setup.accelerator == "gpu" else "cpu")
     return Case(
         cfg,
-        tuple(_loss_term(term, setup.problem) for term in build_task(cfg, setup).terms),
+        tuple(_loss_term(term) for term in build_objective(cfg, setup).terms),
         setup.field.encoding,
-        _layers(cfg, setup),
+        _layers(setup),
         cfg.encoder.network.get("omega_0"),
         cfg.trainer.learning_rate,
         cfg.trainer.epochs if cfg.trainer.schedule.value == "cosine" else None,
@@ -148,30 +147,30 @@ def build_case(cfg: DictConfig) -> Case:
     )
 
 
-def build_task(cfg: DictConfig, setup: Setup) -> Task:
-    """The task of ``cfg`` by itself."""
+def build_objective(cfg: DictConfig, setup: Setup) -> Objective:
+    """The objective of ``cfg`` by itself."""
     settings: Any = OmegaConf.to_container(cfg.task, resolve=True)
     settings.pop("name")
-    return instantiate(settings, problem=setup.problem, _convert_="all")
+    task: Task = instantiate(settings, _convert_="all")
+    return task.objective(setup.problem)
 
 
-def _layers(cfg: DictConfig, setup: Setup) -> tuple[tuple[Tensor, Tensor], ...]:
+def _layers(setup: Setup) -> tuple[tuple[Tensor, Tensor], ...]:
     """Weight and bias of each layer of the network, whose parameters come in that order."""
-    settings = cfg.encoder.network
-    widths = [setup.field.encoding.n_output_dims, *[settings.width] * settings.depth, 1]
-    sizes = [size for a, b in pairwise(widths) for size in (a * b, b)]
+    sizes = [s for a, b in pairwise(setup.field.network.widths) for s in (a * b, b)]
     flat = torch.cat([p.detach().flatten() for p in setup.field.network.parameters()])
     parts = flat.split(sizes)
     shapes = zip(parts[::2], parts[1::2], strict=True)
     return tuple((weight.view(len(bias), -1), bias) for weight, bias in shapes)
 
 
-def _loss_term(term: Any, problem: Problem) -> LossTerm:
-    coefficients = (1.0,)
-    rows, _ = expanded(term.rows)
-    if len(rows) > 1:
-        # The operator at jets that have a one in one row and zeros elsewhere.
-        unit = torch.eye(len(rows), dtype=torch.float64)
-        values = problem.operator(term.x[: len(unit)], Jet(unit[:, :, None], rows))
-        coefficients = tuple(values[:, 0].tolist())
-    return LossTerm(term.x, term.target, term.weight.item(), rows, coefficients)
+def _loss_term(term: Term) -> LossTerm:
+    rows, matrix = expanded(term.rows)
+    form = term.kernel_form()
+    assert form is not None, f"{term.name} is not linear in u"
+    coefficients, target = form
+    by_row = coefficients[:, 0, 0, 0]  # constants, of one equation for one unknown
+    assert (coefficients == by_row[:, None, None, None]).all()
+    if matrix is not None:
+        by_row = torch.tensor(matrix, dtype=by_row.dtype).T @ by_row
+    return LossTerm(term.x, target, term.weight.item(), rows, tuple(by_row.tolist()))

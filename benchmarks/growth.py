@@ -22,7 +22,11 @@ SERIES = {
     },
     "levels": {n: (f"encoder.encoding.n_levels={n}",) for n in (3, 6, 9, 12)},
     "dimensions": {
-        d: ("problem=helmholtz", f"problem.d={d}", "encoder.encoding.n_levels=5") for d in (1, 2, 3)
+        d: (
+            *("problem=helmholtz", "recipe=best", f"problem.d={d}"),
+            "encoder.encoding.n_levels=5",
+        )
+        for d in (1, 2, 3)
     },
     "replicas": {r: (f"seeds={list(range(r))}",) for r in (1, 2, 4, 8, 16)},
 }

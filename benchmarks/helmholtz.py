@@ -8,26 +8,30 @@ import torch
 from hydra.core.config_store import ConfigStore
 from torch import Tensor
 
-from diffhash.jets import Jet
-from diffhash.problems import Problem
+from diffhash.geometry import Box
+from diffhash.problems import EXACT, Condition, Derivatives, Problem
+
+AXES = "xyzw"
 
 
 class Helmholtz(Problem):
     """Σ_j ∂_jj u + u = f on [0, 1]^d, with u = Π_j sin(π (j + 1) x_j)."""
 
-    order = 2
-    linear = True
-
     def __init__(self, d: int) -> None:
-        self.domain = ((0.0, 1.0),) * d
+        self.domain = Box(**{axis: (0, 1) for axis in AXES[:d]})
 
-    def operator(self, x: Tensor, u: Jet) -> Tensor:
-        units = torch.eye(self.n_dims, dtype=torch.int64)
-        return sum((u[tuple(unit)] for unit in (2 * units).tolist()), start=u.value)
+    def conditions(self) -> list[Condition]:
+        """Labels in the whole domain, and the equation."""
+        return [self.labels(), Condition("residual", self.domain, self._equation, EXACT)]
+
+    def _equation(self, x: Tensor, d: Derivatives) -> Tensor:
+        second = [getattr(d, f"u_{axis}{axis}") for axis in self.domain.axes]
+        return sum(second, start=d.u)
 
     def solution(self, x: Tensor) -> Tensor:
+        """The product of sines."""
         frequencies = torch.arange(1, self.n_dims + 1, dtype=x.dtype, device=x.device)
-        return (pi * frequencies * x).sin().prod(dim=1, keepdim=True)
+        return (pi * frequencies * x).sin().prod(dim=1)
 
 
 def register() -> None:

@@ -14,14 +14,14 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not installed
 
-from benchmarks import growth, steps, time_to_accuracy  # noqa: E402
+from benchmarks import equations, growth, steps, time_to_accuracy  # noqa: E402
 from benchmarks.machine import ENVIRONMENT, progress, slug  # noqa: E402
 from benchmarks.step_plots import plot_accuracy, plot_growth, plot_steps  # noqa: E402
 from diffhash.cli.command import run_command  # noqa: E402
 from diffhash.experiment.environment import keep_freed_memory  # noqa: E402
 from diffhash.results.record import write_text_atomically  # noqa: E402
 
-PARTS = ("steps", "growth", "accuracy")
+PARTS = ("steps", "equations", "growth", "accuracy")
 
 
 def main() -> int:
@@ -84,6 +84,11 @@ def _measure(part: str, options: steps.Options, output: Path, name: str) -> list
             frame = growth.measure(options, advance)
         paths = [_write(frame, growth.COLUMNS, stem), *plot_growth(frame, stem)]
         lines = growth.summary(frame)
+    elif part == "equations":
+        with progress("bench equations", equations.n_cases()) as advance:
+            frame = equations.measure(options, advance)
+        paths = [_write(frame, equations.COLUMNS, stem)]
+        lines = equations.summary(frame)
     else:
         with progress("bench accuracy", time_to_accuracy.n_runs()) as advance:
             frame, curves = time_to_accuracy.measure(options.device, options.n_threads, advance)

@@ -38,7 +38,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES or name == "native":
+    if name in _HOMES or name in ("ops", "native"):
         return import_module(f"diffhash.{name}")
     for home, names in _HOMES.items():
         if name in names:
@@ -48,4 +48,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_HOMES})
+    return sorted({*globals(), *__all__, *_HOMES, "ops"})

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from benchmarks import baselines, machine, ops, timing
 from diffhash import GridEncoding
-from diffhash.ops.interpolation import INTERPOLATIONS
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_ops.py"
 CPU = torch.device("cpu")
@@ -75,7 +74,7 @@ def _assert_equal(found: list[Tensor], expected: list[Tensor], scale: float) -> 
         torch.testing.assert_close(one, other, rtol=0, atol=bound)
 
 
-@pytest.mark.parametrize("name", INTERPOLATIONS)
+@pytest.mark.parametrize("name", baselines.WEIGHTS)
 @pytest.mark.parametrize("d", [1, 2, 3])
 @DENSE_OR_HASHED
 def test_loop_and_plan_equal_the_encoding(name: str, d: int, hashed: bool) -> None:

@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from torch import Tensor
 
 from benchmarks import growth, time_to_accuracy
-from benchmarks.case import ENCODERS, TASKS, Case, build_case, build_task, compose_config
+from benchmarks.case import ENCODERS, TASKS, Case, build_case, build_objective, compose_config
 from benchmarks.ours import fit
 from benchmarks.straightforward import StraightforwardTraining
 from diffhash.experiment.build import build
@@ -41,9 +41,9 @@ def make(encoder: str, task: str, precision: str = "float64") -> tuple[Case, flo
     )
     case = build_case(cfg)
     setup = build(cfg)
-    loss_terms = build_task(cfg, setup)
-    plans = [setup.field.plan(term.x, term.rows) for term in loss_terms.terms]
-    loss = loss_terms.loss([plan.jet() for plan in plans])
+    objective = build_objective(cfg, setup)
+    plans = [setup.field.plan(term.x, term.rows) for term in objective.terms]
+    loss = objective.loss([plan.jet() for plan in plans])
     parameters = list(setup.field.parameters())
     gradients = torch.autograd.grad(loss, parameters)
     network = gradients[-1]

@@ -41,6 +41,13 @@ REFUSED = [
     ("task.n_labels=10000000000000", "task: n_labels=10000000000000"),
     ("task.n_residual=0", "task: n_residual=0: give at least 1"),
     ("task.n_residual=-3", "task: n_residual=-3: give at least 1"),
+    ("task.kind=fit", "task: kind='fit': give pinn or data"),
+    ("task.rule=sobel", "task: rule='sobel': give one of 'sobol'"),
+    ("task.n_boundary=-1", "task: n_boundary=-1: give at least 0"),
+    ("+task.points.wall=3", "task: points.wall: no condition has that name; there are data, resid"),
+    ("+task.points.data=-3", "task: points.data=-3: give at least 0"),
+    ("+task.weights.data=nan", "task: weights.data=nan: give a finite number of at least 0"),
+    ("task.boundary_weight=-1", "task: boundary_weight=-1.0: give a finite number of at least 0"),
     ("task.data_weight=-1", "task: data_weight=-1.0: give a finite number of at least 0"),
     ("task.residual_weight=nan", "task: residual_weight=nan: give a finite number of at least 0"),
     ("encoder.network.width=0", "encoder.network: width=0: give at least 1"),
@@ -82,7 +89,7 @@ REFUSED = [
     ("problem.k=nan", "problem: k=nan: give a finite number other than 0"),
     ("+epochs=3", "epochs: Key 'epochs' not in 'Config'"),
     ("+trainer.patience=3", "trainer.patience: Key 'patience' not in 'TrainerConfig'"),
-    ("+task.n_points=3", "task: pinn_task() got an unexpected keyword argument 'n_points'"),
+    ("+task.n_points=3", "task: Task.__init__() got an unexpected keyword argument 'n_points'"),
     ("+encoder.network.dropout=0.5", "encoder.network: MLP.__init__() got an unexpected"),
     ("problem._target_=nowhere.Heat", "problem: Error loading 'nowhere.Heat'"),
     ("problem._target_=diffhash.problems.Heat", "'Heat' is importable from module"),
@@ -130,12 +137,14 @@ def test_a_table_too_large_for_memory(config: Call, monkeypatch: pytest.MonkeyPa
         *("encoder.encoding.log2_hashmap_size=24", "encoder.encoding.n_features_per_level=64"),
     )
     monkeypatch.setattr(checks, "physical_memory", lambda: 2**30)
-    allocated = []
-    rand = torch.rand
+    with torch.device("cpu"):  # torch notes its factories when they are first used like this
+        allocated, rand = [torch.zeros(0).device.type], torch.rand
+    allocated.clear()
 
-    def noting(size: int, **settings: Any) -> torch.Tensor:
-        table = rand(size, **settings)
-        allocated.append(table.device.type)
+    def noting(*size: Any, **settings: Any) -> torch.Tensor:
+        table = rand(*size, **settings)
+        if table.numel() > 2**20:
+            allocated.append(table.device.type)
         return table
 
     monkeypatch.setattr(torch, "rand", noting)
@@ -277,19 +286,17 @@ def test_a_torn_checkpoint(tiny_config: Call, checkpoint: Path, tmp_path: Path) 
 # ------------------------------------------------------------------------ other people's code
 
 HEAT = """
-import torch
-from diffhash.problems import Problem
+from diffhash.geometry import Interval
+from diffhash.problems import EXACT, Condition, Problem
 
 class Own(Problem):
-    domain = ((0.0, 1.0),)
-    order = 2
+    domain = Interval(x=(0.0, 1.0))
 
-    def operator(self, x, u):
-        return u[2,]
-"""
-SOURCE = """
-    def source(self, x):
-        return torch.ones_like(x)
+    def conditions(self):
+        return [Condition("heat", self.domain, self.residual, 1.0)]
+
+    def residual(self, x, d):
+        return d.u_xx
 """
 
 
@@ -304,36 +311,61 @@ def own_config(tiny_config: Call, own_problem: Call) -> Call:
 
 
 def test_data_of_a_problem_without_a_solution(own_config: Call) -> None:
-    with pytest.raises(ConfigError, match="task: problem=Own has no exact solution to take labels"):
-        build(own_config(HEAT + SOURCE, "task=data"))
+    with pytest.raises(ConfigError, match=r"task: data: target=exact needs .* problem=Own, which"):
+        build(own_config(HEAT, "task=data"))
 
 
 def test_labels_of_a_problem_without_a_solution(own_config: Call) -> None:
-    with pytest.raises(ConfigError, match="task: problem=Own has no exact solution to take labels"):
-        build(own_config(HEAT + SOURCE, "task=pinn"))
-
-
-def test_a_problem_with_neither_solution_nor_source(own_config: Call) -> None:
-    with pytest.raises(ConfigError, match="task: Own has neither a solution nor a source"):
-        build(own_config(HEAT, "task=pinn", "task.n_labels=0"))
+    cfg = own_config(HEAT.replace("[Cond", "[self.labels(), Cond"), "task=pinn")
+    with pytest.raises(ConfigError, match=r"task: data: target=exact needs .* problem=Own, which"):
+        build(cfg)
+    cfg.task.n_labels = 0
+    build(cfg)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("(0.0, 1.0)", "(1.0, 0.0)"), "problem: domain=.*give .* finite low < high"),
-        (("(0.0, 1.0)", "(0.0, float('inf'))"), "problem: domain=.*give .* finite low < high"),
-        (("order = 2", "order = 3"), "order=3: give one derivative order of 0 to 2"),
-        (("def operator", "def operators"), "problem: Can't instantiate abstract class Own"),
+        (("(0.0, 1.0)", "(1.0, 0.0)"), r"problem: x=\(1\.0, 0\.0\): give .* finite low < high"),
+        (("(0.0, 1.0)", "(0.0, 1e999)"), "problem: x=.*give .* finite low < high"),
+        (("Interval(x=(0.0, 1.0))", "((0.0, 1.0),)"), r"problem: Own\.domain=.*: give a domain of"),
+        (("def conditions", "def condition"), "problem: Can't instantiate abstract class Own"),
+        (("1.0)]", "EXACT)]"), "task: heat: target=exact needs the exact solution of problem=Own"),
+        (("d.u_xx", "d.u_yy"), "task: heat: 'u_yy' is no derivative: give one of u"),
+        (("d.u_xx", "x * d.u_xx"), r"task: heat: its residual is of shape \[N, N\] for N points"),
+        (("d.u_xx", "d.u_xx.mean()"), r"task: heat: its residual is .* of shape \[\] at 5 points"),
+        (("d.u_xx", "d.u_n"), "task: heat: there is no normal here"),
+        (("d.u_xx", "x[:, 0]"), "task: heat: its residual reads neither an unknown nor"),
+        (("return [Cond", "[Cond"), r"Own\.conditions: NoneType; give a list of at least one"),
+        (
+            ("1.0)]", "float('nan'))]"),
+            r"task: heat: its target is not finite at (\d+) of \1 points",
+        ),
+        (
+            ("Own(Problem):", "Own(Problem):\n    unknowns = 'pressure'"),
+            "problem: Own.unknowns='pr",
+        ),
     ],
-    ids=["reversed", "infinite", "order", "abstract"],
+    ids=[
+        *("reversed", "infinite", "tuples", "abstract", "exact", "axis", "mixed", "mean", "normal"),
+        *("nothing read", "none", "nan", "unknowns"),
+    ],
 )
 def test_a_problem_that_cannot_be_used(
     own_config: Call, change: tuple[str, str], message: str
 ) -> None:
-    code = (HEAT + SOURCE).replace(*change)
-    with pytest.raises(ConfigError, match=message):
-        build(own_config(code, "task=pinn", "task.n_labels=0"))
+    code = HEAT.replace(*change)
+    assert code != HEAT
+    with pytest.raises(ConfigError, match=message) as caught:
+        build(own_config(code, "task=pinn"))
+    assert "\n" not in str(caught.value)
+
+
+def test_more_unknowns_than_a_network_was_told_to_have(own_config: Call, tiny_config: Call) -> None:
+    with pytest.raises(ConfigError, match=r"encoder\.network\.n_outputs=2: the problem has 1"):
+        build(tiny_config("+encoder.network.n_outputs=2"))
+    code = HEAT.replace("domain =", "unknowns = ('u', 'v')\n    domain =")
+    assert build(own_config(code, "task=pinn")).field.network.widths[-1] == 2
 
 
 def test_a_config_without_a_target_or_a_name(tiny_config: Call, own_config: Call) -> None:

@@ -37,7 +37,7 @@ Call = Callable[..., Any]
         ("task=fit", ["task/fit", "data", "pinn"]),
         ("problem=heat", ["problem/heat", "poisson1d"]),
         ("experiment=table1/cubes", ["experiment/table1/cubes"]),
-        ("logger=tensorboard", ["logger/tensorboard", "wandb", "none"]),
+        ("logger=visdom", ["logger/visdom", "tensorboard", "wandb", "none"]),
         ("trainer.precision=float16", ["float16", "float32, float64"]),
         ("trainer.schedule=linear", ["linear", "constant, cosine"]),
         ("trainer.derivatives=forward", ["forward", "taylor, autograd"]),
@@ -112,7 +112,7 @@ def test_looking_runs_nothing(
     assert (job["name"], job["trainer"]["epochs"]) == ("table1/ff", 10000)
     done = command_line("train.py", "--help")
     assert done.code in (0, None)
-    for line in ("encoder: cubic, ff, linear, mlp, s1, s2, siren", "task: data, pinn"):
+    for line in ("encoder: cubic, ff, linear, mlp, quintic, s1, s2, siren", "task: data, pinn"):
         assert line in done.out.splitlines()
     assert not list(tmp_path.iterdir())
 
@@ -135,7 +135,7 @@ def test_full_error_on_request(
         command_line("train.py", f"run_dir={tmp_path}/run", "trainer.epochs=0")
 
 
-@pytest.mark.parametrize("where", ["__init__", "solution", "operator", "import"])
+@pytest.mark.parametrize("where", ["__init__", "solution", "conditions", "_equation", "import"])
 def test_a_bug_in_the_users_code_has_its_traceback(
     command_line: Call,
     own_problem: Callable[[str], str],
@@ -146,7 +146,8 @@ def test_a_bug_in_the_users_code_has_its_traceback(
     code = "from diffhash.problems import Poisson1D\nclass Own(Poisson1D):\n"
     code += "    def __init__(self):\n        super().__init__()\n"
     code += "    def solution(self, x):\n        return super().solution(x)\n"
-    code += "    def operator(self, x, u):\n        return super().operator(x, u)\n"
+    code += "    def conditions(self):\n        return super().conditions()\n"
+    code += "    def _equation(self, x, d):\n        return super()._equation(x, d)\n"
     bug = "        [].index('a bug')\n"  # a ValueError, of which settings make use as well
     head = code.find(f"def {where}(")
     body = code.find("\n", head) + 1
@@ -170,7 +171,8 @@ def test_streams_of_a_run(start: Call, tiny: tuple[str, ...], tmp_path: Path) ->
     out, err = run.communicate(timeout=120)
     assert run.returncode == 0
     assert re.fullmatch(
-        r"completed after 6 epochs: mse_u \S+  mse_ux \S+  mse_uxx \S+  loss \S+  "
+        r"completed after 6 epochs: mse_u \S+  mse_ux \S+  mse_uxx \S+  "
+        r"l2_u \S+  l2_ux \S+  l2_uxx \S+  loss \S+  "
         rf"train \S+ s  {re.escape(str(tmp_path))}/run\n",
         out,
     )

@@ -47,7 +47,7 @@ def test_every_experiment_builds(config: MakeConfig, name: str) -> None:
     assert cfg.name == name
     assert cfg.encoder.name == row.split("_")[0]
     assert cfg.task.name == {"table1": "data", "table2": "pinn"}[table]
-    assert [len(term) for term in setup.training.task.terms] == (
+    assert [len(term) for term in setup.training.objective.terms] == (
         [1000] if table == "table1" else [1000, 2000]
     )
     assert setup.training.batch_size is None
@@ -68,7 +68,7 @@ def test_every_encoder_with_every_task(config: MakeConfig, encoder: str, task: s
     cfg = config(f"encoder={encoder}", f"task={task}")
     setup = build(cfg)
     assert cfg.encoder.name == encoder
-    assert [term.name for term in setup.training.task.terms] == (
+    assert [term.name for term in setup.training.objective.terms] == (
         ["data"] if task == "data" else ["data", "residual"]
     )
     if encoder in HASHED:
@@ -138,7 +138,7 @@ def test_every_other_setting_is_read(
     run(cfg)
     run(tiny_config(f"runs_dir={tmp_path}/runs"))
     monkeypatch.undo()
-    for node in (cfg, cfg.trainer, cfg.logger, cfg.logger.wandb):
+    for node in (cfg, cfg.trainer):
         kind = OmegaConf.get_type(node).__name__
         assert {key for name, key in read if name == kind} >= set(map(str, node)), kind
     assert {"name", "preset"} <= {key for name, key in read if name == "EncoderConfig"}

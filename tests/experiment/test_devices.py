@@ -15,11 +15,21 @@ from diffhash.results import read_history
 from diffhash.results.record import read_record
 
 Call = Callable[..., Any]
-TASKS = {"full batch": ("task.n_labels=9",), "minibatches": ("trainer.batch_size=3",)}
+TASKS = {
+    "full batch": ("task.n_labels=9",),
+    "minibatches": ("trainer.batch_size=3",),
+    "new points": ("sampler=resample", "sampler.every=2"),
+}
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-@pytest.mark.parametrize("settings", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(own, id=name, marks=[pytest.mark.slow] * (name == "new points"))
+        for name, own in TASKS.items()
+    ],
+)
 def test_two_processes_train_as_one(
     root: Path, tiny: tuple[str, ...], train: Call, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:

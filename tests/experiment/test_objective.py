@@ -15,13 +15,14 @@ from diffhash.results import read_record
 
 Call = Callable[..., Any]
 UNSOLVED = """
-import torch
-from diffhash.problems import Problem
+from diffhash.geometry import Interval
+from diffhash.problems import Condition, Problem
 
 class Own(Problem):
-    domain, order = ((0.0, 1.0),), 1
-    def operator(self, x, u): return u[1,]
-    def source(self, x): return torch.ones_like(x)
+    domain = Interval(x=(0, 1))
+
+    def conditions(self):
+        return [Condition("residual", self.domain, lambda x, d: d.u_xx, 1.0)]
 """
 
 
@@ -40,7 +41,7 @@ def test_it_is_the_metric_that_the_setting_names(
 def test_it_is_the_loss_where_there_is_no_exact_solution(
     tiny_config: Call, own_problem: Call, tmp_path: Path
 ) -> None:
-    own = (own_problem(UNSOLVED), "problem=own", "task.n_labels=0", "task.n_residual=8")
+    own = (own_problem(UNSOLVED), "problem=own", "task.n_residual=8")
     value = objective(tiny_config, tmp_path / "run", *own)
     assert value == read_record(tmp_path / "run").loss
     with pytest.raises(ConfigError, match="objective=mse_ux: problem=Own has no exact solution"):
@@ -49,7 +50,8 @@ def test_it_is_the_loss_where_there_is_no_exact_solution(
 
 
 def test_an_unknown_name_is_refused(tiny_config: Call, tmp_path: Path) -> None:
-    expected = "objective=best: no metric of a run; give mse_u, mse_ux, mse_uxx or loss"
+    names = "mse_u, mse_ux, mse_uxx, l2_u, l2_ux, l2_uxx"
+    expected = f"objective=best: no metric of a run; give {names} or loss"
     with pytest.raises(ConfigError, match=expected):
         run(tiny_config(f"run_dir={tmp_path}/run", "objective=best"))
     assert not (tmp_path / "run").exists()

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 
+from diffhash.jets import Sum
+from diffhash.optim import Task
 from diffhash.results import RunRecord, read_predictions, read_record
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("elsewhere")
     blocks = re.findall(r"^```\w*\n(# (my_problems/\S+)\n.*?)^```", README, re.M | re.S)
     assert [name for _, name in blocks] == [
-        *("my_problems/helmholtz.py", "my_problems/problem/helmholtz2d.yaml"),
+        *("my_problems/resonator.py", "my_problems/problem/resonator.yaml"),
     ]
     for text, name in blocks:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,7 @@ def record(folder: Path) -> tuple[Path, RunRecord]:
             "run_dir=run",
         ],
         cwd=folder,
-        env=os.environ | {name: value},
+        env=os.environ | {name: os.pathsep.join([value, os.environ.get(name, "")])},
         capture_output=True,
         text=True,
     )
@@ -61,7 +63,7 @@ def record(folder: Path) -> tuple[Path, RunRecord]:
 
 def test_it_trains(record: tuple[Path, RunRecord]) -> None:
     _, result = record
-    assert (result.problem, result.task, result.encoder) == ("helmholtz2d", "pinn", "cubic")
+    assert (result.problem, result.task, result.encoder) == ("resonator", "pinn", "cubic")
     assert result.status == "completed"
     assert result.mse_u is not None
     assert result.mse_u < 0.01  # of a solution whose mean square is 0.25
@@ -70,51 +72,54 @@ def test_it_trains(record: tuple[Path, RunRecord]) -> None:
 def test_predictions_in_two_dimensions(record: tuple[Path, RunRecord]) -> None:
     directory, result = record
     frame = read_predictions(directory)
-    derivatives = ["u_x0", "u_x0x0", "u_x1", "u_x1x1"]
+    derivatives = ["u_x", "u_y", "u_xx", "u_yy"]
     assert list(frame.columns) == [
-        *("x0", "x1", "u", *derivatives, "exact_u", *(f"exact_{name}" for name in derivatives)),
+        *("x", "y", "u", *derivatives, "exact_u", *(f"exact_{name}" for name in derivatives)),
     ]
-    x, y = frame["x0"], frame["x1"]
+    x, y = frame["x"], frame["y"]
     np.testing.assert_allclose(frame["exact_u"], np.sin(pi * x) * np.sin(4 * pi * y), atol=1e-12)
-    np.testing.assert_allclose(frame["exact_u_x1x1"], -((4 * pi) ** 2) * frame["exact_u"])
+    np.testing.assert_allclose(frame["exact_u_yy"], -((4 * pi) ** 2) * frame["exact_u"])
     for corner in (x, 1 - x, y, 1 - y):  # over the whole domain
         assert 0 < corner.min() < 0.01
     errors = {n: ((frame[n] - frame[f"exact_{n}"]) ** 2).mean() for n in ("u", *derivatives)}
     assert result.mse_u == pytest.approx(errors["u"])
-    assert result.mse_ux == pytest.approx((errors["u_x0"] + errors["u_x1"]) / 2)
-    assert result.mse_uxx == pytest.approx((errors["u_x0x0"] + errors["u_x1x1"]) / 2)
+    assert result.mse_ux == pytest.approx(errors["u_x"])
+    assert result.mse_uxx == pytest.approx(errors["u_xx"])
     assert (directory / "predictions.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_source_follows_and_the_labels_lie_on_the_boundary(
+def test_the_source_follows_and_the_boundary_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(folder / "my_problems")
-    import helmholtz  # type: ignore[import-not-found]
+    import resonator  # type: ignore[import-not-found]
 
-    problem = helmholtz.Helmholtz2D(k=3.0)
-    x = torch.rand(50, 2, dtype=torch.float64)
+    problem = resonator.Resonator(k=3.0)
+    residual, boundary = Task(n_residual=50, n_boundary=100).objective(problem).terms
     factor = 3.0**2 - pi**2 - (4 * pi) ** 2
-    torch.testing.assert_close(problem.source(x), factor * problem.solution(x))
-    labels = problem.label_points(100)
-    assert labels.shape == (100, 2)
-    assert ((labels == 0) | (labels == 1)).any(dim=1).all()
-    assert len({tuple(p) for p in labels.tolist()}) == 100
-    for side in (labels[:, 0], labels[:, 1], 1 - labels[:, 0], 1 - labels[:, 1]):
-        assert (side == 0).sum() >= 25
+    torch.testing.assert_close(residual.target[:, 0], factor * problem.solution(residual.x))
+    assert all(term.kernel_form() is not None for term in (residual, boundary))
+    assert residual.rows[-1] == Sum(((1.0, (2, 0)), (1.0, (0, 2))))
+    sides = boundary.x
+    assert sides.shape == (100, 2)
+    assert ((sides == 0) | (sides == 1)).any(dim=1).all()
+    assert len({tuple(p) for p in sides.tolist()}) == 100
+    for side in (sides[:, 0], sides[:, 1], 1 - sides[:, 0], 1 - sides[:, 1]):
+        assert (side == 0).sum() == 25
 
 
 def test_a_misspelt_setting_of_it(
     folder: Path, command_line: Callable[..., Any], tmp_path: Path
 ) -> None:
     searchpath = f"hydra.searchpath=[file://{folder}/my_problems]"
-    run = ("train.py", searchpath, "problem=helmholtz2d", f"run_dir={tmp_path}/run")
+    run = ("train.py", searchpath, "problem=resonator", f"run_dir={tmp_path}/run")
     done = command_line(*run, "problem.kk=1")
     assert done.code == 1
     assert "Key 'kk' is not in struct" in done.err
     assert "Traceback" not in done.err
-    done = command_line(*run[:2], "problem=helmholtz", run[3])
+    done = command_line(*run[:2], "problem=resonance", run[3])
     assert done.code == 1
-    assert done.err.startswith("error: problem=helmholtz: ")
-    assert done.err.endswith("; choose one of helmholtz2d, poisson1d\n")
+    assert done.err.startswith("error: problem=resonance: ")
+    choices = done.err.rpartition("; choose one of ")[2].strip().split(", ")
+    assert {"resonator", "poisson1d"} <= set(choices)
     assert not list(tmp_path.iterdir())

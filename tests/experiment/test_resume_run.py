@@ -120,7 +120,7 @@ def test_a_history_is_that_of_the_undisturbed_run(
     [
         ("seed=7", "seed=0, here it is 7"),
         ("seeds=[0,1]", "seed=0, here it is [0, 1]"),
-        ("task=data", "task._target_="),
+        ("task=data", "was trained with task."),
         ("task.n_labels=9", "task.n_labels=8, here it is 9"),
         ("problem.k=3", "problem.k="),
     ],

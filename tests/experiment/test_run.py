@@ -61,8 +61,8 @@ def test_a_record_is_whole(train: Call, tiny_config: Call, tmp_path: Path) -> No
     assert {"torch", "python", "git_commit", "device"} <= set(record.environment)
 
     history = read_history(directory)
-    columns = ["epoch", "seconds", "loss", "mse_u", "mse_ux", "mse_uxx", "loss_data"]
-    assert list(history.columns) == columns
+    errors = [f"{kind}_{name}" for kind in ("mse", "l2") for name in ("u", "ux", "uxx")]
+    assert list(history.columns) == ["epoch", "seconds", "loss", *errors, "loss_data"]
     assert list(history["epoch"]) == [2, 4, 6]
     assert history["seconds"].iloc[-1] == pytest.approx(record.train_seconds)
 
@@ -154,35 +154,31 @@ def test_a_diverged_run(train: Call) -> None:
 
 
 NAN_SOURCE = """
-from diffhash.problems import Poisson1D
+from diffhash.problems import Condition, Poisson1D
 
 class Own(Poisson1D):
-    def source(self, x):
-        return super().source(x) / 0
+    def conditions(self):
+        return [Condition("residual", self.domain, lambda x, d: d.u_xx, lambda x: x[:, 0] / 0)]
 """
 NO_SOLUTION = """
-import torch
-from diffhash.problems import Problem
+from diffhash.geometry import Interval
+from diffhash.problems import Condition, Problem
 
 class Own(Problem):
-    domain = ((0.0, 1.0),)
-    order = 2
+    domain = Interval(x=(0, 1))
 
-    def operator(self, x, u):
-        return u[2,]
-
-    def source(self, x):
-        return torch.ones_like(x)
+    def conditions(self):
+        return [Condition("residual", self.domain, lambda x, d: d.u_xx, 1.0)]
 """
 
 
 def test_a_source_that_is_not_finite(train: Call, own_problem: Call) -> None:
-    with pytest.raises(ConfigError, match="task: residual: target is not finite at 2000 of 2000"):
+    with pytest.raises(ConfigError, match=r"residual: its target is not finite at \d+ of"):
         train(own_problem(NAN_SOURCE), "problem=own")
 
 
 def test_a_problem_without_a_solution(train: Call, own_problem: Call) -> None:
-    directory, record = train(own_problem(NO_SOLUTION), "problem=own", "task.n_labels=0")
+    directory, record = train(own_problem(NO_SOLUTION), "problem=own")
     assert names(directory) == FILES
     assert record.status == "completed"
     assert record.mse_u is record.mse_ux is record.mse_uxx is None
@@ -196,7 +192,7 @@ def test_a_problem_without_a_solution_can_diverge(train: Call, own_problem: Call
     searchpath = own_problem(NO_SOLUTION)
     for epochs in (1, 50):
         _, record = train(
-            *(searchpath, "problem=own", "task.n_labels=0", "trainer.learning_rate=1e39"),
+            *(searchpath, "problem=own", "trainer.learning_rate=1e39"),
             f"trainer.epochs={epochs}",
         )
         assert (record.status, record.diverged_epoch) == ("diverged", 1 if epochs == 1 else 2)

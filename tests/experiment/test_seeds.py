@@ -71,11 +71,6 @@ def test_bad_seeds(tiny_config: MakeConfig, seeds: str) -> None:
         run(tiny_config(f"seeds={seeds}"))
 
 
-def test_minibatches_are_refused(tiny_config: MakeConfig) -> None:
-    with pytest.raises(ConfigError, match=r"^trainer\.batch_size=4: every seed draws"):
-        run(tiny_config("seeds=[0,1]", "trainer.batch_size=4"))
-
-
 def test_a_table_rows_hash_is_that_of_the_seed_alone(tiny_config: MakeConfig) -> None:
     from diffhash.experiment.build import seed_configs
 

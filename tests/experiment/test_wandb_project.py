@@ -15,11 +15,10 @@ from omegaconf import DictConfig
 
 from diffhash.experiment import wandb_run
 from diffhash.experiment.wandb_workspace import project_workspace
-from diffhash.training import METRICS as ERRORS
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "configs" / "wandb_sweeps").glob("*.yaml"))
-METRICS = (*ERRORS, "loss")
+METRICS = ("mse_u", "mse_ux", "mse_uxx", "l2_u", "loss")
 LOGGED = {f"history/{name}" for name in ("seconds", *METRICS)} | {"epoch"}
 
 
@@ -62,7 +61,7 @@ def test_view_pins_what_the_summary_has(spec: dict[str, Any]) -> None:
     [runset] = spec["section"]["runSets"]
     pinned = {name for name in runset["runFeed"]["columnPinned"] if name.startswith("summary:")}
     assert pinned
-    assert pinned <= {f"summary:{name}" for name in wandb_run._SUMMARY}
+    assert pinned <= {f"summary:{name}" for name in (*wandb_run._SUMMARY, *METRICS)}
 
 
 def test_view_is_saved_where_asked(

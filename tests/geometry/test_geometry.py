@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
+from torch.quasirandom import SobolEngine
 
 import diffhash.geometry
 from diffhash.geometry import (
@@ -34,7 +35,6 @@ from diffhash.geometry import (
     Product,
     Union,
 )
-from diffhash.problems import Poisson1D, even_points
 
 RULES = ["sobol", "grid", "midpoint", "uniform", "lhs", "even", "evaluation"]
 SQUARE = Box(x=(0, 1), y=(0, 1))
@@ -142,18 +142,18 @@ def test_no_points_and_float32(domain: Domain) -> None:
 
 
 # ---------------------------------------------------------------------------------------- rules
-def test_the_points_of_a_problem_are_the_same_to_the_last_bit() -> None:
-    problem = Poisson1D()
-    line = Interval(x=problem.domain[0])
-    assert torch.equal(line.sample(1000, "even"), problem.domain_points(1000))
-    assert torch.equal(line.sample(777, "evaluation"), problem.evaluation_points(777))
-
-    class Two(Poisson1D):
-        domain = ((-1.0, 2.0), (0.3, 0.7))
-
+def test_points_of_training_and_of_evaluation() -> None:
+    line = Interval(x=(-1, 2))
+    ends = torch.linspace(0, 1, 1000, dtype=torch.float64)[:, None]
+    assert torch.equal(line.sample(1000, "even"), -1 + 3 * ends)
+    middles = (torch.arange(777, dtype=torch.float64) + 0.5)[:, None] / 777
+    assert torch.equal(line.sample(777, "evaluation"), -1 + 3 * middles)
+    low, width = torch.tensor([[-1.0, 0.3], [3.0, 0.7 - 0.3]], dtype=torch.float64)
     plane = Box(x=(-1, 2), y=(0.3, 0.7))
-    assert torch.equal(plane.sample(1000, "even"), even_points(Two.domain, 1000))
-    assert torch.equal(plane.sample(777, "evaluation"), Two().evaluation_points(777))
+    unit = SobolEngine(2).draw(1000, dtype=torch.float64)
+    assert torch.equal(plane.sample(1000, "even"), low + width * unit)
+    unit = SobolEngine(2, scramble=True, seed=1).draw(777, dtype=torch.float64)
+    assert torch.equal(plane.sample(777, "evaluation"), low + width * unit)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 
 import torch
+from diffhash.tasks import Task, Term
 
 from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity
 from diffhash.encodings import Encoding
 from diffhash.jets import Sum, jet_rows
 from diffhash.networks import stack_fields
-from diffhash.tasks import Task, Term
 from diffhash.training.adam import LeanAdam
 from diffhash.training.planned import PlannedBackward
 

@@ -265,13 +265,13 @@ def test_reproducible_scatter_uses_no_atomics_and_equals_the_atomic_one(
     atomic = triton_backend.scatter(x, g, layout, alphas)
     torch.use_deterministic_algorithms(True)
     launches: list[dict[str, Any]] = []
-    run = triton_backend._run
+    run = triton_backend.launch
 
     def spy(*args: Any, **constants: Any) -> None:
         launches.append(constants)
         run(*args, **constants)
 
-    monkeypatch.setattr(triton_backend, "_run", spy)
+    monkeypatch.setattr(triton_backend, "launch", spy)
     first, second = (triton_backend.scatter(x, g, layout, alphas) for _ in range(2))
     assert torch.equal(first, second)
     assert [c["ATOMIC"] for c in launches if "ATOMIC" in c]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffhash.jets import axis_rows
+from diffhash.optim import Task
 from diffhash.problems import Poisson1D
 
 X = np.linspace(0, 1, 257)
@@ -30,7 +30,7 @@ def test_the_solution_and_its_derivatives_are_those_of_equation_15() -> None:
     problem = Poisson1D()
     expected = _by_hand(X)
     np.testing.assert_allclose(problem.solution(x)[:, 0].numpy(), expected[0], rtol=0, atol=1e-14)
-    jet = problem.solution_jet(x, axis_rows([2]))
+    jet = problem.exact_jet(x, ((0,), (1,), (2,)))
     for order in range(3):
         got = jet[order,][:, 0].numpy()
         # Round-off of sin(8πx) for |8πx| ≤ 26, times the amplitude (8π)^order.
@@ -39,19 +39,24 @@ def test_the_solution_and_its_derivatives_are_those_of_equation_15() -> None:
     assert not jet.data.requires_grad
 
 
+def _target(problem: Poisson1D, x: torch.Tensor) -> torch.Tensor:
+    _, residual = problem.conditions()
+    return problem.target(residual, x)
+
+
 @pytest.mark.parametrize("k", [0.01, 1.0, -2.5])
-def test_the_source_makes_the_solution_satisfy_the_equation(k: float) -> None:
+def test_the_target_makes_the_solution_satisfy_the_equation(k: float) -> None:
     x = torch.from_numpy(X)[:, None]
-    source = Poisson1D(k=k).source(x)
-    assert source.shape == (len(X), 1)
-    assert source.dtype == torch.float64
-    assert not source.requires_grad
+    target = _target(Poisson1D(k=k), x)
+    assert target.shape == (len(X), 1)
+    assert target.dtype == torch.float64
+    assert not target.requires_grad
     np.testing.assert_allclose(
-        source[:, 0].numpy(), k * _by_hand(X)[2], rtol=0, atol=abs(k) * 1e-11
+        target[:, 0].numpy(), k * _by_hand(X)[2], rtol=0, atol=abs(k) * 1e-11
     )
 
 
-def test_a_finite_difference_of_the_solution_gives_the_source() -> None:
+def test_a_finite_difference_of_the_solution_gives_the_target() -> None:
     problem = Poisson1D()
     x = torch.linspace(0.05, 0.95, 37, dtype=torch.float64)[:, None]
     h = 1e-4
@@ -59,15 +64,7 @@ def test_a_finite_difference_of_the_solution_gives_the_source() -> None:
     second = (u(x + h) - 2 * u(x) + u(x - h)) / h**2
     # Truncation h²/12 · |u⁗| ≤ h²/12 · (8π)⁴ (and as much again for the rest), rounding 4 eps u/h².
     tolerance = 0.01 * (2 * h**2 / 12 * (8 * np.pi) ** 4 + 8 * 2.2e-16 * 4 / h**2)
-    torch.testing.assert_close(problem.source(x), 0.01 * second, rtol=0, atol=tolerance)
-
-
-def test_the_exact_solution_leaves_no_residual_and_another_does() -> None:
-    problem = Poisson1D()
-    x = problem.domain_points(50)
-    jet = problem.solution_jet(x, problem.rows)
-    assert problem.residual(x, jet).abs().max() == 0
-    assert problem.residual(x, jet, torch.zeros(50, 1)).abs().max() > 1
+    torch.testing.assert_close(_target(problem, x), 0.01 * second, rtol=0, atol=tolerance)
 
 
 def test_the_solution_vanishes_at_zero_and_one() -> None:
@@ -77,12 +74,22 @@ def test_the_solution_vanishes_at_zero_and_one() -> None:
 
 
 def test_labels_lie_in_their_region_evenly_with_both_ends() -> None:
-    x = Poisson1D().label_points(1000)
-    assert x.shape == (1000, 1)
-    assert x.dtype == torch.float64
-    np.testing.assert_allclose(x[:, 0].numpy(), np.linspace(0, 0.5, 1000), rtol=0, atol=1e-16)
-    x = Poisson1D(label_region=[0.25, 1.0]).label_points(4)
-    torch.testing.assert_close(x[:, 0].tolist(), [0.25, 0.5, 0.75, 1.0])
+    labels, residual = Task().objective(Poisson1D()).terms
+    assert labels.x.dtype == torch.float64
+    for term, expected in (
+        (labels, np.linspace(0, 0.5, 1000)),
+        (residual, np.linspace(0, 1, 2000)),
+    ):
+        np.testing.assert_allclose(term.x[:, 0].numpy(), expected, rtol=0, atol=2e-16)
+    labels, _ = Task(n_labels=4).objective(Poisson1D(label_region=[0.25, 1.0])).terms
+    torch.testing.assert_close(labels.x[:, 0].tolist(), [0.25, 0.5, 0.75, 1.0])
+
+
+def test_its_derivatives_and_their_names() -> None:
+    problem = Poisson1D()
+    assert problem.rows == ((0,), (1,), (2,))
+    assert problem.derivatives == ["u", "u_x", "u_xx"]
+    assert (problem.names.axes, problem.names.unknowns) == (("x",), ("u",))
 
 
 @pytest.mark.parametrize(

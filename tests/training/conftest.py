@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import Callback
 from diffhash import MLP, SIREN, FourierFeatures, GridEncoding
 from diffhash.encodings import Encoding, Identity
 from diffhash.networks import Field, Network
+from diffhash.optim import Task
 from diffhash.problems import Poisson1D, Problem
-from diffhash.tasks import Task, data_task, pinn_task
 from diffhash.training import Evaluation, FieldTraining
 
 INTERPOLATIONS = ("linear", "s1", "s2", "cubic")
@@ -40,10 +40,10 @@ def _encoding(name: str, n_dims: int, dtype: torch.dtype) -> Encoding:
     return Identity(n_dims, dtype=dtype)
 
 
-def _network(name: str, n_inputs: int, dtype: torch.dtype) -> Network:
+def _network(name: str, n_inputs: int, n_outputs: int, dtype: torch.dtype) -> Network:
     if name == "siren":
-        return SIREN(n_inputs, width=6, depth=2, omega_0=5.0, dtype=dtype)
-    return MLP(n_inputs, width=6, depth=2, dtype=dtype)
+        return SIREN(n_inputs, n_outputs, width=6, depth=2, omega_0=5.0, dtype=dtype)
+    return MLP(n_inputs, n_outputs, width=6, depth=2, dtype=dtype)
 
 
 @pytest.fixture
@@ -58,20 +58,19 @@ def make_training() -> Callable[..., FieldTraining]:
         problem: Problem | None = None,
         n_labels: int = 7,
         n_residual: int = 10,
+        n_boundary: int = 6,
         **settings: Any,
     ) -> FieldTraining:
         torch.manual_seed(field_seed)
         problem = problem or Poisson1D()
         encoding = _encoding(encoder, problem.n_dims, dtype)
-        network = _network(encoder, encoding.n_output_dims, dtype)
-        field = Field(encoding, network, problem.domain)
-        loss: Task = (
-            data_task(problem, n_labels)
-            if task == "data"
-            else pinn_task(problem, n_labels, n_residual)
-        )
+        n_unknowns = len(problem.unknowns)
+        network = _network(encoder, encoding.n_output_dims, n_unknowns, dtype)
+        field = Field(encoding, network, problem.domain.bounds, problem.names)
+        numbers = {"n_labels": n_labels, "n_residual": n_residual, "n_boundary": n_boundary}
+        objective = Task(kind=task, **numbers).objective(problem)  # type: ignore[arg-type]
         settings = {"epochs": 6, "learning_rate": 1e-2} | settings
-        return FieldTraining(field, loss, Evaluation(problem, 20), **settings)
+        return FieldTraining(field, objective, Evaluation(problem, 20), **settings)
 
     return make
 

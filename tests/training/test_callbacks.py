@@ -30,7 +30,7 @@ def send_in_epoch(training: FieldTraining, signals: dict[int, int]) -> None:
 
 def send(training: FieldTraining, signals: dict[int, int]) -> None:
     """Send this process ``signals[step]`` in that step of minibatches."""
-    loss = training.task.loss
+    loss = training.objective.loss
     step = 0
 
     def sending(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
@@ -40,7 +40,7 @@ def send(training: FieldTraining, signals: dict[int, int]) -> None:
             os.kill(os.getpid(), signals[step])
         return loss(jets, rows)
 
-    training.task.loss = sending  # type: ignore[method-assign]
+    training.objective.loss = sending  # type: ignore[method-assign]
 
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
@@ -98,10 +98,11 @@ def test_what_nohup_has_ignored_stays_so(make_training: MakeTraining, fit: Calla
 def test_an_epoch_of_minibatches_is_finished_first(
     make_training: MakeTraining, fit: Callable
 ) -> None:
-    training = make_training(epochs=50, batch_size=4)  # three steps an epoch
+    # Of autograd, which passes through the objective: three steps an epoch.
+    training = make_training(epochs=50, batch_size=4, derivatives="autograd")
     steps = []
-    loss = training.task.loss
-    training.task.loss = lambda *given: steps.append(given) or loss(*given)  # type: ignore
+    loss = training.objective.loss
+    training.objective.loss = lambda *given: steps.append(given) or loss(*given)  # type: ignore
     send(training, {4: signal.SIGINT})
     with GracefulStop(training) as stop:
         fit(training, [stop])
@@ -113,7 +114,7 @@ def test_a_second_interrupt_ends_it_at_once(
     make_training: MakeTraining, fit: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    training = make_training(epochs=50, batch_size=1)
+    training = make_training(epochs=50, batch_size=1, derivatives="autograd")
     send(training, {13: signal.SIGINT, 14: signal.SIGINT})
     with pytest.raises(SystemExit) as caught, GracefulStop(training) as stop:
         fit(training, [stop])
@@ -124,7 +125,7 @@ def test_a_second_interrupt_ends_it_at_once(
 
 
 def test_other_signals_besides_do_not_hurry_it(make_training: MakeTraining, fit: Callable) -> None:
-    training = make_training(epochs=50, batch_size=1)
+    training = make_training(epochs=50, batch_size=1, derivatives="autograd")
     send(training, {11: signal.SIGTERM, 12: signal.SIGINT, 13: signal.SIGTERM})
     with GracefulStop(training) as stop:
         fit(training, [stop])

@@ -15,7 +15,9 @@ from diffhash.training import FieldTraining
 
 MakeTraining = Callable[..., FieldTraining]
 
-GRAPH = pytest.param("cudagraph", marks=pytest.mark.gpu)
+# Its learning rate is a float32 number on the device, which is what torch's fused Adam reads there.
+GRAPH = pytest.param("cudagraph", 1e-6, marks=pytest.mark.gpu)
+COMPILED = pytest.param("compile", 1e-9, marks=pytest.mark.slow)
 
 
 def parameters(training: FieldTraining) -> Tensor:
@@ -31,15 +33,15 @@ class Meddler(Callback):
         assert isinstance(pl_module, FieldTraining)
         if pl_module.epochs_done == 80:
             pl_module.learning_rate = 3e-3
-            pl_module.task.terms[-1].weight.fill_(0.25)
+            pl_module.objective.terms[-1].weight.fill_(0.25)
 
 
-@pytest.mark.parametrize("execution", [pytest.param("compile", marks=pytest.mark.slow), GRAPH])
+@pytest.mark.parametrize(("execution", "tolerance"), [COMPILED, GRAPH])
 @pytest.mark.parametrize("encoder", ["mlp", "ff", "siren", "cubic"])
 def test_200_steps_give_the_same_parameters_with_live_settings(
-    make_training: MakeTraining, fit: Callable, encoder: str, execution: str
+    make_training: MakeTraining, fit: Callable, encoder: str, execution: str, tolerance: float
 ) -> None:
-    """To 1e-9 of their size in float64, with rate and weight changed half-way."""
+    """To a tolerance of their size in float64, with rate and weight changed half-way."""
     results = []
     for chosen in ("eager", execution):
         training = make_training(
@@ -54,7 +56,7 @@ def test_200_steps_give_the_same_parameters_with_live_settings(
         fit(training, [Meddler()], accelerator=accelerator)
         results.append(training)
     eager, other = results
-    torch.testing.assert_close(parameters(other), parameters(eager), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(parameters(other), parameters(eager), rtol=tolerance, atol=tolerance)
     one, two = eager.replicas[0].history, other.replicas[0].history
     assert [row["loss"] for row in one] == pytest.approx([row["loss"] for row in two], rel=1e-6)
 

@@ -16,70 +16,88 @@ from torch import Tensor, nn
 from diffhash import MLP, Field, FourierFeatures, Jet
 from diffhash.encodings import Identity
 from diffhash.encodings.encoding import Plan
-from diffhash.jets import Row
+from diffhash.geometry import Interval
+from diffhash.jets import Names, Row
 from diffhash.networks import stack_fields
-from diffhash.problems import Poisson1D
-from diffhash.tasks import Task, Term, data_task, pinn_task
+from diffhash.optim import Task
+from diffhash.problems import Coefficient, Condition, Derivatives, Poisson1D, Problem
 from diffhash.training import Evaluation, FieldTraining, UntrainedError
 
 MakeTraining = Callable[..., FieldTraining]
 BOX = [(0.0, 1.0)]
+DOMAIN = Interval(x=(0, 1))
+Residual = Callable[[Tensor, Derivatives], Any]
+
+
+class Labels(Poisson1D):
+    """u = sin x at six points, by a residual of one's own."""
+
+    def __init__(self, residual: Residual, target: Any = lambda x: x[:, 0].sin()) -> None:
+        super().__init__()
+        self.residual, self.target_of = residual, target
+
+    def conditions(self) -> list[Condition]:
+        return [Condition("own", DOMAIN, self.residual, self.target_of)]
 
 
 def make_field(n_outputs: int = 1) -> Field:
     return Field(Identity(1), MLP(1, n_outputs=n_outputs, width=4, depth=1), BOX)
 
 
-def train(task: Task, field: Field | None = None, **settings: Any) -> FieldTraining:
+def train(problem: Problem, field: Field | None = None, **settings: Any) -> FieldTraining:
     field = field or make_field()
+    objective = Task(n_labels=5, n_residual=6).objective(problem)
     return FieldTraining(
-        *(field, task, Evaluation(Poisson1D(), 10)), epochs=4, learning_rate=1e-3, **settings
+        *(field, objective, Evaluation(problem, 10)), epochs=4, learning_rate=1e-3, **settings
     )
 
 
-def term(error: Any, **settings: Any) -> Term:
-    x = torch.linspace(0, 1, 6, dtype=torch.float64)[:, None]
-    return Term("own", x, settings.pop("target", x.sin()), (0,), error, 1.0, **settings)
-
-
-# ------------------------------------------------------------------- shapes of errors
+# ------------------------------------------------------------------- shapes of residuals
 
 
 @pytest.mark.parametrize("batch_size", [None, 3])
 @pytest.mark.parametrize("derivatives", ["taylor", "autograd"])
-def test_errors_are_tried_before_training(derivatives: Any, batch_size: int | None) -> None:
-    task = Task([term(lambda x, u, y: u.value[..., 0] - y[..., 0])])
-    with pytest.raises(ValueError, match=r"task\.own: its error is .* of shape \[6\]"):
-        train(task, derivatives=derivatives, batch_size=batch_size)
+def test_residuals_are_tried_before_training(derivatives: Any, batch_size: int | None) -> None:
+    """With the field's precision and number of replicas, which no trace has seen."""
+
+    def mixed(x: Tensor, d: Derivatives) -> Tensor:
+        return d.u if d.u.dtype == torch.float64 else d.u[..., None] * d.u
+
+    with pytest.raises(ValueError, match=r"own: its residual is .*of shape \[6, 6\].*\[6, 1\]"):
+        train(Labels(mixed), derivatives=derivatives, batch_size=batch_size)
 
 
-def test_errors_of_replicas_are_tried_with_replicas() -> None:
-    task = Task([term(lambda x, u, y: (u.value - y).flatten(end_dim=-2))])
-    train(task)
-    with pytest.raises(ValueError, match=r"of shape \[12, 1\].*of shape \[2, 6, 1\]"):
-        train(task, stack_fields([make_field(), make_field()]))
+def test_residuals_of_replicas_are_tried_with_replicas() -> None:
+    problem = Labels(lambda x, d: d.u.flatten())
+    train(problem)
+    with pytest.raises(ValueError, match=r"own: its residual is .*of shape \[12\].*\[2, 6\]"):
+        train(problem, stack_fields([make_field(), make_field()]))
 
 
 def test_a_target_beyond_float32() -> None:
-    target = torch.full((6, 1), 1e300, dtype=torch.float64)
-    task = Task([term(lambda x, u, y: u.value - y, target=target)])
-    with pytest.raises(ValueError, match=r"task\.own: its target is not finite in torch\.float32"):
-        train(task)
+    with pytest.raises(ValueError, match=r"^own: its target is not finite in torch\.float32"):
+        train(Labels(lambda x, d: d.u, 1e300))
 
 
 def test_two_components_of_a_scalar_problem() -> None:
-    task = Task([term(lambda x, u, y: u.value[..., :1] - y)])
-    with pytest.raises(ValueError, match=r"n_outputs=2: a problem.* give 1"):
-        train(task, make_field(n_outputs=2))
+    problem = Labels(lambda x, d: d.u)
+    with pytest.raises(ValueError, match=r"n_outputs=2: the problem has 1 unknown.* give 1"):
+        train(problem, make_field(n_outputs=2))
     with pytest.raises(ValueError, match="n_outputs=2"):
-        Evaluation(Poisson1D(), 10).prepare(make_field(2), torch.device("cpu"))
+        Evaluation(problem, 10).prepare(make_field(2), torch.device("cpu"))
+
+
+def test_a_field_of_other_names() -> None:
+    field = Field(Identity(1), MLP(1, width=4, depth=1), BOX, Names(("t",)))
+    with pytest.raises(ValueError, match=r"field: its axes are \('t',\) .*names=problem\.names"):
+        train(Labels(lambda x, d: d.u), field)
 
 
 # ----------------------------------------------------------- what nothing would train
 
 
 class Inverse(Poisson1D):
-    """k″u = f with something to find."""
+    """k″u = f with something to find, which a condition reads or not."""
 
     def __init__(self, **found: Any) -> None:
         super().__init__()
@@ -99,30 +117,56 @@ def trainable() -> nn.Parameter:
         (lambda: {"all": [1, trainable()]}, r"problem\.all\[1\]"),
         (lambda: {"all": {"kappa": (trainable(),)}}, r"problem\.all\['kappa'\]\[0\]"),
         (lambda: {"part": SimpleNamespace(kappa=trainable())}, r"problem\.part\.kappa"),
-        (lambda: {"closure": nn.Linear(1, 1)}, r"problem\.closure\.weight, problem\.closure\.bias"),
-        (lambda: {"own": nn.ParameterDict({"kappa": trainable()})}, r"problem\.own\.kappa"),
+        (lambda: {"all": [nn.Linear(1, 1)]}, r"problem\.all\[0\]\.weight, problem\.all\[0\]\.bias"),
+        (lambda: {"all": [Coefficient(1.0)]}, r"problem\.all\[0\]"),
         (lambda: {"call": functools.partial(max, trainable())}, r"problem\.call\[0\]"),
     ],
 )
-@pytest.mark.parametrize("make", [data_task, pinn_task], ids=["data", "pinn"])
-def test_a_parameter_of_the_problem(
-    make_training: MakeTraining, found: Any, name: str, make: Any
+@pytest.mark.parametrize("task", ["data", "pinn"])
+def test_a_tensor_of_the_problem_that_is_no_registered_parameter(
+    found: Any, name: str, task: Any
 ) -> None:
     problem = Inverse(**found())
-    with pytest.raises(ValueError, match=rf"^{name}: requires a gradient, but only the field's"):
+    objective = Task(task, n_labels=5, n_residual=5).objective(problem)
+    with pytest.raises(ValueError, match=rf"^{name}: requires a gradient, but only parameters of"):
         FieldTraining(
-            *(make_field(), make(problem), Evaluation(problem, 10)), epochs=1, learning_rate=1e-3
+            *(make_field(), objective, Evaluation(problem, 10)), epochs=1, learning_rate=1e-3
         )
 
 
-def test_a_parameter_of_the_task() -> None:
+@pytest.mark.parametrize("owner", ["condition", "objective"])
+def test_a_tensor_of_the_objective(owner: str) -> None:
     kappa = trainable()
-    with pytest.raises(ValueError, match=r"task\.\S*kappa: requires a gradient"):
-        train(Task([term(lambda x, u, y: kappa * u.value - y)]))
-    task = Task([term(lambda x, u, y: u.value - y)])
-    task.kappa = kappa
-    with pytest.raises(ValueError, match=r"^task\.kappa: requires a gradient"):
-        train(task)
+    if owner == "condition":
+        problem = Labels(lambda x, d: kappa * d.u)
+    else:
+        problem = Labels(lambda x, d: d.u)
+        problem.target_of = functools.partial(lambda kappa, x: x[:, 0], kappa)
+    with pytest.raises(ValueError, match=r"kappa|target_of\S*: requires a gradient"):
+        train(problem)
+    objective = Task(n_residual=6).objective(Poisson1D())
+    objective.kappa = kappa
+    with pytest.raises(ValueError, match=r"^objective\.kappa: requires a gradient"):
+        FieldTraining(
+            *(make_field(), objective, Evaluation(Poisson1D(), 10)), epochs=1, learning_rate=1e-3
+        )
+
+
+def registered(**found: Any) -> Inverse:
+    problem = Inverse()
+    for name, value in found.items():
+        setattr(problem, name, value)
+    return problem
+
+
+@pytest.mark.parametrize("make", [trainable, lambda: Coefficient(1.0)], ids=["parameter", "number"])
+def test_a_coefficient_that_no_condition_reads(fit: Callable, make: Any) -> None:
+    training = train(registered(kappa=make()))
+    with pytest.raises(UntrainedError, match=r"^objective\.problem\.kappa: gets no gradient"):
+        fit(training)
+    frozen = make().requires_grad_(False)
+    fit(train(registered(kappa=frozen)))
+    assert frozen == 1
 
 
 @pytest.mark.parametrize("how", ["buffer", "attribute", "list"])
@@ -136,21 +180,21 @@ def test_a_tensor_of_the_field_that_is_no_registered_parameter(how: str) -> None
         case "list":
             field.encoding.scale = [trainable()]  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"^field\.encoding\.scale\S*: requires a gradient"):
-        train(Task([term(lambda x, u, y: u.value - y)]), field)
+        train(Labels(lambda x, d: d.u), field)
 
 
 def test_constants_and_the_fields_own_parameters_are_no_mistake() -> None:
     field, frozen = make_field(), trainable().requires_grad_(False)
     penalty = field.network.params
-    task = Task([term(lambda x, u, y: frozen * u.value - y + 0 * penalty.sum())])
-    task.loop = task  # type: ignore[assignment]
-    train(task, field)
+    problem = Labels(lambda x, d: frozen * d.u + 0 * penalty.sum().to(d.u.dtype))
+    problem.loop = [problem]  # type: ignore[assignment]
+    train(problem, field)
 
 
 def test_a_field_with_nothing_to_train() -> None:
     field = make_field().requires_grad_(False)
     with pytest.raises(ValueError, match="field: none of its parameters requires a gradient"):
-        train(Task([term(lambda x, u, y: u.value - y)]), field)
+        train(Labels(lambda x, d: d.u), field)
 
 
 class Fixed(Plan):
@@ -201,7 +245,7 @@ def test_a_parameter_that_no_gradient_reaches(
     fit: Callable, where: str, settings: dict[str, Any]
 ) -> None:
     field = Field(Scaled(where), MLP(1, width=4, depth=1), BOX)
-    training, steps = train(pinn_task(Poisson1D(), 5, 5), field, **settings), Steps()
+    training, steps = train(Poisson1D(), field, **settings), Steps()
     with pytest.raises(UntrainedError, match=r"^field\.encoding\.scale: gets no gradient"):
         fit(training, [steps])
     assert all(torch.equal(a, b) for a, b in zip(steps.before, field.parameters(), strict=True))
@@ -210,9 +254,9 @@ def test_a_parameter_that_no_gradient_reaches(
 def test_a_frozen_parameter_is_no_mistake(fit: Callable) -> None:
     field = Field(Scaled("jet"), MLP(1, width=4, depth=1), BOX)
     field.encoding.requires_grad_(False)
-    fit(train(pinn_task(Poisson1D(), 5, 5), field))
+    fit(train(Poisson1D(), field))
     field = Field(FourierFeatures(1, 3), MLP(6, width=4, depth=1), BOX)
-    fit(train(pinn_task(Poisson1D(), 5, 5), field))
+    fit(train(Poisson1D(), field))
 
 
 # ------------------------------------------------------------------- terms in the history
@@ -221,10 +265,8 @@ def test_a_frozen_parameter_is_no_mistake(fit: Callable) -> None:
 class Reaction(Poisson1D):
     """Not linear in u: through jets, its labels through a kernel."""
 
-    linear = False
-
-    def operator(self, x: Tensor, u: Jet) -> Tensor:
-        return super().operator(x, u) + u.value**3
+    def _equation(self, x: Tensor, d: Derivatives) -> Tensor:
+        return super()._equation(x, d) + d.u**3
 
 
 @pytest.mark.parametrize("problem", [Poisson1D(), Reaction()], ids=["linear", "not linear"])
@@ -235,7 +277,7 @@ def test_the_history_tells_the_terms_apart(
     training = make_training(
         "cubic", dtype=torch.float64, problem=problem, epochs=6, chunk=2, **settings
     )
-    training.task.terms[0].weight.fill_(0.25)
+    training.objective.terms[0].weight.fill_(0.25)
     fit(training)
     for row in training.replicas[0].history:
         parts = row["loss_data"], row["loss_residual"]
@@ -247,9 +289,9 @@ def test_the_parts_are_those_of_the_parameters_before_the_last_step(
     make_training: MakeTraining, fit: Callable
 ) -> None:
     training = make_training("cubic", dtype=torch.float64, epochs=1)
-    field, task = training.field, training.task
-    task.loss([field.jet(t.x, t.rows) for t in task.terms])
-    expected = [part.item() for part in task.parts]
+    field, objective = training.field, training.objective
+    objective.loss([field.jet(t.x, t.rows) for t in objective.terms])
+    expected = [part.item() for part in objective.parts]
     fit(training)
     [row] = training.replicas[0].history
     assert [row["loss_data"], row["loss_residual"]] == pytest.approx(expected, rel=1e-12)

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffhash.jets import Jet
-from diffhash.problems import Poisson1D
+from diffhash.problems import Derivatives, Poisson1D
 from diffhash.training import FieldTraining
 from diffhash.training.planned import PlannedBackward
 
@@ -19,10 +18,8 @@ MakeTraining = Callable[..., FieldTraining]
 class Reaction(Poisson1D):
     """k u″ + u³ = f."""
 
-    linear = False
-
-    def operator(self, x: Tensor, u: Jet) -> Tensor:
-        return super().operator(x, u) + u.value**3
+    def _equation(self, x: Tensor, d: Derivatives) -> Tensor:
+        return super()._equation(x, d) + d.u**3
 
 
 @pytest.mark.parametrize("problem", [Poisson1D(), Reaction()], ids=["linear", "not linear"])
@@ -31,19 +28,19 @@ def test_it_is_the_backward_pass(
     make_training: MakeTraining, encoder: str, problem: Poisson1D
 ) -> None:
     training = make_training(encoder, dtype=torch.float64, problem=problem)
-    field, task = training.field, training.task
-    task.terms[0].weight.fill_(0.3)
-    plans = [field.plan(term.x, term.rows) for term in task.terms]
-    loss = task.loss([plan.jet() for plan in plans])
+    field, objective = training.field, training.objective
+    objective.terms[0].weight.fill_(0.3)
+    plans = [field.plan(term.x, term.rows) for term in objective.terms]
+    loss = objective.loss([plan.jet() for plan in plans])
     expected = torch.autograd.grad(loss, list(field.parameters()))
-    planned = PlannedBackward(task, plans)
+    planned = PlannedBackward(objective, plans)
     torch.testing.assert_close(planned(), loss.detach(), rtol=1e-12, atol=0)
     for parameter, gradient in zip(field.parameters(), expected, strict=True):
         assert parameter.grad is not None
         atol = 1e-11 * gradient.abs().max().item()
         torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=atol)
-    task.terms[0].weight.fill_(0.0)  # read anew
-    task.terms[1].weight.fill_(0.0)
+    objective.terms[0].weight.fill_(0.0)  # read anew
+    objective.terms[1].weight.fill_(0.0)
     assert planned() == 0
 
 

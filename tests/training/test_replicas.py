@@ -28,7 +28,7 @@ def make_replicas(make_training: MakeTraining) -> MakeTraining:
         training = make_training(*arguments, field_seed=SEEDS[0], **settings)
         return FieldTraining(
             stack_fields(fields),
-            training.task,
+            training.objective,
             training.evaluation,
             epochs=training.epochs,
             learning_rate=training.learning_rate,
@@ -129,19 +129,10 @@ def test_training_ends_when_all_have_diverged(make_replicas: MakeTraining, fit: 
     assert training.epochs_done == 15
 
 
-def test_minibatches_are_refused(make_training: MakeTraining) -> None:
-    field = stack_fields([make_training(field_seed=s).field for s in SEEDS])
-    training = make_training()
-    with pytest.raises(ValueError, match=r"^batch_size=4: every seed draws minibatches"):
-        FieldTraining(
-            field, training.task, training.evaluation, epochs=1, learning_rate=1e-3, batch_size=4
-        )
-
-
 def test_an_encoding_that_does_not_take_replicas_is_refused() -> None:
     class Own(Identity):
         takes_replicas = Encoding.takes_replicas
 
-    fields = [Field(Own(1), MLP(1), Poisson1D.domain) for _ in SEEDS]
+    fields = [Field(Own(1), MLP(1), Poisson1D.domain.bounds) for _ in SEEDS]
     with pytest.raises(ValueError, match=r"Own does not take replicas.*one by one"):
         stack_fields(fields)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from diffhash.jets import Jet
-from diffhash.tasks import Task
+from diffhash.optim import Objective
 from diffhash.training import FieldTraining
 
 MakeTraining = Callable[..., FieldTraining]
@@ -24,7 +24,7 @@ def parameters(training: FieldTraining) -> Tensor:
 
 def by_hand(training: FieldTraining, task: str, rates: Sequence[float]) -> list[float]:
     """Train the field with a bare loop, one step a rate; the loss before each step and at last."""
-    field, problem = training.field, training.task.terms
+    field, problem = training.field, training.objective.terms
     optimizer = Adam(field.parameters(), fused=True)
     dtype = next(field.parameters()).dtype
 
@@ -105,25 +105,26 @@ def test_seed_decides(make_training: MakeTraining, fit: Callable) -> None:
 
 
 class Rows:
-    """Notes the rows that a task's loss is computed at."""
+    """Notes the rows that a loss is computed at."""
 
-    def __init__(self, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[list[Tensor]] = []
-        loss = task.loss
+        loss = objective.loss
 
         def noting(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
             if rows is not None:
                 self.steps.append(list(rows))
             return loss(jets, rows)
 
-        monkeypatch.setattr(task, "loss", noting)
+        monkeypatch.setattr(objective, "loss", noting)
 
 
 def test_minibatches_cover_every_point_once(
     make_training: MakeTraining, fit: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = make_training(batch_size=4, n_labels=7, n_residual=10, epochs=2)
-    steps = Rows(training.task, monkeypatch).steps
+    sizes = {"batch_size": 4, "n_labels": 7, "n_residual": 10}
+    training = make_training(**sizes, epochs=2, derivatives="autograd")
+    steps = Rows(training.objective, monkeypatch).steps
     fit(training)
     assert len(steps) == 2 * 3  # the longest term has 10 points
     epochs = steps[:3], steps[3:]
@@ -138,8 +139,9 @@ def test_minibatches_cover_every_point_once(
 def test_minibatches_of_a_term_with_few_points(
     make_training: MakeTraining, fit: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = make_training(batch_size=1, n_labels=3, n_residual=10, epochs=1)
-    steps = Rows(training.task, monkeypatch).steps
+    sizes = {"batch_size": 1, "n_labels": 3, "n_residual": 10}
+    training = make_training(**sizes, epochs=1, derivatives="autograd")
+    steps = Rows(training.objective, monkeypatch).steps
     fit(training)
     assert [len(rows[0]) >= 1 for rows in steps] == [True] * 10
     assert set(torch.cat([rows[0] for rows in steps]).tolist()) == {0, 1, 2}

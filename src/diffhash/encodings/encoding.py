@@ -62,6 +62,26 @@ class Plan(ABC):
         a table. None where that is not to be had."""
         return None
 
+    def move(self, x: Tensor) -> bool:
+        """Go to other points, as many, and write all that is computed of them in place.
+
+        False where that cannot be: a new plan must be made.
+        """
+        return False
+
+    def at(self, index: Tensor) -> PartialPlan | None:
+        """A plan of some of the points, by their indices ``[n]``, that copies what this one has of
+        them; None where it has nothing to copy."""
+        return None
+
+
+class PartialPlan(Plan):
+    """Some of the points of a plan, which may change."""
+
+    @abstractmethod
+    def take(self, index: Tensor) -> None:
+        """Go to others of the points, as many, by their indices ``[n]``; in place."""
+
 
 class Encoding(NoTorchScript, nn.Module, ABC):
     """A map ``[N, n_input_dims] → [N, n_output_dims]`` of coordinates in [0, 1].
@@ -79,11 +99,12 @@ class Encoding(NoTorchScript, nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Features ``[N, n_output_dims]``; differentiable by autograd in x and the parameters."""
 
-    def jet(self, x: Tensor, rows: Rows) -> Jet:
+    def jet(self, x: Tensor, rows: Rows = 2) -> Jet:
         """Features and derivatives of them at ``x [N, d]``, in one pass.
 
         Args:
-            rows: which derivatives, as in `diffhash.jets.jet_rows`; those below come along.
+            rows: which derivatives, as in `diffhash.jets.jet_rows`; those below come along. All of
+                first and second order unless said otherwise.
 
         Raises:
             ValueError: what is no derivative, or a wrong shape of ``x``.
@@ -92,7 +113,7 @@ class Encoding(NoTorchScript, nn.Module, ABC):
         self._check(x)
         return self._jet(x, rows)
 
-    def plan(self, x: Tensor, rows: Rows) -> Plan:
+    def plan(self, x: Tensor, rows: Rows = 2) -> Plan:
         """Prepare `jet` at fixed points. Coordinates may be float64 whatever the parameters are.
 
         Raises:
@@ -103,8 +124,12 @@ class Encoding(NoTorchScript, nn.Module, ABC):
         if x.requires_grad:
             raise ValueError("x requires a gradient, a plan's points are fixed: use jet(x) instead")
         if not is_plain(x):
-            return _Unplanned(self, x, rows)
+            return Unplanned(self, x, rows)
         return self._plan(x, rows)
+
+    def plan_in_parts(self, x: Tensor, rows: Rows) -> Plan:
+        """As `plan`, for one that is read by `Plan.at` alone."""
+        return self.plan(x, rows)
 
     def _check(self, x: Tensor) -> None:
         """Raise `ValueError` for points that `forward` and `jet` do not take."""
@@ -121,12 +146,46 @@ class Encoding(NoTorchScript, nn.Module, ABC):
     def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> Plan: ...
 
 
-class _Unplanned(Plan):
-    """Points of a function that torch traces or transforms: what is computed of them is not fixed,
-    and the jet is made at every call."""
+class Unplanned(Plan):
+    """Points whose jet is made at every call.
+
+    Such as those of a function that torch traces or transforms: what is computed of them is not
+    fixed.
+    """
 
     def __init__(self, encoding: Encoding, x: Tensor, rows: tuple[Row, ...]) -> None:
         self._encoding, self._x, self._rows = encoding, x, rows
+
+    def jet(self) -> Jet:
+        return self._encoding._jet(self._x, self._rows)
+
+    def move(self, x: Tensor) -> bool:
+        self._x.copy_(x)
+        return True
+
+
+class UnplannedPart(PartialPlan):
+    """Points whose jet is made at every call.
+
+    Args:
+        encoding: of the jet.
+        points: of their indices.
+        index: of those that are taken first.
+        rows: of the jet.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        points: Callable[[Tensor], Tensor],
+        index: Tensor,
+        rows: tuple[Row, ...],
+    ) -> None:
+        self._encoding, self._points, self._rows = encoding, points, rows
+        self.take(index)
+
+    def take(self, index: Tensor) -> None:
+        self._x = self._points(index)
 
     def jet(self) -> Jet:
         return self._encoding._jet(self._x, self._rows)
@@ -172,6 +231,50 @@ class ConstantPlan(Plan):
 
     def source(self) -> Jet | GridRows | None:
         return self.jet()
+
+    def move(self, x: Tensor) -> bool:
+        before = self.jet().data
+        self._x = x.detach().clone()
+        self._make()
+        before.copy_(self._jet.data)
+        self._jet = Jet(before, self._rows)
+        self._made = self._state()
+        return True
+
+    def at(self, index: Tensor) -> PartialPlan:
+        return _ConstantPart(self, index)
+
+
+class _ConstantPart(PartialPlan):
+    """Some points of a constant jet."""
+
+    def __init__(self, whole: ConstantPlan, index: Tensor) -> None:
+        self._whole, self._index = whole, index
+        self._data = torch.empty(0)
+
+    def take(self, index: Tensor) -> None:
+        self._index = index
+
+    def jet(self) -> Jet:
+        jet = self._whole.jet()
+        self._data = selected(jet.data, -2, self._index, self._data)
+        return Jet(self._data, jet.rows)
+
+    def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
+        return self.jet(), None
+
+    def source(self) -> Jet | GridRows | None:
+        return self.jet()
+
+
+def selected(whole: Tensor, dim: int, index: Tensor, memory: Tensor) -> Tensor:
+    """Entries of a tensor, in ``memory`` if they fit it."""
+    shape = list(whole.shape)
+    shape[dim] = len(index)
+    fits = list(memory.shape) == shape
+    if fits and memory.dtype == whole.dtype and memory.device == whole.device:
+        return torch.index_select(whole, dim, index, out=memory)
+    return torch.index_select(whole, dim, index)
 
 
 def version(tensor: Tensor) -> int:

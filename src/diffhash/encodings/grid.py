@@ -12,15 +12,20 @@ from torch import Tensor, nn
 from diffhash.encodings.encoding import (
     Encoding,
     GridRows,
+    PartialPlan,
     Plan,
+    Unplanned,
     Vjp,
     add_gradient,
     checked_vjp,
+    selected,
 )
-from diffhash.jets import Jet, Row, combined, expanded
+from diffhash.jets import Jet, Row, Rows, combined, expanded, jet_rows
 from diffhash.jets.jet import combined_gradient
 from diffhash.ops.backends import MultiIndex, select_backend
+from diffhash.ops.backends.native_backend import keeps_weights
 from diffhash.ops.grid import GridPlan, gather, grid_plan
+from diffhash.ops.interpolation import interpolation as find_interpolation
 from diffhash.ops.layout import grid_layout
 from diffhash.ops.settings import ConfiguredModule, Seed, integer, seeds
 
@@ -31,6 +36,7 @@ _LIMITS = {
     "log2_hashmap_size": (3, 30),
     "base_resolution": (1, 2**20),
 }
+_PARTS_BYTES = 2**30  # of a plan that minibatches are copied from; they are computed beyond it
 _MAX_RESOLUTION = 2**24  # beyond it float32 coordinates cannot tell the cells apart
 
 
@@ -47,7 +53,8 @@ class GridEncoding(ConfiguredModule, Encoding):
 
     Args:
         n_input_dims: axes of x, 1 to 4.
-        n_levels: L.
+        n_levels: L; None for all those that are dense, which ``log2_hashmap_size`` has a row of its
+            own for each vertex of, and one at least.
         n_features_per_level: F; ``n_output_dims = L·F``.
         log2_hashmap_size: a level keeps at most 2^this vertices and hashes beyond.
         base_resolution: vertices per axis of level 0.
@@ -96,7 +103,7 @@ class GridEncoding(ConfiguredModule, Encoding):
     def __init__(
         self,
         n_input_dims: int,
-        n_levels: int = 16,
+        n_levels: int | None = 16,
         n_features_per_level: int = 2,
         log2_hashmap_size: int = 19,
         base_resolution: int = 16,
@@ -111,7 +118,8 @@ class GridEncoding(ConfiguredModule, Encoding):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        given = locals()
+        given = locals() | ({} if n_levels is not None else {"n_levels": 1})  # to be counted
+        wants_dense = n_levels is None
         n_input_dims, n_levels, n_features_per_level, log2_hashmap_size, base_resolution = (
             integer(name, given[name], *limits) for name, limits in _LIMITS.items()
         )
@@ -123,6 +131,14 @@ class GridEncoding(ConfiguredModule, Encoding):
             )
         if not (init_scale >= 0 and math.isfinite(init_scale)):
             raise ValueError(f"init_scale={init_scale}: give a number of at least 0")
+        if wants_dense:
+            taps = find_interpolation(interpolation).taps
+            while (
+                n_levels < _LIMITS["n_levels"][1]
+                and (base_resolution * per_level_scale**n_levels - 1 + taps) ** n_input_dims
+                <= 2**log2_hashmap_size
+            ):
+                n_levels += 1
         finest = math.log2(base_resolution) + (n_levels - 1) * math.log2(per_level_scale)
         if finest > math.log2(_MAX_RESOLUTION):
             raise ValueError(
@@ -186,6 +202,21 @@ class GridEncoding(ConfiguredModule, Encoding):
         alphas, _ = expanded(rows)
         plan = grid_plan(x, self.layout, alphas, self.params.dtype, self.backend)
         return _GridEncodingPlan(self, plan, rows)
+
+    def plan_in_parts(self, x: Tensor, rows: Rows) -> Plan:
+        rows = jet_rows(rows, self.n_input_dims)
+        if self.backend == "native" and self.planned_bytes(len(x), len(rows)) <= _PARTS_BYTES:
+            return self.plan(x, rows)
+        self._check_fixed(x)
+        return _GridInParts(self, x.detach().clone(), rows)
+
+    def planned_bytes(self, n_points: int, n_rows: int) -> int:
+        """Memory of the rows and weights that a plan keeps on a CPU: N L T (4 + s K)."""
+        layout = self.layout
+        if self._backends["cpu"] != "native" or not keeps_weights(n_points, layout, n_rows):
+            return 0
+        size = 4 + self.params.element_size() * n_rows
+        return n_points * len(layout.levels) * layout.n_taps * size
 
     def _gather(self, x: Tensor, alphas: tuple[MultiIndex, ...]) -> Tensor:
         return gather(x, self._table(), self.layout, alphas, self.backend)
@@ -271,12 +302,101 @@ class _GridEncodingPlan(Plan):
         params = encoding._table()
         plan, source = self._plan(params), self._source
         if source is None or source.params is not params:
-            kept = plan.rows_and_weights
+            kept = self._rows_and_weights(plan)
             if kept is None:
                 return None
-            rows, weights = kept
-            weights = combined(weights[..., None], self._rows)[..., 0].contiguous()
-            n_rows = encoding.layout.n_rows
-            source = GridRows(params, rows, weights, encoding.n_features_per_level, n_rows)
+            source = GridRows(params, *kept, encoding.n_features_per_level, encoding.layout.n_rows)
             self._source = source
         return source
+
+    def _rows_and_weights(self, plan: GridPlan) -> tuple[Tensor, Tensor] | None:
+        """Rows ``[N, L, T]`` and weights ``[N, L, K, T]``."""
+        if (kept := plan.rows_and_weights) is None:
+            return None
+        rows, weights = kept
+        return rows, combined(weights[..., None], self._rows)[..., 0].contiguous()
+
+    def move(self, x: Tensor) -> bool:
+        plan = self._plan(self._encoding._table())
+        plan.move(x.to(plan.plan.x.device), self._made_for[0])
+        if self._source is not None:
+            moved = self._rows_and_weights(plan)
+            assert moved is not None
+            if moved[1].data_ptr() != self._source.weights.data_ptr():  # of sums of derivatives
+                self._source.weights.copy_(moved[1])
+        return True
+
+    def at(self, index: Tensor) -> PartialPlan | None:
+        if self._plan(self._encoding._table()).rows_and_weights is None:
+            return None
+        return _GridEncodingPart(self, index)
+
+
+class _GridInParts(Unplanned):
+    """Points of which nothing is kept."""
+
+    _encoding: GridEncoding
+
+    def at(self, index: Tensor) -> PartialPlan | None:
+        if self._encoding.backend != "native":
+            return None
+        return _MovedPart(self._encoding, self._x, index, self._rows)
+
+
+class _MovedPart(PartialPlan):
+    """Some points, whose rows and weights are computed when they are taken."""
+
+    def __init__(
+        self, encoding: GridEncoding, x: Tensor, index: Tensor, rows: tuple[Row, ...]
+    ) -> None:
+        self._x, self._plan = x, encoding.plan(x[index], rows)
+
+    def take(self, index: Tensor) -> None:
+        self._plan.move(self._x[index])
+
+    def jet(self) -> Jet:
+        return self._plan.jet()
+
+    def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
+        return self._plan.jet_and_vjp()
+
+    def source(self) -> Jet | GridRows | None:
+        return self._plan.source()
+
+
+class _GridEncodingPart(PartialPlan):
+    """Some points of a grid's plan: their rows and weights are copied, where they are used."""
+
+    def __init__(self, whole: _GridEncodingPlan, index: Tensor) -> None:
+        self._whole, self._index = whole, index
+        self._memory = torch.empty(0), torch.empty(0)
+        self._source: GridRows | None = None
+
+    def take(self, index: Tensor) -> None:
+        self._index, self._source = index, None
+
+    def source(self) -> Jet | GridRows | None:
+        whole = self._whole.source()
+        if not isinstance(whole, GridRows):
+            return None
+        source = self._source
+        if source is None or source.params is not whole.params:
+            self._memory = (
+                selected(whole.rows, 0, self._index, self._memory[0]),
+                selected(whole.weights, 0, self._index, self._memory[1]),
+            )
+            n_features, n_rows = whole.n_features, whole.n_rows
+            source = GridRows(whole.params, *self._memory, n_features, n_rows)
+            self._source = source
+        return source
+
+    def _plan(self) -> _GridEncodingPlan:
+        encoding = self._whole._encoding
+        plan = self._whole._plan(encoding._table()).at(self._index)
+        return _GridEncodingPlan(encoding, plan, self._whole._rows)
+
+    def jet(self) -> Jet:
+        return self._plan().jet()
+
+    def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
+        return self._plan().jet_and_vjp()

@@ -35,13 +35,22 @@ from diffhash.experiment.memory import check_points, check_run
 from diffhash.experiment.schema import TrainerConfig
 from diffhash.networks import Field, Network, stack_fields
 from diffhash.ops.backends import load_backend
-from diffhash.problems import Problem, check_box
+from diffhash.optim import Objective, Task
+from diffhash.problems import Problem
 from diffhash.results.record import PARTIAL
-from diffhash.tasks import Task
-from diffhash.training import METRICS, Evaluation, Execution, FieldTraining
+from diffhash.training import (
+    ERRORS,
+    Evaluation,
+    Execution,
+    FieldTraining,
+    Sampler,
+    Weighting,
+    check_devices_of_moving,
+)
 
 # Settings that say where things go, and what is told of them, not what is computed.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
+_MOVING = ("sampler", "weighting")  # null is as if they were not there
 _EPOCHS_FOR_A_GRAPH = 200  # with fewer, capturing it costs more than it saves
 _Kind = TypeVar("_Kind")
 _NO_MEMORY = "needs more memory than there is"
@@ -73,24 +82,28 @@ def build(cfg: DictConfig) -> Setup:
     check_devices(cfg.trainer.devices, accelerator)
     problem = instantiate(cfg.problem, "problem", Problem)
     try:
-        check_box(problem.domain)
+        _ = problem.names
     except ValueError as error:
         raise ConfigError(f"problem: {error}") from error
-    _check_objective(cfg.objective, problem)
-    for key, value in cfg.task.items() if OmegaConf.is_dict(cfg.task) else ():
-        if str(key).startswith("n_") and isinstance(value, int):
-            check_points(f"task: {key}", value, problem.n_dims, accelerator)
+    task = instantiate(cfg.task, "task", Task)
+    for key, value in task.numbers_of_points.items():
+        check_points(f"task: {key}", value, problem.n_dims, accelerator)
     n_points = cfg.trainer.evaluation_points
     check_points("trainer.evaluation_points", n_points, problem.n_dims, accelerator)
-    task = instantiate(cfg.task, "task", Task, problem=problem)
+    exact = _periodic(cfg.encoder.encoding, problem).get("periodic", ())
+    objective = _objective(task, problem, [problem.domain.axes[axis] for axis in exact])
     field = _build_fields(cfg, problem, accelerator)
-    check_run(cfg, field, task, accelerator)
+    check_run(cfg, field, objective, accelerator)
+    sampler = _optional(cfg.sampler, "sampler", Sampler)
+    weighting = _optional(cfg.weighting, "weighting", Weighting)
     grid_backend = _grid_backend(field.encoding, accelerator)
     try:
+        check_devices_of_moving(sampler, weighting, cfg.trainer.devices)
         evaluation = Evaluation(problem, n_points)
+        _check_objective(cfg.objective, evaluation)
         training = FieldTraining(
             field,
-            task,
+            objective,
             evaluation,
             epochs=cfg.trainer.epochs,
             learning_rate=cfg.trainer.learning_rate,
@@ -101,6 +114,8 @@ def build(cfg: DictConfig) -> Setup:
             execution=_execution(cfg.trainer, accelerator, grid_backend),
             seed=cfg.seed,
             origin=_origin(cfg),
+            sampler=sampler,
+            weighting=weighting,
         )
     except (ValueError, RuntimeError) as error:
         if not _is_about_settings(error):
@@ -115,15 +130,27 @@ def build(cfg: DictConfig) -> Setup:
     return Setup(problem, field, training, accelerator, grid_backend, callbacks, resumed)
 
 
-def _check_objective(name: str | None, problem: Problem) -> None:
-    if name not in (None, "loss", *METRICS):
-        known = ", ".join(METRICS)
-        raise ConfigError(f"objective={name}: no metric of a run; give {known} or loss")
-    if name in METRICS and not problem.has_solution:
+def _check_objective(name: str | None, evaluation: Evaluation) -> None:
+    problem = evaluation.problem
+    if name in (None, "loss"):
+        return
+    names = evaluation.names
+    if name not in names:
+        raise ConfigError(f"objective={name}: no metric of a run; give {', '.join(names)} or loss")
+    if name.partition("_")[0] in ERRORS and not problem.has_solution:
         raise ConfigError(
             f"objective={name}: problem={type(problem).__name__} has no exact solution to measure "
             "an error against; give loss, or null"
         )
+
+
+def _objective(task: Task, problem: Problem, periodic: Sequence[str]) -> Objective:
+    try:
+        return task.objective(problem, periodic)
+    except (ValueError, NotImplementedError, RuntimeError) as error:
+        if not _is_about_settings(error):
+            raise
+        raise ConfigError(f"task: {one_line(error)}") from error
 
 
 def _group(message: str) -> str:
@@ -138,9 +165,10 @@ def config_hash(cfg: DictConfig) -> str:
     """SHA-256 of every setting that can change a run's result."""
     settings = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(settings, dict)
-    kept = {key: value for key, value in settings.items() if key not in _NOT_IN_HASH}
-    if not kept.get("callbacks"):  # as in configs of earlier versions
-        kept.pop("callbacks", None)
+    left_out = {*_NOT_IN_HASH, *(key for key in _MOVING if settings.get(key) is None)}
+    if not settings.get("callbacks"):  # as in configs of earlier versions
+        left_out.add("callbacks")
+    kept = {key: value for key, value in settings.items() if key not in left_out}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
@@ -200,7 +228,7 @@ def _build_field(cfg: DictConfig, problem: Problem, accelerator: str, replicas: 
     layers = _instantiate_layers(cfg, problem, accelerator)
     check_memory(layers, accelerator, replicas)
     try:
-        return Field(*layers, problem.domain)
+        return Field(*layers, problem.domain.bounds, problem.names, problem.ansatz)
     except ValueError as error:
         raise ConfigError(f"problem: {error}") from error
 
@@ -220,6 +248,7 @@ def _instantiate_layers(
         n_input_dims=problem.n_dims,
         dtype=dtype,
         **_backend(cfg.encoder.encoding, dtype, accelerator),
+        **_periodic(cfg.encoder.encoding, problem),
     )
     network = instantiate(
         cfg.encoder.network,
@@ -227,8 +256,23 @@ def _instantiate_layers(
         Network,
         n_inputs=encoding.n_output_dims,
         dtype=dtype,
+        **({} if "n_outputs" in cfg.encoder.network else {"n_outputs": len(problem.unknowns)}),
     )
+    n_outputs, unknowns = network.widths[-1], problem.unknowns
+    if n_outputs != len(unknowns):
+        raise ConfigError(
+            f"encoder.network.n_outputs={n_outputs}: the problem has {len(unknowns)} unknown(s), "
+            f"{', '.join(unknowns)}; give {len(unknowns)}"
+        )
     return encoding, network
+
+
+def _periodic(encoding: Any, problem: Problem) -> dict[str, list[int]]:
+    """The axes that a problem says are periodic, where the encoding's settings leave that to it."""
+    if not (OmegaConf.is_dict(encoding) and encoding.get("periodic", ()) is None):
+        return {}
+    axes = problem.domain.axes
+    return {"periodic": [axes.index(axis) for axis in problem.periodic]}
 
 
 def _backend(encoding: Any, dtype: torch.dtype, accelerator: str) -> dict[str, str]:
@@ -281,7 +325,9 @@ def _origin(cfg: DictConfig) -> dict[str, Any]:
         "trainer.precision": cfg.trainer.precision.value,
         "seed": cfg.seed if cfg.seeds is None else list(cfg.seeds),
     }
-    for part in ("encoder.encoding", "encoder.network", "task", "problem"):
+    parts = ["encoder.encoding", "encoder.network", "task", "problem"]
+    parts += [part for part in _MOVING if cfg.get(part) is not None]
+    for part in parts:
         node = OmegaConf.select(cfg, part)
         settings = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
         assert isinstance(settings, dict)
@@ -324,12 +370,16 @@ def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Ki
     return made
 
 
+def _optional(node: Any, key: str, kind: type[_Kind]) -> _Kind | None:
+    return None if node is None else instantiate(node, key, kind)
+
+
 def _is_about_settings(error: BaseException) -> bool:
     """Whether an object refused its settings; anything else deserves a traceback."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     match error:
         case TypeError():  # raised by the call itself: wrong arguments
-            return len(frames) == 1
+            return len(frames) == 1 or "abstract class" in str(error)
         case ValueError():  # raised by the object itself, or by ours that it is made of
             return len(frames) <= 2 or frames[-1].f_globals["__name__"].startswith("diffhash.")
         case _:

@@ -9,8 +9,7 @@ from diffhash.encodings import Encoding, GridEncoding
 from diffhash.experiment import checks
 from diffhash.experiment.checks import ConfigError
 from diffhash.networks import Field
-from diffhash.ops.backends.native_backend import keeps_weights
-from diffhash.tasks import Task
+from diffhash.optim import Objective
 
 _BYTES_PER_COORDINATE = 256  # points, targets, and what their derivatives are computed with
 _LOWER = {  # settings that each share depends on
@@ -38,7 +37,7 @@ def check_points(setting: str, n_points: int, n_dims: int, accelerator: str) -> 
         )
 
 
-def check_run(cfg: DictConfig, field: Field, task: Task, accelerator: str) -> None:
+def check_run(cfg: DictConfig, field: Field, objective: Objective, accelerator: str) -> None:
     """Refuse a run that needs more memory than there is.
 
     It needs at least, in bytes, for s bytes a number, R seeds, P parameters each, terms of N points
@@ -46,7 +45,8 @@ def check_run(cfg: DictConfig, field: Field, task: Task, accelerator: str) -> No
 
     - parameters, with gradients and Adam's moments: 4 s R P;
     - points of the terms: 8 Σ N (d + 1 + K);
-    - plans, where a grid keeps its weights: Σ N L T (4 + s K), over the terms and the evaluation;
+    - plans, where a grid keeps its weights: Σ N L T (4 + s K), over the evaluation and the terms
+      (min(N, batch_size) of their points);
     - states of the network: s R Σ min(N, batch_size) K Σ C_i, over the terms that are not linear
       in u, or not in a kernel;
     - evaluation: N K R (s C_0 + 8).
@@ -57,12 +57,12 @@ def check_run(cfg: DictConfig, field: Field, task: Task, accelerator: str) -> No
     trainer, n_dims, widths = cfg.trainer, field.encoding.n_input_dims, field.network.widths
     replicas, batch_size = field.n_replicas or 1, trainer.batch_size
     s = torch.finfo(field.network.params.dtype).bits // 8
-    terms = [(len(term), len(term.rows), term.coefficients) for term in task.terms]
-    n_evaluation, k_evaluation = trainer.evaluation_points, 1 + 2 * n_dims
+    terms = [(len(term.x), len(term.rows), term.coefficients) for term in objective.terms]
+    n_evaluation, k_evaluation = trainer.evaluation_points, len(objective.problem.rows)
     planned = [(n_evaluation, k_evaluation)]
-    is_planned = batch_size is None and trainer.derivatives.value == "taylor"
+    is_planned = trainer.derivatives.value == "taylor"
     if is_planned:
-        planned += [(n, k) for n, k, _ in terms]
+        planned += [(min(n, batch_size or n), k) for n, k, _ in terms]
     in_kernel = is_planned and accelerator == "cpu"
     states = sum(
         min(n, batch_size or n) * k * sum(widths)
@@ -72,7 +72,7 @@ def check_run(cfg: DictConfig, field: Field, task: Task, accelerator: str) -> No
     parts = {
         "parameters": 4 * s * sum(p.numel() for p in field.parameters()),
         "the points of the task": 8 * sum(n * (n_dims + 1 + k) for n, k, _ in terms),
-        "plans of points": sum(_kept(field.encoding, n, k, s) for n, k in planned),
+        "plans of points": sum(_kept(field.encoding, n, k) for n, k in planned),
         "states of the network": s * replicas * states,
         "the evaluation": replicas * n_evaluation * k_evaluation * (s * widths[0] + 8),
     }
@@ -88,14 +88,9 @@ def check_run(cfg: DictConfig, field: Field, task: Task, accelerator: str) -> No
         )
 
 
-def _kept(encoding: Encoding, n_points: int, n_rows: int, size: int) -> int:
+def _kept(encoding: Encoding, n_points: int, n_rows: int) -> int:
     """Bytes that a grid keeps of planned points; other backends' are not counted."""
-    cpu = torch.device("cpu")
-    if not isinstance(encoding, GridEncoding) or encoding.backend_on(cpu) != "native":
-        return 0
-    layout = encoding.layout
-    kept = keeps_weights(n_points, layout, n_rows)
-    return kept * n_points * len(layout.levels) * layout.n_taps * (4 + size * n_rows)
+    return encoding.planned_bytes(n_points, n_rows) if isinstance(encoding, GridEncoding) else 0
 
 
 def _gib(n_bytes: int) -> str:

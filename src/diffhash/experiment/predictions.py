@@ -10,19 +10,14 @@ import torch
 from torch import Tensor
 
 from diffhash.experiment.checks import ConfigError
-from diffhash.jets import Jet, Names
-from diffhash.problems.problem import Box
+from diffhash.geometry import Domain
+from diffhash.jets import Jet
 from diffhash.results.reading import RecordError, brief
 from diffhash.results.record import read_table
 from diffhash.training import Evaluation
 
 
-def axis_names(n_dims: int) -> list[str]:
-    """``x``, or ``x0``, ``x1``, …"""
-    return ["x"] if n_dims == 1 else [f"x{j}" for j in range(n_dims)]
-
-
-def read_points(path: Path, box: Box) -> Tensor:
+def read_points(path: Path, domain: Domain) -> Tensor:
     """Points of the user's own, ``[N, d]``: a CSV or Parquet file with a column for each axis.
 
     Raises:
@@ -39,7 +34,7 @@ def read_points(path: Path, box: Box) -> Tensor:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or brief(error)
         raise ConfigError(f"{option}: cannot be read ({reason})") from error
-    axes = axis_names(len(box))
+    axes = list(domain.axes)
     if missing := [axis for axis in axes if axis not in frame]:
         raise ConfigError(
             f"{option}: no column {', '.join(missing)}; the problem's coordinates are "
@@ -48,7 +43,7 @@ def read_points(path: Path, box: Box) -> Tensor:
     if frame.empty:
         raise ConfigError(f"{option}: has no points")
     columns = []
-    for axis, (low, high) in zip(axes, box, strict=True):
+    for axis, (low, high) in zip(axes, domain.bounds, strict=True):
         values = np.asarray(pd.to_numeric(frame[axis], errors="coerce"), dtype=np.float64)
         outside = np.flatnonzero(~((values >= low) & (values <= high)))  # NaN is outside as well
         if len(outside):
@@ -58,7 +53,12 @@ def read_points(path: Path, box: Box) -> Tensor:
                 f"{low} to {high}"
             )
         columns.append(torch.from_numpy(values.copy()))
-    return torch.stack(columns, dim=1)
+    points = torch.stack(columns, dim=1)
+    outside = np.flatnonzero(~domain.contains(points).numpy())
+    if len(outside):
+        place = ", ".join(f"{v:g}" for v in points[outside[0]].tolist())
+        raise ConfigError(f"{option}: ({place}), point {outside[0] + 1}, is not in the domain")
+    return points
 
 
 def predictions_frame(evaluation: Evaluation, predicted: Tensor) -> pd.DataFrame:
@@ -69,15 +69,12 @@ def predictions_frame(evaluation: Evaluation, predicted: Tensor) -> pd.DataFrame
 
     Args:
         evaluation: its points, and the exact values there.
-        predicted: one of `Evaluation.jets`, ``[1 + 2d, N, 1]``.
+        predicted: one of `Evaluation.jets`, ``[K, N, C]``.
     """
-    axes = axis_names(evaluation.x.shape[1])
-    columns = {axis: evaluation.x[:, j].numpy() for j, axis in enumerate(axes)}
+    names = evaluation.problem.names
+    columns = {axis: evaluation.x[:, j].numpy() for j, axis in enumerate(names.axes)}
     exact = predicted * float("nan") if evaluation.exact is None else evaluation.exact
     for prefix, data in (("", predicted), ("exact_", exact)):
-        jet = Jet(data, evaluation.rows, Names(tuple(axes)))
-        columns[f"{prefix}u"] = jet["u"].numpy()
-        for axis in axes:
-            columns[f"{prefix}u_{axis}"] = jet[f"u_{axis}"].numpy()
-            columns[f"{prefix}u_{axis}{axis}"] = jet[f"u_{axis}{axis}"].numpy()
+        jet = Jet(data, evaluation.rows, names)
+        columns |= {f"{prefix}{d}": jet[d].numpy() for d in evaluation.derivatives}
     return pd.DataFrame(columns)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,9 +14,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import lightning as L
 import pandas as pd
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -54,15 +50,14 @@ from diffhash.results.record import (
     write_file_atomically,
 )
 from diffhash.training import (
-    AtomicCheckpoints,
     GracefulStop,
     HistoryLogger,
     ProgressReport,
     RegularCheckpoints,
     Replica,
-    SharedPoints,
     UntrainedError,
     cosine,
+    fit,
     one_replica,
     read_checkpoint_file,
     write_checkpoint,
@@ -91,7 +86,6 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
         FileError: a file of the run cannot be written or read.
     """
     started = time.perf_counter()
-    _silence_lightning()
     keep_freed_memory()
     cfg = checked(cfg)
     if cfg.resume is not None:
@@ -275,42 +269,20 @@ def _with(cfg: DictConfig, **settings: Any) -> DictConfig:
 
 def _fit(cfg: DictConfig, setup: Setup, checkpoint: Path, callbacks: list[Callback]) -> None:
     """Train; leave a checkpoint now and then, and at the end."""
-    alone = cfg.trainer.devices == 1
-    trainer = L.Trainer(
-        accelerator=setup.accelerator,
-        devices=cfg.trainer.devices,
-        strategy="auto" if alone else SharedPoints(),
-        # Alone, it is of no concern which cluster this is, and which of its tasks.
-        plugins=[AtomicCheckpoints(), *([LightningEnvironment()] if alone else [])],
-        max_epochs=-1,  # FieldTraining stops by its own count
-        logger=False,  # HistoryLogger has them
-        callbacks=[
-            *(*callbacks, RegularCheckpoints(checkpoint, _CHUNKS_BETWEEN_CHECKPOINTS)),
-            *setup.callbacks,
-        ],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        use_distributed_sampler=False,
-    )
+    regular = RegularCheckpoints(checkpoint, _CHUNKS_BETWEEN_CHECKPOINTS)
     try:
-        trainer.fit(setup.training, ckpt_path=cfg.ckpt_path, weights_only=True)
+        fit(
+            setup.training,
+            setup.accelerator,
+            [*callbacks, regular, *setup.callbacks],
+            devices=cfg.trainer.devices,
+            checkpoint=cfg.ckpt_path,
+        )
     except UntrainedError as error:  # before a step was taken
         raise ConfigError(f"encoder: {error}") from error
     if any(replica.outcome is None for replica in setup.training.replicas):
         names = ", ".join(map(str, cfg.callbacks))
         raise ConfigError(f"callbacks={names}: training was ended before its first step")
-
-
-def _silence_lightning() -> None:
-    """Start-up messages that our own report replaces, and warnings about what is meant to be so."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (
-        ".*callbacks used to create the checkpoint",  # an older version had other ones
-        ".*isinstance.treespec, LeafSpec.. is deprecated",  # inside Lightning
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRecord:

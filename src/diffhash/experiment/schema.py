@@ -56,7 +56,7 @@ class GridEncodingConfig:
     """`diffhash.GridEncoding`."""
 
     _target_: str = "diffhash.encodings.GridEncoding"
-    n_levels: int = MISSING
+    n_levels: int | None = MISSING
     n_features_per_level: int = MISSING
     log2_hashmap_size: int = MISSING
     base_resolution: int = MISSING
@@ -64,7 +64,7 @@ class GridEncodingConfig:
     interpolation: str = MISSING
     level_offset: bool = False
     layout: str = "auto"
-    periodic: list[int] = field(default_factory=list)
+    periodic: list[int] | None = None  # numbers of axes; null: the problem's
     init_scale: float = MISSING
     backend: str = "auto"  # for interpolation=linear on a GPU that is tcnn where it is installed
 
@@ -76,7 +76,7 @@ class FourierFeaturesConfig:
     _target_: str = "diffhash.encodings.FourierFeatures"
     n_frequencies: int = MISSING
     sigma: float = MISSING
-    periodic: list[int] = field(default_factory=list)
+    periodic: list[int] | None = None  # numbers of axes; null: the problem's
 
 
 @dataclass
@@ -84,7 +84,7 @@ class IdentityConfig:
     """`diffhash.Identity`."""
 
     _target_: str = "diffhash.encodings.Identity"
-    periodic: list[int] = field(default_factory=list)
+    periodic: list[int] | None = None  # numbers of axes; null: the problem's
 
 
 @dataclass
@@ -109,24 +109,40 @@ class SIRENConfig:
 
 
 @dataclass
-class DataTaskConfig:
-    """`diffhash.tasks.data_task`."""
+class LinearConfig:
+    """`diffhash.networks.Linear`."""
 
-    _target_: str = "diffhash.tasks.data_task"
+    _target_: str = "diffhash.networks.Linear"
+
+
+@dataclass
+class DataTaskConfig:
+    """`diffhash.optim.Task` of the kind data."""
+
+    _target_: str = "diffhash.optim.Task"
     name: str = "data"
+    kind: str = "data"
     n_labels: int = MISSING
 
 
 @dataclass
 class PinnTaskConfig:
-    """`diffhash.tasks.pinn_task`."""
+    """`diffhash.optim.Task` of the kind pinn."""
 
-    _target_: str = "diffhash.tasks.pinn_task"
+    _target_: str = "diffhash.optim.Task"
     name: str = "pinn"
+    kind: str = "pinn"
     n_labels: int = MISSING
     n_residual: int = MISSING
+    n_boundary: int = MISSING
     data_weight: float = MISSING
     residual_weight: float = MISSING
+    boundary_weight: float = MISSING
+    points: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    rule: str = MISSING
+    seed: int | None = None
+    wave_number: float | None = None
 
 
 @dataclass
@@ -186,7 +202,9 @@ class WandbConfig:
 class Config:
     """One run.
 
-    ``logger`` and ``callbacks`` are Lightning's, by names of the user's own;
+    ``sampler`` and ``weighting`` are anything Hydra can instantiate as a
+    `diffhash.training.Sampler` and a `diffhash.training.Weighting`; null leaves points and weights
+    as they are. ``logger`` and ``callbacks`` are Lightning's, by names of the user's own;
     ``objective`` names the metric that `diffhash.experiment.run.main_task` returns to a sweeper;
     ``resume`` names a run whose settings take the place of these (`diffhash.experiment.resume`).
     """
@@ -195,6 +213,8 @@ class Config:
     task: Any = MISSING
     problem: Any = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    sampler: Any = None
+    weighting: Any = None
     logger: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     seed: int = MISSING
@@ -217,6 +237,7 @@ def register() -> None:
         "encoding/identity": IdentityConfig,
         "network/mlp": MLPConfig,
         "network/siren": SIRENConfig,
+        "network/linear": LinearConfig,
         "task/data": DataTaskConfig,
         "task/pinn": PinnTaskConfig,
         "problem/poisson1d": Poisson1DConfig,

@@ -12,24 +12,29 @@ from diffhash.experiment.schema import (
     FourierFeaturesConfig,
     GridEncodingConfig,
     IdentityConfig,
+    LinearConfig,
     MLPConfig,
     PinnTaskConfig,
     Poisson1DConfig,
     SIRENConfig,
 )
+from diffhash.problems import zoo
 
 _NODES = (
     GridEncodingConfig,
     FourierFeaturesConfig,
     IdentityConfig,
+    LinearConfig,
     MLPConfig,
     SIRENConfig,
     DataTaskConfig,
     PinnTaskConfig,
     Poisson1DConfig,
 )
-TARGETS = frozenset(node._target_ for node in _NODES)
-"""All that a config may build without being trusted: what diffhash's own schema names."""
+_ZOO = (f"{problem.__module__}.{problem.__qualname__}" for problem in zoo().values())
+TARGETS = frozenset((*(node._target_ for node in _NODES), *_ZOO))
+"""All that a config may build without being trusted: what diffhash's own schema names, and its own
+problems."""
 
 # Loggers and callbacks, which nobody builds who does not trust the record.
 _OF_TRAINING = {

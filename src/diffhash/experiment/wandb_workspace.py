@@ -13,9 +13,8 @@ import wandb_workspaces.workspaces as ws
 from wandb_workspaces import expr
 
 from diffhash.results.metrics import metric
-from diffhash.training import METRICS
 
-_METRICS = (*METRICS, "loss")
+_METRICS = ("mse_u", "mse_ux", "mse_uxx", "l2_u", "loss")  # those of every problem in x alone
 _COLUMNS = ("status", *_METRICS, "epochs", "train_seconds", "peak_memory_mb", "n_parameters")
 _GROUPS = ("task.name", "encoder.name", "encoder.preset")
 

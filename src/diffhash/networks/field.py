@@ -11,8 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from diffhash.encodings import Encoding, Plan
-from diffhash.encodings.encoding import Vjp, check_points, checked_vjp
+from diffhash.encodings.encoding import (
+    PartialPlan,
+    UnplannedPart,
+    Vjp,
+    check_points,
+    checked_vjp,
+)
 from diffhash.jets import Jet, Names, Row, Rows, Sum, default_names, jet_rows
+from diffhash.networks.ansatz import Ansatz, AnsatzJet, ansatz_values
 from diffhash.networks.network import Network
 from diffhash.networks.squares import FieldSquares, field_squares
 from diffhash.ops.constants import constant
@@ -31,6 +38,8 @@ class Field(NoTorchScript, ConfiguredModule):
         network: of the encoding's features.
         domain: (low, high) of each axis.
         names: of the axes and of the network's outputs; x, y, z, t and u (u0, u1 …) if None.
+        ansatz: a function of points ``[N, d]`` of the domain that gives g and φ, each ``[N]`` or
+            ``[N, C]``: u = g + φ · network(…) satisfies u = g exactly where φ = 0.
 
     Raises:
         ValueError: a domain of another number of axes than the encoding, or without a width; names
@@ -46,6 +55,7 @@ class Field(NoTorchScript, ConfiguredModule):
         network: Network,
         domain: Sequence[Sequence[float]],
         names: Names | None = None,
+        ansatz: Ansatz | None = None,
     ) -> None:
         super().__init__()
         axes = encoding.n_input_dims
@@ -69,6 +79,7 @@ class Field(NoTorchScript, ConfiguredModule):
             )
         self.domain = tuple(box)
         self.names = names
+        self.ansatz = ansatz
         self._put_box(None)
 
     def _put_box(self, device: torch.device | None) -> None:
@@ -89,7 +100,8 @@ class Field(NoTorchScript, ConfiguredModule):
         return self
 
     def _settings(self) -> dict[str, Any]:
-        return {"domain": [list(axis) for axis in self.domain]}
+        settings: dict[str, Any] = {"domain": [list(axis) for axis in self.domain]}
+        return settings if self.ansatz is None else settings | {"ansatz": True}
 
     @property
     def n_replicas(self) -> int | None:
@@ -98,25 +110,56 @@ class Field(NoTorchScript, ConfiguredModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """u at ``x [N, d]``: ``[N, n_outputs]``; differentiable by autograd to any order."""
-        return self.network(self.encoding(self._rounded(x)))
+        inner = self.network(self.encoding(self._rounded(x)))
+        if self.ansatz is None:
+            return inner
+        g, phi = ansatz_values(self.ansatz, x, len(self.names.unknowns))
+        return (g + phi * inner).to(inner.dtype)
 
-    def jet(self, x: Tensor, rows: Rows) -> Jet:
+    def jet(self, x: Tensor, rows: Rows = 2) -> Jet:
         """u and derivatives of it in x, in one forward pass.
 
         Args:
-            rows: which, e.g. ``("u_xx", "u_yy")``; as in `diffhash.jets.jet_rows`.
+            rows: which, e.g. ``("u_xx", "u_yy")``; as in `diffhash.jets.jet_rows`. All of first
+                and second order unless said otherwise.
 
         Raises:
             ValueError: what is no derivative, one of an order that the network does not carry, or
-                a wrong shape of ``x``.
+                a wrong shape of ``x``; or points that require a gradient, with an ansatz.
         """
         rows = jet_rows(rows, len(self.domain), self.names)
-        return self._finish(self.encoding.jet(self._rounded(x), self._in_box(rows)), rows)
+        ansatz = self._ansatz_jet(x, rows)
+        inner = rows if ansatz is None else ansatz.inner_rows
+        features = self.encoding.jet(self._rounded(x), self._in_box(inner))
+        return self._finish(features, rows, inner, ansatz)
 
-    def plan(self, x: Tensor, rows: Rows) -> FieldPlan:
-        """Prepare `jet` at fixed points: what training does not change is computed once."""
+    def plan(self, x: Tensor, rows: Rows = 2, in_parts: bool = False) -> FieldPlan:
+        """Prepare `jet` at fixed points: what training does not change is computed once.
+
+        Args:
+            x: points, ``[N, d]``.
+            rows: of the jet.
+            in_parts: whether it is to be read by `FieldPlan.at` alone: of more points than there is
+                memory for, nothing is kept then.
+        """
         rows = jet_rows(rows, len(self.domain), self.names)
-        return FieldPlan(self, self.encoding.plan(self._normalise(x), self._in_box(rows)), rows)
+        ansatz = self._ansatz_jet(x, rows)
+        inner = rows if ansatz is None else ansatz.inner_rows
+        x, encoding = self._normalise(x), self.encoding
+        make = encoding.plan_in_parts if in_parts else encoding.plan
+        return FieldPlan(self, make(x, self._in_box(inner)), rows, inner, ansatz, x)
+
+    def _ansatz_jet(self, x: Tensor, rows: tuple[Row, ...]) -> AnsatzJet | None:
+        if self.ansatz is None:
+            return None
+        check_points(x, len(self.domain))
+        if x.requires_grad:
+            raise ValueError(
+                "x requires a gradient, which jets of a field with an ansatz do not have: "
+                "differentiate field(x), or give more rows"
+            )
+        dtype = self.network.params.dtype
+        return AnsatzJet(self.ansatz, x, rows, len(self.names.unknowns), dtype)
 
     def _rounded(self, x: Tensor) -> Tensor:
         return self._normalise(x).to(self.network.params.dtype)
@@ -138,10 +181,18 @@ class Field(NoTorchScript, ConfiguredModule):
             for row in rows
         )
 
-    def _finish(self, features: Jet, rows: tuple[Row, ...]) -> Jet:
+    def _finish(
+        self,
+        features: Jet,
+        rows: tuple[Row, ...],
+        inner: tuple[Row, ...],
+        ansatz: AnsatzJet | None,
+    ) -> Jet:
+        """u's jet of ``rows``, from that of the features, of ``inner`` ones."""
         data = self.network.jet(features).data
-        factors = self._factors(rows, data)
-        return Jet(data if factors is None else data * factors, rows, self.names)
+        factors = self._factors(inner, data)
+        data = data if factors is None else data * factors
+        return Jet(data if ansatz is None else ansatz.apply(data), rows, self.names)
 
     @property
     def _is_unit(self) -> bool:
@@ -191,10 +242,30 @@ def stack_fields(fields: Sequence[Field]) -> Field:
 
 
 class FieldPlan:
-    """A field at fixed points, with its present parameters and network."""
+    """A field at fixed points, with its present parameters and network.
 
-    def __init__(self, field: Field, plan: Plan, rows: tuple[Row, ...]) -> None:
+    Args:
+        field: the field.
+        plan: of its encoding.
+        rows: of the jets.
+        inner: of the network's, where there is an ansatz.
+        ansatz: at the points.
+        x: the plan's points, in [0, 1].
+        whole: the plan that this is a part of.
+    """
+
+    def __init__(
+        self,
+        field: Field,
+        plan: Plan,
+        rows: tuple[Row, ...],
+        inner: tuple[Row, ...],
+        ansatz: AnsatzJet | None,
+        x: Tensor,
+        whole: FieldPlan | None = None,
+    ) -> None:
         self._field, self._of_encoding, self._rows = field, plan, rows
+        self._inner, self._ansatz, self._x, self._whole = inner, ansatz, x, whole
         self._encoding = field.encoding
 
     @property
@@ -203,9 +274,61 @@ class FieldPlan:
             raise ValueError("the field has another encoding than its plan: make a new plan")
         return self._of_encoding
 
+    def move(self, x: Tensor) -> bool:
+        """Go to other points, as many; whether that was in place.
+
+        They are written where the present ones are, as all that is computed of them: kernels and
+        CUDA graphs that read it stay valid. The plan of an encoding that cannot (`Plan.move`) is
+        made anew.
+
+        Raises:
+            ValueError: another number of points, or of axes; or a plan that `at` has made.
+        """
+        field, plan = self._field, self._plan
+        if self._whole is not None:
+            raise ValueError("move(x): this plan is of some points of another one; move that one")
+        inside = field._normalise(x)
+        if inside.shape != self._x.shape:
+            raise ValueError(
+                f"points of shape {list(x.shape)}: the plan has those of shape "
+                f"{list(self._x.shape)}, and goes to as many; make a new plan"
+            )
+        if self._ansatz is not None:
+            self._ansatz.move(x)
+        self._x, in_place = inside, plan.move(inside)
+        if not in_place:
+            self._of_encoding = self._encoding.plan(inside, field._in_box(self._inner))
+        return in_place
+
+    def at(self, index: Tensor) -> FieldPlan:
+        """A plan of some of the points, by their indices ``[n]``; `take` goes on to others."""
+        field, inner = self._field, self._inner
+        part = self._plan.at(index)
+        if part is None:
+
+            def points(index: Tensor) -> Tensor:
+                return self._x[index].to(field.network.params.dtype)
+
+            part = UnplannedPart(self._encoding, points, index, field._in_box(inner))
+        ansatz = None if self._ansatz is None else self._ansatz.at(index)
+        return FieldPlan(field, part, self._rows, inner, ansatz, self._x[:0], self)
+
+    def take(self, index: Tensor) -> None:
+        """Of a plan that `at` has made: go to others of the points, as many, in place.
+
+        Raises:
+            ValueError: a plan that was not made by `at`.
+        """
+        plan, whole = self._plan, self._whole
+        if not isinstance(plan, PartialPlan) or whole is None:
+            raise ValueError("take(index): this plan is of all its points; plan.at(index) takes")
+        plan.take(index)
+        if whole._ansatz is not None:
+            self._ansatz = whole._ansatz.at(index)
+
     def jet(self) -> Jet:
         """u and its derivatives with the present parameters."""
-        return self._field._finish(self._plan.jet(), self._rows)
+        return self._field._finish(self._plan.jet(), self._rows, self._inner, self._ansatz)
 
     def jet_and_vjp(self) -> tuple[Jet, Vjp]:
         """The jet outside of autograd, and what a backward pass through it would do.
@@ -215,12 +338,21 @@ class FieldPlan:
         dtype, and `RuntimeError` if the parameters were changed since.
         """
         features, vjp = self._field.network.jet_and_vjp(*self._plan.jet_and_vjp())
-        factors = self._field._factors(self._rows, features.data)
-        if factors is None:
-            jet = Jet(features.data, self._rows, self._field.names)
+        data, ansatz = features.data, self._ansatz
+        factors = self._field._factors(self._inner, data)
+        if factors is not None:
+            data = data * factors
+        if ansatz is not None:
+            data = ansatz.apply(data)
+        jet = Jet(data, self._rows, self._field.names)
+        if factors is None and ansatz is None:
             return jet, checked_vjp(vjp, jet)
-        jet = Jet(features.data * factors, self._rows, self._field.names)
-        return jet, checked_vjp(lambda g: vjp(g * factors), jet)
+
+        def inner_vjp(g: Tensor) -> None:
+            g = g if ansatz is None else ansatz.transposed(g)
+            vjp(g if factors is None else g * factors)
+
+        return jet, checked_vjp(inner_vjp, jet)
 
     def squares(self, coefficients: Tensor, target: Tensor) -> FieldSquares | None:
         """Mean squares of what is linear in u's jet, with their gradients, as one C kernel.
@@ -241,14 +373,21 @@ class FieldPlan:
                 f"coefficients of {coefficients.dtype} and a target of {target.dtype}: give "
                 "floating-point numbers"
             )
-        field, rows = self._field, self._rows
-        factors = field._factors(rows, coefficients)
-        if factors is not None and coefficients.ndim == 4 and len(coefficients) == len(rows):
-            coefficients = coefficients * factors[..., None]
+        field = self._field
         return field_squares(
             lambda: field.network,
             lambda: self._plan.source(),
-            field._in_box(rows),
+            field._in_box(self._inner),
+            self._inner_form,
             coefficients,
             target,
         )
+
+    def _inner_form(self, coefficients: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the network's jet in [0, 1]."""
+        if self._ansatz is not None:
+            coefficients, target = self._ansatz.linear_form(coefficients, target)
+        factors = self._field._factors(self._inner, coefficients)
+        if factors is not None and coefficients.ndim == 4 and len(coefficients) == len(factors):
+            coefficients = coefficients * factors[..., None]
+        return coefficients, target

@@ -203,11 +203,12 @@ class NetworkKernel:
 
 
 class Squares:
-    """weight · mean((Σ_k c_k ∂_k u - target)²) and its gradients, at one input.
+    """weight · mean(w (Σ_k c_k ∂_k u - target)²) and its gradients, at one input.
 
     Args:
         kernel: for the network and the input.
-        coefficients: c, ``[K, C, N, E]``. It is kept and not looked at again, as all that follow.
+        coefficients: c, ``[K, C, N, E]``. It is kept, as all that follow: they may be changed in
+            place, and are not checked again.
         target: ``[N, E]``.
         source: the network's input, or rows and weights of what it is summed from.
 
@@ -250,6 +251,7 @@ class Squares:
             self._table_shape = (*kernel.replicas, source.n_rows * n_features)
         self._sizes = (n_levels, n_features, n_taps, *self._table_shape[-1:])
         self._n_equations = n_equations
+        self.n_points, self.errors_shape = n_points, (*kernel.replicas, n_points, n_equations)
 
     def __call__(
         self,
@@ -260,10 +262,16 @@ class Squares:
         table: Tensor | None,
         table_grad: Tensor | None,
         add_table: bool,
+        point_weights: Tensor | None = None,
+        errors: Tensor | None = None,
     ) -> Tensor:
         """The loss, or those of the replicas ``[R]``; gradients are filled, or added to.
 
         Gradients that are filled must be new, and of the shapes of what they are of.
+
+        Args:
+            point_weights: w, ``[N]``; 1 if None.
+            errors: where Σ_k c_k ∂_k u - target is left, ``[(R,) N, E]``.
         """
         kernel, dtype, shape = self._kernel, self._kernel.dtype, self._table_shape
         losses = params.new_empty(kernel.replicas)
@@ -276,6 +284,9 @@ class Squares:
                 ("the network's params", params, dtype, kernel.params_shape),
                 *self._input,
                 ("the table", table, dtype, shape),
+                point_weights
+                if point_weights is None
+                else ("the points' weights", point_weights, dtype, (self.n_points,)),
             ],
             [
                 losses.data_ptr(),
@@ -285,6 +296,7 @@ class Squares:
                 ("the table's gradient", table_grad, dtype, shape)
                 if add_table or table_grad is None
                 else table_grad.data_ptr(),
+                errors if errors is None else ("the errors", errors, dtype, self.errors_shape),
             ],
         )
         if failed:

@@ -17,16 +17,23 @@ from diffhash.jets import Jet, Row
 from diffhash.networks.native_jet import Squares, library, network_kernel
 from diffhash.networks.network import Network
 
+Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of coefficients and a target
+
 
 class FieldSquares:
-    """weight · mean((Σ_kc a_kc ∂_k u_c - target)²) over points and equations: `FieldPlan.squares`.
+    """weight · mean(w (Σ_kc a_kc ∂_k u_c - target)²) over points and equations, w being weights of
+    the points: `FieldPlan.squares`.
 
     Args:
         network: gives the present network.
         source: gives its present input.
         rows: of the jets.
-        coefficients: a, ``[K, C, N, E]``.
-        target: ``[N, E]``.
+        transform: of coefficients and targets that `put` gets.
+        coefficients: a, ``[K, C, N, E]``; transformed.
+        target: ``[N, E]``; transformed.
+
+    Attributes:
+        dtype: of the parameters.
     """
 
     def __init__(
@@ -34,20 +41,42 @@ class FieldSquares:
         network: Callable[[], Network],
         source: Callable[[], Jet | GridRows | None],
         rows: tuple[Row, ...],
+        transform: Transform,
         coefficients: Tensor,
         target: Tensor,
     ) -> None:
         self._network, self._source, self._rows = network, source, rows
-        self._coefficients, self._target = coefficients, target
+        self._transform = transform
+        self.dtype = network().params.dtype
+        self._coefficients, self._target = (
+            t.detach().to(self.dtype, copy=True, memory_format=torch.contiguous_format)
+            for t in (coefficients, target)
+        )
         self._bound_to: tuple[object, ...] = ()
 
-    def __call__(self, weight: float) -> Tensor:
+    def put(self, coefficients: Tensor, target: Tensor) -> None:
+        """Other coefficients and another target, of the same shapes, in the same memory."""
+        coefficients, target = self._transform(coefficients, target)
+        self._coefficients.copy_(coefficients)
+        self._target.copy_(target)
+
+    def __call__(
+        self,
+        weight: float,
+        point_weights: Tensor | None = None,
+        errors: Tensor | None = None,
+    ) -> Tensor:
         """The loss, or those of the replicas ``[R]``.
 
         Its gradients are added to ``grad`` of the field's parameters.
 
+        Args:
+            point_weights: w, ``[N]`` of the parameters' dtype; 1 if None.
+            errors: Σ_kc a_kc ∂_k u_c - target is put there, ``[(R,) N, E]``.
+
         Raises:
-            ValueError: the field is no longer what this was made for.
+            ValueError: the field is no longer what this was made for, or a tensor is of another
+                dtype or shape.
         """
         network, source = self._network(), self._source()
         params, table, table_grad, add_table = network.params, None, None, False
@@ -68,7 +97,8 @@ class FieldSquares:
             self._bound_to = now
         params_grad, add_params = _gradient(params)
         losses = self._squares(
-            weight, params, params_grad, add_params, table, table_grad, add_table
+            *(weight, params, params_grad, add_params, table, table_grad, add_table),
+            *(point_weights, errors),
         )
         if params.requires_grad and not add_params:
             add_gradient(params, params_grad)
@@ -107,6 +137,7 @@ def field_squares(
     network: Callable[[], Network],
     source: Callable[[], Jet | GridRows | None],
     rows: tuple[Row, ...],
+    transform: Transform,
     coefficients: Tensor,
     target: Tensor,
 ) -> FieldSquares | None:
@@ -115,6 +146,7 @@ def field_squares(
     Raises:
         ValueError: coefficients or a target of another shape than the jet and each other.
     """
+    coefficients, target = transform(coefficients, target)
     now, present = source(), network()
     params = present.params
     if now is None or params.device.type != "cpu":
@@ -133,8 +165,4 @@ def field_squares(
             f"a target of shape {list(target.shape)}: coefficients of shape "
             f"{list(coefficients.shape)} need {list(coefficients.shape[2:])}"
         )
-    own = [
-        t.detach().to(params.dtype, copy=True, memory_format=torch.contiguous_format)
-        for t in (coefficients, target)
-    ]
-    return FieldSquares(network, source, rows, *own)
+    return FieldSquares(network, source, rows, transform, coefficients, target)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -94,10 +94,35 @@ class GridPlan:
             return self.scatter(g[None]).squeeze(0)
         return _Planned.apply(g, self, True)
 
+    def move(self, x: Tensor, dtype: torch.dtype) -> None:
+        """Go to other points, as many, in the same memory; ``dtype`` is the table's."""
+        of = self.plan
+        moved = load_backend(of.backend).plan(
+            x.detach().to(of.x.dtype), of.layout, of.alphas, dtype
+        )
+        for old, new in zip(_tensors(of), _tensors(moved), strict=True):
+            old.copy_(new)
+
+    def at(self, index: Tensor) -> GridPlan:
+        """A plan of some of the points, where there are `rows_and_weights`."""
+        return GridPlan(self.plan.at(index))  # type: ignore[attr-defined]
+
     @property
     def rows_and_weights(self) -> tuple[Tensor, Tensor] | None:
         """Rows ``[N, L, T]`` and weights ``[N, L, A, T]``, where a C kernel can read them."""
         return getattr(self.plan, "rows_and_weights", None)
+
+
+def _tensors(part: object) -> Iterator[Tensor]:
+    """Those that a backend's plan consists of; their shapes follow from the number of points."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, tuple):
+        for one in part:
+            yield from _tensors(one)
+    elif is_dataclass(part) and not isinstance(part, GridLayout):
+        for one in fields(part):
+            yield from _tensors(getattr(part, one.name))
 
 
 def grid_plan(

@@ -1,6 +1,47 @@
-"""Differential equations; a new one is a subclass of `Problem` and one config file."""
+"""Differential equations; a new one is a subclass of `Problem` and one config file.
 
+A subclass in a file of this folder is found by itself: ``from diffhash.problems import KdV``.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from diffhash.problems.coefficient import Coefficient
+from diffhash.problems.condition import EXACT, Condition, Measured, measured
+from diffhash.problems.derivatives import Derivatives, stack
 from diffhash.problems.poisson1d import Poisson1D
-from diffhash.problems.problem import Problem, check_box, even_points
+from diffhash.problems.problem import Problem
 
-__all__ = ["Poisson1D", "Problem", "check_box", "even_points"]
+__all__ = [
+    "EXACT",
+    "Coefficient",
+    "Condition",
+    "Derivatives",
+    "Measured",
+    "Poisson1D",
+    "Problem",
+    "measured",
+    "stack",
+    "zoo",
+]
+
+
+def zoo() -> dict[str, type[Problem]]:
+    """The problems of this folder, by the names of their files."""
+    found = {}
+    for module in iter_modules(__path__):
+        path = f"{__name__}.{module.name}"
+        for value in vars(import_module(path)).values():
+            is_problem = isinstance(value, type) and issubclass(value, Problem)
+            if is_problem and value.__module__ == path and value is not Problem:
+                found[module.name] = value
+    return found
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_"):
+        for problem in zoo().values():
+            if problem.__name__ == name:
+                return problem
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,10 @@ from numbers import Real
 
 from torch import Tensor
 
-from diffhash.jets import Jet
-from diffhash.problems.problem import Problem, even_points
+from diffhash.geometry import Interval
+from diffhash.problems.condition import EXACT, Condition
+from diffhash.problems.derivatives import Derivatives
+from diffhash.problems.problem import Problem
 
 
 class Poisson1D(Problem):
@@ -25,9 +27,7 @@ class Poisson1D(Problem):
         ValueError: ``label_region`` does not lie in [0, 1], or k is zero or not finite.
     """
 
-    domain = ((0.0, 1.0),)
-    order = 2
-    linear = True
+    domain = Interval(x=(0, 1))
 
     def __init__(self, k: float = 0.01, label_region: Sequence[float] = (0.0, 0.5)) -> None:
         numbers = [isinstance(one, Real) for one in label_region]
@@ -37,14 +37,18 @@ class Poisson1D(Problem):
             )
         if k == 0 or not isfinite(k):
             raise ValueError(f"k={k}: give a finite number other than 0")
+        super().__init__()
         self.k = k
         self.label_region = (label_region[0], label_region[1])
 
-    def operator(self, x: Tensor, u: Jet) -> Tensor:
-        return self.k * u[2,]
+    def conditions(self) -> list[Condition]:
+        """Labels where they are known, and the equation."""
+        known = self.labels(Interval(x=self.label_region))
+        return [known, Condition("residual", self.domain, self._equation, EXACT)]
+
+    def _equation(self, x: Tensor, d: Derivatives) -> Tensor:
+        return self.k * d.u_xx
 
     def solution(self, x: Tensor) -> Tensor:
+        """Eq. 15."""
         return (2 * x**3 - 20 * x) * (2 * pi * x).sin() / (2 * pi) + (8 * pi * x).sin()
-
-    def label_points(self, n: int) -> Tensor:
-        return even_points([self.label_region], n)

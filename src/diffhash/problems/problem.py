@@ -1,48 +1,79 @@
-"""What a differential equation has to say about itself to be trained on."""
+"""What a differential equation has to say about itself to be solved."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
 
 import torch
-from torch import Tensor
-from torch.quasirandom import SobolEngine
+from torch import Tensor, nn
 
-from diffhash.jets import Jet, Row, autograd_jet, axis_rows
+from diffhash.geometry import Domain, Periodic, Surface
+from diffhash.jets import Jet, Names, Row, autograd_jet, jet_rows
+from diffhash.problems.coefficient import Coefficient
+from diffhash.problems.condition import EXACT, Condition, Measured
+from diffhash.problems.derivatives import Derivatives, stack
+from diffhash.problems.tracer import as_equations, trace
 
-Box = Sequence[tuple[float, float]]
 
+class Problem(nn.Module, ABC):
+    """Unknowns on a domain, and the conditions that they have to satisfy.
 
-class Problem(ABC):
-    """A differential equation D[u](x) = f(x) for a scalar u on a box.
+    A subclass names axes and unknowns, gives a domain and conditions, and, if there is one, the
+    exact solution. Points and reference values are float64. Numbers in a residual that are not a
+    `Coefficient` are constants: they are read when training is prepared.
 
-    A subclass gives the operator and, if there is one, the exact solution; the source term f
-    then follows from it. Points and reference values are float64.
+    >>> from diffhash.geometry import Interval
+    >>> class Oscillator(Problem):
+    ...     unknowns = ("u",)
+    ...     domain = Interval(t=(0, 1))
+    ...     def conditions(self):
+    ...         return [
+    ...             Condition("motion", self.domain, lambda x, d: d.u_tt + d.u),
+    ...             Condition("start", self.domain.initial(), lambda x, d: stack(d.u - 1, d.u_t)),
+    ...         ]
+    ...     def solution(self, x):
+    ...         return x[:, 0].cos()
+    >>> sorted(Oscillator().derivatives)
+    ['u', 'u_t', 'u_tt']
 
     Attributes:
-        domain: (low, high) of each axis.
-        order: highest derivative along each axis that `operator` reads (at most 2).
-        linear: whether `operator` is linear in u. Its residual's squares then train in one kernel.
+        unknowns: names of the components of u.
+        periodic: axes along which the unknowns have the domain's length as period: a field whose
+            encoding can is periodic there, with all its derivatives.
+        domain: where they are looked for; its axes are those of the points' columns.
     """
 
-    domain: Box
-    order: int | tuple[int, ...]
-    linear: bool = False
+    unknowns: tuple[str, ...] = ("u",)
+    periodic: tuple[str, ...] = ()
+    domain: Domain
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        # A problem of one's own may set coefficients without calling super().__init__() first.
+        made = super().__new__(cls)
+        nn.Module.__init__(made)
+        return made
+
+    def __init__(self) -> None:
+        """Nothing is left to do; in particular, what has been set stays."""
 
     @abstractmethod
-    def operator(self, x: Tensor, u: Jet) -> Tensor:
-        """D[u] at ``x [N, d]``, shape ``[N, equations]``, from the jet of u.
-
-        Replicas of u have a leading axis R, which broadcasting takes along.
-        """
+    def conditions(self) -> Sequence[Condition]:
+        """What the unknowns have to satisfy."""
 
     def solution(self, x: Tensor) -> Tensor:
-        """The exact u at ``x [N, d]``, shape ``[N, 1]``, from torch operations; optional."""
+        """The exact unknowns at ``x [N, d]``, ``[N]`` or stacked ``[N, C]``, from torch operations;
+        optional."""
         raise NotImplementedError(
-            f"{type(self).__name__} has neither a solution nor a source of its own: define one"
+            f"{type(self).__name__} has no exact solution: define `solution`, or give its "
+            "conditions a target"
         )
+
+    #: A method of points ``x [N, d]`` that gives g and φ, each ``[N]`` or ``[N, C]``, for fields
+    #: u = g + φ · network that satisfy conditions where φ = 0 exactly; None without.
+    ansatz: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     @property
     def has_solution(self) -> bool:
@@ -50,66 +81,102 @@ class Problem(ABC):
         return type(self).solution is not Problem.solution
 
     @property
+    def names(self) -> Names:
+        """Of axes and unknowns.
+
+        Raises:
+            ValueError: unknowns that cannot be told apart, or no domain.
+        """
+        if not isinstance(getattr(self, "domain", None), Domain):
+            got = getattr(self, "domain", None)
+            raise ValueError(
+                f"{type(self).__name__}.domain={got!r}: give a domain of diffhash.geometry, such "
+                "as Box(x=(0, 1), y=(0, 1))"
+            )
+        unknowns = tuple(self.unknowns)
+        fits = all(isinstance(name, str) and name.isidentifier() for name in unknowns)
+        taken = isinstance(self.unknowns, str) and len(unknowns) > 1
+        if not unknowns or taken or not fits or len(set(unknowns)) < len(unknowns):
+            raise ValueError(
+                f"{type(self).__name__}.unknowns={self.unknowns!r}: give different names, "
+                "('u',) or ('u', 'v')"
+            )
+        return Names(self.domain.axes, unknowns)
+
+    def checked_conditions(self) -> list[Condition]:
+        """`conditions`, which are some and have names of their own.
+
+        Raises:
+            ValueError: they are something else.
+        """
+        made: Any = self.conditions()
+        made = list(made) if isinstance(made, Iterable) else [made]
+        if not made or not all(isinstance(condition, Condition) for condition in made):
+            kinds = ", ".join(type(condition).__name__ for condition in made) or "none"
+            raise ValueError(
+                f"{type(self).__name__}.conditions: {kinds}; give a list of at least one Condition"
+            )
+        names = [condition.name for condition in made]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"{names.count(name)} conditions are named {name!r}: give each its own"
+                )
+        return made
+
+    @property
     def n_dims(self) -> int:
         """Axes of x."""
-        return len(self.domain)
+        return len(self.domain.axes)
+
+    def labels(self, where: Domain | None = None, name: str = "data") -> Condition:
+        """The exact values of all unknowns as a condition, in the whole domain or a part of it."""
+        return Condition(name, where or self.domain, self._all_unknowns, EXACT, kind="labels")
+
+    def _all_unknowns(self, x: Tensor, d: Derivatives) -> Tensor:
+        return stack(*(getattr(d, unknown) for unknown in self.unknowns))
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """Of the jet that `operator` reads."""
-        orders = self.order if isinstance(self.order, tuple) else (self.order,) * self.n_dims
-        if len(orders) != self.n_dims or any(m not in range(3) for m in orders):
-            raise ValueError(
-                f"order={self.order!r}: give one derivative order of 0 to 2, or one for each of "
-                f"the {self.n_dims} axes"
-            )
-        return axis_rows(orders)
-
-    def source(self, x: Tensor) -> Tensor:
-        """f = D[u_exact] by automatic differentiation; without `solution`, override it.
+        """Of the jet that holds every derivative that the conditions read.
 
         Raises:
-            ValueError: `operator` does not have the shape ``[N, equations]``.
+            ValueError: a condition that cannot be evaluated.
         """
-        jet = self.solution_jet(x, self.rows)
-        return self._checked(self.operator(x, jet), x, jet).detach()
+        rows: set[Row] = set()
+        for condition in self.checked_conditions():
+            x, normal = points_of(condition, self.domain, _SAMPLE)
+            rows.update(trace(condition, self.names, x, normal)[0])
+        return jet_rows(frozenset(rows), self.n_dims)
 
-    def _checked(self, value: Tensor, x: Tensor, u: Jet) -> Tensor:
-        """``value``, what `operator` gave, if its shape is right."""
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"{type(self).__name__}.operator is {type(value).__name__}; give a tensor of shape "
-                "[N, equations]"
-            )
-        *replicas, _, n_points, _ = u.data.shape
-        fits = value.shape[:-1] == (*replicas, n_points) and value.shape[-1] > 0
-        if fits and value.shape[-1] >= n_points > 1:
-            # As many equations as points: or [N] and [N, 1] were mixed, and broadcast to [N, N].
-            fewer = self.operator(x[1:], Jet(u.data[..., 1:, :], u.rows))
-            fits = fewer.shape[-1] == value.shape[-1]
-        if not fits:
-            raise ValueError(
-                f"{type(self).__name__}.operator has the shape {list(value.shape)} at {n_points} "
-                f"points of a u with {u.data.shape[-1]} component(s): give [N, equations], and "
-                "columns of x as x[:, :1]"
-            )
-        return value
+    @property
+    def derivatives(self) -> list[str]:
+        """Names of the unknowns and of their derivatives that the conditions read, as in `rows`."""
+        return [
+            derivative_name(unknown, row, self.domain.axes)
+            for unknown in self.unknowns
+            for row in self.rows
+        ]
 
-    def solution_jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet:
-        """The exact solution and its derivatives along each axis, without a graph.
+    def exact_jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet:
+        """The exact solution and its derivatives, without a graph.
 
         Raises:
-            ValueError: `solution` does not have the shape ``[N, 1]``, or autograd cannot see how
-                it depends on ``x``.
+            ValueError: `solution` does not have the shape ``[N]`` or ``[N, C]``, or autograd cannot
+                see how it depends on ``x``.
         """
+        n_components = len(self.unknowns)
 
         def checked(x: Tensor) -> Tensor:
             u = self.solution(x)
-            # Broadcasting against [N, 1] would make N² errors of N, silently.
-            if not isinstance(u, Tensor) or u.shape != (len(x), 1):
+            if isinstance(u, Tensor) and u.shape == (len(x),):
+                u = u[:, None]
+            # Broadcasting would make N² errors of N, silently.
+            if not isinstance(u, Tensor) or u.shape != (len(x), n_components):
                 got = list(u.shape) if isinstance(u, Tensor) else type(u).__name__
                 raise ValueError(
-                    f"{type(self).__name__}.solution must return the shape {[len(x), 1]}, got {got}"
+                    f"{type(self).__name__}.solution must return the shape "
+                    f"{[len(x), n_components]}, got {got}"
                 )
             if len(rows) > 1 and not u.requires_grad and self._varies(x, u):
                 raise ValueError(
@@ -119,98 +186,149 @@ class Problem(ABC):
                 )
             return u
 
-        jet = autograd_jet(checked, x, rows)
-        return Jet(jet.data.detach(), rows)
+        jet = autograd_jet(checked, x.cpu(), rows)
+        return Jet(jet.data.detach().to(x.device), rows, self.names)
 
     def _varies(self, x: Tensor, u: Tensor) -> bool:
         """Whether the solution ``u`` is another close to most of the points; a step's is not."""
         x = x.detach()
         close = x + 1e-6 * (x.amax(dim=0) - x.amin(dim=0))
-        return (self.solution(close) != u).double().mean().item() > 0.5
+        return (self.solution(close).reshape(u.shape) != u).double().mean().item() > 0.5
 
-    def residual(self, x: Tensor, u: Jet, source: Tensor | None = None) -> Tensor:
-        """D[u] - f; pass ``source`` where f is already known at ``x``.
-
-        Raises:
-            ValueError: `operator` and `source` differ in shape.
-        """
-        right = self.source(x) if source is None else source
-        left = self.operator(x, u)
-        if isinstance(left, Tensor) and left.shape[-2:] != right.shape:
-            raise ValueError(
-                f"{type(self).__name__}.operator has the shape {list(left.shape)}, "
-                f"its source {list(right.shape)}: give both [N, equations]"
-            )
-        return self._checked(left, x, u) - right
-
-    def coefficients(self, x: Tensor) -> Tensor | None:
-        """c of D[u] = Σ_k c_k(x) ∂_k u, ``[K, 1, N, equations]``, for the rows k of u's jet.
-
-        None for an operator that is not `linear`.
+    def target(self, condition: Condition, x: Tensor, normal: Tensor | None = None) -> Tensor:
+        """What a condition's residual is to be at ``x``, ``[N, E]`` in float64.
 
         Raises:
-            ValueError: it is said to be linear, and is not; or `operator` has a wrong shape.
+            ValueError: a target of another shape than the residual, or of an unknown solution.
         """
-        if not self.linear:
-            return None
-        n_rows = len(self.rows)
-        unit = torch.eye(n_rows, dtype=x.dtype)[:, :, None, None].expand(-1, -1, len(x), 1)
-        jets = [Jet(row, self.rows) for row in unit]
-        c = torch.stack([self._checked(self.operator(x, jet), x, jet) for jet in jets]).detach()
-        generator = torch.Generator().manual_seed(0)
-        jet = torch.randn(n_rows, len(x), 1, dtype=x.dtype, generator=generator)
-        value = self.operator(x, Jet(jet, self.rows)).detach()
-        tolerance = 1e-9 * c.abs().max().item()
-        if not torch.allclose((c * jet).sum(dim=0), value, rtol=1e-9, atol=tolerance):
+        rows, n_equations = trace(condition, self.names, x, normal)
+        target = condition.target
+        if isinstance(target, str):
+            if target != EXACT:
+                raise ValueError(f"{condition.name}: target={target!r}: the only word is 'exact'")
+            if not self.has_solution:
+                raise ValueError(
+                    f"{condition.name}: target=exact needs the exact solution of "
+                    f"problem={type(self).__name__}, which has none: define `solution`, or give a "
+                    "number, a tensor or a function of x"
+                )
+            return self._exact_residual(condition, x, rows, normal)
+        # Functions of a problem are given points on the CPU, wherever the training is.
+        value = target(x.cpu()) if callable(target) else target
+        if isinstance(value, (int, float)):
+            shape = (len(x), n_equations)
+            return torch.full(shape, float(value), dtype=torch.float64, device=x.device)
+        if isinstance(value, Tensor) and value.shape == (len(x),):
+            value = value[:, None]
+        if not isinstance(value, Tensor) or value.shape != (len(x), n_equations):
+            got = type(value).__name__
+            if isinstance(value, Tensor):
+                got = f"of the shape {list(value.shape)}"
             raise ValueError(
-                f"{type(self).__name__}.linear=True: its operator is not linear in u; "
-                "leave linear at False"
+                f"{condition.name}: its target is {got} at {len(x)} points, its residual of the "
+                f"shape {[len(x), n_equations]}: give both alike"
             )
-        return c[:, None]
+        if value.is_complex():
+            raise ValueError(f"{condition.name}: its target is {value.dtype}; give real numbers")
+        if value.requires_grad:
+            raise ValueError(
+                f"{condition.name}: its target requires a gradient, but only its residual is "
+                "trained; subtract it there"
+            )
+        return value.to(x.device, torch.float64)
 
-    def domain_points(self, n: int) -> Tensor:
-        """``n`` points spread evenly over the domain, ``[n, d]``: see `even_points`."""
-        return even_points(self.domain, n)
+    def _exact_residual(
+        self, condition: Condition, x: Tensor, rows: tuple[Row, ...], normal: Tensor | None
+    ) -> Tensor:
+        """Of the exact solution, with the true values of the coefficients that are trained."""
+        named = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        true = {
+            name: torch.full_like(p, p.true)
+            for name, p in named.items()
+            if isinstance(p, Coefficient) and p.true is not None
+        }
+        derivatives = Derivatives(self.exact_jet(x, rows), normal)
+        with torch.enable_grad():
+            start = as_equations(condition, condition.residual(x, derivatives), (len(x),))
+        if not start.requires_grad:
+            return start
+        with _values(self, true):
+            value = condition.residual(x, derivatives)
+        value = as_equations(condition, value, (len(x),))
+        unknown = [name for name in named if name not in true]
+        if value.requires_grad and unknown:
+            of = [named[name] for name in unknown]
+            found = torch.autograd.grad(value.sum(), of, allow_unused=True)
+            read = [name for name, g in zip(unknown, found, strict=True) if g is not None]
+            if read:
+                raise ValueError(
+                    f"{condition.name}: target=exact needs the true value of {', '.join(read)}, "
+                    "which is trained: give Coefficient(…, true=…), or a target of numbers"
+                )
+        return value.detach()
 
-    def label_points(self, n: int) -> Tensor:
-        """``n`` points where the PINN task is told u; the whole domain unless overridden."""
-        return self.domain_points(n)
 
-    def evaluation_points(self, n: int) -> Tensor:
-        """``n`` points of the whole domain that are not the training points: ``[n, d]``.
-
-        In one dimension the midpoints of n equal intervals, else a scrambled Sobol' sequence.
-        """
-        if self.n_dims == 1:
-            unit = (torch.arange(n, dtype=torch.float64) + 0.5)[:, None] / n
-        else:
-            unit = SobolEngine(self.n_dims, scramble=True, seed=1).draw(n, dtype=torch.float64)
-        return _into(self.domain, unit)
+_SAMPLE = 8  # points that a residual is traced at
+_MARGIN = 1e-6  # of the domain's width, by which points may lie beyond it
 
 
-def even_points(box: Box, n: int) -> Tensor:
-    """``n`` points spread evenly over ``box``, ``[n, d]`` in float64.
-
-    Equidistant with both ends in one dimension, a Sobol' sequence in more.
-    """
-    if len(box) == 1:
-        unit = torch.linspace(0, 1, n, dtype=torch.float64)[:, None]
-    else:
-        unit = SobolEngine(len(box)).draw(n, dtype=torch.float64)
-    return _into(box, unit)
-
-
-def check_box(box: Box) -> None:
-    """Raise `ValueError` for a box without a finite width along each axis."""
+@contextmanager
+def _values(problem: Problem, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Parameters of the problem with other values for a while."""
+    own = {name: parameter.data for name, parameter in problem.named_parameters()}
+    parameters = dict(problem.named_parameters())
     try:
-        fits = len(box) > 0 and all(0 < high - low < math.inf for low, high in box)
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise ValueError(f"domain={box}: give (low, high) with finite low < high for each axis")
+        for name, value in values.items():
+            parameters[name].data = value
+        yield
+    finally:
+        for name in values:
+            parameters[name].data = own[name]
 
 
-def _into(box: Box, unit: Tensor) -> Tensor:
-    check_box(box)
-    low, high = torch.tensor([tuple(axis) for axis in box], dtype=torch.float64).T
-    return low + (high - low) * unit
+def derivative_name(unknown: str, row: Row, axes: Sequence[str]) -> str:
+    """``u_xy`` of an unknown and a multi-index."""
+    assert isinstance(row, tuple)
+    letters = "".join(axis * m for axis, m in zip(axes, row, strict=True))
+    return f"{unknown}_{letters}" if letters else unknown
+
+
+def points_of(
+    condition: Condition, domain: Domain, n: int, rule: str = "even", seed: int | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """``n`` points of a condition, ``[n, d]``, and outward normals on a boundary.
+
+    Measured points are all of them, whatever ``n`` is; of pairs, these are the first ones and then
+    their partners, ``[2n, d]``.
+
+    Raises:
+        ValueError: points that are not finite, not of the domain's axes, or beyond its bounds.
+    """
+    where, normal = condition.where, None
+    if where.axes not in (None, domain.axes):
+        raise ValueError(
+            f"{condition.name}: its points are of the axes {where.axes}; give those of the "
+            f"problem's domain, {domain.axes}"
+        )
+    if isinstance(where, Measured):
+        x = where.x
+    elif isinstance(where, Periodic):
+        x = torch.cat(where.sample(n, rule, seed))
+    else:
+        x = where.sample(n, rule, seed)
+        normal = where.normals(x) if isinstance(where, Surface) else None
+    if x.shape[1] != domain.n_dims:
+        raise ValueError(
+            f"{condition.name}: its points have the shape {list(x.shape)}; give "
+            f"[N, {domain.n_dims}], a column for each of the axes {domain.axes}"
+        )
+    low, high = torch.tensor(domain.bounds, dtype=x.dtype).T
+    margin = _MARGIN * (high - low)
+    outside = ~((x >= low - margin) & (x <= high + margin))  # NaN is outside as well
+    if outside.any():
+        point, axis = outside.nonzero()[0].tolist()
+        raise ValueError(
+            f"{condition.name}: {domain.axes[axis]} = {x[point, axis].item():g} of its point "
+            f"{point + 1} is not in the problem's domain, {low[axis]:g} to {high[axis]:g}"
+        )
+    return x, normal

@@ -17,7 +17,7 @@ KINDS = {
 }
 """By the first part of a name: in short, and in words. None of these is ever negative."""
 
-_SHORT = {"ux": "u_x", "uxx": "u_xx"}  # quantities whose derivative has no underscore
+_SHORT = re.compile("([a-z])([xyzt]+)")  # quantities whose derivative has no underscore
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def metric(name: str) -> Metric:
     """The metric of a name."""
     kind, _, quantity = name.partition("_")
     if kind in KINDS and quantity:
-        return Metric(name, KINDS[kind][0], _SHORT.get(quantity, quantity))
+        short = _SHORT.fullmatch(quantity)
+        return Metric(name, KINDS[kind][0], "_".join(short.groups()) if short else quantity)
     return Metric(name, "", name)
 
 

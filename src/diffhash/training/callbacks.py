@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from diffhash.training.checkpoint import LOGGERS
-from diffhash.training.evaluation import METRICS
 from diffhash.training.module import FieldTraining
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -91,11 +90,11 @@ def _status(module: FieldTraining) -> str:
     rows = [r.history[-1] for r in module.replicas if r.diverged_epoch is None]
     if not rows:
         return f"{done}  diverged"
-    name = next(iter(METRICS))
-    loss, error = (median(row[key] for row in rows) for key in ("loss", name))
+    name = module.evaluation.names[0]
+    loss, first = (median(row[key] for row in rows) for key in ("loss", name))
     diverged = len(module.replicas) - len(rows)
-    shown = "" if math.isnan(error) else f"  {name} {error:.1e}"  # of no known solution
-    return f"{done}  loss {loss:.1e}{shown}" + (f"  {diverged} diverged" if diverged else "")
+    error = "" if math.isnan(first) else f"  {name} {first:.1e}"  # of no known solution
+    return f"{done}  loss {loss:.1e}{error}" + (f"  {diverged} diverged" if diverged else "")
 
 
 class RegularCheckpoints(Callback):

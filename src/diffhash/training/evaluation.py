@@ -1,47 +1,63 @@
-"""Errors of u, u_x and u_xx on a dense grid of the whole domain."""
+"""Errors of the unknowns and of their derivatives at points that are not trained on."""
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from diffhash.jets import Jet, axis_rows
+from diffhash.geometry.rules import MAX_POINTS
 from diffhash.networks import Field, FieldPlan
-from diffhash.ops.sizes import MAX_POINTS, check_sizes
+from diffhash.ops.sizes import check_sizes
 from diffhash.problems import Problem
+from diffhash.problems.coefficient import Coefficient
+
+Metrics = dict[str, float]  # by name
 
 
-def _over_axes(squares: Jet, order: int) -> Tensor:
-    """The mean over the axes, of mean squares of a derivative along each."""
-    value = squares.rows[0]
-    assert isinstance(value, tuple)
-    units = order * torch.eye(len(value), dtype=torch.int64)
-    return torch.stack([squares[tuple(unit)] for unit in units.tolist()]).mean()
+def _mean_squares(difference: Tensor, exact: Tensor) -> Tensor:
+    return difference.square().mean(dim=1)
 
 
-METRICS: dict[str, Callable[[Jet, Jet], Tensor]] = {
-    "mse_u": lambda error, exact: error.value,
-    "mse_ux": lambda error, exact: _over_axes(error, 1),
-    "mse_uxx": lambda error, exact: _over_axes(error, 2),
-}
-"""Each of the mean squares of u and its derivatives: of what is off, and of the exact ones."""
+def _relative_l2(difference: Tensor, exact: Tensor) -> Tensor:
+    size = exact.square().mean(dim=1)
+    return (difference.square().mean(dim=1) / size.where(size > 0, float("nan"))).sqrt()
+
+
+ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": _mean_squares, "l2": _relative_l2}
+"""Kinds of errors: of differences to the exact values and these, ``[K, N, C]`` both, to ``[K, C]``.
+
+What each is called: `diffhash.results.metrics.KINDS`."""
+
+
+def _label(derivative: str) -> str:
+    """``ux`` of ``u_x``: in the names of metrics, where that is read without doubt."""
+    short = re.fullmatch("[a-z](_[xyzt]+)?", derivative)
+    return derivative.replace("_", "") if short else derivative
 
 
 class Evaluation:
-    """Compares a field with the exact solution at points that are not trained on.
+    """Compares a field with the exact solution.
+
+    For each unknown and each derivative that the problem's conditions read there are two metrics,
+    ``mse_ux = mean((u_x - exact)²)`` and ``l2_ux = √(mean((u_x - exact)²) / mean(exact²))``; NaN
+    without an exact solution, the latter also where that is 0 throughout. Each coefficient that is
+    trained is a metric of its name, and ``error_nu = |ν/ν_true - 1|`` where its true value is
+    known.
 
     Args:
         problem: whose solution it is.
-        points: how many of the problem's `evaluation_points`; or points of one's own, ``[N, d]``.
+        points: how many of the domain's points by the rule ``evaluation``; or points of one's own,
+            ``[N, d]``.
 
     Attributes:
         problem: whose solution that is.
         x: the points, ``[N, d]``.
-        rows: derivatives of first and second order along the axes.
-        exact: u and its derivatives there, ``[1 + 2d, N, 1]``, if they are known.
+        rows: of the derivatives.
+        derivatives: names of the unknowns and derivatives that errors are taken of.
+        exact: the unknowns and derivatives there, ``[K, N, C]``, if they are known.
 
     Raises:
         ValueError: a number of points out of range.
@@ -53,26 +69,47 @@ class Evaluation:
             self.x = points
         else:
             check_sizes(1, MAX_POINTS, evaluation_points=points)
-            self.x = problem.evaluation_points(points)
-        self.rows = axis_rows([2] * problem.n_dims)
-        self.exact = problem.solution_jet(self.x, self.rows).data if problem.has_solution else None
+            self.x = problem.domain.sample(int(points), "evaluation")
+        self.rows = problem.rows
+        self.exact = problem.exact_jet(self.x, self.rows).data if problem.has_solution else None
+        self.derivatives = problem.derivatives
+        # Noted now: a module that goes to another device may get parameters of torch's own class.
+        self._trained = {
+            name: parameter.true
+            for name, parameter in problem.named_parameters()
+            if isinstance(parameter, Coefficient)
+        }
+        self._labels = [_label(name) for name in self.derivatives]
+        if twice := [name for name in self.names if self.names.count(name) > 1]:
+            raise ValueError(
+                f"{type(problem).__name__}: two of its metrics are named {twice[0]}: rename an "
+                "unknown or a coefficient"
+            )
         self._plan: FieldPlan | None = None
         self._n_replicas: int | None = None
 
-    @staticmethod
-    def check(field: Field) -> None:
-        """Raise `ValueError` for a field of several components: a problem is for a scalar u."""
-        if (components := field.network.widths[-1]) != 1:
+    @property
+    def names(self) -> list[str]:
+        """Of the metrics."""
+        names = self._error_names()
+        for name, true in self._trained.items():
+            names += [name] if true is None else [name, f"error_{name}"]
+        return names
+
+    def check(self, field: Field) -> None:
+        """Raise `ValueError` for a field of another number of components than unknowns."""
+        components, unknowns = field.network.widths[-1], self.problem.unknowns
+        if components != len(unknowns):
             raise ValueError(
-                f"n_outputs={components}: a problem, its evaluation and its record are for a "
-                "scalar u; give 1"
+                f"n_outputs={components}: the problem has {len(unknowns)} unknown(s), "
+                f"{', '.join(unknowns)}; give {len(unknowns)}"
             )
 
     def prepare(self, field: Field, device: torch.device) -> None:
         """Compute what training does not change, on the field's device.
 
         Raises:
-            ValueError: a field of several components.
+            ValueError: a field of another number of components.
         """
         self.check(field)
         self._plan = field.plan(self.x.to(device), self.rows)
@@ -80,22 +117,36 @@ class Evaluation:
 
     @torch.no_grad()
     def jets(self) -> list[Tensor]:
-        """u and its derivatives at the points, float64 on the CPU: ``[1 + 2d, N, 1]`` a replica."""
+        """Unknowns and derivatives at the points, float64 on the CPU: ``[K, N, C]`` a replica."""
         if self._plan is None:
             raise RuntimeError("Evaluation.prepare must be called before jets")
         data = self._plan.jet().data.to("cpu", torch.float64)
         return list(data) if data.ndim == 4 else [data]
 
-    def metrics(self) -> list[dict[str, float]]:
-        """The present errors of the field (`METRICS`), of each replica of it.
-
-        NaN without an exact solution.
-        """
+    def metrics(self) -> list[Metrics]:
+        """The present errors of the field, of each replica of it."""
+        count = self._n_replicas or 1
         if self.exact is None:
-            return [dict.fromkeys(METRICS, math.nan)] * (self._n_replicas or 1)
-        exact = self._squares(self.exact)
-        errors = [self._squares(jet - self.exact) for jet in self.jets()]
-        return [{name: of(error, exact).item() for name, of in METRICS.items()} for error in errors]
+            errors = [{name: float("nan") for name in self._error_names()} for _ in range(count)]
+        else:
+            errors = [self._errors(jet - self.exact) for jet in self.jets()]
+        return [e | c for e, c in zip(errors, self._coefficients(count), strict=True)]
 
-    def _squares(self, data: Tensor) -> Jet:
-        return Jet(data.square().mean(dim=(1, 2), keepdim=True), self.rows)
+    def _error_names(self) -> list[str]:
+        return [f"{kind}_{label}" for kind in ERRORS for label in self._labels]
+
+    def _errors(self, difference: Tensor) -> Metrics:
+        assert self.exact is not None
+        values = [error(difference, self.exact).T.flatten() for error in ERRORS.values()]
+        return dict(zip(self._error_names(), torch.cat(values).tolist(), strict=True))
+
+    def _coefficients(self, count: int) -> list[Metrics]:
+        found: list[Metrics] = [{} for _ in range(count)]
+        parameters = dict(self.problem.named_parameters())
+        for name, true in self._trained.items():
+            values = parameters[name].detach().reshape(-1).tolist()
+            for metrics, value in zip(found, values, strict=True):
+                metrics[name] = value
+                if true is not None:
+                    metrics[f"error_{name}"] = abs(value / true - 1)
+        return found

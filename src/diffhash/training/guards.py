@@ -12,60 +12,66 @@ from torch import Tensor, nn
 
 from diffhash.jets import Jet
 from diffhash.networks import Field
-from diffhash.tasks import Task
+from diffhash.optim import Objective
+from diffhash.problems import Problem
 from diffhash.training.steps import Backward, Rows
 
 _LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, torch.Generator)
 _LIBRARIES = {"numpy", "pandas", "torch", "lightning"}  # whose objects hold no parameters of ours
 
 
-def check_task(task: Task, field: Field) -> None:
-    """Try a task's errors on a field of zeros.
+def check_objective(objective: Objective, field: Field) -> None:
+    """Try an objective's residuals on a field of zeros.
 
     Raises:
-        ValueError: an error of a wrong shape or kind, or a target beyond the field's precision.
+        ValueError: a residual of a wrong shape or kind, a target beyond the field's precision, or
+            axes and unknowns that are not the problem's.
     """
+    if field.names != objective.problem.names:
+        own, names = field.names, objective.problem.names
+        raise ValueError(
+            f"field: its axes are {own.axes} and its unknowns {own.unknowns}, the problem's are "
+            f"{names.axes} and {names.unknowns}: give it names=problem.names"
+        )
     dtype, replicas = field.network.params.dtype, field.network.params.shape[:-1]
     n_outputs, jets = field.network.widths[-1], []
-    for term in task.terms:
+    for term in objective.terms:
         if not term.in_dtype(dtype)[1].isfinite().all():
             raise ValueError(
-                f"task.{term.name}: its target is not finite in {dtype}; give float64, or scale u"
+                f"{term.name}: its target is not finite in {dtype}; give float64, or scale u"
             )
-        shape = (*replicas, len(term.rows), len(term), n_outputs)
+        shape = (*replicas, len(term.rows), len(term.x), n_outputs)
         zeros = torch.zeros((), dtype=dtype, device=term.x.device).expand(shape)
-        jets.append(Jet(zeros.requires_grad_(True), term.rows))
-    try:
-        task.loss(jets)
-    except ValueError as error:
-        raise ValueError(f"task.{error}") from error
+        jets.append(Jet(zeros.requires_grad_(True), term.rows, field.names))
+    objective.loss(jets)
 
 
-def check_nothing_else_is_trainable(field: Field, **others: object) -> None:
-    """Refuse tensors that require a gradient and are not parameters of the field.
+def check_nothing_else_is_trainable(field: Field, problem: Problem, **others: object) -> None:
+    """Refuse tensors that require a gradient and are not parameters of the field or the problem.
 
-    Looked for in the field itself and in ``others``: parameters, buffers, plain attributes, lists,
-    dictionaries, and what functions have closed over.
+    Looked for in the field, the problem and in ``others``: parameters, buffers, plain attributes,
+    lists, dictionaries, and what functions have closed over.
 
     Raises:
         ValueError: the message names them.
     """
-    seen = {id(parameter) for parameter in field.parameters()}
-    if not any(parameter.requires_grad for parameter in field.parameters()):
+    trained = [*field.parameters(), *problem.parameters()]
+    seen = {id(parameter) for parameter in trained}
+    if not any(parameter.requires_grad for parameter in trained):
         raise ValueError("field: none of its parameters requires a gradient: nothing to train")
-    if found := list(_trainable({"field": field, **others}, seen)):
+    if found := list(_trainable({"field": field, "problem": problem, **others}, seen)):
         raise ValueError(
-            f"{', '.join(found)}: requires a gradient, but only the field's parameters are "
-            "trained; make it a constant (requires_grad_(False)), or a registered parameter of the "
-            "encoding or network"
+            f"{', '.join(found)}: requires a gradient, but only parameters of the field and "
+            "coefficients of the problem are trained; make it a constant (requires_grad_(False)), "
+            "a registered parameter of the encoding or network, or a Coefficient of the problem"
         )
 
 
 class UntrainedError(ValueError):
-    """Parameters of a field that no gradient reaches."""
+    """Parameters that no gradient reaches."""
 
 
-def checked_once(backward: Backward, field: Field) -> Backward:
+def checked_once(backward: Backward, trained: nn.Module) -> Backward:
     """``backward``, whose first call refuses parameters that it has not reached.
 
     Raises:
@@ -77,16 +83,16 @@ def checked_once(backward: Backward, field: Field) -> Backward:
         nonlocal is_checked
         losses = backward(rows)
         if not is_checked:
-            _check_gradients(field)
+            _check_gradients(trained)
             is_checked = True
         return losses
 
     return checked
 
 
-def _check_gradients(field: Field) -> None:
-    parameters = field.named_parameters()
-    missed = [f"field.{name}" for name, p in parameters if p.requires_grad and p.grad is None]
+def _check_gradients(trained: nn.Module) -> None:
+    parameters = trained.named_parameters()
+    missed = [name for name, p in parameters if p.requires_grad and p.grad is None]
     if missed:
         raise UntrainedError(
             f"{', '.join(missed)}: gets no gradient from the loss and would stay as it is; use it "

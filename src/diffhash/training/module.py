@@ -20,19 +20,22 @@ from torch import Tensor
 from torch.optim import Adam
 from torch.utils.data import DataLoader, TensorDataset
 
-from diffhash.jets import Jet, autograd_jet
+from diffhash.jets import Jet, Row, autograd_jet
 from diffhash.networks import Field, FieldPlan
 from diffhash.ops.sizes import MAX_POINTS, check_sizes
-from diffhash.tasks import Task
+from diffhash.optim import Objective
+from diffhash.problems import Coefficient
 from diffhash.training.adam import LeanAdam
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.guards import (
     check_nothing_else_is_trainable,
-    check_task,
+    check_objective,
     checked_once,
 )
+from diffhash.training.moving import Moving
 from diffhash.training.planned import PlannedBackward
 from diffhash.training.replica import Outcome, Replica
+from diffhash.training.samplers import Sampler
 from diffhash.training.steps import (
     CompiledStep,
     EagerStep,
@@ -41,6 +44,7 @@ from diffhash.training.steps import (
     Rows,
     autograd,
 )
+from diffhash.training.weightings import Weighting
 
 Derivatives = Literal["taylor", "autograd"]
 Schedule = Literal["constant", "cosine"]
@@ -57,7 +61,7 @@ class FieldTraining(L.LightningModule):
 
     Args:
         field: what is trained.
-        task: its loss.
+        objective: its loss; the problem's coefficients are trained with it.
         evaluation: its errors, computed after every chunk.
         epochs: passes over the points.
         learning_rate: Adam's.
@@ -69,7 +73,9 @@ class FieldTraining(L.LightningModule):
             and ``learning_rate``, whatever they were before.
         derivatives: ``taylor`` (jets) or ``autograd`` (nested reverse mode, the slow oracle).
         execution: of a step, see `diffhash.training.steps`.
-        seed: of the shuffling of minibatches.
+        seed: of the shuffling of minibatches, which are the same ones for all replicas.
+        sampler: moves points while training; None leaves them where they are.
+        weighting: changes the weights of terms or points; None leaves them as they are.
         origin: what the field was built from; kept in checkpoints, so that they can be told apart.
 
     Attributes:
@@ -88,7 +94,7 @@ class FieldTraining(L.LightningModule):
     def __init__(
         self,
         field: Field,
-        task: Task,
+        objective: Objective,
         evaluation: Evaluation,
         *,
         epochs: int,
@@ -100,25 +106,38 @@ class FieldTraining(L.LightningModule):
         execution: Execution = "eager",
         seed: int = 0,
         origin: Mapping[str, Any] | None = None,
+        sampler: Sampler | None = None,
+        weighting: Weighting | None = None,
     ) -> None:
         super().__init__()
         _check_settings(epochs, learning_rate, chunk, batch_size)
         evaluation.check(field)
-        check_nothing_else_is_trainable(field, problem=evaluation.problem, task=task)
-        check_task(task, field)
-        if batch_size is not None and field.n_replicas is not None:
+        check_nothing_else_is_trainable(field, objective.problem, objective=objective)
+        check_objective(objective, field)
+        columns = {"epoch", "seconds", "loss", *(f"loss_{term.name}" for term in objective.terms)}
+        if taken := sorted(columns.intersection(evaluation.names)):
             raise ValueError(
-                f"batch_size={batch_size}: every seed draws minibatches of its own, so several "
-                "cannot train as one program; use null, or train the seeds one by one"
+                f"{taken[0]}: a coefficient cannot have the name of a column of the history"
             )
+        _check_moving(sampler, weighting, batch_size, field.n_replicas)
         if execution != "eager" and (batch_size is not None or derivatives != "taylor"):
             raise ValueError(
                 f"execution={execution}: needs batch_size=null and derivatives=taylor, got "
                 f"batch_size={batch_size} and derivatives={derivatives}; use eager"
             )
+        if (replicas := field.n_replicas) is not None:
+            for name, coefficient in objective.problem.named_parameters():
+                if coefficient.ndim == 0:  # one for each replica, beside its points
+                    coefficient.data = coefficient.data.expand(replicas, 1).clone()
+                elif not isinstance(coefficient, Coefficient) or len(coefficient) != replicas:
+                    raise ValueError(
+                        f"problem.{name}: of the shape {list(coefficient.shape)}; several seeds "
+                        "train only coefficients of one number as one program: train them one by "
+                        "one"
+                    )
         self.automatic_optimization = False
         self.field = field
-        self.task = task
+        self.objective = objective
         self.evaluation = evaluation
         self.epochs: int = epochs
         self.learning_rate = learning_rate
@@ -134,28 +153,43 @@ class FieldTraining(L.LightningModule):
         self.train_seconds = self.warmup_seconds = self.evaluation_seconds = 0.0
         self._shuffle = torch.Generator().manual_seed(seed)
         self._n_processes = 1
-        self._share = task  # of this process
+        self._moving: Moving | None = None
+        if sampler is not None or weighting is not None:
+            self._moving = Moving(objective, sampler, weighting, self._trained, self._jet)
+            self._check_graphs_see_points()
+        self._sampler, self._weighting = sampler, weighting
+        self._share = objective  # of this process
         self._plans: list[FieldPlan] = []
         self._planned: PlannedBackward | None = None
         self._eager: EagerStep
         self._step: EagerStep | GraphedStep
 
     def configure_optimizers(self) -> Adam:
-        return LeanAdam(list(self.field.parameters()), self.execution == "cudagraph")
+        return LeanAdam(self._trained(), self.execution == "cudagraph")
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [*self.field.parameters(), *self.objective.problem.parameters()]
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        # The points live in the task; Lightning only counts chunks.
+        # The points live in the objective; Lightning only counts chunks.
         return DataLoader(TensorDataset(torch.zeros(1)))
 
     def on_train_start(self) -> None:
         start = time.perf_counter()
         self._n_processes = self.trainer.world_size
+        check_devices_of_moving(self._sampler, self._weighting, self._n_processes)
+        params = self.field.network.params
+        if self._moving is not None:
+            self._moving.prepare(params.shape[:-1], params.dtype, self.epochs_done)
         if self._n_processes > 1:
-            self._share = self.task.share(self.global_rank, self._n_processes)
-        if self.batch_size is None and self.derivatives == "taylor":
-            self._plans = [self.field.plan(term.x, term.rows) for term in self._share.terms]
+            self._share = self.objective.share(self.global_rank, self._n_processes)
+        if self.derivatives == "taylor":
+            in_parts = self.batch_size is not None
+            self._plans = [
+                self.field.plan(term.x, term.rows, in_parts) for term in self._share.terms
+            ]
         for term in self._share.terms:
-            term.in_dtype(self.field.network.params.dtype)  # once, and not while it is compiled
+            term.in_dtype(params.dtype)  # once, and not while it is compiled
         self.evaluation.prepare(self.field, self.device)
         if self._has_ended():  # resumed, to evaluate what is there
             self.trainer.should_stop = True
@@ -167,11 +201,13 @@ class FieldTraining(L.LightningModule):
         optimizer = self._optimizer().optimizer
         assert isinstance(optimizer, LeanAdam)
         optimizer.follow(self.execution == "cudagraph")
+        if self._moving is not None:
+            self._moving.begin()
         reduce = self._sum_over_processes if self._n_processes > 1 else None
         backward = autograd(self._loss)
         if self._plans:
             backward = self._planned = PlannedBackward(self._share, self._plans)
-        backward = checked_once(backward, self.field)
+        backward = checked_once(backward, self)
         self._eager = EagerStep(backward, optimizer, reduce)
         if self.execution != "eager":  # whose first step checks it
             self._eager.backward()
@@ -192,21 +228,27 @@ class FieldTraining(L.LightningModule):
         until_evaluation = self.chunk - self.epochs_done % self.chunk
         n_epochs = min(until_evaluation, self.epochs - self.epochs_done)
         losses: list[Tensor] = []
+        weights: dict[str, float] = {}
         start = time.perf_counter()
         alone = self._n_processes == 1  # several processes stop together, later
         for index in range(n_epochs):
+            if self._moving is not None:
+                self._moving.before_epoch(self.epochs_done + index, self._move)
             rate = self._rate(self.epochs_done + index)
             last = index == n_epochs - 1 or (alone and self.stop_requested)
             for rows in self._batches():
                 # The last is eager, because that tells the terms apart. Lightning's wrapper, which
                 # counts chunks, costs as much as a small step.
                 loss = self._eager(rate, rows, optimizer.step) if last else self._step(rate, rows)
+                if self._moving is not None:
+                    weights = self._moving.weights() if last else {}
+                    self._moving.after_step(rows)
             losses.append(loss)
             if last or (alone and self.stop_requested and self._step is self._eager):
                 break
         values = torch.stack(losses).reshape(len(losses), -1).T.tolist()
         self.train_seconds += self._seconds_since(start)
-        self._record(values)
+        self._record(values, weights)
         if self._has_ended() or self._asked_to_stop():
             self.trainer.should_stop = True
 
@@ -231,23 +273,21 @@ class FieldTraining(L.LightningModule):
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)
         return self.epochs_done >= self.epochs or everything_diverged
 
-    def _record(self, losses: list[list[float]]) -> None:
-        """Evaluate after a chunk; ``losses`` of each replica, epoch by epoch."""
+    def _record(self, losses: list[list[float]], weights: Mapping[str, float]) -> None:
+        """Evaluate after a chunk; ``losses`` of each replica, epoch by epoch, and the terms'
+        weights that move."""
         self.epochs_done += len(losses[0])
         start = time.perf_counter()
         metrics = self.evaluation.metrics()
         parts = self._latest_parts()
         self.evaluation_seconds += self._seconds_since(start)
         finite = torch.stack(
-            [
-                p.isfinite().reshape(len(self.replicas), -1).all(dim=1)
-                for p in self.field.parameters()
-            ]
+            [p.isfinite().reshape(len(self.replicas), -1).all(dim=1) for p in self._trained()]
         ).all(dim=0)
         for index, replica in enumerate(self.replicas):
             replica.record(
                 *(losses[index], parts[index], metrics[index], bool(finite[index])),
-                self.train_seconds,
+                *(self.train_seconds, weights),
             )
         if len(self.replicas) == 1:
             self.epochs_done = self.replicas[0].epochs_done
@@ -258,7 +298,7 @@ class FieldTraining(L.LightningModule):
         values = torch.stack([part.reshape(-1) for part in parts], dim=1)
         if self._n_processes > 1:
             torch.distributed.all_reduce(values)
-        names = [term.name for term in self.task.terms]
+        names = [term.name for term in self.objective.terms]
         return [dict(zip(names, row, strict=True)) for row in values.tolist()]
 
     def _loss(self, rows: Rows) -> Tensor:
@@ -267,20 +307,46 @@ class FieldTraining(L.LightningModule):
     def _jets(self, rows: Rows) -> list[Jet]:
         if rows is None and self._plans:
             return [plan.jet() for plan in self._plans]
-        jets = []
-        for index, term in enumerate(self._share.terms):
-            x = term.x if rows is None else term.x[rows[index]]
-            if self.derivatives == "taylor":
-                jets.append(self.field.jet(x, term.rows))
-            else:
-                jets.append(autograd_jet(self.field, x, term.rows))
-        return jets
+        return [
+            self._jet(term.points(None if rows is None else rows[index]), term.rows)
+            for index, term in enumerate(self._share.terms)
+        ]
+
+    def _jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet:
+        if self.derivatives == "taylor":
+            return self.field.jet(x, rows)
+        jet = autograd_jet(self.field, x, rows)
+        return Jet(jet.data, jet.rows, self.field.names)
+
+    def _check_graphs_see_points(self) -> None:
+        """Refuse points that move where what was compiled or captured would not see them."""
+        assert self._moving is not None
+        if self.execution == "eager":
+            return
+        for index in self._moving.moved:
+            term = self.objective.terms[index]
+            few = term.points(torch.zeros(1, dtype=torch.int64, device=term.x.device))
+            if not self.field.plan(few, term.rows).move(few):
+                raise ValueError(
+                    f"execution={self.execution}: points of {term.name} move, and plans of "
+                    f"{type(self.field.encoding).__name__} cannot in place; use eager"
+                )
+
+    def _move(self, index: int, x: Tensor) -> None:
+        """Bring a term to other points, and all that was made of the present ones."""
+        self.objective.terms[index].move(x)
+        term = self._share.terms[index]
+        term.follow()
+        if self._plans:
+            self._plans[index].move(term.x)
+        if self._planned is not None:
+            self._planned.follow(index)
 
     def _batches(self) -> Sequence[Rows]:
         """Rows of every term for each optimizer step of an epoch; [None] for one full batch."""
         if self.batch_size is None:
             return [None]
-        largest = max(len(term) for term in self.task.terms)
+        largest = max(len(term) for term in self.objective.terms)
         n_steps = -(-largest // (self.batch_size * self._n_processes))
         per_term = [self._shuffled(len(term), n_steps) for term in self._share.terms]
         return [list(rows) for rows in zip(*per_term, strict=True)]
@@ -300,7 +366,7 @@ class FieldTraining(L.LightningModule):
 
     def _sum_over_processes(self, loss: Tensor) -> None:
         """Gradients and losses, each process having its share of every term's mean."""
-        gradients = [p.grad for p in self.field.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._trained() if p.grad is not None]
         for tensor in (*gradients, loss):
             torch.distributed.all_reduce(tensor)
 
@@ -332,6 +398,8 @@ class FieldTraining(L.LightningModule):
             "origin": self.origin,
             "schedule": (self.schedule, self.learning_rate, self.epochs),
         }
+        if self._moving is not None:
+            checkpoint["diffhash"]["moving"] = self._moving.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["diffhash"]
@@ -339,6 +407,8 @@ class FieldTraining(L.LightningModule):
         self.epochs_done = state["epochs_done"]
         self.train_seconds, self.warmup_seconds, self.evaluation_seconds = state["seconds"]
         self._shuffle.set_state(state["shuffle"].cpu())
+        if self._moving is not None:
+            self._moving.load_state(state.get("moving"))
         if self.epochs_done < self.epochs:
             for replica in self.replicas:
                 replica.forget_row_between(self.chunk)
@@ -347,6 +417,45 @@ class FieldTraining(L.LightningModule):
 def cosine(learning_rate: float, epoch: int, epochs: int) -> float:
     """The rate after ``epoch`` of ``epochs``: learning_rate · (1 + cos(π·epoch/epochs))/2."""
     return learning_rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def _check_moving(
+    sampler: Sampler | None,
+    weighting: Weighting | None,
+    batch_size: int | None,
+    replicas: int | None,
+) -> None:
+    """Refuse what follows the errors of one field where there are several, or of some points where
+    all are needed."""
+    if weighting is not None and batch_size is not None and not weighting.takes_minibatches:
+        raise ValueError(
+            f"weighting={type(weighting).__name__}: needs the errors of all points at every step, "
+            f"batch_size={batch_size} has those of some; use null"
+        )
+    if replicas is not None and (name := _of_one_field(sampler, weighting)):
+        raise ValueError(
+            f"{name}: follows the errors of one field, {replicas} seeds have several; train them "
+            "one by one"
+        )
+
+
+def _of_one_field(sampler: Sampler | None, weighting: Weighting | None) -> str | None:
+    """The setting that follows the errors of one field, over all its points."""
+    if weighting is not None:
+        return f"weighting={type(weighting).__name__}"
+    if sampler is not None and sampler.reads_errors:
+        return f"sampler={type(sampler).__name__}"
+    return None
+
+
+def check_devices_of_moving(
+    sampler: Sampler | None, weighting: Weighting | None, n_processes: int
+) -> None:
+    """Raise `ValueError` for what several processes, which share out the points, cannot have."""
+    if n_processes > 1 and (name := _of_one_field(sampler, weighting)):
+        raise ValueError(
+            f"{name}: follows the errors at all points, devices={n_processes} share them out; use 1"
+        )
 
 
 def _check_settings(epochs: int, learning_rate: float, chunk: int, batch_size: int | None) -> None:

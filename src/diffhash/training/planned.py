@@ -1,4 +1,4 @@
-"""Losses over fixed points and their gradients, with little or no autograd.
+"""Losses over points and their gradients, with little or no autograd.
 
 A graph of the field would cost as much as a small step. A term that is linear in u is one C kernel,
 where it can be had; of any other, autograd sees the loss's own arithmetic alone, a few numbers a
@@ -12,59 +12,180 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from diffhash.encodings.encoding import add_gradient
 from diffhash.jets import Jet
-from diffhash.networks import FieldPlan, FieldSquares
-from diffhash.tasks import Task, Term
+from diffhash.networks import FieldPlan
+from diffhash.optim import Objective, Term
+from diffhash.training.steps import Rows
 
 
 class PlannedBackward:
-    """The loss of a task, its gradients added to the parameters' ``grad``.
+    """The loss of a task, its gradients added to the parameters' ``grad``; over all points or over
+    a minibatch.
 
     Args:
-        task: what is minimised.
+        objective: what is minimised.
         plans: of the field at each term's points.
     """
 
-    def __init__(self, task: Task, plans: Sequence[FieldPlan]) -> None:
-        self._squares: list[tuple[Term, FieldSquares]] = []
-        self._latest: list[Tensor] = []  # losses of those terms
-        others: list[Term] = []
-        self._plans: list[FieldPlan] = []
-        for term, plan in zip(task.terms, plans, strict=True):
-            squares = None
-            if term.coefficients is not None:
-                squares = plan.squares(term.coefficients, term.target)
-            if squares is not None:
-                self._squares.append((term, squares))
-            else:
-                others.append(term)
-                self._plans.append(plan)
-        self._others = Task(others) if others else None
-        ordered = [*(term for term, _ in self._squares), *others]
-        self._order = [ordered.index(term) for term in task.terms]
+    def __init__(self, objective: Objective, plans: Sequence[FieldPlan]) -> None:
+        self._problem = objective.problem
+        self._terms = list(map(_PlannedTerm, objective.terms, plans))
+        self._groups: dict[tuple[bool, ...], _Group] = {}
+        self._all: _Group | None = None
+        self._latest: _Group
 
-    def __call__(self, rows: object = None) -> Tensor:
-        """The loss before the step, or ``[R]`` of replicas."""
+    def __call__(self, rows: Rows = None) -> Tensor:
+        """The loss before the step, or ``[R]`` of replicas.
+
+        Args:
+            rows: of each term's points; all of them if None.
+        """
+        if rows is not None:
+            group = self._group([t.part(index) for t, index in zip(self._terms, rows, strict=True)])
+        else:
+            if self._all is None:
+                self._all = self._group([planned.whole for planned in self._terms])
+            group = self._all
+        self._latest = group
+        return group.backward()
+
+    def follow(self, index: int) -> None:
+        """The points of a term, and its plan, have moved."""
+        self._terms[index].follow()
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """What each term added to the latest loss, in the task's order."""
+        return self._latest.losses
+
+    def _group(self, parts: list[_Part]) -> _Group:
+        key = tuple(part.squares is not None for part in parts)
+        if key not in self._groups:
+            others = [part.term for part in parts if part.squares is None]
+            self._groups[key] = _Group(Objective(self._problem, others) if others else None)
+        group = self._groups[key]
+        group.parts, group.linear = parts, [part for part in parts if part.squares is not None]
+        return group
+
+
+class _Part:
+    """All points of a term, or some of them.
+
+    Args:
+        term: of the loss.
+        plan: of the field at the points.
+        form: coefficients and target of the term, where it has any.
+        index: of the points.
+    """
+
+    def __init__(
+        self,
+        term: Term,
+        plan: FieldPlan,
+        form: tuple[Tensor, Tensor] | None,
+        index: Tensor | None = None,
+    ) -> None:
+        self.term, self.plan, self.index = term, plan, index
+        self.squares = None if form is None else plan.squares(*form)
+
+    def backward(self) -> Tensor:
+        """The loss of a linear term, and its gradients."""
+        term, index = self.term, self.index
+        assert self.squares is not None
         # The weight is read at every step: it may change.
-        losses = [squares(term.fraction * term.weight.item()) for term, squares in self._squares]
-        self._latest = losses
+        weight = term.fraction * term.weight.item()
+        if term.is_plain:
+            return self.squares(weight)
+        errors = term.kept_errors
+        if errors is not None and index is not None:
+            errors = errors.new_empty((*errors.shape[:-2], len(index), errors.shape[-1]))
+        weights = term.weights_of_points(self.squares.dtype, index)
+        loss = self.squares(weight, weights, errors)
+        if errors is not None and index is not None:
+            term.keep_errors(errors, index)
+        return loss
+
+
+class _Group:
+    """The terms of a step: those that are in the kernel, and the others."""
+
+    def __init__(self, others: Objective | None) -> None:
+        self._others = others
+        self.parts: list[_Part] = []
+        self.linear: list[_Part] = []
+        self._latest: list[Tensor] = []  # losses of the linear ones
+
+    def backward(self) -> Tensor:
+        """The loss, and its gradients."""
+        losses = self._latest = [part.backward() for part in self.linear]
         if self._others is not None:
             losses = [*losses, self._through_jets(self._others)]
         return sum(losses[1:], losses[0])
 
     @property
-    def parts(self) -> list[Tensor]:
-        """What each term added to the latest loss, in the task's order."""
-        parts = [*self._latest, *(self._others.parts if self._others else ())]
-        return [parts[index] for index in self._order]
+    def losses(self) -> list[Tensor]:
+        """Of each term."""
+        linear = iter(self._latest)
+        others = iter(self._others.parts if self._others is not None else ())
+        return [next(others if part.squares is None else linear) for part in self.parts]
 
-    def _through_jets(self, task: Task) -> Tensor:
-        fields = [plan.jet_and_vjp() for plan in self._plans]
+    def _through_jets(self, objective: Objective) -> Tensor:
+        parts = [part for part in self.parts if part.squares is None]
+        fields = [part.plan.jet_and_vjp() for part in parts]
         jets = [Jet(jet.data.requires_grad_(True), jet.rows, jet.names) for jet, _ in fields]
-        loss = task.loss(jets)
-        gradients = torch.autograd.grad(
-            loss, [jet.data for jet in jets], torch.ones_like(loss), materialize_grads=True
-        )
-        for (_, vjp), gradient in zip(fields, gradients, strict=True):
-            vjp(gradient)
+        loss = objective.loss(jets, [part.index for part in parts])
+        coefficients = list(objective.problem.parameters())
+        leaves = [*(jet.data for jet in jets), *coefficients]
+        ones = torch.ones_like(loss)
+        gradients = torch.autograd.grad(loss, leaves, ones, allow_unused=True)
+        for (_, vjp), jet, gradient in zip(fields, jets, gradients, strict=False):
+            vjp(torch.zeros_like(jet.data) if gradient is None else gradient)
+        for coefficient, gradient in zip(coefficients, gradients[len(jets) :], strict=True):
+            if gradient is not None:
+                add_gradient(coefficient, gradient)
         return loss.detach()
+
+
+class _PlannedTerm:
+    """A term with a plan of its points, and plans of minibatches of each size."""
+
+    def __init__(self, term: Term, plan: FieldPlan) -> None:
+        self._term, self._plan = term, plan
+        self._form = term.kernel_form()
+        self._whole: _Part | None = None
+        self._parts: dict[int, _Part] = {}
+
+    @property
+    def whole(self) -> _Part:
+        """All points."""
+        if self._whole is None:
+            self._whole = _Part(self._term, self._plan, self._form)
+        return self._whole
+
+    def part(self, index: Tensor) -> _Part:
+        """Some points; those of the same number before are no longer there."""
+        part, form = self._parts.get(len(index)), self._form
+        if form is not None:
+            coefficients, target = form
+            form = coefficients[:, :, index], target[index]
+        if part is None:
+            plan = self._plan.at(self._of_jet(index))
+            part = self._parts[len(index)] = _Part(self._term, plan, form, index)
+            return part
+        part.index = index
+        part.plan.take(self._of_jet(index))
+        if part.squares is not None and form is not None:
+            part.squares.put(*form)
+        return part
+
+    def follow(self) -> None:
+        """The term has moved, and its plan."""
+        self._form = self._term.kernel_form()
+        if self._whole is not None and self._whole.squares is not None and self._form is not None:
+            self._whole.squares.put(*self._form)
+
+    def _of_jet(self, index: Tensor) -> Tensor:
+        """Rows of the jet, which of pairs has both points."""
+        term = self._term
+        return torch.cat([index, index + len(term)]) if term.is_paired else index

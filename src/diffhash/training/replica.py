@@ -16,7 +16,7 @@ class Outcome:
     Attributes:
         loss: the task's, over all points.
         metrics: the field's errors.
-        predictions: u and its derivatives at the evaluation's points, ``[1 + 2d, N, 1]``.
+        predictions: unknowns and derivatives at the evaluation's points, ``[K, N, C]``.
     """
 
     loss: float
@@ -29,9 +29,10 @@ class Replica:
     """One of the seeds that train together, or the only one.
 
     Attributes:
-        history: one row per evaluation: epoch, seconds, loss, each metric, and for each term of the
-            task what it adds to ``loss``, ``loss_<name>``. The losses are those of the
-            parameters before the epoch's last step, over its points.
+        history: one row per evaluation: epoch, seconds, loss, the metrics, and for each term
+            of the objective what it adds to ``loss``, ``loss_<name>``. The losses are those of the
+            parameters before the epoch's last step, over its points. Of terms whose weights move
+            there are those of that step, ``weight_<name>``: weight · mean of the points' weights.
         epochs_done: completed epochs.
         diverged_epoch: the epoch whose loss was NaN or infinite, or None.
         outcome: set when training ends, by itself or because it was asked to stop.
@@ -49,6 +50,7 @@ class Replica:
         metrics: Mapping[str, float],
         parameters_are_finite: bool,
         seconds: float,
+        weights: Mapping[str, float],
     ) -> None:
         """Take in a chunk: the loss of each of its epochs, and what followed from it.
 
@@ -67,7 +69,8 @@ class Replica:
         elif not parameters_are_finite:  # the last step itself overflowed, after a finite loss
             self.diverged_epoch = self.epochs_done
         row = {"epoch": self.epochs_done, "seconds": seconds, "loss": losses[-1]} | dict(metrics)
-        self.history.append(row | {f"loss_{name}": part for name, part in parts.items()})
+        row |= {f"loss_{name}": part for name, part in parts.items()}
+        self.history.append(row | {f"weight_{name}": one for name, one in weights.items()})
 
     def forget_row_between(self, chunk: int) -> None:
         """Before it goes on: without the row of an end that is none, between two evaluations."""

@@ -30,11 +30,14 @@ typedef struct {
     const REAL *tables; /* [R, table_size] */
 } Grid;
 
-/* weight · mean over N and E of (sum_kc coefficients[k, c, n, e] jet[k, n, c] - target[n, e])^2. */
+/* weight · mean over N and E of weights[n] error[n, e]^2, where
+ * error[n, e] = sum_kc coefficients[k, c, n, e] jet[k, n, c] - target[n, e]. */
 typedef struct {
     int64_t n_equations;
     double weight;
     const REAL *coefficients, *target;
+    const REAL *weights; /* [N], or NULL: all are 1 */
+    REAL *errors;        /* [R, N, E], where they are left, or NULL */
 } Squares;
 
 /* Of a block of points. */
@@ -60,9 +63,11 @@ static void scatter(
     scatter_entries(table, e, grid->n_features, g, s->block * ld, ld, first, step);
 }
 
-/* The sum of squared errors of a block's outputs [K, block, ld]; its gradient, weighted, into g. */
+/* The sum of squared errors of a block's outputs [K, block, ld]; its gradient, weighted, into g, and
+ * the errors themselves into `errors` [N, E] unless NULL. */
 static double squares_block(
-    const Shape *s, const Squares *squares, int64_t start, const REAL *out, int64_t ld, REAL *g) {
+    const Shape *s, const Squares *squares, int64_t start, const REAL *out, int64_t ld, REAL *g,
+    REAL *errors) {
     const int64_t n = minimum(s->block, s->n_points - start), K = s->n_rows, B = s->block;
     const int64_t E = squares->n_equations, N = s->n_points, C = s->widths[s->n_layers];
     const REAL scale = (REAL)(2 * squares->weight / (double)(N * E));
@@ -76,11 +81,14 @@ static double squares_block(
                 for (int64_t c = 0; c < C; c++)
                     error += squares->coefficients[(k * C + c) * N * E + at] *
                              out[(k * B + i) * ld + c];
-            sum += (double)error * error;
+            if (errors) errors[at] = error;
+            REAL weighted = error;
+            if (squares->weights) weighted *= squares->weights[start + i];
+            sum += (double)weighted * error;
             for (int64_t k = 0; k < K; k++)
                 for (int64_t c = 0; c < C; c++)
                     g[(k * B + i) * ld + c] +=
-                        squares->coefficients[(k * C + c) * N * E + at] * (scale * error);
+                        squares->coefficients[(k * C + c) * N * E + at] * (scale * weighted);
         }
     return sum;
 }
@@ -239,6 +247,8 @@ static void squares_segment(void *context, int64_t unit, int64_t thread) {
     const int64_t r = segment.replica, I = s->widths[0], Ip = padded(I);
     const Scratch scratch = scratch_of(s, p->scratch, thread);
     REAL *sums = cleared_sums(p, segment);
+    REAL *errors = p->loss->errors;
+    if (errors) errors += r * s->n_points * p->loss->n_equations;
     p->losses[segment.index] = 0;
     for (int64_t start = segment.first; start < segment.end; start += s->block) {
         if (grid) gather(s, grid, grid->tables + r * grid->table_size, start, Ip, scratch.x);
@@ -247,8 +257,8 @@ static void squares_segment(void *context, int64_t unit, int64_t thread) {
             s, scratch.x, Ip, p->there + r * packed_size(s, 1),
             p->parameters + r * n_parameters(s, s->n_layers), scratch.state, scratch.y,
             scratch.out);
-        p->losses[segment.index] +=
-            squares_block(s, p->loss, start, scratch.out, padded(s->widths[s->n_layers]), scratch.g);
+        p->losses[segment.index] += squares_block(
+            s, p->loss, start, scratch.out, padded(s->widths[s->n_layers]), scratch.g, errors);
         const REAL *from = backward_block(
             s, scratch.x, p->back + r * packed_size(s, 0), scratch.state, scratch.y, scratch.g,
             scratch.h, sums + sums_size(s), p->tables != NULL);
@@ -334,8 +344,10 @@ static int64_t segments_at_once(const Shape *s) {
 int64_t squares(
     const Shape *s, const Loss *settings, const REAL *coefficients, const REAL *target,
     const REAL *parameters, const REAL *input, const uint32_t *rows, const REAL *weights,
-    const REAL *tables, REAL *losses, REAL *network_grad, REAL *tables_grad) {
-    const Squares all = {settings->n_equations, settings->weight, coefficients, target};
+    const REAL *tables, const REAL *point_weights, REAL *losses, REAL *network_grad,
+    REAL *tables_grad, REAL *errors) {
+    const Squares all = {settings->n_equations, settings->weight, coefficients, target,
+                         point_weights, errors};
     const Squares *loss = &all;
     const Grid table = {settings->n_levels, settings->n_features, settings->n_taps,
                         settings->table_size, rows, weights, tables};

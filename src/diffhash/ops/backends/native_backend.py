@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -70,6 +70,14 @@ class Plan:
     def rows_and_weights(self) -> tuple[Tensor, Tensor] | None:
         """``[N, L, n_taps]`` and ``[N, L, A, n_taps]``, where they are kept."""
         return None if isinstance(self.points, Tensor) else self.points
+
+    def at(self, index: Tensor) -> Plan:
+        """A plan of some of the points."""
+        x, points = self.x[index], self.points
+        if isinstance(points, Tensor):
+            return replace(self, x=x, points=x)
+        rows, weights = points
+        return replace(self, x=x, points=(rows[index], weights[index]))
 
     def gather(self, table: Tensor) -> Tensor:
         """See `BackendPlan.gather`."""

@@ -132,7 +132,7 @@ def _levels(layout: GridLayout, dtype: torch.dtype, device: torch.device) -> _Le
         )
 
 
-def _run(kernel: Any, grid: tuple[int, ...], *tensors_and_counts: Any, **constants: Any) -> None:
+def launch(kernel: Any, grid: tuple[int, ...], *tensors_and_counts: Any, **constants: Any) -> None:
     """Launch on the device of the first tensor, which need not be the current one."""
     with torch.cuda.device_of(tensors_and_counts[0]):
         kernel[grid](*tensors_and_counts, **constants, num_warps=WARPS)
@@ -152,7 +152,7 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiInde
     out = table.new_empty(n_replicas, len(alphas), len(x), n_levels * n_features)
     if out.numel():
         constants = launch_constants(layout, alphas, n_features, table.dtype)
-        _run(
+        launch(
             gather_kernel,
             _grid(len(x), n_levels, n_replicas, constants),
             x.contiguous(),
@@ -190,7 +190,7 @@ def _contribute(
     n_levels = len(layout.levels)
     constants = launch_constants(layout, alphas, g.shape[3] // n_levels, g.dtype)
     first, last = levels
-    _run(
+    launch(
         scatter_kernel,
         _grid(len(x), last - first, len(g), constants),
         x.contiguous(),
@@ -250,7 +250,7 @@ def _segment(x: Tensor, layout: GridLayout, levels: tuple[int, int], chunk: int)
     first, last = levels
     rows = x.new_empty((last - first) * layout.n_taps * len(x), dtype=torch.int32)
     if len(rows):
-        _run(
+        launch(
             rows_kernel,
             (-(-len(x) // BLOCK), last - first),
             x.contiguous(),
@@ -285,7 +285,7 @@ def _sorted_scatter(
         values = g.new_empty(n_replicas, n_values, n_features)
         _contribute(x, g, values, layout, alphas, segment.levels, atomic=False)
         constants = segment_constants(n_features, g.dtype, segment.chunk)
-        _run(
+        launch(
             segment_kernel,
             (-(-n_rows // constants["ROWS"]), n_replicas),
             values,

@@ -1,0 +1,150 @@
+"""Output transforms that satisfy conditions exactly: u = g + φ · N with the network's output N."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from functools import cache
+from itertools import product
+from math import comb, prod
+
+import torch
+from torch import Tensor
+
+from diffhash.jets import Row, Sum, autograd_jet, expanded, jet_rows
+from diffhash.ops.backends import MultiIndex
+
+# Of points [N, d]: g and φ, each [N] for all components, or [N, C].
+Ansatz = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def ansatz_values(ansatz: Ansatz, x: Tensor, n_components: int) -> tuple[Tensor, Tensor]:
+    """g and φ, ``[N, C]``.
+
+    Raises:
+        ValueError: the ansatz gives something else.
+    """
+    values = ansatz(x)
+    if not (isinstance(values, tuple) and len(values) == 2):
+        raise ValueError(f"ansatz: gives {type(values).__name__}; give the pair (g, φ)")
+    shape, found = (len(x), n_components), []
+    for name, value in zip(("g", "φ"), values, strict=True):
+        value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+        if value.ndim < 2:
+            value = value.reshape(-1, 1)
+        try:
+            found.append(value.expand(shape))
+        except RuntimeError:
+            raise ValueError(
+                f"ansatz: its {name} has the shape {list(value.shape)} at {len(x)} points; give "
+                f"{[len(x)]}, or {list(shape)} for each unknown"
+            ) from None
+    return found[0], found[1]
+
+
+def ansatz_rows(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Rows of N that those of u are made of: φ varies, so that sums are taken apart."""
+    if not any(isinstance(row, Sum) for row in rows):
+        return rows
+    alphas, _ = expanded(rows)
+    return jet_rows(frozenset(alphas), len(alphas[0]))
+
+
+class AnsatzJet:
+    """The jet of u = g + φN from that of N at fixed points, by Leibniz' rule:
+
+        ∂^α u = ∂^α g + Σ_{β ≤ α} (α over β) ∂^{α-β} φ ∂^β N.
+
+    Args:
+        ansatz: gives g and φ.
+        x: points ``[N, d]``.
+        rows: of u.
+        n_components: C.
+        dtype: of the jets.
+
+    Raises:
+        ValueError: the ansatz gives something else, or a number that is not finite.
+    """
+
+    def __init__(
+        self,
+        ansatz: Ansatz,
+        x: Tensor,
+        rows: tuple[Row, ...],
+        n_components: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self._rows = rows
+        self._made_of = ansatz, n_components, dtype
+        self.inner_rows = ansatz_rows(rows)
+
+        def both(x: Tensor) -> Tensor:
+            return torch.cat(ansatz_values(ansatz, x, n_components), dim=-1)
+
+        jet = autograd_jet(both, x.double(), self.inner_rows).data.detach()
+        if not jet.isfinite().all():
+            raise ValueError("ansatz: g, φ or a derivative of them is not finite at a point")
+        g, phi = jet.to(dtype).chunk(2, dim=-1)
+        self._g, self._phi = _summed(g, rows, self.inner_rows), phi
+
+    def move(self, x: Tensor) -> None:
+        """Go to other points, as many, in place."""
+        ansatz, n_components, dtype = self._made_of
+        moved = AnsatzJet(ansatz, x, self._rows, n_components, dtype)
+        self._g.copy_(moved._g)
+        self._phi.copy_(moved._phi)
+
+    def at(self, index: Tensor) -> AnsatzJet:
+        """Of some of the points."""
+        part = copy(self)
+        part._g, part._phi = self._g[:, index], self._phi[:, index]
+        return part
+
+    def apply(self, data: Tensor) -> Tensor:
+        """N's jet ``[.., K', N, C]`` → u's ``[.., K, N, C]``."""
+        lines = []
+        for terms in _leibniz(self._rows, self.inner_rows):
+            parts = [c * self._phi[i] * data[..., k, :, :] for c, i, k in terms]
+            lines.append(sum(parts[1:], parts[0]))
+        return torch.stack(lines, dim=-3) + self._g
+
+    def transposed(self, gradient: Tensor) -> Tensor:
+        """Gradients towards u's jet → towards N's."""
+        shape = (*gradient.shape[:-3], len(self.inner_rows), *gradient.shape[-2:])
+        result = gradient.new_zeros(shape)
+        for row, terms in enumerate(_leibniz(self._rows, self.inner_rows)):
+            for c, i, k in terms:
+                result[..., k, :, :] += c * self._phi[i] * gradient[..., row, :, :]
+        return result
+
+    def linear_form(self, coefficients: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients ``[K, C, N, E]`` of u's jet and a target ``[N, E]`` → those for N's jet."""
+        by_equation = coefficients.permute(3, 0, 2, 1)  # [E, K, N, C]
+        inner = self.transposed(by_equation).permute(1, 3, 2, 0).contiguous()
+        known = (by_equation * self._g).sum(dim=(1, 3)).mT  # [N, E]
+        return inner, target - known
+
+
+def _summed(g: Tensor, rows: tuple[Row, ...], inner: tuple[Row, ...]) -> Tensor:
+    lines = []
+    for row in rows:
+        parts = row.terms if isinstance(row, Sum) else ((1.0, row),)
+        lines.append(sum((w * g[inner.index(alpha)] for w, alpha in parts), torch.zeros_like(g[0])))
+    return torch.stack(lines)
+
+
+@cache
+def _leibniz(
+    rows: tuple[Row, ...], inner: tuple[Row, ...]
+) -> tuple[tuple[tuple[float, int, int], ...], ...]:
+    """For each row of u, its terms: (coefficient, row of φ, row of N)."""
+    table = []
+    for row in rows:
+        terms = []
+        for weight, alpha in row.terms if isinstance(row, Sum) else ((1.0, row),):
+            for beta in product(*(range(m + 1) for m in alpha)):
+                rest: MultiIndex = tuple(a - b for a, b in zip(alpha, beta, strict=True))
+                binomial = prod(comb(a, b) for a, b in zip(alpha, beta, strict=True))
+                terms.append((weight * binomial, inner.index(rest), inner.index(beta)))
+        table.append(tuple(terms))
+    return tuple(table)

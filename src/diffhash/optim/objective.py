@@ -1,0 +1,102 @@
+"""The loss: a weighted sum of terms, and what is trained besides the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diffhash.jets import Jet
+from diffhash.optim.term import Term
+from diffhash.problems import Problem
+
+
+class Objective(nn.Module):
+    """Σ of the terms.
+
+    Args:
+        problem: whose coefficients are trained with the field.
+        terms: in the order of the history's columns.
+
+    Attributes:
+        parts: what each term added to the latest `loss`, without a graph.
+
+    Raises:
+        ValueError: no terms, something else than a term, or two terms of one name.
+    """
+
+    def __init__(self, problem: Problem, terms: Iterable[Term]) -> None:
+        super().__init__()
+        terms = list(terms)
+        if not terms or not all(isinstance(term, Term) for term in terms):
+            kinds = ", ".join(type(term).__name__ for term in terms) or "none"
+            raise ValueError(f"terms: {kinds}; give at least one Term, and nothing else")
+        self.problem = problem
+        self._terms = nn.ModuleList(terms)
+        self.parts: list[Tensor] = []
+        names = [term.name for term in self.terms]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{names.count(name)} terms are named {name!r}: give each its own")
+
+    @property
+    def terms(self) -> list[Term]:
+        """The parts of the loss."""
+        return [term for term in self._terms if isinstance(term, Term)]
+
+    def chosen(self, conditions: Sequence[str] | None, but: bool = False) -> list[int]:
+        """Which terms are those of the conditions with these names, or of the kind residual.
+
+        Args:
+            conditions: names, or None.
+            but: those of None are all others.
+
+        Raises:
+            ValueError: a name that no condition has, or there are none.
+        """
+        names = [term.name for term in self.terms]
+        if conditions is None:
+            kinds = [term.condition.kind == "residual" for term in self.terms]
+            found = [index for index, is_residual in enumerate(kinds) if is_residual != but]
+            wanted = "other than" if but else "that is"
+            if not found:
+                raise ValueError(
+                    f"conditions=None: there is none {wanted} an equation in the domain; give "
+                    f"names, there are {', '.join(names)}"
+                )
+            return found
+        for name in conditions:
+            if name not in names:
+                raise ValueError(
+                    f"conditions={list(conditions)}: no condition is named {name!r}; there are "
+                    f"{', '.join(names)}"
+                )
+        return [names.index(name) for name in conditions]
+
+    def share(self, index: int, count: int) -> Objective:
+        """Part ``index`` of ``count``: their losses, and gradients, add up to this one's.
+
+        Raises:
+            ValueError: a term has fewer points than there are parts.
+        """
+        return Objective(self.problem, [term.share(index, count) for term in self.terms])
+
+    def loss(self, jets: Sequence[Jet], rows: Sequence[Tensor | None] | None = None) -> Tensor:
+        """Σ_i weight_i · mean(error_i²): a scalar, or ``[R]`` for replicas.
+
+        Args:
+            jets: of u at each term's points.
+            rows: the points of each term that ``jets`` were taken at; None for all of them.
+
+        Raises:
+            ValueError: a residual that is not one number for each of its term's targets.
+        """
+        indices = [None] * len(jets) if rows is None else rows
+        parts = [
+            term.loss(jet, index)
+            for term, jet, index in zip(self.terms, jets, indices, strict=True)
+        ]
+        if not torch.compiler.is_compiling():
+            self.parts = [part.detach() for part in parts]
+        return sum(parts[1:], parts[0])

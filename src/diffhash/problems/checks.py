@@ -1,0 +1,13 @@
+"""Checks of the numbers that a problem is given."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+
+
+def check_positive(**numbers: float) -> None:
+    """Raise `ValueError` unless each is a finite number above 0."""
+    for name, value in numbers.items():
+        if not isinstance(value, Real) or not 0 < value < math.inf:
+            raise ValueError(f"{name}={value}: give a finite number above 0")

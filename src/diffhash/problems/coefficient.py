@@ -1,0 +1,52 @@
+"""Coefficients of an equation that are unknown, and trained with the field."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Coefficient(nn.Parameter):
+    """A number in an equation that is trained: ``self.nu = Coefficient(0.1, true=0.01)``.
+
+    In a residual it is a tensor of one number, float64. Training reports its value, and with
+    ``true`` its relative error.
+
+    Args:
+        start: where training begins.
+        true: the value that it should find, if it is known; never used in training.
+
+    Raises:
+        ValueError: a number that is not finite.
+    """
+
+    true: float | None
+
+    def __new__(cls, start: float, true: float | None = None) -> Coefficient:
+        for name, value in (("start", start), ("true", true)):
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name}={value}: give a finite number")
+        data = torch.tensor(float(start), dtype=torch.float64)
+        made: Any = torch.Tensor._make_subclass(cls, data, True)
+        made.true = None if true is None else float(true)
+        return made
+
+    def __init__(self, start: float, true: float | None = None) -> None:
+        """All is done by ``__new__``; this is its signature."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Coefficient:
+        made = _restore(self.data.clone(), self.true)
+        memo[id(self)] = made
+        return made
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _restore, (self.data.clone(), self.true)
+
+
+def _restore(data: Tensor, true: float | None) -> Coefficient:
+    made: Any = Coefficient.__new__(Coefficient, 0.0, true)
+    made.data = data
+    return made

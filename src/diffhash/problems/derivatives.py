@@ -1,0 +1,100 @@
+"""u and its derivatives by name, as a problem's residuals read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffhash.jets import Jet, Names
+from diffhash.ops.backends import MultiIndex
+
+
+class Derivatives:
+    """``d.u``, ``d.u_xy``, ``d.v_t`` …: each a column ``[N]``, ``[R, N]`` for R replicas.
+
+    On a boundary ``d.u_n`` is the derivative along the outward normal, n·∇u, and ``d.normal`` the
+    normal itself, ``[N, d]``.
+
+    Args:
+        jet: of all unknowns, with names.
+        normal: on a boundary.
+    """
+
+    normal: Tensor
+
+    def __init__(self, jet: Jet, normal: Tensor | None = None) -> None:
+        assert jet.names is not None
+        self._jet, self._names = jet, jet.names
+        if normal is not None:
+            self.normal = normal
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name == "normal":
+            raise AttributeError("there is no normal here: give a condition on a boundary")
+        if name[-2:] == "_n" and name[:-2] in self._names.unknowns and not self._is_named(name):
+            return self._along_normal(name[:-2])
+        try:
+            component, alpha = self._names.find(name)
+        except ValueError as error:
+            raise AttributeError(str(error)) from None
+        return self._derivative(component, alpha)
+
+    def _is_named(self, name: str) -> bool:
+        return "n" in self._names.axes or name in self._names.unknowns
+
+    def _along_normal(self, unknown: str) -> Tensor:
+        normal = self.normal
+        slopes = [getattr(self, f"{unknown}_{axis}") for axis in self._names.axes]
+        parts = [normal[:, j].to(slope.dtype) * slope for j, slope in enumerate(slopes)]
+        return torch.stack(parts).sum(dim=0)
+
+    def _derivative(self, component: int, alpha: MultiIndex) -> Tensor:
+        return self._jet[alpha][..., component]
+
+
+class Recorder(Derivatives):
+    """Derivatives that are random numbers, and a record of which were read.
+
+    Attributes:
+        read: components and multi-indices.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        n_points: int,
+        normal: Tensor | None,
+        device: torch.device | None = None,
+    ) -> None:
+        shape = (1, n_points, len(names.unknowns))
+        empty = torch.empty(shape, dtype=torch.float64, device=device)
+        super().__init__(Jet(empty, ((0,) * len(names.axes),), names), normal)
+        self._generator = torch.Generator().manual_seed(0)
+        self.read: dict[tuple[int, MultiIndex], Tensor] = {}
+
+    def _derivative(self, component: int, alpha: MultiIndex) -> Tensor:
+        if (component, alpha) not in self.read:
+            shape = self._jet.data.shape[1]
+            value = torch.rand(shape, dtype=torch.float64, generator=self._generator) + 0.5
+            self.read[component, alpha] = value.to(self._jet.data.device)
+        return self.read[component, alpha]
+
+
+def stack(*equations: Tensor | float) -> Tensor:
+    """Columns ``[N]`` beside each other: several equations, or unknowns, as ``[N, E]``.
+
+    >>> import torch
+    >>> stack(torch.ones(3), torch.zeros(3)).shape
+    torch.Size([3, 2])
+    """
+    tensors = [equation for equation in equations if isinstance(equation, Tensor)]
+    device = tensors[0].device if tensors else None
+    columns: list[Any] = [torch.as_tensor(equation, device=device) for equation in equations]
+    dtype = columns[0].dtype
+    for column in columns[1:]:
+        dtype = torch.promote_types(dtype, column.dtype)
+    return torch.stack(torch.broadcast_tensors(*(c.to(dtype) for c in columns)), dim=-1)

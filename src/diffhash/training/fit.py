@@ -1,0 +1,68 @@
+"""Lightning's trainer around a training, the same for every door to it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.callbacks import Callback
+
+from diffhash.training.checkpoint import AtomicCheckpoints
+from diffhash.training.module import FieldTraining
+from diffhash.training.processes import SharedPoints
+
+
+def fit(
+    training: FieldTraining,
+    accelerator: str,
+    callbacks: Sequence[Callback] = (),
+    *,
+    devices: int = 1,
+    checkpoint: Path | str | None = None,
+) -> None:
+    """Train until the training has ended, or is asked to stop.
+
+    Args:
+        training: what is trained.
+        accelerator: ``cpu`` or ``gpu``.
+        callbacks: Lightning's, or ours.
+        devices: processes that share out the points of every term.
+        checkpoint: where to go on from.
+
+    Raises:
+        UntrainedError: a parameter that no gradient reaches, before a step was taken.
+    """
+    silence_lightning()
+    alone = devices == 1
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        strategy="auto" if alone else SharedPoints(),
+        # Alone, it is of no concern which cluster this is, and which of its tasks.
+        plugins=[AtomicCheckpoints(), *([LightningEnvironment()] if alone else [])],
+        max_epochs=-1,  # FieldTraining stops by its own count
+        logger=False,  # HistoryLogger has them
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
+
+
+def silence_lightning() -> None:
+    """Start-up messages that our own report replaces, and warnings about what is meant to be so."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*callbacks used to create the checkpoint",  # an older version had other ones
+        ".*isinstance.treespec, LeafSpec.. is deprecated",  # inside Lightning
+        ".*does not have many workers",  # the points are in memory
+        "GPU available but not used",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,67 @@
+"""Residual-based adaptive distribution (Wu et al., CMAME 2023)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from diffhash.geometry.rules import MAX_POINTS
+from diffhash.ops.sizes import check_sizes
+from diffhash.optim import Term
+from diffhash.training.samplers.sampler import Sampler
+
+
+class ResidualAdaptive(Sampler):
+    """All points are drawn anew where the residual is large: RAD.
+
+    Of a pool of candidates that are uniform in the domain, N are drawn without replacement with the
+    probabilities p(x) ∝ ε(x)^k / mean(ε^k) + c, ε being |residual - target| (of several equations
+    the root of the sum of squares).
+
+    Args:
+        every: epochs.
+        k: the larger, the closer points come to the largest residuals.
+        c: the larger, the more uniform they are.
+        pool: candidates for each point.
+        conditions: names of those whose points move; null for all of the kind residual.
+        seed: of candidates and draws.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    reads_errors = True
+
+    def __init__(
+        self,
+        every: int = 1000,
+        k: float = 1.0,
+        c: float = 1.0,
+        pool: int = 10,
+        conditions: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(every, conditions, seed)
+        check_sizes(1, MAX_POINTS, pool=pool)
+        for name, value in (("k", k), ("c", c)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value}: give a finite number of at least 0")
+        self.k, self.c, self.pool = k, c, pool
+
+    def points(self, term: Term, errors: Callable[[Tensor], Tensor]) -> Tensor:
+        n = len(term)
+        candidates = term.draw(min(n * self.pool, MAX_POINTS), "uniform", self.next_seed())
+        size = errors(candidates).cpu().double().norm(dim=-1)
+        density = (size / size.amax().clamp_min(torch.finfo(size.dtype).tiny)) ** self.k
+        density = density / density.mean() + self.c
+        if not density.isfinite().all():  # it has diverged, or is exact everywhere
+            density = torch.ones_like(density)
+        elif (density > 0).sum() < n:  # fewer than are wanted: the others follow, evenly
+            density = density + torch.finfo(torch.float32).eps * density.mean()
+        chosen = torch.multinomial(density, n, generator=self.generator)
+        if term.is_paired:
+            chosen = torch.cat([chosen, chosen + len(candidates) // 2])
+        return candidates[chosen]

@@ -1,0 +1,266 @@
+"""Problem in, solution out: `solve`, and what it returns."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from diffhash.encodings import GridEncoding
+from diffhash.jets import Jet, Rows
+from diffhash.networks import MLP, Field
+from diffhash.optim import Task
+from diffhash.problems import Problem
+from diffhash.training.callbacks import GracefulStop, ProgressReport
+from diffhash.training.evaluation import Evaluation, Metrics
+from diffhash.training.fit import fit
+from diffhash.training.module import FieldTraining, Schedule
+from diffhash.training.samplers import Sampler
+from diffhash.training.weightings import Weighting
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_PIXELS = 200  # along each axis of a plot
+
+
+class Solution:
+    """A field that was trained for a problem.
+
+    ``solution(x)`` are the unknowns at points ``x [N, d]``, ``[N, C]``; ``solution.jet(x, "u_xx")``
+    derivatives of them.
+
+    Attributes:
+        problem: what was solved; its coefficients are as they were found.
+        field: the trained one.
+        history: one row per evaluation: epoch, seconds, loss, metrics, the loss of each condition.
+        metrics: of the last one; see `Evaluation`.
+        diverged_epoch: the epoch whose loss was NaN or infinite, or None.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        field: Field,
+        history: list[dict[str, float]],
+        metrics: Metrics,
+        diverged_epoch: int | None = None,
+    ) -> None:
+        self.problem, self.field = problem, field
+        self.metrics, self.diverged_epoch = metrics, diverged_epoch
+        self._history = history
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """See the class."""
+        import pandas as pd
+
+        return pd.DataFrame(self._history)
+
+    @property
+    def relative_l2(self) -> dict[str, float]:
+        """Of each unknown: √(∫(u - exact)² / ∫exact²) at the points of the evaluation; NaN without
+        an exact solution."""
+        return {unknown: self.metrics[f"l2_{unknown}"] for unknown in self.problem.unknowns}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The unknowns at ``x [N, d]``, ``[N, C]``, without a graph."""
+        with torch.no_grad():
+            return self.field(self._points(x))
+
+    def jet(self, x: Tensor, rows: Rows) -> Jet:
+        """Unknowns and derivatives at ``x``: ``solution.jet(x, "u_xy")["u_xy"]`` is ``[N]``."""
+        with torch.no_grad():
+            return self.field.jet(self._points(x), rows)
+
+    def _points(self, x: Any) -> Tensor:
+        device = self.field.network.params.device
+        return torch.as_tensor(x, device=device).to(torch.float64)
+
+    def plot(self, **fixed: float) -> Figure:
+        """A picture of the unknowns, and of their errors where the exact solution is known: curves
+        over the one axis that is left, or colours over the two.
+
+        Args:
+            fixed: values of the other axes, e.g. ``t=0.5``; those that are not named and are more
+                than two are fixed in the middle.
+
+        Raises:
+            ValueError: an axis that the domain has not.
+        """
+        from matplotlib.figure import Figure
+
+        axes, bounds = self.problem.domain.axes, self.problem.domain.bounds
+        if unknown := [axis for axis in fixed if axis not in axes]:
+            raise ValueError(f"{', '.join(unknown)}: not an axis; those are {', '.join(axes)}")
+        free = [axis for axis in axes if axis not in fixed][:2]
+        x, shape = self._lattice(free, fixed)
+        inside = self.problem.domain.contains(x)
+        rows = {"": self(x).double().cpu()}
+        if self.problem.has_solution:
+            exact = self.problem.exact_jet(x, self.problem.rows[:1]).value
+            rows["error of "] = rows[""] - exact
+        for values in rows.values():
+            values[~inside] = float("nan")
+        figure = Figure(figsize=(4 * len(self.problem.unknowns), 3 * len(rows)), layout="tight")
+        panels = figure.subplots(len(rows), len(self.problem.unknowns), squeeze=False)
+        for line, (prefix, values) in zip(panels, rows.items(), strict=True):
+            for c, (panel, unknown) in enumerate(zip(line, self.problem.unknowns, strict=True)):
+                panel.set(title=f"{prefix}{unknown}", xlabel=free[0])
+                picture = values[:, c].reshape(shape)
+                if len(free) == 1:
+                    panel.plot(x[:, axes.index(free[0])], picture)
+                    continue
+                panel.set_ylabel(free[1])
+                extent = [end for axis in free for end in bounds[axes.index(axis)]]
+                shown = panel.imshow(picture.T, origin="lower", extent=extent, aspect="auto")
+                figure.colorbar(shown, ax=panel)
+        return figure
+
+    def _lattice(self, free: Sequence[str], fixed: dict[str, float]) -> tuple[Tensor, list[int]]:
+        columns = []
+        for axis, (low, high) in zip(
+            self.problem.domain.axes, self.problem.domain.bounds, strict=True
+        ):
+            if axis in free:
+                columns.append(torch.linspace(low, high, _PIXELS, dtype=torch.float64))
+            else:
+                value = fixed.get(axis, (low + high) / 2)
+                columns.append(torch.tensor([value], dtype=torch.float64))
+        grids = torch.meshgrid(*columns, indexing="ij")
+        return torch.stack([g.flatten() for g in grids], dim=1), [_PIXELS] * len(free)
+
+    def save(self, path: Path | str) -> None:
+        """Parameters of the field and coefficients of the problem, history and metrics, as a file
+        for `load`."""
+        state = {
+            "field": self.field.state_dict(),
+            "problem": self.problem.state_dict(),
+            "history": self._history,
+            "metrics": self.metrics,
+            "diverged_epoch": self.diverged_epoch,
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        Path(path).write_bytes(buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path | str, problem: Problem, field: Field) -> Solution:
+        """What `save` wrote, into a problem and a field that are built as those were.
+
+        Raises:
+            ValueError: the file is not one of `save`, or of another field.
+        """
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            field.load_state_dict(state["field"])
+            problem.load_state_dict(state["problem"])
+            rest = (state["history"], state["metrics"], state["diverged_epoch"])
+        except (RuntimeError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path}: not a solution of this problem and field: {error}"
+            ) from error
+        return cls(problem, field, *rest)
+
+    def export(self, path: Path | str) -> None:
+        """The field as a program of `torch.export`, for any number of points, which runs where
+        `diffhash.ops` is imported: ``torch.export.load(path).module()(x)``."""
+        n_dims = self.problem.n_dims
+        x = torch.zeros(3, n_dims, dtype=torch.float64, device=self.field.network.params.device)
+        shapes = ({0: torch.export.Dim("n_points", min=1)},)
+        torch.export.save(torch.export.export(self.field, (x,), dynamic_shapes=shapes), path)
+
+
+def default_field(problem: Problem, dtype: torch.dtype = torch.float32, seed: int = 0) -> Field:
+    """The field of a problem where none is given: a cubic grid and a small network."""
+    torch.manual_seed(seed)
+    encoding = GridEncoding(
+        problem.n_dims, n_levels=6, n_features_per_level=4, base_resolution=4, per_level_scale=1.5,
+        log2_hashmap_size=16, interpolation="cubic", init_scale=0.1, dtype=dtype,
+    )  # fmt: skip
+    network = MLP(encoding.n_output_dims, len(problem.unknowns), width=32, depth=2, dtype=dtype)
+    return problem_field(problem, encoding, network)
+
+
+def problem_field(problem: Problem, encoding: Any, network: Any) -> Field:
+    """A field with a problem's domain, names and ansatz."""
+    return Field(encoding, network, problem.domain.bounds, problem.names, problem.ansatz)
+
+
+def solve(
+    problem: Problem,
+    field: Field | None = None,
+    *,
+    task: Task | None = None,
+    epochs: int = 3000,
+    learning_rate: float = 1e-3,
+    schedule: Schedule = "cosine",
+    chunk: int = 100,
+    batch_size: int | None = None,
+    evaluation_points: int = 10_000,
+    sampler: Sampler | None = None,
+    weighting: Weighting | None = None,
+    seed: int = 0,
+    accelerator: str | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+) -> Solution:
+    """Train a field to satisfy a problem's conditions; ``train.py`` does the same from a config.
+
+    >>> from diffhash.problems import Poisson1D
+    >>> solution = solve(Poisson1D(), epochs=20, evaluation_points=100, progress=False)
+    >>> solution(torch.tensor([[0.25]])).shape
+    torch.Size([1, 1])
+
+    Args:
+        problem: what is to be solved; its coefficients are trained, too.
+        field: what is trained; `default_field` if None.
+        task: conditions, numbers of points and weights; all conditions if None.
+        epochs: passes over the points.
+        learning_rate: Adam's, at the start.
+        schedule: ``cosine``, to zero at the end, or ``constant``.
+        chunk: epochs between two evaluations.
+        batch_size: points per step and condition; None for all.
+        evaluation_points: at which errors are computed.
+        sampler: moves points while training; see `diffhash.training.samplers`.
+        weighting: changes weights while training; see `diffhash.training.weightings`.
+        seed: of the default field, and of minibatches.
+        accelerator: ``cpu`` or ``gpu``; None for a GPU where there is one.
+        callbacks: Lightning's.
+        progress: whether to show it.
+
+    Raises:
+        ValueError: a setting out of range, or a condition that cannot be evaluated.
+        UntrainedError: a parameter that no gradient reaches.
+    """
+    field = field or default_field(problem, seed=seed)
+    training = FieldTraining(
+        field,
+        (task or Task()).objective(problem),
+        Evaluation(problem, evaluation_points),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        chunk=chunk,
+        batch_size=batch_size,
+        seed=seed,
+        sampler=sampler,
+        weighting=weighting,
+    )
+    if accelerator is None:
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    reports = [ProgressReport(type(problem).__name__)] if progress else []
+    with GracefulStop(training) as stop:
+        fit(training, accelerator, [*reports, *callbacks, stop])
+    (replica,) = training.replicas
+    assert replica.outcome is not None
+    return Solution(
+        problem, field, replica.history, dict(replica.outcome.metrics), replica.diverged_epoch
+    )

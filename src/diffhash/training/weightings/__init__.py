@@ -1,0 +1,17 @@
+"""How much terms and points count while training; a new rule is one file and one config."""
+
+from diffhash.training.weightings.causal import Causal
+from diffhash.training.weightings.gradient_norm import GradientNorm
+from diffhash.training.weightings.residual_attention import ResidualAttention
+from diffhash.training.weightings.time_windows import TimeWindows
+from diffhash.training.weightings.weighting import PointWeighting, Present, Weighting
+
+__all__ = [
+    "Causal",
+    "GradientNorm",
+    "PointWeighting",
+    "Present",
+    "ResidualAttention",
+    "TimeWindows",
+    "Weighting",
+]

@@ -1,0 +1,64 @@
+"""Residual-based attention (Anagnostopoulos et al., CMAME 2024)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffhash.optim import Objective
+from diffhash.training.weightings.weighting import PointWeighting, Present, errors_of
+
+
+class ResidualAttention(PointWeighting):
+    """Points whose residual stays large count more: RBA.
+
+    λ_i ← γ λ_i + η |r_i| / max_j |r_j| after every step, from λ_i = 0; the term is the mean of
+    (λ_i r_i)². λ stays below η / (1 - γ). With minibatches those of its points change.
+
+    Args:
+        gamma: γ, how long a residual is remembered.
+        eta: η, how much the latest counts.
+        conditions: names of those whose points are weighed; null for all of the kind residual.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    def __init__(
+        self, gamma: float = 0.999, eta: float = 0.01, conditions: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(conditions)
+        if not 0 <= gamma < 1:
+            raise ValueError(f"gamma={gamma}: give a number of at least 0 and less than 1")
+        if not 0 < eta < math.inf:
+            raise ValueError(f"eta={eta}: give a positive number")
+        self.gamma, self.eta = gamma, eta
+
+    def start(self, objective: Objective) -> None:
+        super().start(objective)
+        self._attention = [torch.zeros_like(given) for given in self._given]
+
+    def update(self, present: Present, rows: Mapping[str, Tensor] | None) -> None:
+        for index, term in enumerate(self.terms):
+            own = None if rows is None else rows[term.name]
+            attention = self._attention[index] = self._attention[index].to(term.x.device)
+            size, before = errors_of(term), attention
+            if own is not None:
+                size, before = size[own], attention[own]
+            largest = size.max().clamp_min(torch.finfo(size.dtype).tiny)
+            now = self.gamma * before + self.eta * size / largest
+            if own is None:
+                attention.copy_(now)
+            else:
+                attention.index_copy_(0, own, now)
+            self.put(index, now.square(), own)
+
+    def state(self) -> dict[str, Any]:
+        return {"attention": [attention.cpu() for attention in self._attention]}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self._attention = [attention.clone() for attention in state["attention"]]

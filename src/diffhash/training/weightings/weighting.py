@@ -1,0 +1,129 @@
+"""What every weighting offers: an update of weights, in place, after each step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from diffhash.optim import Objective, Term
+
+
+class Present(Protocol):
+    """What a weighting can ask of the training that it is a part of."""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done, but for minibatches of the present one."""
+        ...
+
+    def gradient(self, terms: Sequence[Term], weighted: bool = False) -> Tensor:
+        """∇ of Σ mean(w · error²) over these terms and all their points, in all parameters ``[P]``;
+        with the terms' weights if ``weighted``."""
+        ...
+
+
+class Weighting(ABC):
+    """Changes the weights of terms, or of their points, while training.
+
+    A subclass defines `update`, which writes into `Term.weight` and `Term.point_weights`: kernels
+    and CUDA graphs read them at every step. The weights of a step follow from the errors of the
+    step before; those of the first step from a pass over all points.
+
+    Args:
+        conditions: names of those whose weights change; null for all of the kind residual.
+
+    Attributes:
+        reads_errors: whether `Term.kept_errors` are wanted.
+        takes_minibatches: whether `update` can do with the errors of some points.
+        weighs_points: whether each point has a weight of its own.
+        weighs_others: whether null means all conditions that are not of the kind residual.
+    """
+
+    reads_errors = True
+    takes_minibatches = True
+    weighs_points = True
+    weighs_others = False
+
+    def __init__(self, conditions: Sequence[str] | None = None) -> None:
+        self.conditions = conditions
+        self.terms: list[Term] = []
+
+    def start(self, objective: Objective) -> None:
+        """Before training: choose terms, and make what is to be changed.
+
+        Raises:
+            ValueError: conditions that are not there, or that it cannot weigh.
+        """
+        chosen = objective.chosen(self.conditions, but=self.weighs_others)
+        self.terms = [objective.terms[index] for index in chosen]
+        if self.weighs_points:
+            for term in self.terms:
+                term.own_point_weights()
+
+    @abstractmethod
+    def update(self, present: Present, rows: Mapping[str, Tensor] | None) -> None:
+        """Change the weights.
+
+        Args:
+            present: the training.
+            rows: of each term's points, by its name, that the latest step was taken over: errors of
+                others are older; None for all.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What the next update depends on besides the weights, for a checkpoint."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        return None
+
+
+class PointWeighting(Weighting):
+    """Weights of points."""
+
+    def start(self, objective: Objective) -> None:
+        super().start(objective)
+        self._given = [_weights(term).clone() for term in self.terms]
+
+    def put(self, index: int, weights: Tensor, rows: Tensor | None = None) -> None:
+        """Weights of the chosen term ``index``, on top of those that its points were given."""
+        to = _weights(self.terms[index])
+        given = self._given[index] = self._given[index].to(to.device)
+        if rows is None:
+            torch.mul(given, weights.to(given), out=to)
+        else:
+            to.index_copy_(0, rows, given[rows] * weights.to(given))
+
+
+def _weights(term: Term) -> Tensor:
+    assert term.point_weights is not None
+    return term.point_weights
+
+
+def errors_of(term: Term) -> Tensor:
+    """|error| of each point, ``[N]``; of several equations the root of the sum of squares."""
+    assert term.kept_errors is not None
+    return term.kept_errors.double().norm(dim=-1)
+
+
+def time_of(term: Term, axis: str, low: float, high: float) -> Tensor:
+    """Time of each point, ``[N]``, as a part of the whole from 0 to 1."""
+    column = term.x[: len(term), term.names.axes.index(axis)]
+    return ((column - low) / (high - low)).clamp(0, 1)
+
+
+def time_span(objective: Objective, axis: str) -> tuple[float, float]:
+    """From when to when.
+
+    Raises:
+        ValueError: the problem has no such axis.
+    """
+    domain = objective.problem.domain
+    if axis not in domain.axes:
+        raise ValueError(f"axis={axis!r}: the problem has the axes {', '.join(domain.axes)}")
+    return domain.bounds[domain.axes.index(axis)]

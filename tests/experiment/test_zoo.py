@@ -1,0 +1,58 @@
+"""Every problem of the package from its config: it composes, builds and trains all that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from diffhash.experiment.build import build
+from diffhash.problems import zoo
+from diffhash.results import RunRecord
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(path.stem for path in (ROOT / "configs/problem").glob("*.yaml"))
+SMALL = ("task.n_residual=40", "task.n_boundary=12", "trainer.num_threads=1")
+GRID = (
+    *("encoder=quintic", "encoder.encoding.n_levels=2", "encoder.encoding.base_resolution=4"),
+    *("encoder.encoding.n_features_per_level=2", "encoder.encoding.log2_hashmap_size=10"),
+)
+
+
+def test_one_config_a_problem() -> None:
+    assert sorted(zoo()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_condition_and_every_parameter_has_a_gradient(
+    config: Callable[..., DictConfig], name: str
+) -> None:
+    cfg = config(
+        f"problem={name}", "task.n_labels=8", "trainer.evaluation_points=16", *SMALL, *GRID
+    )
+    setup = build(cfg)
+    assert cfg.problem.name == name
+    field, objective = setup.field, setup.training.objective
+    parameters = [*field.parameters(), *setup.problem.parameters()]
+    total: list[Any] = [torch.zeros_like(p) for p in parameters]
+    for term in objective.terms:
+        loss = term.loss(field.jet(term.points(None), term.rows))
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        of_field = gradients[: len(list(field.parameters()))]
+        for parameter, gradient in zip(field.parameters(), of_field, strict=True):
+            assert gradient is not None, term.name
+            assert gradient.isfinite().all(), term.name
+            assert (gradient != 0).any() or parameter is field.encoding.params, term.name
+        for sum_, gradient in zip(total, gradients, strict=True):
+            sum_ += 0 if gradient is None else gradient
+    assert all((gradient != 0).any() for gradient in total)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains(train: Callable[..., tuple[Path, RunRecord]], name: str) -> None:
+    _, record = train(f"problem={name}", "trainer.epochs=3", *SMALL, *GRID)
+    assert (record.problem, record.status, record.epochs) == (name, "completed", 3)
