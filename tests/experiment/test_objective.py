@@ -12,6 +12,7 @@ import pytest
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.run import main_task, run
 from diffhash.results import read_record
+from diffhash.training import ERRORS
 
 Call = Callable[..., Any]
 UNSOLVED = """
@@ -50,7 +51,7 @@ def test_it_is_the_loss_where_there_is_no_exact_solution(
 
 
 def test_an_unknown_name_is_refused(tiny_config: Call, tmp_path: Path) -> None:
-    names = "mse_u, mse_ux, mse_uxx, l2_u, l2_ux, l2_uxx"
+    names = ", ".join(f"{kind}_{name}" for kind in ERRORS for name in ("u", "ux", "uxx"))
     expected = f"objective=best: no metric of a run; give {names} or loss"
     with pytest.raises(ConfigError, match=expected):
         run(tiny_config(f"run_dir={tmp_path}/run", "objective=best"))

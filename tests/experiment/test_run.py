@@ -19,7 +19,7 @@ from diffhash.experiment import folder
 from diffhash.experiment.build import ConfigError, config_hash
 from diffhash.experiment.run import run
 from diffhash.results import find_records, read_history, read_predictions, read_record
-from diffhash.training import FieldTraining
+from diffhash.training import ERRORS, FieldTraining
 from diffhash.training.steps import EagerStep
 
 Call = Callable[..., Any]
@@ -61,7 +61,7 @@ def test_a_record_is_whole(train: Call, tiny_config: Call, tmp_path: Path) -> No
     assert {"torch", "python", "git_commit", "device"} <= set(record.environment)
 
     history = read_history(directory)
-    errors = [f"{kind}_{name}" for kind in ("mse", "l2") for name in ("u", "ux", "uxx")]
+    errors = [f"{kind}_{name}" for kind in ERRORS for name in ("u", "ux", "uxx")]
     assert list(history.columns) == ["epoch", "seconds", "loss", *errors, "loss_data"]
     assert list(history["epoch"]) == [2, 4, 6]
     assert history["seconds"].iloc[-1] == pytest.approx(record.train_seconds)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffhash.geometry import Box, Interval
 from diffhash.problems import EXACT, Coefficient, Condition, Derivatives, Problem, stack
-from diffhash.training import Evaluation, FieldTraining, module
+from diffhash.training import ERRORS, Evaluation, FieldTraining, module
 
 MakeTraining = Callable[..., FieldTraining]
 
@@ -69,7 +69,7 @@ def gradient(y: Tensor, x: Tensor) -> Tensor:
 def test_one_row_an_evaluation(make_training: MakeTraining, fit: Callable) -> None:
     training = make_training(epochs=10, chunk=4)
     fit(training)
-    errors = [f"{kind}_{name}" for kind in ("mse", "l2") for name in ("u", "ux", "uxx")]
+    errors = [f"{kind}_{name}" for kind in ERRORS for name in ("u", "ux", "uxx")]
     names = ["epoch", "seconds", "loss", *errors]
     terms = ["loss_data", "loss_residual"]
     assert [list(row) for row in training.replicas[0].history] == [names + terms] * 3
@@ -126,7 +126,7 @@ def test_errors_of_two_axes_are_those_of_each_derivative(
     errors = {"u": error, "ux": first[:, 0], "uy": first[:, 1], "uyy": second}
     found = {name: metrics[f"mse_{name}"] for name in errors}
     assert found == pytest.approx({n: e.square().mean().item() for n, e in errors.items()}, 1e-10)
-    assert set(metrics) == {f"{kind}_{name}" for kind in ("mse", "l2") for name in errors}
+    assert set(metrics) == {f"{kind}_{name}" for kind in ERRORS for name in errors}
 
 
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 3}, {"derivatives": "autograd"}], ids=str)
@@ -139,7 +139,7 @@ def test_metrics_of_two_unknowns_and_of_coefficients(
     assert isinstance(problem, Rotation)
     names = ("u", "ut", "v", "vt")
     coefficients = ["omega", "error_omega", "shift"]
-    errors = [f"{kind}_{name}" for kind in ("mse", "l2") for name in names]
+    errors = [f"{kind}_{name}" for kind in ERRORS for name in names]
     terms = ["loss_motion", "loss_start", "loss_data"]
     row = training.replicas[0].history[-1]
     assert list(row) == ["epoch", "seconds", "loss", *errors, *coefficients, *terms]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 KINDS = {
     "mse": ("MSE", "mean squared error"),
     "l2": ("relative L2", "relative L2 error"),
+    "max": ("max", "largest error"),
 }
 """By the first part of a name: in short, and in words. None of these is ever negative."""
 
@@ -66,6 +67,11 @@ class Metric:
     def spoken(self) -> str:
         """What it is, without what it is of: ``mean squared error``; empty for what is no error."""
         return KINDS[self.name.partition("_")[0]][1] if self.kind else ""
+
+    @property
+    def is_of_derivative(self) -> bool:
+        """Whether it is an error of a derivative."""
+        return bool(self.kind) and "_" in self.quantity
 
     @property
     def is_positive(self) -> bool:

@@ -97,11 +97,13 @@ class RunRecord:
 
     @property
     def outcome(self) -> str:
-        """How it ended, in words, with its metrics."""
+        """How it ended, in words, with its metrics but for those of derivatives."""
         if self.status == "diverged":
             return f"diverged at epoch {self.diverged_epoch}"
         return f"{self.status} after {self.epochs} epochs: " + "  ".join(
-            f"{name} {value:.2e}" for name, value in self.metrics.items() if value is not None
+            f"{name} {value:.2e}"
+            for name, value in self.metrics.items()
+            if value is not None and not metric(name).is_of_derivative
         )
 
     def flat(self) -> dict[str, Any]:

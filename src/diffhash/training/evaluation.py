@@ -26,7 +26,15 @@ def _relative_l2(difference: Tensor, exact: Tensor) -> Tensor:
     return (difference.square().mean(dim=1) / size.where(size > 0, float("nan"))).sqrt()
 
 
-ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": _mean_squares, "l2": _relative_l2}
+def _largest(difference: Tensor, exact: Tensor) -> Tensor:
+    return difference.abs().amax(dim=1)
+
+
+ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": _mean_squares,
+    "l2": _relative_l2,
+    "max": _largest,
+}
 """Kinds of errors: of differences to the exact values and these, ``[K, N, C]`` both, to ``[K, C]``.
 
 What each is called: `diffhash.results.metrics.KINDS`."""
@@ -41,11 +49,11 @@ def _label(derivative: str) -> str:
 class Evaluation:
     """Compares a field with the exact solution.
 
-    For each unknown and each derivative that the problem's conditions read there are two metrics,
-    ``mse_ux = mean((u_x - exact)²)`` and ``l2_ux = √(mean((u_x - exact)²) / mean(exact²))``; NaN
-    without an exact solution, the latter also where that is 0 throughout. Each coefficient that is
-    trained is a metric of its name, and ``error_nu = |ν/ν_true - 1|`` where its true value is
-    known.
+    For each unknown and each derivative that the problem's conditions read there are three metrics,
+    ``mse_ux = mean((u_x - exact)²)``, ``l2_ux = √(mean((u_x - exact)²) / mean(exact²))`` and
+    ``max_ux = max|u_x - exact|``; NaN without an exact solution, l2 also where that is 0
+    throughout. Each coefficient that is trained is a metric of its name, and ``error_nu =
+    |ν/ν_true - 1|`` where its true value is known.
 
     Args:
         problem: whose solution it is.
