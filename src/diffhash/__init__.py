@@ -13,19 +13,27 @@ if TYPE_CHECKING:
     from diffhash.encodings import FourierFeatures, GridEncoding, Identity
     from diffhash.jets import Jet, Sum, autograd_jet
     from diffhash.networks import MLP, SIREN, Field, Linear
+    from diffhash.problems import Coefficient, Condition, Problem, stack
+    from diffhash.training.solve import Solution, solve
 
 __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "SIREN",
+    "Coefficient",
+    "Condition",
     "Field",
     "FourierFeatures",
     "GridEncoding",
     "Identity",
     "Jet",
     "Linear",
+    "Problem",
+    "Solution",
     "Sum",
     "autograd_jet",
+    "solve",
+    "stack",
 ]
 
 _HOMES = {
@@ -34,6 +42,8 @@ _HOMES = {
     "encodings": ("FourierFeatures", "GridEncoding", "Identity"),
     "jets": ("Jet", "Sum", "autograd_jet"),
     "networks": ("MLP", "SIREN", "Field", "Linear"),
+    "problems": ("Coefficient", "Condition", "Problem", "stack"),
+    "training.solve": ("Solution", "solve"),
 }
 
 

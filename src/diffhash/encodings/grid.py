@@ -171,6 +171,11 @@ class GridEncoding(ConfiguredModule, Encoding):
         self.params = nn.Parameter(tables.mul_(init_scale))
 
     @property
+    def periodic(self) -> tuple[int, ...]:
+        """Numbers of the periodic axes."""
+        return self.layout.periodic_axes
+
+    @property
     def n_replicas(self) -> int | None:
         return None if self.params.ndim == 1 else len(self.params)
 

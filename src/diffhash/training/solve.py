@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from diffhash.encodings import GridEncoding
 from diffhash.jets import Jet, Rows
-from diffhash.networks import MLP, Field
+from diffhash.networks import Field, Linear
 from diffhash.optim import Task
 from diffhash.problems import Problem
 from diffhash.training.callbacks import GracefulStop, ProgressReport
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+# What torch raises for a file that it did not write, and ours for one of something else.
+_NO_SOLUTION = (RuntimeError, KeyError, TypeError, EOFError, UnpicklingError, zipfile.BadZipFile)
 _PIXELS = 200  # along each axis of a plot
+DEFAULT_TASK = Task(n_residual=8192, n_boundary=512, wave_number=10.0)
+"""All conditions, weighted by the size of their equations, as in ``recipe=pde``."""
 
 
 class Solution:
@@ -163,7 +168,7 @@ class Solution:
             field.load_state_dict(state["field"])
             problem.load_state_dict(state["problem"])
             rest = (state["history"], state["metrics"], state["diverged_epoch"])
-        except (RuntimeError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except _NO_SOLUTION as error:
             raise ValueError(
                 f"{path}: not a solution of this problem and field: {error}"
             ) from error
@@ -179,13 +184,22 @@ class Solution:
 
 
 def default_field(problem: Problem, dtype: torch.dtype = torch.float32, seed: int = 0) -> Field:
-    """The field of a problem where none is given: a cubic grid and a small network."""
+    """The field of a problem where none is given, that of ``recipe=pde`` on the command line: a
+    weighted sum of quintic splines on all grids that are dense, periodic where the problem is."""
     torch.manual_seed(seed)
+    axes = problem.domain.axes
     encoding = GridEncoding(
-        problem.n_dims, n_levels=6, n_features_per_level=4, base_resolution=4, per_level_scale=1.5,
-        log2_hashmap_size=16, interpolation="cubic", init_scale=0.1, dtype=dtype,
-    )  # fmt: skip
-    network = MLP(encoding.n_output_dims, len(problem.unknowns), width=32, depth=2, dtype=dtype)
+        problem.n_dims,
+        n_levels=None,
+        n_features_per_level=4,
+        log2_hashmap_size=13,
+        base_resolution=12,
+        interpolation="quintic",
+        periodic=[axes.index(axis) for axis in problem.periodic],
+        init_scale=1e-3,
+        dtype=dtype,
+    )
+    network = Linear(encoding.n_output_dims, len(problem.unknowns), dtype=dtype)
     return problem_field(problem, encoding, network)
 
 
@@ -194,13 +208,18 @@ def problem_field(problem: Problem, encoding: Any, network: Any) -> Field:
     return Field(encoding, network, problem.domain.bounds, problem.names, problem.ansatz)
 
 
+def _periodic_axes(field: Field) -> list[str]:
+    """Names of the axes along which a field is periodic by itself."""
+    return [field.names.axes[axis] for axis in getattr(field.encoding, "periodic", ())]
+
+
 def solve(
     problem: Problem,
     field: Field | None = None,
     *,
     task: Task | None = None,
     epochs: int = 3000,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 3e-2,
     schedule: Schedule = "cosine",
     chunk: int = 100,
     batch_size: int | None = None,
@@ -222,7 +241,7 @@ def solve(
     Args:
         problem: what is to be solved; its coefficients are trained, too.
         field: what is trained; `default_field` if None.
-        task: conditions, numbers of points and weights; all conditions if None.
+        task: conditions, numbers of points and weights; `DEFAULT_TASK` if None.
         epochs: passes over the points.
         learning_rate: Adam's, at the start.
         schedule: ``cosine``, to zero at the end, or ``constant``.
@@ -243,7 +262,7 @@ def solve(
     field = field or default_field(problem, seed=seed)
     training = FieldTraining(
         field,
-        (task or Task()).objective(problem),
+        (task or DEFAULT_TASK).objective(problem, _periodic_axes(field)),
         Evaluation(problem, evaluation_points),
         epochs=epochs,
         learning_rate=learning_rate,

@@ -1,0 +1,132 @@
+"""`diffhash.solve`: a problem in, a solution out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import diffhash as dh
+from diffhash.encodings import Identity
+from diffhash.geometry import Box, Interval
+from diffhash.jets import autograd_jet
+from diffhash.optim import Task
+from diffhash.problems import Derivatives
+from diffhash.problems.convection import Convection
+from diffhash.training.solve import default_field, problem_field
+
+
+class Rotation(dh.Problem):
+    """u' = ω v, v' = -ω u, with ω to be found."""
+
+    unknowns = ("u", "v")
+    domain = Interval(t=(0, 1))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.omega = dh.Coefficient(1.5, true=2.0)
+
+    def conditions(self) -> list[dh.Condition]:
+        return [dh.Condition("motion", self.domain, self._motion), self.labels()]
+
+    def _motion(self, x: Tensor, d: Derivatives) -> Tensor:
+        return dh.stack(d.u_t - self.omega * d.v, d.v_t + self.omega * d.u)
+
+    def solution(self, x: Tensor) -> Tensor:
+        return dh.stack((2 * x[:, 0]).sin(), (2 * x[:, 0]).cos())
+
+
+class Bump(dh.Problem):
+    """u = 0 on the edge by the ansatz."""
+
+    domain = Box(x=(-1, 1), y=(0, 1))
+
+    def conditions(self) -> list[dh.Condition]:
+        return [dh.Condition("equation", self.domain, lambda x, d: d.u_xx + d.u_yy, "exact")]
+
+    def ansatz(self, x: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore
+        return 0 * x[:, 0], (1 - x[:, 0] ** 2) * x[:, 1] * (1 - x[:, 1])
+
+    def solution(self, x: Tensor) -> Tensor:
+        return (torch.pi * x).sin().prod(dim=1)
+
+
+@pytest.fixture(scope="module")
+def rotation() -> dh.Solution:
+    problem = Rotation()
+    torch.manual_seed(0)
+    encoding = dh.GridEncoding(1, 3, 4, base_resolution=4, interpolation="quintic", init_scale=0.1)
+    field = problem_field(problem, encoding, dh.MLP(12, 2, 16, 1))
+    task = Task(n_residual=200, n_labels=20)
+    return dh.solve(problem, field, task=task, epochs=600, learning_rate=1e-2, progress=False)
+
+
+def test_it_finds_two_unknowns_and_a_coefficient(rotation: dh.Solution) -> None:
+    assert rotation.diverged_epoch is None
+    assert max(rotation.relative_l2.values()) < 5e-3
+    assert rotation.metrics["omega"] == pytest.approx(2.0, rel=2e-2)
+    t = torch.tensor([[0.25], [0.5]], dtype=torch.float64)
+    torch.testing.assert_close(
+        rotation(t).double(), rotation.problem.solution(t), rtol=0, atol=2e-2
+    )
+    v_t = rotation.jet(t, "v_t")["v_t"]
+    torch.testing.assert_close(v_t.double(), -2 * (2 * t[:, 0]).sin(), rtol=0, atol=0.2)
+    assert list(rotation.history["epoch"]) == [100.0, 200.0, 300.0, 400.0, 500.0, 600.0]
+
+
+def test_it_is_saved_loaded_and_exported(rotation: dh.Solution, tmp_path: Path) -> None:
+    rotation.save(tmp_path / "solution.pt")
+    problem = Rotation()
+    encoding = dh.GridEncoding(1, 3, 4, base_resolution=4, interpolation="quintic")
+    field = problem_field(problem, encoding, dh.MLP(12, 2, 16, 1))
+    again = dh.Solution.load(tmp_path / "solution.pt", problem, field)
+    t = torch.rand(5, 1, dtype=torch.float64)
+    assert torch.equal(again(t), rotation(t))
+    assert again.metrics == rotation.metrics
+    assert problem.omega.item() == rotation.metrics["omega"]
+    assert again.history.equals(rotation.history)
+    rotation.export(tmp_path / "field.pt2")
+    program = torch.export.load(tmp_path / "field.pt2").module()
+    torch.testing.assert_close(program(t), rotation(t))
+    (tmp_path / "other").write_text("no solution")
+    with pytest.raises(ValueError, match="other: not a solution"):
+        dh.Solution.load(tmp_path / "other", problem, field)
+    with pytest.raises(ValueError, match="not a solution of this problem and field"):
+        dh.Solution.load(tmp_path / "solution.pt", problem, default_field(problem))
+
+
+def test_it_draws(rotation: dh.Solution) -> None:
+    figure = rotation.plot()
+    assert [axes.get_title() for axes in figure.axes] == ["u", "v", "error of u", "error of v"]
+    problem = Bump()
+    solution = dh.solve(problem, task=Task(n_residual=50), epochs=2, progress=False)
+    assert len(solution.plot().axes) == 4  # two pictures with their scales
+    assert len(solution.plot(y=0.5).axes) == 2
+    with pytest.raises(ValueError, match="z: not an axis; those are x, y"):
+        solution.plot(z=0.0)
+
+
+def test_an_ansatz_is_exact_on_the_boundary_and_trains() -> None:
+    problem = Bump()
+    network = dh.MLP(2, 1, 16, 2, dtype=torch.float64)
+    field = problem_field(problem, Identity(2, dtype=torch.float64), network)
+    task = Task(n_residual=256)
+    before = dh.solve(problem, field, task=task, epochs=1, progress=False).metrics["l2_u"]
+    solution = dh.solve(problem, field, task=task, epochs=200, learning_rate=1e-2, progress=False)
+    assert solution.metrics["l2_u"] < before / 10
+    edge = problem.domain.boundary().sample(50)
+    assert solution(edge).abs().max() < 1e-15
+    x = problem.domain.sample(20, seed=1)
+    jet = solution.jet(x, ("u_xx", "u_xy"))
+    truth = autograd_jet(field, x, jet.rows)
+    torch.testing.assert_close(jet.data, truth.data.detach(), rtol=1e-9, atol=1e-9)
+
+
+def test_the_default_field_is_periodic_where_the_problem_is() -> None:
+    solution = dh.solve(Convection(), task=Task(n_residual=50), epochs=2, progress=False)
+    assert "loss_period" not in solution.history
+    t = torch.rand(5, 1, dtype=torch.float64)
+    left, right = (torch.cat([0 * t + x, t], dim=1) for x in (0.0, 2 * torch.pi))
+    torch.testing.assert_close(solution(left), solution(right), rtol=0, atol=1e-5)
