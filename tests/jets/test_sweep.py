@@ -171,7 +171,7 @@ def test_a_grids_derivatives_beyond_its_degree_are_zero(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     rows=row_sets(),
     activation=st.sampled_from(ACTIVATIONS),
@@ -193,7 +193,7 @@ def test_any_rows_by_every_kernel(
     dtype: torch.dtype,
 ) -> None:
     d, rows_ = rows
-    if d == 4 and encoder == "quintic":
-        encoder = "linear"
+    if d > 2 and encoder not in ("identity", "fourier"):  # slow to compile
+        encoder = "fourier"
     fields = [make_field(encoder, activation, d, n_outputs, depth, s) for s in range(n_replicas)]
     check(fields[0] if n_replicas == 1 else stack_fields(fields), rows_, n, dtype)
