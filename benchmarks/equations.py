@@ -127,8 +127,8 @@ class JaxEquations:
     name = JAX
 
     def __init__(self, problem: str) -> None:
-        import jax
-        import jax.numpy as jnp
+        import jax  # pyright: ignore[reportMissingImports]
+        import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 
         from benchmarks.jax_step import _activation, _initial_state, _steps
 
