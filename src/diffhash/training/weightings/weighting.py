@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from diffhash.ops.sizes import check_sizes
 from diffhash.optim import Objective, Term
+
+_MAX_EVERY = 10**12
 
 
 class Present(Protocol):
@@ -81,6 +84,51 @@ class Weighting(ABC):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         return None
+
+
+class GradientWeighting(Weighting):
+    """Weights of terms that follow the terms' gradients: λ_i ← β λ_i + (1 - β) λ̂_i every so many
+    steps. A subclass defines `_targets`, which gives λ̂.
+
+    Args:
+        every: steps.
+        beta: β, how much of a weight stays.
+        conditions: names of those whose weights change; null for all that are not of the kind
+            residual.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    reads_errors = False
+    weighs_points = False
+    weighs_others = True
+
+    def __init__(
+        self, every: int = 100, beta: float = 0.9, conditions: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(conditions)
+        check_sizes(1, _MAX_EVERY, every=every)
+        if not 0 <= beta < 1:
+            raise ValueError(f"beta={beta}: give a number of at least 0 and less than 1")
+        self.every, self.beta = every, beta
+        self._steps = 0
+
+    @abstractmethod
+    def _targets(self, present: Present) -> Iterator[tuple[Term, float]]:
+        """λ̂ of each chosen term that has one."""
+
+    def update(self, present: Present, rows: Mapping[str, Tensor] | None) -> None:
+        if self._steps % self.every == 0:
+            for term, target in self._targets(present):
+                term.weight.mul_(self.beta).add_((1 - self.beta) * target)
+        self._steps += 1
+
+    def state(self) -> dict[str, Any]:
+        return {"steps": self._steps}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self._steps = state["steps"]
 
 
 class PointWeighting(Weighting):
