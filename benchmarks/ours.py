@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Callable
 
 import lightning as L
@@ -13,6 +11,7 @@ from omegaconf import DictConfig
 
 from benchmarks.sample import Sample
 from diffhash.experiment.build import build
+from diffhash.training import fit as fit_training
 
 OURS = "ours"
 
@@ -75,32 +74,13 @@ class Clock(Callback):
 
 
 def fit(module: L.LightningModule, accelerator: str, *callbacks: Callback) -> None:
-    """Train as `diffhash.experiment.run` does, without a record.
+    """`diffhash.training.fit`, interrupted as Python is.
 
     Raises:
         KeyboardInterrupt: interrupted, of which Lightning would make an exit.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers",
-        "GPU available but not used",
-        ".*isinstance.treespec, LeafSpec.. is deprecated",  # inside Lightning
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_epochs=-1,
-        logger=False,
-        callbacks=list(callbacks),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        use_distributed_sampler=False,
-    )
     try:
-        trainer.fit(module)
+        fit_training(module, accelerator, callbacks)
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from error

@@ -47,6 +47,7 @@ from diffhash.training import (
     Weighting,
     check_devices_of_moving,
 )
+from diffhash.training.solve import problem_field
 
 # Settings that say where things go, and what is told of them, not what is computed.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
@@ -228,7 +229,7 @@ def _build_field(cfg: DictConfig, problem: Problem, accelerator: str, replicas: 
     layers = _instantiate_layers(cfg, problem, accelerator)
     check_memory(layers, accelerator, replicas)
     try:
-        return Field(*layers, problem.domain.bounds, problem.names, problem.ansatz)
+        return problem_field(problem, *layers)
     except ValueError as error:
         raise ConfigError(f"problem: {error}") from error
 

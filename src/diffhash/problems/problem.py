@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffhash.geometry import Domain, Periodic, Surface
-from diffhash.jets import Jet, Names, Row, autograd_jet, jet_rows
+from diffhash.jets import Jet, Names, Row, Sum, autograd_jet, jet_rows
 from diffhash.problems.coefficient import Coefficient
 from diffhash.problems.condition import EXACT, Condition, Measured
 from diffhash.problems.derivatives import Derivatives, stack
@@ -152,10 +152,14 @@ class Problem(nn.Module, ABC):
     @property
     def derivatives(self) -> list[str]:
         """Names of the unknowns and of their derivatives that the conditions read, as in `rows`."""
+        return self.derivatives_of(self.rows)
+
+    def derivatives_of(self, rows: Sequence[Row]) -> list[str]:
+        """Names of these derivatives of every unknown, one unknown after the other."""
         return [
             derivative_name(unknown, row, self.domain.axes)
             for unknown in self.unknowns
-            for row in self.rows
+            for row in rows
         ]
 
     def exact_jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet:
@@ -288,7 +292,7 @@ def _values(problem: Problem, values: Mapping[str, Tensor]) -> Iterator[None]:
 
 def derivative_name(unknown: str, row: Row, axes: Sequence[str]) -> str:
     """``u_xy`` of an unknown and a multi-index."""
-    assert isinstance(row, tuple)
+    assert not isinstance(row, Sum)
     letters = "".join(axis * m for axis, m in zip(axes, row, strict=True))
     return f"{unknown}_{letters}" if letters else unknown
 

@@ -80,7 +80,7 @@ class Evaluation:
             self.x = problem.domain.sample(int(points), "evaluation")
         self.rows = problem.rows
         self.exact = problem.exact_jet(self.x, self.rows).data if problem.has_solution else None
-        self.derivatives = problem.derivatives
+        self.derivatives = problem.derivatives_of(self.rows)
         # Noted now: a module that goes to another device may get parameters of torch's own class.
         self._trained = {
             name: parameter.true

@@ -12,12 +12,11 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 
 from diffhash.training.checkpoint import AtomicCheckpoints
-from diffhash.training.module import FieldTraining
 from diffhash.training.processes import SharedPoints
 
 
 def fit(
-    training: FieldTraining,
+    training: L.LightningModule,
     accelerator: str,
     callbacks: Sequence[Callback] = (),
     *,
@@ -44,7 +43,7 @@ def fit(
         strategy="auto" if alone else SharedPoints(),
         # Alone, it is of no concern which cluster this is, and which of its tasks.
         plugins=[AtomicCheckpoints(), *([LightningEnvironment()] if alone else [])],
-        max_epochs=-1,  # FieldTraining stops by its own count
+        max_epochs=-1,  # it stops by its own count
         logger=False,  # HistoryLogger has them
         callbacks=list(callbacks),
         enable_checkpointing=False,

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from diffhash.encodings import GridEncoding
-from diffhash.jets import Jet, Rows
+from diffhash.jets import Jet, Rows, jet_rows
 from diffhash.networks import Field, Linear
 from diffhash.optim import Task
 from diffhash.problems import Problem
@@ -110,7 +110,7 @@ class Solution:
         inside = self.problem.domain.contains(x)
         rows = {"": self(x).double().cpu()}
         if self.problem.has_solution:
-            exact = self.problem.exact_jet(x, self.problem.rows[:1]).value
+            exact = self.problem.exact_jet(x, jet_rows(0, self.problem.n_dims)).value
             rows["error of "] = rows[""] - exact
         for values in rows.values():
             values[~inside] = float("nan")
