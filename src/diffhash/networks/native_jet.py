@@ -137,7 +137,7 @@ class NetworkKernel:
             ctypes.addressof(self._widths),
             *(
                 ctypes.cast(function, ctypes.c_void_p)
-                for function in (functions.keep_state, functions.activate, functions.activate_back)
+                for function in (functions.activate, functions.activate_again, functions.activate_back)
             ),
             ctypes.addressof(self._numbers),
             activation.parameter,
@@ -314,7 +314,7 @@ def _shape_type(dtype: torch.dtype) -> type[ctypes.Structure]:
         *("shared_input", "has_b"),
     )
 
-    pointers = ("widths", "keep_state", "activate", "activate_back", "c")
+    pointers = ("widths", "activate", "activate_again", "activate_back", "c")
 
     class Shape(ctypes.Structure):
         _fields_ = [

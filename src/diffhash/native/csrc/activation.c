@@ -9,8 +9,15 @@
 
 #include "smooth_functions.h"
 
+/* Elements that all passes over a block go through together, so that they find them in the cache. */
+enum { STRIP = 512 };
+
+static int64_t strip(int64_t start, int64_t plane) {
+    return plane - start < STRIP ? plane - start : STRIP;
+}
+
 /* Pre-activations in `as` become a there, and b in `bs`. */
-void keep_state(REAL *restrict as, REAL *restrict bs, int64_t n, REAL p) {
+static void keep_state(REAL *restrict as, REAL *restrict bs, int64_t n, REAL p) {
     (void)p;
 #if SINES
     REAL largest = 0;
@@ -53,31 +60,53 @@ void keep_state(REAL *restrict as, REAL *restrict bs, int64_t n, REAL p) {
     const REAL a = z[i], b = HAS_B ? bs[i] : (REAL)0; \
     (void)b;
 
-/* The jet σ(z) from a layer's state. */
-void activate(
-    const REAL *restrict z, const REAL *restrict bs, int64_t plane, REAL p, const REAL *restrict c,
-    REAL *restrict out) {
-    (void)p, (void)c;
+/* The jet σ(z) of n elements of a layer's state. */
+static void compose(
+    const REAL *restrict z, const REAL *restrict bs, int64_t n, int64_t plane, REAL p,
+    const REAL *restrict c, REAL *restrict out) {
+    (void)p, (void)c, (void)plane;
 #pragma omp simd
-    for (int64_t i = 0; i < plane; i++) {
+    for (int64_t i = 0; i < n; i++) {
         LOAD FUNCTIONS FORWARD_SLOPES FORWARD
     }
 }
 
-/* Gradients towards σ's jet become, in place, those towards z. */
-void activate_back(
-    const REAL *restrict z, const REAL *restrict bs, int64_t plane, REAL p, const REAL *restrict c,
-    REAL *restrict g) {
-    (void)p, (void)c;
+/* Gradients of n elements of σ's jet become, in place, those of z. */
+static void compose_back(
+    const REAL *restrict z, const REAL *restrict bs, int64_t n, int64_t plane, REAL p,
+    const REAL *restrict c, REAL *restrict g) {
+    (void)p, (void)c, (void)plane;
 #pragma omp simd
-    for (int64_t i = 0; i < plane; i++) {
+    for (int64_t i = 0; i < n; i++) {
         LOAD FUNCTIONS
         g[i] *= s1;
     }
 #if N_ROWS > 1
 #pragma omp simd
-    for (int64_t i = 0; i < plane; i++) {
+    for (int64_t i = 0; i < n; i++) {
         LOAD FUNCTIONS BACKWARD_SLOPES BACKWARD
     }
 #endif
+}
+
+/* Pre-activations z become a layer's state, and the jet σ(z) goes to `out`. */
+void activate(REAL *z, REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *out) {
+    for (int64_t start = 0; start < plane; start += STRIP) {
+        const int64_t n = strip(start, plane);
+        keep_state(z + start, bs + start, n, p);
+        compose(z + start, bs + start, n, plane, p, c, out + start);
+    }
+}
+
+/* The jet σ(z) again, from a layer's state. */
+void activate_again(
+    const REAL *z, const REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *out) {
+    compose(z, bs, plane, plane, p, c, out);
+}
+
+/* Gradients towards σ's jet become, in place, those towards z. */
+void activate_back(const REAL *z, const REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *g) {
+    for (int64_t start = 0; start < plane; start += STRIP)
+        compose_back(
+            z + start, bs + start, strip(start, plane), plane, p, c, g + start);
 }

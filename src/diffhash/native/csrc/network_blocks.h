@@ -75,7 +75,6 @@ static void forward_block(
         multiply(rows, Op, I, x, ld, 1, transposed, Op, state, Op);
         add_bias(parameters + I * O, B, O, Op, state);
         REAL *const second = state + rows * Op; /* where it is kept */
-        s->keep_state(state, second, B * Op, s->p);
         s->activate(state, second, B * Op, s->p, s->c, y);
         state += (s->n_rows + s->has_b) * B * Op;
         transposed += I * Op;
@@ -111,7 +110,7 @@ static REAL *backward_block(
         sums_end -= O * Ip + Op;
         if (l > 0) {
             state -= (s->n_rows + s->has_b) * B * Ip;
-            s->activate(state, state + rows * Ip, B * Ip, s->p, s->c, y);
+            s->activate_again(state, state + rows * Ip, B * Ip, s->p, s->c, y);
         }
         multiply_add(O, Ip, rows, g, 1, Op, l > 0 ? y : x, Ip, sums_end, Ip);
         sum_rows(g, B, Op, sums_end + O * Ip);

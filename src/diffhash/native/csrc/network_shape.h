@@ -10,8 +10,8 @@ typedef struct {
     int64_t has_b;        /* of the activation's state */
     const int64_t *widths; /* n_layers + 1 */
     /* Of activation.c: */
-    void (*keep_state)(REAL *as, REAL *bs, int64_t n, REAL p);
-    void (*activate)(
+    void (*activate)(REAL *z, REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *out);
+    void (*activate_again)(
         const REAL *z, const REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *out);
     void (*activate_back)(
         const REAL *z, const REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *g);
