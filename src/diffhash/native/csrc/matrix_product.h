@@ -2,17 +2,21 @@
 #pragma once
 #include <stdint.h>
 
-/* A register tile is TILE rows by two vectors. Of 16 registers, 12 hold sums: fewer would wait for
- * each other's results. */
+/* A register tile is TILE rows by two vectors, or by the WIDEST that registers allow where an odd
+ * number of vectors is left. Of 16 registers, 12 hold sums: fewer would wait for each other's
+ * results. */
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #define TILE 8
+#define WIDEST 3
 #elif defined(__AVX__)
 #define VECTOR_BYTES 32
 #define TILE 6
+#define WIDEST 2
 #else
 #define VECTOR_BYTES 16
 #define TILE 6
+#define WIDEST 2
 #endif
 #define V ((int64_t)(VECTOR_BYTES / sizeof(REAL)))
 
@@ -26,28 +30,28 @@ static int64_t padded(int64_t n) { return (n + V - 1) / V * V; }
 INLINE void tile(
     const int rows, const int cols, int64_t K, const REAL *a, int64_t ai, int64_t ak, const REAL *b,
     int64_t ldb, REAL *c, int64_t ldc, const int add) {
-    Vector sum[TILE][2];
+    Vector sum[TILE][WIDEST];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
+#pragma GCC unroll 3
         for (int j = 0; j < cols; j++) {
             if (add) sum[i][j] = *(const Vector *)(c + i * ldc + j * V);
             else sum[i][j] = (Vector){0};
         }
     for (int64_t k = 0; k < K; k++) {
-        Vector bs[2];
-#pragma GCC unroll 2
+        Vector bs[WIDEST];
+#pragma GCC unroll 3
         for (int j = 0; j < cols; j++) bs[j] = *(const Vector *)(b + k * ldb + j * V);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
             const REAL x = a[i * ai + k * ak];
-#pragma GCC unroll 2
+#pragma GCC unroll 3
             for (int j = 0; j < cols; j++) sum[i][j] += x * bs[j];
         }
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
+#pragma GCC unroll 3
         for (int j = 0; j < cols; j++) *(Vector *)(c + i * ldc + j * V) = sum[i][j];
 }
 
@@ -66,7 +70,12 @@ INLINE void product(
     int64_t M, int64_t N, int64_t K, const REAL *a, int64_t ai, int64_t ak, const REAL *b,
     int64_t ldb, REAL *c, int64_t ldc, const int add) {
     int64_t j = 0;
-    for (; j + 2 * V <= N; j += 2 * V) columns(2, M, K, a, ai, ak, b + j, ldb, c + j, ldc, add);
+    for (; j + 2 * V <= N && N - j != WIDEST * V; j += 2 * V)
+        columns(2, M, K, a, ai, ak, b + j, ldb, c + j, ldc, add);
+    if (N - j == WIDEST * V) {
+        columns(WIDEST, M, K, a, ai, ak, b + j, ldb, c + j, ldc, add);
+        return;
+    }
     for (; j < N; j += V) columns(1, M, K, a, ai, ak, b + j, ldb, c + j, ldc, add);
 }
 
