@@ -14,14 +14,15 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not installed
 
-from benchmarks import equations, growth, steps, time_to_accuracy  # noqa: E402
+from benchmarks import equations, growth, own_parts, steps, time_to_accuracy  # noqa: E402
 from benchmarks.machine import ENVIRONMENT, progress, slug  # noqa: E402
 from benchmarks.step_plots import plot_accuracy, plot_growth, plot_steps  # noqa: E402
 from diffhash.cli.command import run_command  # noqa: E402
 from diffhash.experiment.environment import keep_freed_memory  # noqa: E402
 from diffhash.results.record import write_text_atomically  # noqa: E402
 
-PARTS = ("steps", "equations", "growth", "accuracy")
+PARTS = ("steps", "equations", "own_parts", "growth", "accuracy")
+TABLES = {"equations": equations, "own_parts": own_parts}  # without pictures
 
 
 def main() -> int:
@@ -59,6 +60,8 @@ def main() -> int:
     if not options.with_jax:
         print("bench: JAX is not installed or sees no such device: without it", file=sys.stderr)
     parts = ("steps",) if arguments.quick else arguments.parts
+    if device.type == "cuda":
+        parts = [part for part in parts if part != "own_parts"]  # of a CPU
     name = slug(device) + ("-quick" if arguments.quick else "")
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
@@ -84,11 +87,12 @@ def _measure(part: str, options: steps.Options, output: Path, name: str) -> list
             frame = growth.measure(options, advance)
         paths = [_write(frame, growth.COLUMNS, stem), *plot_growth(frame, stem)]
         lines = growth.summary(frame)
-    elif part == "equations":
-        with progress("bench equations", equations.n_cases()) as advance:
-            frame = equations.measure(options, advance)
-        paths = [_write(frame, equations.COLUMNS, stem)]
-        lines = equations.summary(frame)
+    elif part in TABLES:
+        table = TABLES[part]
+        with progress(f"bench {part}", table.n_cases()) as advance:
+            frame = table.measure(options, advance)
+        paths = [_write(frame, table.COLUMNS, stem)]
+        lines = table.summary(frame)
     else:
         with progress("bench accuracy", time_to_accuracy.n_runs()) as advance:
             frame, curves = time_to_accuracy.measure(options.device, options.n_threads, advance)

@@ -1,0 +1,154 @@
+"""What two parts of our own bring, which torch has too: Adam's kernel and the pool of threads.
+
+Each case of the paper is trained as it is; with torch's fused Adam instead; and with OpenMP, whose
+threads torch's kernels use, instead of the pool. Once on a machine that does nothing else, once
+beside a process that keeps one core busy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest import mock
+
+import pandas as pd
+import torch
+
+from benchmarks.case import compose_config
+from benchmarks.machine import environment_columns
+from benchmarks.ours import OURS, Ours
+from benchmarks.sample import Contender, Sample, take_turns
+from benchmarks.steps import Options
+from diffhash.native import compiled
+from diffhash.training import adam
+
+TORCH_ADAM, OPENMP = "torch's Adam", "OpenMP"
+CASES = (("mlp", "data"), ("mlp", "pinn"), ("cubic", "data"), ("cubic", "pinn"))
+MACHINES = ("quiet", "busy")
+COLUMNS = (
+    *("encoder", "task", "machine", "contender", "ms", "ms_min", "ms_max", "repetitions"),
+    "ours_over_this",
+)
+_POOL = Path(__file__).with_name("openmp_threads.c")
+
+
+class Variant:
+    """Our step, with another part in the place of one of ours.
+
+    Args:
+        name: of the variant.
+        ours: what is trained.
+        instead: puts the other part there, while it is entered.
+    """
+
+    def __init__(
+        self, name: str, ours: Ours, instead: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
+        self.name, self._ours, self._instead = name, ours, instead
+
+    def sample(self, seconds: float) -> Sample:
+        """As `Ours`."""
+        with self._instead():
+            return self._ours.sample(seconds)
+
+
+def torch_adam() -> AbstractContextManager[Any]:
+    """Steps are torch's fused ones."""
+    return mock.patch.object(adam, "_kernel", lambda dtype: None)
+
+
+@contextmanager
+def openmp() -> Iterator[None]:
+    """Work is shared out by OpenMP."""
+    libraries = [
+        compiled("network.c", REAL="float"),
+        compiled("adam.c", REAL="float", SQRT="sqrtf"),
+    ]
+    pointers = [ctypes.c_void_p.in_dll(library, "share_out") for library in libraries]
+    pools = [pointer.value for pointer in pointers]
+    with mock.patch.dict(os.environ, CC=f"{os.environ.get('CC', 'cc')} -fopenmp"):
+        other = ctypes.cast(compiled(_POOL).share_out_by_openmp, ctypes.c_void_p).value
+    for pointer in pointers:
+        pointer.value = other
+    try:
+        yield
+    finally:
+        for pointer, pool in zip(pointers, pools, strict=True):
+            pointer.value = pool
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Another process takes a core."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def n_cases() -> int:
+    """How often `measure` calls ``advance``."""
+    return len(CASES) * len(MACHINES)
+
+
+def measure(options: Options, advance: Callable[[str], None]) -> pd.DataFrame:
+    """One row for each case, machine and contender; milliseconds per step, median and range.
+
+    Args:
+        advance: told what comes next.
+
+    Raises:
+        ValueError: another device than a CPU.
+    """
+    if options.device != torch.device("cpu"):
+        raise ValueError(f"device={options.device}: the parts are those of a CPU's steps")
+    return pd.DataFrame(_rows(options, advance)).assign(**environment_columns(options.device))
+
+
+def _rows(options: Options, advance: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    for encoder, task in CASES:
+        cfg = compose_config([f"encoder={encoder}", f"task={task}", *options.overrides])
+        variants = {OURS: nullcontext, TORCH_ADAM: torch_adam, OPENMP: openmp}
+        contenders: list[Contender] = [
+            Variant(name, Ours(cfg), instead) for name, instead in variants.items()
+        ]
+        for machine in MACHINES:
+            advance(f"{encoder} {task}, {machine}")
+            with busy() if machine == "busy" else nullcontext():
+                samples = take_turns(
+                    contenders, options.repetitions, options.seconds, options.n_threads
+                )
+            ours = [s.train_ms for s in samples[OURS]]
+            for contender, taken in samples.items():
+                ms = [s.train_ms for s in taken]
+                yield {
+                    "encoder": encoder,
+                    "task": task,
+                    "machine": machine,
+                    "contender": contender,
+                    "ms": median(ms),
+                    "ms_min": min(ms),
+                    "ms_max": max(ms),
+                    "repetitions": options.repetitions,
+                    "ours_over_this": median(a / b for a, b in zip(ours, ms, strict=True)),
+                }
+
+
+def summary(frame: pd.DataFrame) -> list[str]:
+    """A line for each case and machine: our step, and its ratio to the others."""
+    lines = []
+    for (encoder, task, machine), rows in frame.groupby(["encoder", "task", "machine"], sort=False):
+        others = rows[rows["contender"] != OURS]
+        named = zip(others["ours_over_this"], others["contender"], strict=True)
+        ratios = [f"{ratio:.2f} times with {name}" for ratio, name in named]
+        ms = rows.loc[rows["contender"] == OURS, "ms"].item()
+        lines.append(f"{encoder} {task}, {machine} machine: {ms:.2f} ms, {', '.join(ratios)}")
+    return lines
