@@ -6,23 +6,54 @@ typedef REAL OF_LANES(Lanes, LANES)
     __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 #define Lanes OF_LANES(Lanes, LANES)
 
+/* A few rows of a jet at once: an entry of the table is read once for all of them, and their sums do
+ * not wait for each other. */
+SUMS void OF_LANES(gather_rows, LANES)(
+    const int n, const REAL *table, int64_t F, int64_t T, const uint32_t *rows,
+    const REAL *weights, REAL *out, int64_t k_stride) {
+    for (int64_t f = 0; f < F; f += LANES) {
+        Lanes sums[MOST_ROWS] = {{0}};
+        for (int64_t v = 0; v < T; v++) {
+            const Lanes entry = *(const Lanes *)(table + rows[v] * F + f);
+#pragma GCC unroll 8
+            for (int k = 0; k < n; k++) sums[k] += weights[k * T + v] * entry;
+        }
+#pragma GCC unroll 8
+        for (int k = 0; k < n; k++) *(Lanes *)(out + k * k_stride + f) = sums[k];
+    }
+}
+
 SUMS void OF_LANES(gather, LANES)(
     const REAL *table, const Entries e, int64_t F, REAL *out, int64_t k_stride, int64_t i_stride) {
+    const int64_t n_groups = (e.K + MOST_ROWS - 1) / MOST_ROWS;
     for (int64_t i = 0; i < e.n; i++)
-        for (int64_t l = 0; l < e.L; l++) {
-            const uint32_t *rows = e.rows + (i * e.L + l) * e.T;
-            const REAL *weights = e.weights + (i * e.L + l) * e.K * e.T;
-            for (int64_t k = 0; k < e.K; k++)
-                for (int64_t f = 0; f < F; f += LANES) {
-                    Lanes sum = {0};
-                    for (int64_t v = 0; v < e.T; v++)
-                        sum += weights[k * e.T + v] * *(const Lanes *)(table + rows[v] * F + f);
-                    *(Lanes *)(out + k * k_stride + i * i_stride + l * F + f) = sum;
-                }
-        }
+        for (int64_t l = 0; l < e.L; l++)
+            for (int64_t group = 0; group < n_groups; group++) {
+                const int64_t k = group * e.K / n_groups, end = (group + 1) * e.K / n_groups;
+                const uint32_t *rows = e.rows + (i * e.L + l) * e.T;
+                const REAL *weights = e.weights + ((i * e.L + l) * e.K + k) * e.T;
+                REAL *to = out + k * k_stride + i * i_stride + l * F;
+#define ROWS(n) \
+    case n: OF_LANES(gather_rows, LANES)(n, table, F, e.T, rows, weights, to, k_stride); break;
+                switch (end - k) { ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) }
+#undef ROWS
+            }
 }
 
 /* An entry of the table is read and written once: neighbouring points wait for each other. */
+SUMS void OF_LANES(scatter_rows, LANES)(
+    const int64_t n, REAL *table, int64_t F, int64_t T, const uint32_t *rows, const REAL *weights,
+    const REAL *from, int64_t k_stride) {
+    for (int64_t v = 0; v < T; v++)
+        for (int64_t f = 0; f < F; f += LANES) {
+            Lanes *to = (Lanes *)(table + rows[v] * F + f), sum = *to;
+#pragma GCC unroll 8
+            for (int64_t k = 0; k < n; k++)
+                sum += weights[k * T + v] * *(const Lanes *)(from + k * k_stride + f);
+            *to = sum;
+        }
+}
+
 SUMS void OF_LANES(scatter, LANES)(
     REAL *table, const Entries e, int64_t F, const REAL *g, int64_t k_stride, int64_t i_stride,
     int64_t first, int64_t step) {
@@ -31,13 +62,15 @@ SUMS void OF_LANES(scatter, LANES)(
             const uint32_t *rows = e.rows + (i * e.L + l) * e.T;
             const REAL *weights = e.weights + (i * e.L + l) * e.K * e.T;
             const REAL *from = g + i * i_stride + l * F;
-            for (int64_t v = 0; v < e.T; v++)
-                for (int64_t f = 0; f < F; f += LANES) {
-                    Lanes *to = (Lanes *)(table + rows[v] * F + f), sum = *to;
-                    for (int64_t k = 0; k < e.K; k++)
-                        sum += weights[k * e.T + v] * *(const Lanes *)(from + k * k_stride + f);
-                    *to = sum;
-                }
+#define ROWS(n) \
+    case n: OF_LANES(scatter_rows, LANES)(n, table, F, e.T, rows, weights, from, k_stride); break;
+            switch (e.K) {
+                ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5)
+                default:
+                    OF_LANES(scatter_rows, LANES)(
+                        e.K, table, F, e.T, rows, weights, from, k_stride);
+            }
+#undef ROWS
         }
 }
 

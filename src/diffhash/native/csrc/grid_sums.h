@@ -11,6 +11,8 @@ typedef struct {
     const REAL *weights;  /* [n, L, K, T] */
 } Entries;
 
+enum { MOST_ROWS = 5 }; /* of a jet at once */
+
 #define LANES 8
 #include "grid_lanes.h"
 #define LANES 4
