@@ -13,12 +13,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from diffhash import MLP, Field, FourierFeatures, Jet
+from diffhash import MLP, Field, FourierFeatures, GridEncoding, Jet
 from diffhash.encodings import Identity
 from diffhash.encodings.encoding import Plan
 from diffhash.geometry import Interval
 from diffhash.jets import Names, Row
-from diffhash.networks import stack_fields
+from diffhash.networks import Linear, stack_fields
 from diffhash.optim import Task
 from diffhash.problems import Coefficient, Condition, Derivatives, Poisson1D, Problem
 from diffhash.training import Evaluation, FieldTraining, UntrainedError
@@ -50,6 +50,28 @@ def train(problem: Problem, field: Field | None = None, **settings: Any) -> Fiel
     return FieldTraining(
         *(field, objective, Evaluation(problem, 10)), epochs=4, learning_rate=1e-3, **settings
     )
+
+
+# ------------------------------------------------------------------- orders that a field has
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "order", "letters"),
+    [("linear", 2, "xx"), ("cubic", 4, "xxxx"), ("hermite", 4, "xxxx"), ("quadratic", 3, "xxx")],
+)
+def test_derivatives_that_are_zero_everywhere(interpolation: str, order: int, letters: str) -> None:
+    problem = Labels(lambda x, d: getattr(d, f"u_{letters}"))
+
+    def field(network: type[Linear] | type[MLP]) -> Field:
+        encoding = GridEncoding(
+            1, n_levels=2, base_resolution=4, interpolation=interpolation, log2_hashmap_size=6
+        )
+        own = network(encoding.n_output_dims)
+        return Field(encoding, own, problem.domain.bounds, problem.names)
+
+    with pytest.raises(ValueError, match=rf"own: it needs u_{letters}, .* higher degree"):
+        train(problem, field(Linear))
+    train(problem, field(MLP))  # its derivatives of that order are those of the network, too
 
 
 # ------------------------------------------------------------------- shapes of residuals

@@ -91,7 +91,7 @@ def test_they_are_those_of_autograd(encoder: str, problem: str, batch_size: int)
 
 
 class Far(Problem):
-    """u″ + k u³ = f on [low, low + 1], whose points float32 cannot tell apart where low is large."""
+    """u″ + k u³ = f on [low, low + 1]; where low is large, float32 cannot tell points apart."""
 
     def __init__(self, low: float, k: float) -> None:
         super().__init__()

@@ -89,11 +89,14 @@ class Encoding(NoTorchScript, nn.Module, ABC):
     Attributes:
         takes_replicas: whether it also works with a leading axis R in its parameters and buffers
             (`diffhash.networks.stack_fields`), which then leads its outputs, too.
+        max_order: of the derivatives along an axis: those of a higher order are zero everywhere,
+            whatever the parameters are. None without a limit.
     """
 
     n_input_dims: int
     n_output_dims: int
     takes_replicas = False
+    max_order: int | None = None
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

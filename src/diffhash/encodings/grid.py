@@ -241,6 +241,12 @@ class GridEncoding(ConfiguredModule, Encoding):
         return params
 
     @property
+    def max_order(self) -> int:  # type: ignore[override]
+        """The degree of the polynomials that it is made of, along an axis."""
+        step = self.layout.interpolation.step
+        return self.layout.interpolation.degree * (1 if step is None else len(step) - 1)
+
+    @property
     def backend(self) -> str:
         """The name of what computes it on the table's device: torch, native, triton or tcnn."""
         return self.backend_on(self.params.device)

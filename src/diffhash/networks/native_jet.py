@@ -137,7 +137,11 @@ class NetworkKernel:
             ctypes.addressof(self._widths),
             *(
                 ctypes.cast(function, ctypes.c_void_p)
-                for function in (functions.activate, functions.activate_again, functions.activate_back)
+                for function in (
+                    functions.activate,
+                    functions.activate_again,
+                    functions.activate_back,
+                )
             ),
             ctypes.addressof(self._numbers),
             activation.parameter,

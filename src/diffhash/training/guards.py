@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffhash.jets import Jet
+from diffhash.jets import Jet, expanded
 from diffhash.networks import Field
-from diffhash.optim import Objective
+from diffhash.optim import Objective, Term
 from diffhash.problems import Problem
 from diffhash.training.steps import Backward, Rows
 
@@ -24,8 +24,9 @@ def check_objective(objective: Objective, field: Field) -> None:
     """Try an objective's residuals on a field of zeros.
 
     Raises:
-        ValueError: a residual of a wrong shape or kind, a target beyond the field's precision, or
-            axes and unknowns that are not the problem's.
+        ValueError: a residual of a wrong shape or kind, a target beyond the field's precision,
+            axes and unknowns that are not the problem's, or derivatives that are zero whatever the
+            field's parameters are.
     """
     if field.names != objective.problem.names:
         own, names = field.names, objective.problem.names
@@ -43,7 +44,23 @@ def check_objective(objective: Objective, field: Field) -> None:
         shape = (*replicas, len(term.rows), len(term.x), n_outputs)
         zeros = torch.zeros((), dtype=dtype, device=term.x.device).expand(shape)
         jets.append(Jet(zeros.requires_grad_(True), term.rows, field.names))
+        _check_orders(term, field)
     objective.loss(jets)
+
+
+def _check_orders(term: Term, field: Field) -> None:
+    limit = field.encoding.max_order
+    if limit is None or len(field.network.widths) > 2:
+        return
+    alphas, _ = expanded(term.rows)
+    for alpha in alphas:
+        if max(alpha) > limit:
+            letters = "".join(axis * m for axis, m in zip(field.names.axes, alpha, strict=True))
+            raise ValueError(
+                f"{term.name}: it needs u_{letters}, but derivatives of more than order {limit} "
+                "along an axis are zero everywhere in this field, a weighted sum of polynomial "
+                "pieces: take an interpolation of a higher degree, such as quintic, or an MLP"
+            )
 
 
 def check_nothing_else_is_trainable(field: Field, problem: Problem, **others: object) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # What torch raises for a file that it did not write, and ours for one of something else.
 _NO_SOLUTION = (RuntimeError, KeyError, TypeError, EOFError, UnpicklingError, zipfile.BadZipFile)
 _PIXELS = 200  # along each axis of a plot
-DEFAULT_TASK = Task(n_residual=8192, n_boundary=512, wave_number=10.0)
+DEFAULT_TASK = Task(n_residual=8192, n_boundary=2048, wave_number=10.0)
 """All conditions, weighted by the size of their equations, as in ``recipe=pde``."""
 
 
@@ -218,8 +218,8 @@ def solve(
     field: Field | None = None,
     *,
     task: Task | None = None,
-    epochs: int = 3000,
-    learning_rate: float = 3e-2,
+    epochs: int = 5000,
+    learning_rate: float = 1e-2,
     schedule: Schedule = "cosine",
     chunk: int = 100,
     batch_size: int | None = None,
