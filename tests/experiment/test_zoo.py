@@ -56,3 +56,19 @@ def test_every_condition_and_every_parameter_has_a_gradient(
 def test_it_trains(train: Callable[..., tuple[Path, RunRecord]], name: str) -> None:
     _, record = train(f"problem={name}", "trainer.epochs=3", *SMALL, *GRID)
     assert (record.problem, record.status, record.epochs) == (name, "completed", 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_solved(train: Callable[..., tuple[Path, RunRecord]], name: str) -> None:
+    _, record = train(
+        *(f"problem={name}", "optimizer=gauss_newton", "trainer.epochs=3", *SMALL, *GRID)
+    )
+    assert (record.problem, record.epochs) == (name, 3)
+
+
+def test_a_solver_ends_by_itself(train: Callable[..., tuple[Path, RunRecord]]) -> None:
+    _, record = train(
+        "problem=heat1d", "optimizer=gauss_newton", "trainer.epochs=90", *SMALL, *GRID
+    )
+    assert record.status == "converged"
+    assert record.epochs < record.epochs_requested == 90

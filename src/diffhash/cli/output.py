@@ -17,10 +17,10 @@ from diffhash.cli.comparison import ABSENT, COSTS, Comparison, Ratio
 from diffhash.cli.selection import Entry, text_of
 from diffhash.results.formats import format_decades, format_epochs, format_value, printable
 from diffhash.results.metrics import metric_names
-from diffhash.results.record import RunRecord
+from diffhash.results.record import FINISHED, RunRecord
 
 _WIDE = 10_000  # columns of a pipe, which breaks no lines
-_COLOURS = {"completed": "green", "diverged": "red", "interrupted": "yellow"}
+_COLOURS = {"completed": "green", "converged": "green", "diverged": "red", "interrupted": "yellow"}
 
 
 def print_records(entries: Iterable[Entry]) -> None:
@@ -127,7 +127,7 @@ def _print(table: Table, width: int | None = None) -> None:
 
 def _status(record: RunRecord) -> Text:
     epoch = record.epochs if record.diverged_epoch is None else record.diverged_epoch
-    end = "" if record.status == "completed" else f" @ epoch {epoch}"
+    end = "" if record.status in FINISHED else f" @ epoch {epoch}"
     return Text(record.status + end, style=_COLOURS[record.status])
 
 

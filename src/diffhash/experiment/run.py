@@ -50,6 +50,7 @@ from diffhash.results.record import (
     write_file_atomically,
 )
 from diffhash.training import (
+    FieldTraining,
     GracefulStop,
     HistoryLogger,
     ProgressReport,
@@ -296,7 +297,7 @@ def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRec
         "replicas": len(training.replicas),  # which share the seconds
     }
     return RunRecord(
-        status=_status(replica, training.epochs),
+        status=_status(replica, training),
         experiment=cfg.name,
         encoder=cfg.encoder.name,
         preset=cfg.encoder.preset,
@@ -320,10 +321,12 @@ def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRec
     )
 
 
-def _status(replica: Replica, epochs: int) -> Status:
+def _status(replica: Replica, training: FieldTraining) -> Status:
     if replica.diverged_epoch is not None:
         return "diverged"
-    return "completed" if replica.epochs_done >= epochs else "interrupted"
+    if replica.epochs_done >= training.epochs:
+        return "completed"
+    return "converged" if training.is_solved else "interrupted"
 
 
 def _name(cfg: DictConfig) -> str:

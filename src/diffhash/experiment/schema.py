@@ -204,7 +204,8 @@ class Config:
 
     ``sampler`` and ``weighting`` are anything Hydra can instantiate as a
     `diffhash.training.Sampler` and a `diffhash.training.Weighting`; null leaves points and weights
-    as they are. ``logger`` and ``callbacks`` are Lightning's, by names of the user's own;
+    as they are. ``optimizer`` is a `diffhash.optim.GaussNewton`; null is Adam. ``logger`` and
+    ``callbacks`` are Lightning's, by names of the user's own;
     ``objective`` names the metric that `diffhash.experiment.run.main_task` returns to a sweeper;
     ``resume`` names a run whose settings take the place of these (`diffhash.experiment.resume`).
     """
@@ -215,6 +216,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sampler: Any = None
     weighting: Any = None
+    optimizer: Any = None
     logger: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     seed: int = MISSING

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffhash.encodings import Encoding, Plan
 from diffhash.encodings.encoding import (
+    GridRows,
     PartialPlan,
     UnplannedPart,
     Vjp,
@@ -20,6 +21,7 @@ from diffhash.encodings.encoding import (
 )
 from diffhash.jets import Jet, Names, Row, Rows, Sum, default_names, jet_rows
 from diffhash.networks.ansatz import Ansatz, AnsatzJet, ansatz_values
+from diffhash.networks.jacobian import JacobianRows, network_jet_and_rows, spline_rows, table_rows
 from diffhash.networks.network import Network
 from diffhash.networks.squares import FieldSquares, field_squares
 from diffhash.ops.constants import constant
@@ -353,6 +355,56 @@ class FieldPlan:
             vjp(g if factors is None else g * factors)
 
         return jet, checked_vjp(inner_vjp, jet)
+
+    def jet_and_rows(self, of_splines: bool = False) -> tuple[Jet, Callable[..., JacobianRows]]:
+        """The jet outside of autograd, and what gives rows of a Jacobian.
+
+        ``rows(g)``, for gradients ``g [K, N, C]`` of one number a point in its jet, are the
+        derivatives of those numbers in the parameters.
+
+        Args:
+            of_splines: of a grid and a `Linear` network: instead of the table, derivatives in the
+                coefficients of u's splines, C for each row of the table: what the network makes of
+                its features.
+
+        Raises:
+            ValueError: a field with a replica axis, or of which no derivatives in the encoding's
+                parameters can be had.
+        """
+        field, inner, ansatz = self._field, self._inner, self._ansatz
+        network = field.network
+        if network.n_replicas is not None:
+            raise ValueError("a Jacobian is of one field: this one has a replica axis")
+        entries = self._plan.source()
+        if not isinstance(entries, GridRows):
+            entries = None
+            if any(p.requires_grad for p in self._encoding.parameters()):
+                raise ValueError(
+                    f"{type(self._encoding).__name__}: a Jacobian in its parameters needs the "
+                    "native backend, and a plan of weights that fits into memory"
+                )
+        with torch.no_grad():
+            features = self._plan.jet()
+            data, pullback = network_jet_and_rows(
+                *(features.data, network.params, network.widths),
+                *(network.checked(features.rows), network.activation),
+            )
+            factors = field._factors(inner, data)
+            data = data if factors is None else data * factors
+            data = data if ansatz is None else ansatz.apply(data)
+
+        def rows(g: Tensor) -> JacobianRows:
+            with torch.no_grad():
+                g = g if ansatz is None else ansatz.transposed(g)
+                g = g if factors is None else g * factors
+                by_network, by_features = pullback(g)
+                if entries is None:
+                    return JacobianRows(by_network)
+                if of_splines:
+                    return JacobianRows(by_network, *spline_rows(entries, g))
+                return JacobianRows(by_network, *table_rows(entries, by_features))
+
+        return Jet(data, self._rows, field.names), rows
 
     def squares(self, coefficients: Tensor, target: Tensor) -> FieldSquares | None:
         """Mean squares of what is linear in u's jet, with their gradients, as one C kernel.

@@ -103,13 +103,13 @@ class Network(NoTorchScript, ConfiguredModule):
         Raises:
             ValueError: a derivative of an order above 4, where there are hidden layers.
         """
-        rows = self._checked(features.rows)
+        rows = self.checked(features.rows)
         data = network_jet(features.data, self.params, self.widths, rows, self.activation)
         return Jet(data, rows, features.names)
 
     def jet_and_vjp(self, features: Jet, features_vjp: Vjp | None) -> tuple[Jet, Vjp]:
         """`jet` outside of autograd, and its vjp on to that of the features, as in `Plan`."""
-        params, rows = self.params, self._checked(features.rows)
+        params, rows = self.params, self.checked(features.rows)
         data, backward = network_jet_and_vjp(
             *(features.data, params, self.widths, rows, self.activation),
             with_features=features_vjp is not None,
@@ -124,7 +124,7 @@ class Network(NoTorchScript, ConfiguredModule):
 
         return Jet(data, rows, features.names), vjp
 
-    def _checked(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    def checked(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
         """``rows``, where the network carries them."""
         if len(self.widths) > 2 and (order := max(map(row_order, rows))) > MAX_ORDER:
             raise ValueError(

@@ -96,7 +96,7 @@ def network_jet_reference(
     activation: Activation,
 ) -> Tensor:
     """The readable truth of `network_jet`, differentiated by autograd."""
-    return _torch_jet(features, params, widths, rows, activation, _activate)
+    return _torch_jet(features, params, widths, rows, activation, activate)
 
 
 def _torch_jet(
@@ -129,7 +129,8 @@ def _add_bias(z: Tensor, bias: Tensor) -> Tensor:
     return torch.cat([value, z[..., 1:, :, :]], dim=-3)
 
 
-def _activate(z: Tensor, rows: tuple[Row, ...], activation: Activation) -> Tensor:
+def activate(z: Tensor, rows: tuple[Row, ...], activation: Activation) -> Tensor:
+    """The jet of σ(z), from that of z, ``[.., K, N, C]``."""
     given, table = z.unbind(-3), composition(rows)
     slopes = activation.slopes(given[0], _highest(table))
     out = []
@@ -175,7 +176,7 @@ def _gradients(
 
 
 class _TorchActivation(Function):
-    """As `_activate`, with less memory traffic."""
+    """As `activate`, with less memory traffic."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, rows: tuple[Row, ...], activation: Activation) -> Tensor:
@@ -191,7 +192,7 @@ class _TorchActivation(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, *slopes = ctx.saved_tensors
         if torch.is_grad_enabled():  # this will be differentiated again
-            out = _activate(z, ctx.rows, ctx.activation)
+            out = activate(z, ctx.rows, ctx.activation)
             return *_gradients(out, [z], [True], grads[0]), None, None
         given, g = z.unbind(-3), grads[0].unbind(-3)
         grad = torch.zeros_like(z)

@@ -36,7 +36,9 @@ PARTIAL = ".partial"  # at the end of the name of a folder that is no record yet
 _HISTORY_COLUMNS = ("epoch", "seconds", "loss")
 _METRICS = ("mse_u", "mse_ux", "mse_uxx", "loss")  # of a file that does not name its own
 
-Status = Literal["completed", "diverged", "interrupted"]
+Status = Literal["completed", "converged", "diverged", "interrupted"]
+# With results: the epochs are done, or a solver has ended by itself before.
+FINISHED = ("completed", "converged")
 
 OnProblem = Callable[[RecordError], object]
 """Is told of a record that is left out."""
@@ -239,7 +241,7 @@ def check_files(directory: Path, record: RunRecord) -> pd.DataFrame | None:
     with suppress(FileNotFoundError):
         history = read_history(directory)
         last = 0 if history.empty else int(history["epoch"].iloc[-1])
-        if last > record.epochs or (last < record.epochs and record.status == "completed"):
+        if last > record.epochs or (last < record.epochs and record.status in FINISHED):
             path = directory / HISTORY_FILE
             raise RecordError(
                 f"corrupt file {path}: ends at epoch {last}, its record at {record.epochs}"
@@ -254,7 +256,7 @@ def check_files(directory: Path, record: RunRecord) -> pd.DataFrame | None:
 
 def _check_finite(path: Path, predictions: pd.DataFrame, record: RunRecord) -> None:
     """Where an error has been recorded, what it is of is finite at every point."""
-    if predictions.empty and record.status == "completed":
+    if predictions.empty and record.status in FINISHED:
         raise RecordError(f"corrupt file {path}: no points")
     for metric_name, value in record.metrics.items():
         name = metric(metric_name).quantity

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from diffhash.results.record import RecordError, RunRecord
+from diffhash.results.record import FINISHED, RecordError, RunRecord
 from diffhash.results.statistics import CONFIDENCE, interval_rank, median_interval
 
 _EXACT = "exact_"
@@ -27,7 +27,7 @@ def over_seeds(records: Iterable[RunRecord], metric: str) -> np.ndarray:
     """
     records = list(records)
     values = [record.metrics.get(metric) for record in records]
-    if all(value is None for value in values) and all(r.status == "completed" for r in records):
+    if all(value is None for value in values) and all(r.status in FINISHED for r in records):
         return np.empty(0)
     return np.array([np.inf if value is None else value for value in values], dtype=np.float64)
 

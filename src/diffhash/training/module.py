@@ -17,13 +17,13 @@ import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
 from diffhash.jets import Jet, Row, autograd_jet
 from diffhash.networks import Field, FieldPlan
 from diffhash.ops.sizes import MAX_POINTS, check_sizes
-from diffhash.optim import Objective
+from diffhash.optim import GaussNewton, Objective
 from diffhash.problems import Coefficient
 from diffhash.training.adam import LeanAdam
 from diffhash.training.evaluation import Evaluation
@@ -42,6 +42,7 @@ from diffhash.training.steps import (
     Execution,
     GraphedStep,
     Rows,
+    SolverStep,
     autograd,
 )
 from diffhash.training.weightings import Weighting
@@ -76,6 +77,8 @@ class FieldTraining(L.LightningModule):
         seed: of the shuffling of minibatches, which are the same ones for all replicas.
         sampler: moves points while training; None leaves them where they are.
         weighting: changes the weights of terms or points; None leaves them as they are.
+        optimizer: `GaussNewton`; None for Adam. An epoch is then one of its steps, and the learning
+            rate is not read.
         origin: what the field was built from; kept in checkpoints, so that they can be told apart.
 
     Attributes:
@@ -108,6 +111,7 @@ class FieldTraining(L.LightningModule):
         origin: Mapping[str, Any] | None = None,
         sampler: Sampler | None = None,
         weighting: Weighting | None = None,
+        optimizer: GaussNewton | None = None,
     ) -> None:
         super().__init__()
         _check_settings(epochs, learning_rate, chunk, batch_size)
@@ -135,7 +139,11 @@ class FieldTraining(L.LightningModule):
                         "train only coefficients of one number as one program: train them one by "
                         "one"
                     )
+        if optimizer is not None:
+            name = f"optimizer={type(optimizer).__name__}"
+            _check_solver(name, field, batch_size, derivatives, execution, sampler, weighting)
         self.automatic_optimization = False
+        self._solver = optimizer
         self.field = field
         self.objective = objective
         self.evaluation = evaluation
@@ -161,10 +169,12 @@ class FieldTraining(L.LightningModule):
         self._share = objective  # of this process
         self._plans: list[FieldPlan] = []
         self._planned: PlannedBackward | None = None
-        self._eager: EagerStep
-        self._step: EagerStep | GraphedStep
+        self._eager: EagerStep | SolverStep
+        self._step: EagerStep | SolverStep | GraphedStep
 
-    def configure_optimizers(self) -> Adam:
+    def configure_optimizers(self) -> Optimizer:
+        if self._solver is not None:
+            return self._solver.optimizer(self._trained(), self.objective, self.field)
         return LeanAdam(self._trained(), self.execution == "cudagraph")
 
     def _trained(self) -> list[torch.nn.Parameter]:
@@ -199,6 +209,9 @@ class FieldTraining(L.LightningModule):
 
     def _prepare_steps(self) -> None:
         optimizer = self._optimizer().optimizer
+        if self._solver is not None:
+            self._eager = self._step = SolverStep(optimizer, self.field.network.params.dtype)
+            return
         assert isinstance(optimizer, LeanAdam)
         optimizer.follow(self.execution == "cudagraph")
         if self._moving is not None:
@@ -246,6 +259,8 @@ class FieldTraining(L.LightningModule):
             losses.append(loss)
             if last or (alone and self.stop_requested and self._step is self._eager):
                 break
+            if self.is_solved:
+                break
         values = torch.stack(losses).reshape(len(losses), -1).T.tolist()
         self.train_seconds += self._seconds_since(start)
         self._record(values, weights)
@@ -271,7 +286,13 @@ class FieldTraining(L.LightningModule):
 
     def _has_ended(self) -> bool:
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)
-        return self.epochs_done >= self.epochs or everything_diverged
+        return self.epochs_done >= self.epochs or everything_diverged or self.is_solved
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether a solver has said that further steps lead nowhere."""
+        step = getattr(self, "_step", None)
+        return isinstance(step, SolverStep) and step.has_ended
 
     def _record(self, losses: list[list[float]], weights: Mapping[str, float]) -> None:
         """Evaluate after a chunk; ``losses`` of each replica, epoch by epoch, and the terms'
@@ -294,7 +315,8 @@ class FieldTraining(L.LightningModule):
 
     def _latest_parts(self) -> list[dict[str, float]]:
         """What each term added to the loss of the latest step, of each replica."""
-        parts = (self._planned or self._share).parts
+        step = self._step
+        parts = step.parts if isinstance(step, SolverStep) else (self._planned or self._share).parts
         values = torch.stack([part.reshape(-1) for part in parts], dim=1)
         if self._n_processes > 1:
             torch.distributed.all_reduce(values)
@@ -437,6 +459,33 @@ def _check_moving(
             f"{name}: follows the errors of one field, {replicas} seeds have several; train them "
             "one by one"
         )
+
+
+def _check_solver(
+    name: str,
+    field: Field,
+    batch_size: int | None,
+    derivatives: str,
+    execution: str,
+    sampler: Sampler | None,
+    weighting: Weighting | None,
+) -> None:
+    """Refuse what a solver over all points of one field cannot have."""
+    given = {
+        "batch_size": (batch_size, None),
+        "derivatives": (derivatives, "taylor"),
+        "execution": (execution, "eager"),
+        "sampler": (sampler and type(sampler).__name__, None),
+        "weighting": (weighting and type(weighting).__name__, None),
+    }
+    for setting, (value, allowed) in given.items():
+        if value != allowed:
+            shown = "null" if allowed is None else allowed
+            raise ValueError(f"{setting}={value}: {name} needs {setting}={shown}")
+    if field.n_replicas is not None:
+        raise ValueError(f"{name}: solves for one field; give seed, and run several one by one")
+    if field.network.params.device.type != "cpu":
+        raise ValueError(f"{name}: solves on a CPU; give accelerator=cpu")
 
 
 def _of_one_field(sampler: Sampler | None, weighting: Weighting | None) -> str | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from diffhash.encodings import GridEncoding
 from diffhash.jets import Jet, Rows, jet_rows
 from diffhash.networks import Field, Linear
-from diffhash.optim import Task
+from diffhash.optim import GaussNewton, Task
 from diffhash.problems import Problem
 from diffhash.training.callbacks import GracefulStop, ProgressReport
 from diffhash.training.evaluation import Evaluation, Metrics
@@ -226,6 +226,7 @@ def solve(
     evaluation_points: int = 10_000,
     sampler: Sampler | None = None,
     weighting: Weighting | None = None,
+    optimizer: GaussNewton | None = None,
     seed: int = 0,
     accelerator: str | None = None,
     callbacks: Sequence[Callback] = (),
@@ -250,6 +251,8 @@ def solve(
         evaluation_points: at which errors are computed.
         sampler: moves points while training; see `diffhash.training.samplers`.
         weighting: changes weights while training; see `diffhash.training.weightings`.
+        optimizer: `GaussNewton()`, whose epochs are few and costly: some 20, of a field in float64;
+            None for Adam.
         seed: of the default field, and of minibatches.
         accelerator: ``cpu`` or ``gpu``; None for a GPU where there is one.
         callbacks: Lightning's.
@@ -272,6 +275,7 @@ def solve(
         seed=seed,
         sampler=sampler,
         weighting=weighting,
+        optimizer=optimizer,
     )
     if accelerator is None:
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"

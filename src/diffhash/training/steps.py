@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -80,6 +80,39 @@ class EagerStep:
         if self._reduce is not None:
             self._reduce(loss)
         return loss
+
+
+class SolverStep:
+    """A step of an optimizer that has the residuals, as `GaussNewton` makes.
+
+    Args:
+        optimizer: with the ``loss``, the ``parts`` and whether it ``has_ended``.
+        dtype: of the losses.
+    """
+
+    def __init__(self, optimizer: Any, dtype: torch.dtype) -> None:
+        self._optimizer, self._dtype = optimizer, dtype
+
+    def prepare(self) -> None:
+        """See `EagerStep`; there is nothing."""
+
+    def __call__(
+        self, rate: float, rows: Rows = None, step: Callable[[], object] | None = None
+    ) -> Tensor:
+        """Take a step; the loss before it. The rate is Adam's."""
+        assert rows is None
+        (step or self._optimizer.step)()
+        return torch.tensor(self._optimizer.loss, dtype=self._dtype)
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """What each term added to that loss."""
+        return [torch.tensor(part, dtype=self._dtype) for part in self._optimizer.parts]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether further steps lead nowhere."""
+        return bool(self._optimizer.has_ended)
 
 
 class CompiledStep(EagerStep):

@@ -1,0 +1,242 @@
+"""Residuals of an objective as one vector, and its Jacobian in all that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from diffhash.encodings import GridEncoding
+from diffhash.jets import Jet
+from diffhash.networks import Field
+from diffhash.networks.jacobian import JacobianRows
+from diffhash.optim.objective import Objective
+from diffhash.optim.term import Term
+
+_ALIKE = 1e6  # condition number of what is inverted
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """J ``[M, P]``, in two parts: ``J = [table, dense]``, in the order of `Residuals.parameters`.
+
+    Attributes:
+        table: derivatives in the entries of a grid's table, ``[M, P_t]``; sparse.
+        dense: in the network's parameters and the problem's coefficients, ``[M, P_d]``.
+    """
+
+    table: sparse.csr_array
+    dense: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """M, P."""
+        return len(self.dense), self.table.shape[1] + self.dense.shape[1]
+
+    def __matmul__(self, v: np.ndarray) -> np.ndarray:
+        """J v."""
+        n = self.table.shape[1]
+        return self.table @ v[:n] + self.dense @ v[n:]
+
+    def transposed(self, w: np.ndarray) -> np.ndarray:
+        """Jᵀ w."""
+        return np.concatenate([self.table.T @ w, self.dense.T @ w])
+
+
+class Residuals:
+    """r(θ), for which the objective's loss is |r|²: errors of every term, each times
+    √(weight · point weight / (N E)).
+
+    θ are the trained parameters of encoding, network and problem, in that order. Where a grid's
+    features go through a `Linear` network, which keeps its weights, coefficients of u's splines
+    take the table's place: C for each row of it, however many features there are.
+
+    Args:
+        objective: whose terms these are.
+        field: that is trained.
+
+    Raises:
+        ValueError: coefficients that are not numbers, or a field without Jacobian.
+    """
+
+    def __init__(self, objective: Objective, field: Field) -> None:
+        self._objective, self._field = objective, field
+        self._plans = [field.plan(term.x, term.rows) for term in objective.terms]
+        self._table = [p for p in field.encoding.parameters() if p.requires_grad]
+        self._inverses = _inverses(field) if self._table else None
+        params = field.network.params
+        self._n_unknowns = field.network.widths[-1]
+        # Of the network's parameters only the constants, where splines have taken its weights.
+        constants = params.numel() - self._n_unknowns
+        self._first_dense = 0 if self._inverses is None else constants
+        if not params.requires_grad:
+            self._first_dense = params.numel()
+        self._coefficients = [p for p in objective.problem.parameters() if p.requires_grad]
+
+    @property
+    def n_columns(self) -> int:
+        """Of the Jacobian's part of the table."""
+        if self._inverses is None:
+            return sum(p.numel() for p in self._table)
+        (table,), n_features = self._table, self._inverses[0].shape[0]
+        return table.numel() // n_features * self._inverses[0].shape[1]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """θ, part by part."""
+        return [*self._table, self._field.network.params, *self._coefficients]
+
+    def value(self) -> np.ndarray:
+        """r ``[M]`` at the present parameters."""
+        with torch.no_grad():
+            parts = [
+                (term.errors(plan.jet()) * _scale(term)).flatten()
+                for term, plan in zip(self._objective.terms, self._plans, strict=True)
+            ]
+        return torch.cat(parts).double().numpy()
+
+    @torch.enable_grad()
+    def value_and_jacobian(self) -> tuple[np.ndarray, Jacobian]:
+        """r ``[M]`` and J ``[M, P]``."""
+        values, tables, dense = [], [], []
+        for term, plan in zip(self._objective.terms, self._plans, strict=True):
+            jet, rows_of = plan.jet_and_rows(of_splines=self._inverses is not None)
+            leaf = jet.data.requires_grad_(True)
+            errors = term.errors(Jet(leaf, jet.rows, jet.names)) * _scale(term)
+            n_points, n_equations = errors.shape
+            values.append(errors.detach().flatten())
+            blocks = []
+            for e in range(n_equations):
+                own = errors[:, e]
+                (g,) = torch.autograd.grad(
+                    own.sum(), leaf, retain_graph=True, materialize_grads=True
+                )
+                rows = _both_points(g, rows_of, term, n_points)
+                rows = rows._replace(network=rows.network[:, self._first_dense :])
+                blocks.append((rows, self._by_coefficients(own)))
+            dense.append(
+                torch.stack([torch.cat([r.network, c], dim=1) for r, c in blocks], dim=1).flatten(
+                    0, 1
+                )
+            )
+            tables.append(_csr([r for r, _ in blocks], n_points, self.n_columns))
+        jacobian = Jacobian(sparse.vstack(tables, format="csr"), torch.cat(dense).double().numpy())
+        return torch.cat(values).double().numpy(), jacobian
+
+    def _by_coefficients(self, errors: Tensor) -> Tensor:
+        """∂errors/∂coefficients, ``[N, n]``: by differentiating a product with a vector twice."""
+        columns = []
+        for coefficient in self._coefficients:
+            v = torch.zeros_like(errors, requires_grad=True)
+            (product,) = torch.autograd.grad(
+                errors, coefficient, v, create_graph=True, materialize_grads=True
+            )
+            for number in product.flatten():
+                if number.requires_grad:
+                    (column,) = torch.autograd.grad(
+                        number, v, retain_graph=True, materialize_grads=True
+                    )
+                else:
+                    column = torch.zeros_like(errors)
+                columns.append(column.detach())
+        if not columns:
+            return errors.new_zeros(len(errors), 0)
+        return torch.stack(columns, dim=1)
+
+    def parts(self, r: np.ndarray) -> list[float]:
+        """What each term adds to |r|²."""
+        ends = np.cumsum([term.target.numel() for term in self._objective.terms])[:-1]
+        return [float(part @ part) for part in np.split(r, ends)]
+
+    def state(self) -> list[Tensor]:
+        """A copy of θ, for `restore`."""
+        return [p.detach().clone() for p in self.parameters]
+
+    def restore(self, state: Sequence[Tensor]) -> None:
+        """Be where `state` was."""
+        with torch.no_grad():
+            for p, before in zip(self.parameters, state, strict=True):
+                p.copy_(before)
+
+    def move(self, step: np.ndarray) -> None:
+        """θ ← θ + step, the step being one of the Jacobian's columns."""
+        delta = torch.from_numpy(step)
+        by_table, by_dense = delta.split([self.n_columns, len(delta) - self.n_columns])
+        with torch.no_grad():
+            if self._inverses is None:
+                _add(self._table, by_table)
+            else:
+                _add(self._table, self._features(by_table.reshape(-1, self._n_unknowns)))
+            params = self._field.network.params
+            n_network = params.numel() - self._first_dense
+            params[self._first_dense :] += by_dense[:n_network].to(params)
+            _add(self._coefficients, by_dense[n_network:])
+
+    def _features(self, splines: Tensor) -> Tensor:
+        """Changes of a table of the smallest norm that change the splines so."""
+        assert self._inverses is not None
+        levels = self._field.encoding.layout.levels  # type: ignore[union-attr]
+        parts = splines.split([level.n_rows for level in levels])
+        pairs = zip(parts, self._inverses, strict=True)
+        return torch.cat([part @ inverse.T for part, inverse in pairs]).flatten()
+
+
+def _add(parameters: Sequence[nn.Parameter], step: Tensor) -> None:
+    for p, part in zip(parameters, step.split([p.numel() for p in parameters]), strict=True):
+        p += part.reshape(p.shape).to(p)
+
+
+def _inverses(field: Field) -> list[Tensor] | None:
+    """Of a grid and a `Linear` network, the pseudo-inverses ``[F, C]`` of each level's part of its
+    weights; None for another field, or where features are too few or alike."""
+    encoding, widths = field.encoding, field.network.widths
+    if len(widths) > 2 or not isinstance(encoding, GridEncoding):
+        return None
+    weight, _ = field.network.layers[0]
+    inverses = []
+    for part in weight.detach().double().split(encoding.n_features_per_level, dim=1):
+        if part.shape[0] > part.shape[1] or torch.linalg.cond(part) > _ALIKE:
+            return None
+        inverses.append(torch.linalg.pinv(part))
+    return inverses
+
+
+def _scale(term: Term) -> Tensor:
+    """√(weight · point weight / (N E)), ``[N, 1]`` or a scalar."""
+    n_points, n_equations = term.target.shape
+    scale = (term.weight / (n_points * n_equations)).sqrt()
+    weights = term.point_weights
+    return scale if weights is None else scale * weights.sqrt()[:, None]
+
+
+def _both_points(
+    g: Tensor, rows_of: Callable[[Tensor], JacobianRows], term: Term, n_points: int
+) -> JacobianRows:
+    """Rows of a term, whose errors may be differences between pairs of points."""
+    rows = rows_of(g)
+    if not term.is_paired:
+        return rows
+    network = rows.network[:n_points] + rows.network[n_points:]
+    if rows.columns is None or rows.table is None:
+        return JacobianRows(network)
+    halves = [torch.cat([t[:n_points], t[n_points:]], dim=1) for t in (rows.columns, rows.table)]
+    return JacobianRows(network, *halves)
+
+
+def _csr(equations: Sequence[JacobianRows], n_points: int, size: int) -> sparse.csr_array:
+    """Rows of all equations, those of a point one after the other."""
+    n_rows = n_points * len(equations)
+    if not size:
+        return sparse.csr_array((n_rows, 0))
+    columns = torch.stack([r.columns for r in equations if r.columns is not None], dim=1)
+    values = torch.stack([r.table for r in equations if r.table is not None], dim=1)
+    per_row = columns.shape[-1]
+    starts = np.arange(n_rows + 1) * per_row
+    data = values.double().flatten().numpy(), columns.flatten().numpy(), starts
+    matrix = sparse.csr_array(data, shape=(n_rows, size))
+    matrix.sum_duplicates()
+    return matrix

@@ -1,0 +1,263 @@
+"""Gauss–Newton: its Jacobians, its steps, and what it makes of problems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from diffhash import MLP, Field, FourierFeatures, GridEncoding, solve
+from diffhash.encodings import Identity
+from diffhash.geometry import Interval
+from diffhash.networks import Linear, stack_fields
+from diffhash.optim import GaussNewton, Objective, Task
+from diffhash.optim.levenberg_marquardt import DampedSystem, SingularError
+from diffhash.optim.residuals import Jacobian, Residuals
+from diffhash.problems import Coefficient, Condition, Poisson1D, Problem, zoo
+from diffhash.training import Evaluation, FieldTraining
+from diffhash.training.fit import fit
+from diffhash.training.samplers import Resample
+from diffhash.training.weightings import ResidualAttention
+
+D = torch.float64
+
+
+def field_for(problem: Problem, kind: str, n_levels: int = 2, **settings: Any) -> Field:
+    torch.manual_seed(0)
+    n_dims, n_unknowns, axes = problem.n_dims, len(problem.unknowns), problem.domain.axes
+    encoding: Any
+    if kind == "mlp":
+        encoding = Identity(n_dims, dtype=D)
+    elif kind == "ff":
+        encoding = FourierFeatures(n_dims, 3, dtype=D)
+    else:
+        encoding = GridEncoding(
+            n_dims, n_levels=n_levels, n_features_per_level=settings.pop("n_features", 3),
+            base_resolution=3, log2_hashmap_size=settings.pop("log2", 9), interpolation="quintic",
+            periodic=[axes.index(axis) for axis in problem.periodic], init_scale=0.3, dtype=D,
+        )  # fmt: skip
+    network: Any = (
+        Linear(encoding.n_output_dims, n_unknowns, dtype=D)
+        if kind == "spline"
+        else MLP(encoding.n_output_dims, n_unknowns, width=5, depth=2, dtype=D)
+    )
+    return Field(encoding, network, problem.domain.bounds, problem.names, problem.ansatz)
+
+
+def objective_for(problem: Problem, n: int = 11) -> Objective:
+    return Task(n_residual=n, n_boundary=6, wave_number=3.0, data_weight=0.7).objective(problem)
+
+
+def by_autograd(objective: Objective, field: Field) -> tuple[Tensor, list[Tensor]]:
+    """r and its derivatives in each parameter, row by row."""
+    parts = []
+    for term in objective.terms:
+        errors = term.errors(field.jet(term.x, term.rows))
+        scale = term.weight / errors.numel()
+        weights = 1 if term.point_weights is None else term.point_weights[:, None]
+        parts.append((errors * (scale * weights) ** 0.5).flatten())
+    r = torch.cat(parts)
+    parameters = [*field.parameters(), *objective.problem.parameters()]
+    rows = [
+        torch.autograd.grad(one, parameters, retain_graph=True, materialize_grads=True) for one in r
+    ]
+    return r.detach(), [
+        torch.stack(column).reshape(len(r), -1) for column in zip(*rows, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["spline", "grid", "mlp", "ff"])
+@pytest.mark.parametrize("name", sorted(zoo()))
+def test_jacobians_are_those_of_autograd(name: str, kind: str) -> None:
+    problem = zoo()[name]()
+    field, objective = field_for(problem, kind), objective_for(problem)
+    residuals = Residuals(objective, field)
+    r, jacobian = residuals.value_and_jacobian()
+    truth, columns = by_autograd(objective, field)
+    np.testing.assert_allclose(r, truth, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(residuals.value(), r, rtol=1e-12, atol=1e-13)
+    assert sum(residuals.parts(r)) == pytest.approx(r @ r)
+    dense = np.concatenate([jacobian.table.toarray(), jacobian.dense], axis=1)
+    if kind == "spline":  # through the splines: ∂r/∂θ = ∂r/∂c W, level by level
+        (weight, _), levels = field.network.layers[0], field.encoding.layout.levels  # type: ignore[union-attr]
+        splines = torch.from_numpy(jacobian.table.toarray()).unflatten(1, (-1, weight.shape[0]))
+        parts = splines.split([level.n_rows for level in levels], dim=1)
+        through = [p @ w for p, w in zip(parts, weight.detach().split(3, dim=1), strict=True)]
+        dense = np.concatenate([torch.cat(through, dim=1).flatten(1), jacobian.dense], axis=1)
+        columns[1] = columns[1][:, -weight.shape[0] :]  # the constants
+    expected = torch.cat(columns, dim=1).numpy()
+    np.testing.assert_allclose(dense, expected, rtol=1e-8, atol=1e-10 * np.abs(expected).max())
+    generator = np.random.default_rng(0)
+    v, w = generator.normal(size=jacobian.shape[1]), generator.normal(size=jacobian.shape[0])
+    assert w @ (jacobian @ v) == pytest.approx(v @ jacobian.transposed(w), rel=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["spline", "grid", "mlp"])
+def test_a_step_is_taken_where_the_jacobian_says(kind: str) -> None:
+    problem = zoo()["kovasznay"]()
+    field = field_for(problem, kind)
+    residuals = Residuals(objective_for(problem), field)
+    before = residuals.state()
+    _, jacobian = residuals.value_and_jacobian()
+    v = np.random.default_rng(1).normal(size=jacobian.shape[1])
+    values = []
+    for h in (1e-5, -1e-5):
+        residuals.move(h * v)
+        values.append(residuals.value())
+        residuals.restore(before)
+    slope = (values[0] - values[1]) / 2e-5
+    np.testing.assert_allclose(slope, jacobian @ v, atol=1e-6 * np.abs(slope).max())
+
+
+@pytest.mark.parametrize("method", ["primal", "dual", "sparse"])
+@pytest.mark.parametrize("kind", ["spline", "grid", "mlp"])
+def test_steps_solve_the_damped_system(method: Any, kind: str) -> None:
+    problem = zoo()["inverse_poisson"]()
+    residuals = Residuals(objective_for(problem), field_for(problem, kind))
+    r, jacobian = residuals.value_and_jacobian()
+    damping = 1e-4
+    dense = np.concatenate([jacobian.table.toarray(), jacobian.dense], axis=1)
+    augmented = np.concatenate([dense, damping**0.5 * np.eye(dense.shape[1])])
+    right = np.concatenate([-r, np.zeros(dense.shape[1])])
+    expected = np.linalg.lstsq(augmented, right, rcond=None)[0]
+    step = DampedSystem(jacobian, r, method).step(damping)
+    np.testing.assert_allclose(step, expected, atol=1e-7 * np.abs(expected).max())
+
+
+def test_what_is_singular_is_told() -> None:
+    problem = zoo()["heat1d"]()
+    r, jacobian = Residuals(objective_for(problem), field_for(problem, "mlp")).value_and_jacobian()
+    broken = Jacobian(jacobian.table, np.full_like(jacobian.dense, np.nan))
+    with pytest.raises(SingularError):
+        DampedSystem(broken, r, "primal").step(1e-3)
+
+
+class Wave(Problem):
+    """u″ = -π² sin πx, u = 0 at the ends."""
+
+    domain = Interval(x=(0, 1))
+
+    def conditions(self) -> list[Condition]:
+        return [
+            Condition("equation", self.domain, lambda x, d: d.u_xx, self._source),
+            Condition("ends", self.domain.boundary(), lambda x, d: d.u),
+        ]
+
+    def _source(self, x: Tensor) -> Tensor:
+        return -(torch.pi**2) * self.solution(x)
+
+    def solution(self, x: Tensor) -> Tensor:
+        return (torch.pi * x[:, 0]).sin()
+
+
+@pytest.mark.parametrize("kind", ["spline", "grid"])
+@pytest.mark.parametrize(("log2", "n_features"), [(9, 3), (4, 1)], ids=["dense", "hashed"])
+def test_it_solves(kind: str, log2: int, n_features: int) -> None:
+    """Also with unused rows, levels that contain each other, and collisions."""
+    problem = Wave()
+    field = field_for(problem, kind, n_levels=4, log2=log2, n_features=n_features)
+    task = Task(n_residual=100, n_boundary=2)
+    solution = solve(
+        problem, field, task=task, epochs=60, optimizer=GaussNewton(), chunk=5,
+        evaluation_points=100, progress=False,
+    )  # fmt: skip
+    losses = solution.history.loss
+    assert losses.is_monotonic_decreasing
+    assert solution.relative_l2["u"] < (1e-5 if log2 == 9 else 1e-2)
+
+
+class Decay(Problem):
+    """u′ + k u³ = 0, u(0) = 1 with k unknown, from a value of u."""
+
+    domain = Interval(t=(0, 1))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.k = Coefficient(0.3, true=1.0)
+
+    def conditions(self) -> list[Condition]:
+        return [
+            Condition("equation", self.domain, lambda x, d: d.u_t + self.k * d.u**3),
+            Condition("start", self.domain.initial(), lambda x, d: d.u, 1.0),
+            Condition("end", self.domain.boundary("t+"), lambda x, d: d.u, 3**-0.5),
+        ]
+
+    def solution(self, x: Tensor) -> Tensor:
+        return (1 + 2 * x[:, 0]) ** -0.5
+
+
+def test_unknown_coefficients_and_equations_that_are_not_linear() -> None:
+    problem = Decay()
+    solution = solve(
+        problem, field_for(problem, "spline", n_levels=3), task=Task(n_residual=100, n_boundary=1),
+        epochs=50, optimizer=GaussNewton(), chunk=1, evaluation_points=100, progress=False,
+    )  # fmt: skip
+    assert solution.relative_l2["u"] < 1e-6
+    assert problem.k.item() == pytest.approx(1.0, abs=1e-5)
+    assert len(solution.history) < 50, "it ends when the loss falls no more"
+
+
+def training(epochs: int, problem: Problem | None = None, **settings: Any) -> FieldTraining:
+    problem = problem or Decay()
+    field = settings.pop("field", None) or field_for(problem, "grid")
+    return FieldTraining(
+        field, Task(n_residual=20, n_boundary=1).objective(problem), Evaluation(problem, 10),
+        epochs=epochs, learning_rate=1e-3, chunk=1, optimizer=GaussNewton(tolerance=1e-12),
+        **settings,
+    )  # fmt: skip
+
+
+def test_a_resumed_training_goes_on_to_the_last_bit(tmp_path: Path) -> None:
+    whole = training(6)
+    fit(whole, "cpu")
+    first = training(3)
+    fit(first, "cpu")
+    first.trainer.save_checkpoint(tmp_path / "checkpoint.ckpt")
+    second = training(6)
+    fit(second, "cpu", checkpoint=tmp_path / "checkpoint.ckpt")
+    assert len(whole.replicas[0].history) == 6
+    for one, other in zip(whole.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_loss_that_is_not_finite_is_an_outcome() -> None:
+    field = field_for(Decay(), "grid")
+    with torch.no_grad():
+        field.network.params.fill_(float("nan"))
+    run = training(5, field=field)
+    fit(run, "cpu")
+    assert run.replicas[0].diverged_epoch is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 3}, "batch_size=3: optimizer=GaussNewton needs batch_size=null"),
+        ({"derivatives": "autograd"}, "derivatives=autograd: .* needs derivatives=taylor"),
+        ({"sampler": Resample(every=2)}, "sampler=Resample: .* needs sampler=null"),
+        ({"weighting": ResidualAttention()}, "weighting=ResidualAttention: .*=null"),
+        ({"execution": "compile"}, "execution=compile: .* needs execution=eager"),
+    ],
+)
+def test_settings_that_it_cannot_have(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        training(3, **settings)
+
+
+def test_several_seeds_are_refused() -> None:
+    fields = [field_for(Poisson1D(), "grid") for _ in range(2)]
+    with pytest.raises(ValueError, match="solves for one field"):
+        training(3, Poisson1D(), field=stack_fields(fields))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"damping": 0.0}, {"damping": float("nan")}, {"tolerance": -1}, {"method": "qr"}]
+)
+def test_settings_of_its_own(settings: dict[str, Any]) -> None:
+    (name,) = settings
+    with pytest.raises(ValueError, match=rf"^optimizer: {name}="):
+        GaussNewton(**settings)
