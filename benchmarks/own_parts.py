@@ -145,7 +145,8 @@ def _rows(options: Options, advance: Callable[[str], None]) -> Iterator[dict[str
 def summary(frame: pd.DataFrame) -> list[str]:
     """A line for each case and machine: our step, and its ratio to the others."""
     lines = []
-    for (encoder, task, machine), rows in frame.groupby(["encoder", "task", "machine"], sort=False):
+    for _, rows in frame.groupby(["encoder", "task", "machine"], sort=False):
+        encoder, task, machine = rows.iloc[0][["encoder", "task", "machine"]]
         others = rows[rows["contender"] != OURS]
         named = zip(others["ours_over_this"], others["contender"], strict=True)
         ratios = [f"{ratio:.2f} times with {name}" for ratio, name in named]

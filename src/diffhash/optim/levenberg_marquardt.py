@@ -57,7 +57,7 @@ class DampedSystem:
         self._jacobian, self._r, self._method = jacobian, r, method
         self.gradient = jacobian.transposed(r)
         table, dense = jacobian.table, jacobian.dense
-        n = table.shape[1]
+        n = jacobian.shape[1] - dense.shape[1]
         if method == "dual":
             self._matrix = (table @ table.T).toarray() + dense @ dense.T
             return

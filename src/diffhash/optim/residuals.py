@@ -35,16 +35,21 @@ class Jacobian:
     @property
     def shape(self) -> tuple[int, int]:
         """M, P."""
-        return len(self.dense), self.table.shape[1] + self.dense.shape[1]
+        return len(self.dense), _n_columns(self.table) + self.dense.shape[1]
 
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
         """J v."""
-        n = self.table.shape[1]
+        n = _n_columns(self.table)
         return self.table @ v[:n] + self.dense @ v[n:]
 
     def transposed(self, w: np.ndarray) -> np.ndarray:
         """Jᵀ w."""
         return np.concatenate([self.table.T @ w, self.dense.T @ w])
+
+
+def _n_columns(matrix: sparse.csr_array) -> int:
+    assert matrix.shape is not None
+    return matrix.shape[1]
 
 
 class Residuals:
@@ -124,7 +129,8 @@ class Residuals:
                 )
             )
             tables.append(_csr([r for r, _ in blocks], n_points, self.n_columns))
-        jacobian = Jacobian(sparse.vstack(tables, format="csr"), torch.cat(dense).double().numpy())
+        table = sparse.csr_array(sparse.vstack(tables, format="csr"))
+        jacobian = Jacobian(table, torch.cat(dense).double().numpy())
         return torch.cat(values).double().numpy(), jacobian
 
     def _by_coefficients(self, errors: Tensor) -> Tensor:
@@ -179,8 +185,9 @@ class Residuals:
     def _features(self, splines: Tensor) -> Tensor:
         """Changes of a table of the smallest norm that change the splines so."""
         assert self._inverses is not None
-        levels = self._field.encoding.layout.levels  # type: ignore[union-attr]
-        parts = splines.split([level.n_rows for level in levels])
+        encoding = self._field.encoding
+        assert isinstance(encoding, GridEncoding)
+        parts = splines.split([level.n_rows for level in encoding.layout.levels])
         pairs = zip(parts, self._inverses, strict=True)
         return torch.cat([part @ inverse.T for part, inverse in pairs]).flatten()
 
