@@ -18,7 +18,7 @@ from diffhash.results import find_records
 from diffhash.results.record import write_text_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
-_KEY = ["problem", "encoder", "epochs", "unknown"]
+_KEY = ["problem", "settings", "encoder", "epochs", "unknown"]
 
 
 def main() -> int:
@@ -61,6 +61,7 @@ def _rows(folder: Path) -> list[dict[str, object]]:
             rows.append(
                 {
                     **{key: getattr(record, key) for key in ("problem", "encoder", "seed")},
+                    "settings": " ".join(o for o in record.overrides if o.startswith("problem.")),
                     **{"epochs": record.epochs, "unknown": unknown, "l2": value},
                     "diverged": record.status == "diverged",
                     "train_seconds": record.train_seconds,
