@@ -248,6 +248,19 @@ def test_settings_that_it_cannot_have(settings: dict[str, Any], message: str) ->
         training(3, **settings)
 
 
+def test_single_precision_is_warned_of() -> None:
+    field = field_for(Decay(), "grid").to(torch.float32)
+    with pytest.warns(UserWarning, match=r"in float32 .* give precision=float64"):
+        training(3, field=field)
+
+
+def test_the_default_field_is_in_double_precision() -> None:
+    task = Task(n_residual=40, n_boundary=4)
+    solution = solve(Wave(), task=task, epochs=2, optimizer=GaussNewton(), progress=False)
+    assert solution(torch.zeros(1, 1)).dtype == torch.float64
+    assert len(solution.history) == 2
+
+
 def test_several_seeds_are_refused() -> None:
     fields = [field_for(Poisson1D(), "grid") for _ in range(2)]
     with pytest.raises(ValueError, match="solves for one field"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -486,6 +487,12 @@ def _check_solver(
         raise ValueError(f"{name}: solves for one field; give seed, and run several one by one")
     if field.network.params.device.type != "cpu":
         raise ValueError(f"{name}: solves on a CPU; give accelerator=cpu")
+    if field.network.params.dtype != torch.float64:
+        warnings.warn(
+            f"{name}: in float32 its steps stop early, at the round-off of the residuals; give "
+            "precision=float64",
+            stacklevel=3,
+        )
 
 
 def _of_one_field(sampler: Sampler | None, weighting: Weighting | None) -> str | None:

@@ -221,7 +221,7 @@ def solve(
     epochs: int = 5000,
     learning_rate: float = 1e-2,
     schedule: Schedule = "cosine",
-    chunk: int = 100,
+    chunk: int | None = None,
     batch_size: int | None = None,
     evaluation_points: int = 10_000,
     sampler: Sampler | None = None,
@@ -246,13 +246,13 @@ def solve(
         epochs: passes over the points.
         learning_rate: Adam's, at the start.
         schedule: ``cosine``, to zero at the end, or ``constant``.
-        chunk: epochs between two evaluations.
+        chunk: epochs between two evaluations; None for 100, and 1 with an ``optimizer``.
         batch_size: points per step and condition; None for all.
         evaluation_points: at which errors are computed.
         sampler: moves points while training; see `diffhash.training.samplers`.
         weighting: changes weights while training; see `diffhash.training.weightings`.
-        optimizer: `GaussNewton()`, whose epochs are few and costly: some 20, of a field in float64;
-            None for Adam.
+        optimizer: `GaussNewton()`, whose epochs are costly and few, because it ends by itself; of a
+            field in float64, as the default one then is. None for Adam.
         seed: of the default field, and of minibatches.
         accelerator: ``cpu`` or ``gpu``; None for a GPU where there is one.
         callbacks: Lightning's.
@@ -262,7 +262,11 @@ def solve(
         ValueError: a setting out of range, or a condition that cannot be evaluated.
         UntrainedError: a parameter that no gradient reaches.
     """
-    field = field or default_field(problem, seed=seed)
+    if field is None:
+        dtype = torch.float32 if optimizer is None else torch.float64
+        field = default_field(problem, dtype, seed)
+    if chunk is None:
+        chunk = 100 if optimizer is None else 1
     training = FieldTraining(
         field,
         (task or DEFAULT_TASK).objective(problem, _periodic_axes(field)),

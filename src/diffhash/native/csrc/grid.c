@@ -173,10 +173,11 @@ static void plan_chunk(void *context, int64_t chunk, int64_t thread) {
         }
 }
 
-/* For every replica; e starts at point i and level l. */
-static inline __attribute__((always_inline)) void gather_from(
-    const Pass *pass, const Entries e, int64_t i, int64_t l) {
+/* For every replica; e starts at point i and level l. Compiled once, which takes a while. */
+static __attribute__((noinline)) void gather_from(
+    const Pass *pass, Entries e, int64_t i, int64_t l) {
     const Problem *p = pass->p;
+    e.T = ENTRIES; /* known to the compiler */
     const int64_t L = p->n_levels, F = p->n_features, stride = p->n_points * L * F;
     for (int64_t r = 0; r < p->n_replicas; r++)
         gather_entries(
@@ -184,9 +185,10 @@ static inline __attribute__((always_inline)) void gather_from(
             pass->to + r * p->n_alphas * stride + (i * L + l) * F, stride, L * F);
 }
 
-static inline __attribute__((always_inline)) void scatter_from(
-    const Pass *pass, const Entries e, int64_t i, int64_t l, int64_t first, int64_t step) {
+static __attribute__((noinline)) void scatter_from(
+    const Pass *pass, Entries e, int64_t i, int64_t l, int64_t first, int64_t step) {
     const Problem *p = pass->p;
+    e.T = ENTRIES;
     const int64_t L = p->n_levels, F = p->n_features, stride = p->n_points * L * F;
     for (int64_t r = 0; r < p->n_replicas; r++)
         scatter_entries(

@@ -25,7 +25,8 @@ SUMS void OF_LANES(gather_rows, LANES)(
 
 SUMS void OF_LANES(gather, LANES)(
     const REAL *table, const Entries e, int64_t F, REAL *out, int64_t k_stride, int64_t i_stride) {
-    const int64_t n_groups = (e.K + MOST_ROWS - 1) / MOST_ROWS;
+    const int64_t most = __builtin_constant_p(F) ? MOST_ROWS : 1; /* it compiles in half the time */
+    const int64_t n_groups = (e.K + most - 1) / most;
     for (int64_t i = 0; i < e.n; i++)
         for (int64_t l = 0; l < e.L; l++)
             for (int64_t group = 0; group < n_groups; group++) {
@@ -33,27 +34,16 @@ SUMS void OF_LANES(gather, LANES)(
                 const uint32_t *rows = e.rows + (i * e.L + l) * e.T;
                 const REAL *weights = e.weights + ((i * e.L + l) * e.K + k) * e.T;
                 REAL *to = out + k * k_stride + i * i_stride + l * F;
-#define ROWS(n) \
-    case n: OF_LANES(gather_rows, LANES)(n, table, F, e.T, rows, weights, to, k_stride); break;
-                switch (end - k) { ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) }
+#define ROWS(n) OF_LANES(gather_rows, LANES)(n, table, F, e.T, rows, weights, to, k_stride)
+                if (most == 1 || end - k == 1) ROWS(1);
+                else if (end - k == 2) ROWS(2);
+                else if (end - k == 3) ROWS(3);
+                else ROWS(4);
 #undef ROWS
             }
 }
 
 /* An entry of the table is read and written once: neighbouring points wait for each other. */
-SUMS void OF_LANES(scatter_rows, LANES)(
-    const int64_t n, REAL *table, int64_t F, int64_t T, const uint32_t *rows, const REAL *weights,
-    const REAL *from, int64_t k_stride) {
-    for (int64_t v = 0; v < T; v++)
-        for (int64_t f = 0; f < F; f += LANES) {
-            Lanes *to = (Lanes *)(table + rows[v] * F + f), sum = *to;
-#pragma GCC unroll 8
-            for (int64_t k = 0; k < n; k++)
-                sum += weights[k * T + v] * *(const Lanes *)(from + k * k_stride + f);
-            *to = sum;
-        }
-}
-
 SUMS void OF_LANES(scatter, LANES)(
     REAL *table, const Entries e, int64_t F, const REAL *g, int64_t k_stride, int64_t i_stride,
     int64_t first, int64_t step) {
@@ -62,15 +52,13 @@ SUMS void OF_LANES(scatter, LANES)(
             const uint32_t *rows = e.rows + (i * e.L + l) * e.T;
             const REAL *weights = e.weights + (i * e.L + l) * e.K * e.T;
             const REAL *from = g + i * i_stride + l * F;
-#define ROWS(n) \
-    case n: OF_LANES(scatter_rows, LANES)(n, table, F, e.T, rows, weights, from, k_stride); break;
-            switch (e.K) {
-                ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5)
-                default:
-                    OF_LANES(scatter_rows, LANES)(
-                        e.K, table, F, e.T, rows, weights, from, k_stride);
-            }
-#undef ROWS
+            for (int64_t v = 0; v < e.T; v++)
+                for (int64_t f = 0; f < F; f += LANES) {
+                    Lanes *to = (Lanes *)(table + rows[v] * F + f), sum = *to;
+                    for (int64_t k = 0; k < e.K; k++)
+                        sum += weights[k * e.T + v] * *(const Lanes *)(from + k * k_stride + f);
+                    *to = sum;
+                }
         }
 }
 

@@ -11,7 +11,7 @@ typedef struct {
     const REAL *weights;  /* [n, L, K, T] */
 } Entries;
 
-enum { MOST_ROWS = 5 }; /* of a jet at once */
+enum { MOST_ROWS = 4 }; /* of a jet at once */
 
 #define LANES 8
 #include "grid_lanes.h"
