@@ -27,6 +27,7 @@ from diffhash.optim.objective import Objective
 from diffhash.optim.residuals import Jacobian, Residuals
 
 _DENSE = 6000  # rows of a matrix that is factorised without regard to zeros
+_ROUND_OFF = 1e-26  # of a loss, relative to the first
 _TRIALS = 40  # of a step; after them no step makes the loss smaller
 _GROWTH, _LEAST, _SMALLEST = 2.0, 1e-2, 1e-16  # of the damping; the latter relative to JᵀJ
 
@@ -124,7 +125,7 @@ class DampedSystem:
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
-    """The steps of `GaussNewton`; its state is λ and how fast it grows.
+    """The steps of `GaussNewton`; its state is λ, how fast it grows, and the first loss.
 
     Args:
         parameters: θ.
@@ -135,7 +136,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     Attributes:
         loss: |r|² before the latest step.
         parts: of it, by term.
-        has_ended: whether the latest step made the loss smaller by no more than the tolerance.
+        has_ended: whether the latest step made the loss smaller by no more than the tolerance, or
+            it is round-off.
     """
 
     def __init__(
@@ -145,7 +147,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         objective: Objective,
         field: Field,
     ) -> None:
-        super().__init__(parameters, {"damping": 0.0, "growth": _GROWTH})
+        super().__init__(parameters, {"damping": 0.0, "growth": _GROWTH, "first": 0.0})
         self._settings, self._made_of = settings, (objective, field)
         self._residuals: Residuals | None = None
         self.loss, self.parts, self.has_ended = math.nan, [math.nan], False
@@ -179,7 +181,9 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         group["damping"] *= max(_LEAST, 1 - (2 * ratio - 1) ** 3)
         group["damping"] = max(group["damping"], _SMALLEST * system.scale)
         group["growth"] = _GROWTH
-        self.has_ended = self.loss - new <= self._settings.tolerance * self.loss
+        group["first"] = group["first"] or self.loss
+        falls_no_more = self.loss - new <= self._settings.tolerance * self.loss
+        self.has_ended = falls_no_more or new <= _ROUND_OFF * group["first"]
 
     def _try(
         self,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from diffhash.encodings import GridEncoding
+from diffhash.encodings import Encoding, GridEncoding
 from diffhash.jets import Jet
 from diffhash.networks import Field
 from diffhash.networks.jacobian import JacobianRows
@@ -73,6 +74,8 @@ class Residuals:
         self._plans = [field.plan(term.x, term.rows) for term in objective.terms]
         self._table = [p for p in field.encoding.parameters() if p.requires_grad]
         self._inverses = _inverses(field) if self._table else None
+        # Splines of a coarse grid are sums of those of a finer one that has its vertices.
+        self._first_level = _finest(field.encoding) if self._inverses is not None else 0
         params = field.network.params
         self._n_unknowns = field.network.widths[-1]
         # Of the network's parameters only the constants, where splines have taken its weights.
@@ -87,8 +90,10 @@ class Residuals:
         """Of the Jacobian's part of the table."""
         if self._inverses is None:
             return sum(p.numel() for p in self._table)
-        (table,), n_features = self._table, self._inverses[0].shape[0]
-        return table.numel() // n_features * self._inverses[0].shape[1]
+        encoding = self._field.encoding
+        assert isinstance(encoding, GridEncoding)
+        n_rows = [level.n_rows for level in encoding.layout.levels[self._first_level :]]
+        return sum(n_rows) * self._n_unknowns
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -120,7 +125,7 @@ class Residuals:
                 (g,) = torch.autograd.grad(
                     own.sum(), leaf, retain_graph=True, materialize_grads=True
                 )
-                rows = _both_points(g, rows_of, term, n_points)
+                rows = _both_points(self._of_levels(rows_of(g)), term, n_points)
                 rows = rows._replace(network=rows.network[:, self._first_dense :])
                 blocks.append((rows, self._by_coefficients(own)))
             dense.append(
@@ -132,6 +137,20 @@ class Residuals:
         table = sparse.csr_array(sparse.vstack(tables, format="csr"))
         jacobian = Jacobian(table, torch.cat(dense).double().numpy())
         return torch.cat(values).double().numpy(), jacobian
+
+    def _of_levels(self, rows: JacobianRows) -> JacobianRows:
+        """Without the levels that finer ones contain."""
+        if not self._first_level or rows.columns is None or rows.table is None:
+            return rows
+        encoding = self._field.encoding
+        assert isinstance(encoding, GridEncoding)
+        levels = encoding.layout.levels
+        offset = levels[self._first_level].first_row * self._n_unknowns
+        columns, table = (
+            t.unflatten(1, (len(levels), -1))[:, self._first_level :].flatten(1)
+            for t in (rows.columns, rows.table)
+        )
+        return rows._replace(columns=columns - offset, table=table)
 
     def _by_coefficients(self, errors: Tensor) -> Tensor:
         """∂errors/∂coefficients, ``[N, n]``: by differentiating a product with a vector twice."""
@@ -187,14 +206,36 @@ class Residuals:
         assert self._inverses is not None
         encoding = self._field.encoding
         assert isinstance(encoding, GridEncoding)
-        parts = splines.split([level.n_rows for level in encoding.layout.levels])
-        pairs = zip(parts, self._inverses, strict=True)
-        return torch.cat([part @ inverse.T for part, inverse in pairs]).flatten()
+        levels, first = encoding.layout.levels, self._first_level
+        parts = splines.split([level.n_rows for level in levels[first:]])
+        pairs = zip(parts, self._inverses[first:], strict=True)
+        changes = torch.cat([part @ inverse.T for part, inverse in pairs]).flatten()
+        unchanged = levels[first].first_row * encoding.n_features_per_level
+        return torch.cat([changes.new_zeros(unchanged), changes])
 
 
 def _add(parameters: Sequence[nn.Parameter], step: Tensor) -> None:
     for p, part in zip(parameters, step.split([p.numel() for p in parameters]), strict=True):
         p += part.reshape(p.shape).to(p)
+
+
+def _finest(encoding: Encoding) -> int:
+    """The number of the level whose splines, with those of the finer ones, span all of the grid's:
+    the last one, where each of a nested grid of B-splines has the knots of the one before."""
+    assert isinstance(encoding, GridEncoding)
+    layout, levels = encoding.layout, encoding.layout.levels
+    spline = layout.interpolation
+    if spline.step is not None or spline.dofs > 1 or spline.continuity != spline.degree - 1:
+        return 0
+    if (
+        not layout.tcnn
+        and spline.degree % 2
+        and not any(level.hashed or level.shift for level in levels)
+    ):
+        scales = [level.scale for level in levels]
+        if all(fine % coarse == 0 for coarse, fine in pairwise(scales)):
+            return len(levels) - 1
+    return 0
 
 
 def _inverses(field: Field) -> list[Tensor] | None:
@@ -220,11 +261,8 @@ def _scale(term: Term) -> Tensor:
     return scale if weights is None else scale * weights.sqrt()[:, None]
 
 
-def _both_points(
-    g: Tensor, rows_of: Callable[[Tensor], JacobianRows], term: Term, n_points: int
-) -> JacobianRows:
+def _both_points(rows: JacobianRows, term: Term, n_points: int) -> JacobianRows:
     """Rows of a term, whose errors may be differences between pairs of points."""
-    rows = rows_of(g)
     if not term.is_paired:
         return rows
     network = rows.network[:n_points] + rows.network[n_points:]
