@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.machine import environment_columns
 from benchmarks.ours import OURS, Clock, fit
-from benchmarks.sample import Contender, Sample, take_turns
+from benchmarks.sample import Contender, Sample, compared, ratios, take_turns
 from benchmarks.steps import Options
 from diffhash.encodings import Identity
 from diffhash.geometry import Box
@@ -215,27 +214,11 @@ def _rows(options: Options, advance: Callable[[str], None]) -> Iterator[dict[str
         if options.with_jax:
             contenders.append(JaxEquations(equation))
         samples = take_turns(contenders, options.repetitions, options.seconds, options.n_threads)
-        ours = [s.train_ms for s in samples[OURS]]
-        for contender, taken in samples.items():
-            ms = [s.ms if contender == JAX else s.train_ms for s in taken]
-            yield {
-                "equation": equation,
-                "contender": contender,
-                "ms": median(ms),
-                "ms_min": min(ms),
-                "ms_max": max(ms),
-                "repetitions": options.repetitions,
-                "ours_over_this": median(a / b for a, b in zip(ours, ms, strict=True)),
-            }
+        for row in compared(samples, OURS, whole={JAX}):
+            yield {"equation": equation} | row
 
 
 def summary(frame: pd.DataFrame) -> list[str]:
     """A line for each equation: our step, and its ratio to every other."""
-    lines = []
-    for equation, rows in frame.groupby("equation", sort=False):
-        others = rows[rows["contender"] != OURS]
-        named = zip(others["ours_over_this"], others["contender"], strict=True)
-        ratios = [f"{ratio:.2f} times {name}" for ratio, name in named]
-        ms = rows.loc[rows["contender"] == OURS, "ms"].item()
-        lines.append(f"{equation}: {ms:.2f} ms, {', '.join(ratios)}")
-    return lines
+    equations = frame.groupby("equation", sort=False)
+    return [f"{equation}: {ratios(rows, OURS, 'times')}" for equation, rows in equations]

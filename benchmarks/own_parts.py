@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from statistics import median
 from typing import Any
 from unittest import mock
 
@@ -24,7 +23,7 @@ import torch
 from benchmarks.case import compose_config
 from benchmarks.machine import environment_columns
 from benchmarks.ours import OURS, Ours
-from benchmarks.sample import Contender, Sample, take_turns
+from benchmarks.sample import Contender, Sample, compared, ratios, take_turns
 from benchmarks.steps import Options
 from diffhash.native import compiled
 from diffhash.training import adam
@@ -126,20 +125,8 @@ def _rows(options: Options, advance: Callable[[str], None]) -> Iterator[dict[str
                 samples = take_turns(
                     contenders, options.repetitions, options.seconds, options.n_threads
                 )
-            ours = [s.train_ms for s in samples[OURS]]
-            for contender, taken in samples.items():
-                ms = [s.train_ms for s in taken]
-                yield {
-                    "encoder": encoder,
-                    "task": task,
-                    "machine": machine,
-                    "contender": contender,
-                    "ms": median(ms),
-                    "ms_min": min(ms),
-                    "ms_max": max(ms),
-                    "repetitions": options.repetitions,
-                    "ours_over_this": median(a / b for a, b in zip(ours, ms, strict=True)),
-                }
+            for row in compared(samples, OURS):
+                yield {"encoder": encoder, "task": task, "machine": machine} | row
 
 
 def summary(frame: pd.DataFrame) -> list[str]:
@@ -147,9 +134,5 @@ def summary(frame: pd.DataFrame) -> list[str]:
     lines = []
     for _, rows in frame.groupby(["encoder", "task", "machine"], sort=False):
         encoder, task, machine = rows.iloc[0][["encoder", "task", "machine"]]
-        others = rows[rows["contender"] != OURS]
-        named = zip(others["ours_over_this"], others["contender"], strict=True)
-        ratios = [f"{ratio:.2f} times with {name}" for ratio, name in named]
-        ms = rows.loc[rows["contender"] == OURS, "ms"].item()
-        lines.append(f"{encoder} {task}, {machine} machine: {ms:.2f} ms, {', '.join(ratios)}")
+        lines.append(f"{encoder} {task}, {machine} machine: {ratios(rows, OURS, 'times with')}")
     return lines

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import Protocol
+from statistics import median
+from typing import Any, Protocol
 
+import pandas as pd
 import torch
 
 
@@ -44,6 +46,40 @@ def take_turns(
             torch.set_num_threads(n_threads)  # whatever the one before it has set
             samples[contender.name].append(contender.sample(seconds))
     return samples
+
+
+def compared(
+    samples: Mapping[str, Sequence[Sample]], ours: str, whole: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """A row for each contender: milliseconds inside its steps, median and range, and the median of
+    our ratio to it.
+
+    Args:
+        ours: the contender that the others are compared with.
+        whole: contenders that tell nothing but all of their time.
+    """
+    times = {
+        name: [s.ms if name in whole else s.train_ms for s in taken]
+        for name, taken in samples.items()
+    }
+    for name, ms in times.items():
+        yield {
+            "contender": name,
+            "ms": median(ms),
+            "ms_min": min(ms),
+            "ms_max": max(ms),
+            "repetitions": len(ms),
+            "ours_over_this": median(a / b for a, b in zip(times[ours], ms, strict=True)),
+        }
+
+
+def ratios(rows: pd.DataFrame, ours: str, link: str) -> str:
+    """Our milliseconds in rows of `compared`, and their ratios to the others: "… times", ``link``
+    and the contender's name."""
+    others = rows[rows["contender"] != ours]
+    named = zip(others["ours_over_this"], others["contender"], strict=True)
+    ms = rows.loc[rows["contender"] == ours, "ms"].item()
+    return ", ".join([f"{ms:.2f} ms", *(f"{ratio:.2f} {link} {name}" for ratio, name in named)])
 
 
 def synchronised_time(device: torch.device) -> float:

@@ -192,9 +192,7 @@ class Field(NoTorchScript, ConfiguredModule):
     ) -> Jet:
         """u's jet of ``rows``, from that of the features, of ``inner`` ones."""
         data = self.network.jet(features).data
-        factors = self._factors(inner, data)
-        data = data if factors is None else data * factors
-        return Jet(data if ansatz is None else ansatz.apply(data), rows, self.names)
+        return Jet(_outward(data, self._factors(inner, data), ansatz), rows, self.names)
 
     @property
     def _is_unit(self) -> bool:
@@ -213,6 +211,18 @@ class Field(NoTorchScript, ConfiguredModule):
             return None
         factors = tuple(1.0 if isinstance(row, Sum) else self._power(row) for row in rows)
         return constant(factors, like)[:, None, None]
+
+
+def _outward(data: Tensor, factors: Tensor | None, ansatz: AnsatzJet | None) -> Tensor:
+    """The jet of the network in the box → u's, by the chain rule's factors and the ansatz."""
+    data = data if factors is None else data * factors
+    return data if ansatz is None else ansatz.apply(data)
+
+
+def _inward(g: Tensor, factors: Tensor | None, ansatz: AnsatzJet | None) -> Tensor:
+    """The transpose of `_outward`: gradients of u's jet → of the network's."""
+    g = g if ansatz is None else ansatz.transposed(g)
+    return g if factors is None else g * factors
 
 
 @torch.no_grad()
@@ -339,20 +349,15 @@ class FieldPlan:
         parameters; hooks of theirs are not called. It raises `ValueError` for another shape or
         dtype, and `RuntimeError` if the parameters were changed since.
         """
-        features, vjp = self._field.network.jet_and_vjp(*self._plan.jet_and_vjp())
-        data, ansatz = features.data, self._ansatz
-        factors = self._field._factors(self._inner, data)
-        if factors is not None:
-            data = data * factors
-        if ansatz is not None:
-            data = ansatz.apply(data)
-        jet = Jet(data, self._rows, self._field.names)
+        field, ansatz = self._field, self._ansatz
+        features, vjp = field.network.jet_and_vjp(*self._plan.jet_and_vjp())
+        factors = field._factors(self._inner, features.data)
+        jet = Jet(_outward(features.data, factors, ansatz), self._rows, field.names)
         if factors is None and ansatz is None:
             return jet, checked_vjp(vjp, jet)
 
         def inner_vjp(g: Tensor) -> None:
-            g = g if ansatz is None else ansatz.transposed(g)
-            vjp(g if factors is None else g * factors)
+            vjp(_inward(g, factors, ansatz))
 
         return jet, checked_vjp(inner_vjp, jet)
 
@@ -371,7 +376,7 @@ class FieldPlan:
             ValueError: a field with a replica axis, or of which no derivatives in the encoding's
                 parameters can be had.
         """
-        field, inner, ansatz = self._field, self._inner, self._ansatz
+        field, ansatz = self._field, self._ansatz
         network = field.network
         if network.n_replicas is not None:
             raise ValueError("a Jacobian is of one field: this one has a replica axis")
@@ -389,14 +394,12 @@ class FieldPlan:
                 *(features.data, network.params, network.widths),
                 *(network.checked(features.rows), network.activation),
             )
-            factors = field._factors(inner, data)
-            data = data if factors is None else data * factors
-            data = data if ansatz is None else ansatz.apply(data)
+            factors = field._factors(self._inner, data)
+            data = _outward(data, factors, ansatz)
 
         def rows(g: Tensor) -> JacobianRows:
             with torch.no_grad():
-                g = g if ansatz is None else ansatz.transposed(g)
-                g = g if factors is None else g * factors
+                g = _inward(g, factors, ansatz)
                 by_network, by_features = pullback(g)
                 if entries is None:
                     return JacobianRows(by_network)
