@@ -11,3 +11,10 @@ def check_positive(**numbers: float) -> None:
     for name, value in numbers.items():
         if not isinstance(value, Real) or not 0 < value < math.inf:
             raise ValueError(f"{name}={value}: give a finite number above 0")
+
+
+def check_not_negative(**numbers: float) -> None:
+    """Raise `ValueError` unless each is a finite number of at least 0."""
+    for name, value in numbers.items():
+        if not isinstance(value, Real) or not 0 <= value < math.inf:
+            raise ValueError(f"{name}={value}: give a finite number of at least 0")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from math import pi
-from numbers import Real
 
 import torch
 from torch import Tensor
 
 from diffhash.geometry import Box
 from diffhash.ops.sizes import check_sizes
+from diffhash.problems.checks import check_not_negative
 from diffhash.problems.condition import Condition, Measured
 from diffhash.problems.derivatives import Derivatives, stack
 from diffhash.problems.problem import Problem
@@ -39,8 +38,7 @@ class InversePoissonField(Problem):
 
     def __init__(self, n_data: int = 2500, noise: float = 0.0) -> None:
         check_sizes(1, 10**6, n_data=n_data)
-        if not isinstance(noise, Real) or not 0 <= noise < math.inf:
-            raise ValueError(f"noise={noise}: give a finite number of at least 0")
+        check_not_negative(noise=noise)
         super().__init__()
         self.n_data, self.noise = n_data, noise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -44,11 +45,14 @@ class Problem(nn.Module, ABC):
         periodic: axes along which the unknowns have the domain's length as period: a field whose
             encoding can is periodic there, with all its derivatives.
         domain: where they are looked for; its axes are those of the points' columns.
+        parts: of the domain, by the names of the unknowns that are looked for there alone, as on
+            one side of an interface; their errors are taken there.
     """
 
     unknowns: tuple[str, ...] = ("u",)
     periodic: tuple[str, ...] = ()
     domain: Domain
+    parts: Mapping[str, Domain] = MappingProxyType({})
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         # A problem of one's own may set coefficients without calling super().__init__() first.

@@ -52,8 +52,9 @@ class Evaluation:
     For each unknown and each derivative that the problem's conditions read there are three metrics,
     ``mse_ux = mean((u_x - exact)²)``, ``l2_ux = √(mean((u_x - exact)²) / mean(exact²))`` and
     ``max_ux = max|u_x - exact|``; NaN without an exact solution, l2 also where that is 0
-    throughout. Each coefficient that is trained is a metric of its name, and ``error_nu =
-    |ν/ν_true - 1|`` where its true value is known.
+    throughout. Of an unknown that is looked for in a part of the domain (`Problem.parts`) they are
+    over the points there. Each coefficient that is trained is a metric of its name, and
+    ``error_nu = |ν/ν_true - 1|`` where its true value is known.
 
     Args:
         problem: whose solution it is.
@@ -65,10 +66,12 @@ class Evaluation:
         x: the points, ``[N, d]``.
         rows: of the derivatives.
         derivatives: names of the unknowns and derivatives that errors are taken of.
-        exact: the unknowns and derivatives there, ``[K, N, C]``, if they are known.
+        exact: the unknowns and derivatives there, ``[K, N, C]``, if they are known; NaN outside the
+            parts of the domain that unknowns are looked for in.
 
     Raises:
-        ValueError: a number of points out of range.
+        ValueError: a number of points out of range; a part that is no unknown's, or that has none
+            of the points.
     """
 
     def __init__(self, problem: Problem, points: int | Tensor) -> None:
@@ -80,6 +83,7 @@ class Evaluation:
             self.x = problem.domain.sample(int(points), "evaluation")
         self.rows = problem.rows
         self.exact = problem.exact_jet(self.x, self.rows).data if problem.has_solution else None
+        self._inside = self._members()
         self.derivatives = problem.derivatives_of(self.rows)
         # Noted now: a module that goes to another device may get parameters of torch's own class.
         self._trained = {
@@ -95,6 +99,25 @@ class Evaluation:
             )
         self._plan: FieldPlan | None = None
         self._n_replicas: int | None = None
+
+    def _members(self) -> list[Tensor] | None:
+        """Points of each unknown, as indices; None where all of them have all."""
+        problem, members = self.problem, [torch.arange(len(self.x))] * len(self.problem.unknowns)
+        for name, part in problem.parts.items():
+            if name not in problem.unknowns:
+                raise ValueError(
+                    f"{type(problem).__name__}.parts: {name!r} is no unknown; there are "
+                    f"{', '.join(problem.unknowns)}"
+                )
+            inside, c = part.contains(self.x), problem.unknowns.index(name)
+            if not inside.any():
+                raise ValueError(
+                    f"{name}: none of {len(self.x)} points of evaluation lies in {part}"
+                )
+            [members[c]] = inside.nonzero(as_tuple=True)
+            if self.exact is not None:
+                self.exact[:, ~inside, c] = float("nan")
+        return members if problem.parts else None
 
     @property
     def names(self) -> list[str]:
@@ -145,7 +168,14 @@ class Evaluation:
 
     def _errors(self, difference: Tensor) -> Metrics:
         assert self.exact is not None
-        values = [error(difference, self.exact).T.flatten() for error in ERRORS.values()]
+        if self._inside is None:
+            pairs = [(difference, self.exact)]
+        else:
+            pairs = [
+                (difference[:, at, c, None], self.exact[:, at, c, None])
+                for c, at in enumerate(self._inside)
+            ]
+        values = [error(*pair).T.flatten() for error in ERRORS.values() for pair in pairs]
         return dict(zip(self._error_names(), torch.cat(values).tolist(), strict=True))
 
     def _coefficients(self, count: int) -> list[Metrics]:

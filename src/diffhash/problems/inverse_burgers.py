@@ -1,0 +1,68 @@
+"""Both coefficients of Burgers' equation, from values of the solution."""
+
+from __future__ import annotations
+
+from math import pi
+
+import torch
+from torch import Tensor
+
+from diffhash.ops.sizes import check_sizes
+from diffhash.problems.burgers1d import Burgers1D
+from diffhash.problems.checks import check_not_negative, check_positive
+from diffhash.problems.coefficient import Coefficient
+from diffhash.problems.condition import Condition, Measured
+from diffhash.problems.derivatives import Derivatives
+
+_UNIT = 0.01  # of the viscosity: both coefficients are near 1
+
+
+class InverseBurgers(Burgers1D):
+    """u_t + c u u_x = ν u_xx for x in [-1, 1] and t in [0, 1] with unknown numbers c = 1 and
+    ν, and u known at a few points (Raissi et al., J. Comput. Phys. 2019, who take 2000 of them).
+
+    The exact solution is that of `Burgers1D`. What is trained is ``speed``, c, and ``viscosity``,
+    100 ν.
+
+    Args:
+        nu: ν.
+        speed: the c that training begins with.
+        viscosity: the 100 ν that training begins with.
+        n_data: points with known u.
+        noise: standard deviation of normal errors in u, in parts of u's own; the same at every
+            call.
+
+    Raises:
+        ValueError: ν as for `Burgers1D`, a start that is not finite and positive, noise that is
+            negative or not finite, or no point.
+    """
+
+    def __init__(
+        self,
+        nu: float = 0.01 / pi,
+        speed: float = 0.5,
+        viscosity: float = 1.0,
+        n_data: int = 2000,
+        noise: float = 0.0,
+    ) -> None:
+        check_positive(speed=speed, viscosity=viscosity)
+        check_not_negative(noise=noise)
+        check_sizes(1, 10**6, n_data=n_data)
+        super().__init__(nu)
+        self.speed = Coefficient(speed, true=1.0)
+        self.viscosity = Coefficient(viscosity, true=nu / _UNIT)
+        self.n_data, self.noise = n_data, noise
+
+    def conditions(self) -> list[Condition]:
+        """The equation, and what is known of u."""
+        x = self.domain.sample(self.n_data)
+        u = self.solution(x)
+        normal = torch.randn(len(x), generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+        values = u + self.noise * u.std(correction=0) * normal
+        return [
+            Condition("equation", self.domain, self._equation),
+            Condition("data", Measured(x, values), lambda x, d: d.u),
+        ]
+
+    def _equation(self, x: Tensor, d: Derivatives) -> Tensor:
+        return d.u_t + self.speed * d.u * d.u_x - _UNIT * self.viscosity * d.u_xx
