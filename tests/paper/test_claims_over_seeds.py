@@ -13,11 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffhash.paper.claims import Claim, check_claims, count_verdicts, judge, write_claims
-from diffhash.paper.claims.engine import Statement
-from diffhash.paper.claims.evidence import Evidence
-from diffhash.paper.claims.parts import Above, AtMost, Lower
-from diffhash.paper.claims.quantities import Error, OverPaper, PeakMemory, StepOver
+from diffhash.paper.claims import Claim, check_claims, count_verdicts, write_claims
+from diffhash.paper.claims.evidence import Evidence, error, over_paper, peak_memory, step_over
+from diffhash.paper.claims.verdicts import Statement, above, at_most, judge, lower
 from diffhash.paper.table import load_tables
 from tests.paper.claims_checks import DIVERGED, check_claim, find_claim
 
@@ -88,7 +86,7 @@ def test_verdicts_survive_the_correction_or_not_but_do_not_change(
         assert claim.p <= claim.p_holm <= len(tested) * claim.p
         decided = claim.verdict != "undecided"
         assert claim.survives == (claim.p_holm < 0.05 if decided else None)
-    weak = Statement("", "weak", "", (AtMost(OverPaper("table1", "cubic"), 1.5, share=0.7),))
+    weak = Statement("", "weak", "", (at_most(over_paper("table1", "cubic"), 1.5, share=0.7),))
     evidence = Evidence(load_tables(seeded, paper))
     [alone] = judge([weak], evidence)
     assert (alone.verdict, alone.survives) == ("supported", True)
@@ -102,29 +100,29 @@ def test_the_weakest_part_decides_for_and_the_strongest_against(
     _seeds(write_run, tmp_path, "cubic", [1.0 + 0.01 * i for i in range(6)])
     _seeds(write_run, tmp_path, "ff", [2.0 + 0.01 * i for i in range(6)])
     _seeds(write_run, tmp_path, "s2", [0.9, 1.2, 2.2, 0.8, 2.4, 1.005])
-    cubic, ff, s2 = (Error("table1", row) for row in ("cubic", "ff", "s2"))
+    cubic, ff, s2 = (error("table1", row) for row in ("cubic", "ff", "s2"))
     p = 1 / math.comb(12, 6)
 
-    good = _judge(tmp_path, paper, Lower(cubic, ff))
+    good = _judge(tmp_path, paper, lower(cubic, ff))
     assert (good.verdict, good.p, good.points) == ("supported", pytest.approx(p), True)
-    bad = _judge(tmp_path, paper, Lower(ff, cubic))
+    bad = _judge(tmp_path, paper, lower(ff, cubic))
     assert (bad.verdict, bad.p, bad.points) == ("refuted", pytest.approx(p), False)
-    with_open = _judge(tmp_path, paper, Lower(cubic, ff), Lower(cubic, s2))
+    with_open = _judge(tmp_path, paper, lower(cubic, ff), lower(cubic, s2))
     assert with_open.verdict == "undecided"
-    with_bad = _judge(tmp_path, paper, *[Lower(cubic, s2)] * 3, Lower(ff, cubic))
+    with_bad = _judge(tmp_path, paper, *[lower(cubic, s2)] * 3, lower(ff, cubic))
     assert with_bad.verdict == "refuted"
     assert with_bad.p == pytest.approx(4 * p), "corrected for four parts that could have refuted"
-    assert _judge(tmp_path, paper, Lower(cubic, ff, factor=3.0)).verdict == "refuted"
+    assert _judge(tmp_path, paper, lower(cubic, ff, factor=3.0)).verdict == "refuted"
 
 
 def test_any_of_several_parts(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [1.0 + 0.01 * i for i in range(6)])
     _seeds(write_run, tmp_path, "ff", [2.0 + 0.01 * i for i in range(6)])
-    cubic, ff = (Error("table1", row) for row in ("cubic", "ff"))
+    cubic, ff = (error("table1", row) for row in ("cubic", "ff"))
     p = 1 / math.comb(12, 6)
-    either = _judge(tmp_path, paper, Lower(cubic, ff), Lower(ff, cubic), combine="any")
+    either = _judge(tmp_path, paper, lower(cubic, ff), lower(ff, cubic), combine="any")
     assert (either.verdict, either.p) == ("supported", pytest.approx(2 * p))
-    neither = _judge(tmp_path, paper, Lower(ff, cubic), Above(cubic, 1.5), combine="any")
+    neither = _judge(tmp_path, paper, lower(ff, cubic), above(cubic, 1.5), combine="any")
     assert (neither.verdict, neither.p) == ("refuted", pytest.approx(2**-6)), "the weaker of two"
 
 
@@ -132,16 +130,16 @@ def test_diverged_seeds_rank_worst(tmp_path: Path, paper: Path, write_run: Write
     _seeds(write_run, tmp_path, "cubic", [1.0, 1.1, 1.2, 1.3, 1.4])
     _seeds(write_run, tmp_path, "s2", [math.inf] * 5)
     _seeds(write_run, tmp_path, "ff", [math.inf] * 5)
-    cubic, s2, ff = (Error("table1", row) for row in ("cubic", "s2", "ff"))
-    worst = _judge(tmp_path, paper, Lower(cubic, s2))
+    cubic, s2, ff = (error("table1", row) for row in ("cubic", "s2", "ff"))
+    worst = _judge(tmp_path, paper, lower(cubic, s2))
     assert (worst.verdict, worst.outcomes[0].decades) == ("supported", -math.inf)
     assert worst.outcomes[0].figures[1] == (
         "data-driven u",
         "S2 3k",
         "diverged [diverged, diverged]",
     )
-    assert _judge(tmp_path, paper, Above(s2, 1e9)).verdict == "supported"
-    both = _judge(tmp_path, paper, Lower(s2, ff))
+    assert _judge(tmp_path, paper, above(s2, 1e9)).verdict == "supported"
+    both = _judge(tmp_path, paper, lower(s2, ff))
     assert (both.verdict, both.p, both.points) == ("undecided", 1.0, False)
     assert math.isnan(both.outcomes[0].decades)
 
@@ -149,7 +147,7 @@ def test_diverged_seeds_rank_worst(tmp_path: Path, paper: Path, write_run: Write
 def test_one_seed_beside_many(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [1.0 + 0.01 * i for i in range(10)])
     _seeds(write_run, tmp_path, "ff", [2.0])
-    claim = _judge(tmp_path, paper, Lower(*(Error("table1", row) for row in ("cubic", "ff"))))
+    claim = _judge(tmp_path, paper, lower(*(error("table1", row) for row in ("cubic", "ff"))))
     assert (claim.verdict, claim.one_seed, claim.points) == ("undecided", True, True)
     assert claim.p == pytest.approx(1 / 11)
 
@@ -157,17 +155,17 @@ def test_one_seed_beside_many(tmp_path: Path, paper: Path, write_run: WriteRun) 
 def test_an_interrupted_run_is_no_seed(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [1.0] * 5)
     write_run(tmp_path, "table1", "cubic", seed=5, status="interrupted", epochs=9, mse_u=99.0)
-    claim = _judge(tmp_path, paper, AtMost(Error("table1", "cubic"), 2.0))
+    claim = _judge(tmp_path, paper, at_most(error("table1", "cubic"), 2.0))
     assert (claim.outcomes[0].n, claim.verdict) == ((5,), "supported")
 
 
 def test_a_share_other_than_half(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [1e-9] * 3 + [5.0] * 7)
-    cubic = Error("table1", "cubic")
-    rare = _judge(tmp_path, paper, AtMost(cubic, 1.0, share=0.05))
+    cubic = error("table1", "cubic")
+    rare = _judge(tmp_path, paper, at_most(cubic, 1.0, share=0.05))
     assert rare.verdict == "supported"
     assert "on more than 5 % of seeds" in rare.outcomes[0].text
-    assert _judge(tmp_path, paper, AtMost(cubic, 1.0)).points is False
+    assert _judge(tmp_path, paper, at_most(cubic, 1.0)).points is False
 
 
 def test_costs_count_as_equal_within_a_margin(
@@ -178,13 +176,13 @@ def test_costs_count_as_equal_within_a_margin(
         if (tmp_path / "table1/cubic").exists():
             shutil.rmtree(tmp_path / "table1/cubic")
         write_run(tmp_path, "table1", "cubic", train_seconds=seconds)
-        twice = Above(StepOver("table1", "cubic", "table1", "mlp_10k"), 2.0)
+        twice = above(step_over("table1", "cubic", "table1", "mlp_10k"), 2.0)
         assert _judge(tmp_path, paper, twice).verdict == verdict, seconds
     # Seeds that disagree by more leave more undecided.
     write_run(tmp_path, "table1", "cubic", seed=1, train_seconds=150.0)
     write_run(tmp_path, "table1", "cubic", seed=2, train_seconds=226.0)
     assert _judge(tmp_path, paper, twice).verdict == "undecided"
-    assert _judge(tmp_path, paper, AtMost(PeakMemory("table1", "cubic"), 321.0)).points
+    assert _judge(tmp_path, paper, at_most(peak_memory("table1", "cubic"), 321.0)).points
 
 
 def test_missing_predictions_leave_a_claim_undecided(
@@ -202,7 +200,7 @@ def test_what_is_missing_does_not_hide_what_refutes(
     tmp_path: Path, paper: Path, write_run: WriteRun
 ) -> None:
     _seeds(write_run, tmp_path, "cubic", [2.0] * 10)
-    parts = (AtMost(Error("table1", row), 1.0) for row in ("cubic", "ff"))
+    parts = (at_most(error("table1", row), 1.0) for row in ("cubic", "ff"))
     claim = _judge(tmp_path, paper, *parts)
     assert (claim.verdict, claim.missing) == ("refuted", "no finished run of FF 10k in table1")
 

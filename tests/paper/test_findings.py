@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffhash.paper.claims import judge, write_claims
-from diffhash.paper.claims.engine import Claim
+from diffhash.paper.claims import Claim, write_claims
 from diffhash.paper.claims.evidence import Evidence
-from diffhash.paper.claims.findings import QUESTIONS, Finding, find
+from diffhash.paper.claims.statements import QUESTIONS, Finding, find
 from diffhash.paper.table import load_tables
 
 WriteRun = Callable[..., Path]
@@ -21,8 +20,7 @@ WriteRun = Callable[..., Path]
 
 def _find(runs: Path, paper: Path, words: str) -> Finding:
     [question] = [question for question in QUESTIONS if words in question.text]
-    evidence = Evidence(load_tables(runs, paper))
-    return Finding(question, tuple(judge(list(question.candidates(evidence)), evidence)))
+    return find(Evidence(load_tables(runs, paper)), question)
 
 
 def _names(claims: tuple[Claim, ...]) -> list[str]:
@@ -37,7 +35,8 @@ def test_the_papers_own_numbers_show_nothing_against_it(paper_runs: Path, paper:
 
 
 def test_nothing_is_found_without_records(tmp_path: Path, paper: Path) -> None:
-    assert [finding.claims for finding in find(Evidence(load_tables(tmp_path, paper)))] == [()] * 6
+    evidence = Evidence(load_tables(tmp_path, paper))
+    assert [find(evidence, question).claims for question in QUESTIONS] == [()] * 6
 
 
 def test_errors_far_below_the_printed_ones(

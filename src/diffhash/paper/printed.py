@@ -12,7 +12,14 @@ from diffhash.results.record import RecordError
 PAPER_DIRECTORY = Path("results/paper")
 _ROOT = Path(__file__).parents[3]  # of a clone
 PAPER_DEVICE = "RTX 3060"
-TABLES = ("table1", "table2")
+# The rows of each table in printed order.
+ROWS = {
+    "table1": ("mlp_10k", "mlp_100k", "siren", "ff", "linear", "s2", "cubic"),
+    "table2": ("mlp_10k", "mlp_50k", "siren", "ff", "linear", "s2", "cubic"),
+}
+TABLES = tuple(ROWS)
+LABELS_END = 0.5
+"""Where the labelled region of the physics-informed task ends (Section III-B)."""
 METRICS = ("mse_u", "mse_ux", "mse_uxx", "loss")
 """Those that the paper prints."""
 VALUES = (*METRICS, "train_seconds")

@@ -17,16 +17,12 @@ from diffhash.experiment.folder import take_lock
 from diffhash.experiment.resume import hydra_value
 from diffhash.experiment.schema import register
 from diffhash.experiment.workers import Command, run_side_by_side
+from diffhash.paper import printed
 from diffhash.results.record import RecordError, RunRecord, read_record
 
 _FINISHED = ("completed", "diverged")
 _OURS = ("cubic_best", "cubic_compact")  # not in the paper
-# In the order of the printed tables.
-_ROWS = {
-    "table1": ("mlp_10k", "mlp_100k", "siren", "ff", "linear", "s2", "cubic", *_OURS),
-    "table2": ("mlp_10k", "mlp_50k", "siren", "ff", "linear", "s2", "cubic", *_OURS),
-}
-ROWS = tuple(f"{table}/{row}" for table, rows in _ROWS.items() for row in rows)
+ROWS = tuple(f"{table}/{row}" for table, rows in printed.ROWS.items() for row in (*rows, *_OURS))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,11 @@ KINDS = {
 }
 """By the first part of a name: in short, and in words. None of these is ever negative."""
 
+ENCODERS = {"mlp": "MLP", "siren": "SIREN", "ff": "FF", "linear": "Linear", "s1": "S1", "s2": "S2",
+            "cubic": "Cubic"}  # fmt: skip
+"""Encoders as the paper names them."""
+TASKS = {"data": "data-driven", "pinn": "physics-informed"}
+
 _SHORT = re.compile("([a-z])([xyzt]+)")  # quantities whose derivative has no underscore
 
 

@@ -1,31 +1,43 @@
-"""What the records say about the rows of the tables, seed by seed, as the claims ask for it."""
+"""The runs that claims speak of as one tidy table, and the quantities that are taken of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from diffhash.paper.printed import LABELS_END, METRICS
 from diffhash.paper.table import Line, Table
-from diffhash.results.metrics import metric
+from diffhash.results.formats import format_decades, format_share, format_value
+from diffhash.results.metrics import TASKS, metric
 from diffhash.results.record import (
     HISTORY_FILE,
     PREDICTIONS_FILE,
-    RunRecord,
     read_history,
     read_predictions,
 )
 from diffhash.results.seeds import counted, over_seeds
 
-LABELS_END = 0.5
-"""Where the labelled region of the physics-informed task ends (Section III-B)."""
+ACCURATE = 0.01
+"""At most this share of the zero predictor's MSE."""
+NO_SKILL = 0.5
+"""This share of it or more."""
+COST_MARGIN = 0.1
+"""Two costs nearer to each other than this share, or than the chunks of their timing, are equal."""
 
 Region = Literal["everywhere", "labelled", "unknown"]
+_TASKS = {"table1": TASKS["data"], "table2": TASKS["pinn"]}
+_REGIONS: dict[Region, str] = {
+    "everywhere": "",
+    "labelled": f" for x <= {LABELS_END}",
+    "unknown": f" for x > {LABELS_END}",
+}
 
 
 class MissingError(Exception):
@@ -33,137 +45,128 @@ class MissingError(Exception):
 
 
 class Evidence:
-    """Errors, histories and costs of the rows.
+    """The rows of both tables and their runs.
 
-    What differs from seed to seed comes as ``[n]``, one value for each seed that counts: a
-    completed or a diverged run, whose value is infinite. Methods raise :class:`MissingError`
-    where nothing was recorded.
+    Attributes:
+        runs: a line per run that counts as a seed: ``table``, ``row``, ``directory``, ``seed``,
+            ``status``, ``epochs``, ``train_seconds``, and the paper's metrics, which are infinite
+            where a run diverged or was not finite, and NaN where none of the row's was measured.
     """
 
     def __init__(self, tables: Mapping[str, Table]) -> None:
         self._tables = tables
-        self._predictions = cache(read_predictions)
-        self._histories = cache(read_history)
+        self._predictions, self._histories = cache(read_predictions), cache(read_history)
+        names = ("seed", "status", "epochs", "train_seconds")
+        lines = [
+            {"table": name, "row": row, "directory": directory, **values}
+            | {key: getattr(record, key) for key in names}
+            for name, table in tables.items()
+            for row, found in table.runs.items()
+            for (directory, record), values in zip(counted(found), _metrics(found), strict=True)
+        ]
+        columns = ["table", "row", "directory", *names, *METRICS]
+        self.runs = pd.DataFrame(lines, columns=columns)
 
     def rows(self, table: str) -> list[str]:
         """The rows of a table: the paper's, then ours that have records."""
         return list(self._tables[table].lines)
 
-    def budget(self, table: str, row: str) -> int:
-        """Epochs of a row's runs."""
-        epochs = self._line(table, row)["epochs"]
-        if pd.isna(epochs):
-            raise MissingError(f"no run of {self.name(table, row)} in {table}")
-        return int(epochs)
+    def line(self, table: str, row: str) -> Line:
+        """A row's line of the table."""
+        if row not in self._tables[table].lines:
+            raise MissingError(f"no run of {row} in {table}")
+        return self._tables[table].lines[row]
 
     def name(self, table: str, row: str) -> str:
         """The row as the paper names it, with its budget: ``MLP 10k``."""
-        self._line(table, row)
+        self.line(table, row)
         return self._tables[table].labels[row]
 
-    def printed(self, table: str, row: str, column: str) -> float:
-        """The paper's number; NaN where it prints none."""
-        return float(self._line(table, row)[f"paper_{column}"])
+    def of_row(self, table: str, row: str, column: str) -> float:
+        """A number of a row's line, that of our runs.
 
-    def errors(self, table: str, row: str, column: str) -> np.ndarray:
-        """A metric at the end of training."""
-        values = over_seeds((record for _, record in self._seeds(table, row)), column)
-        if not len(values):
+        Raises:
+            MissingError: it has none.
+        """
+        value = self.line(table, row)[column]
+        if pd.isna(value):
+            raise MissingError(f"no run of {self.name(table, row)} in {table}")
+        return value
+
+    def seeds(self, table: str, row: str) -> pd.DataFrame:
+        """The runs of a row."""
+        name = self.name(table, row)
+        found = self.runs[(self.runs["table"] == table) & (self.runs["row"] == row)]
+        if found.empty:
+            raise MissingError(f"no finished run of {name} in {table}")
+        return found
+
+    def errors(self, table: str, row: str, column: str = "mse_u") -> np.ndarray:
+        """A metric at the end of training, by seed."""
+        values = self.seeds(table, row)[column].to_numpy(dtype=float)
+        if np.isnan(values).any():
             raise MissingError(f"no {column} of {self.name(table, row)} in {table}")
         return values
 
     def relative(self, table: str, row: str, column: str, region: Region) -> np.ndarray:
         """MSE as a fraction of that of predicting 0, mean(exact²), in a region of the domain."""
         name = metric(column).quantity
-        exact_name = f"exact_{name}"
         if region == "everywhere":
-            return self.errors(table, row, column) / self._zero(table, exact_name)
-        scores = []
-        for directory, record in self._seeds(table, row):
-            if record.status == "diverged":
-                scores.append(math.inf)
-                continue
-            frame = self._read(self._predictions, PREDICTIONS_FILE, directory, table, row)
+            return self.errors(table, row, column) / self._zero(table, f"exact_{name}")
+
+        def score(run: Any, frame: pd.DataFrame) -> float:
             part = frame.loc[(frame["x"] <= LABELS_END) == (region == "labelled")]
-            exact = part[exact_name].to_numpy()
-            error = _mean_square(part[name].to_numpy() - exact) / _mean_square(exact)
-            scores.append(error if math.isfinite(error) else math.inf)
-        return np.array(scores)
+            exact = part[f"exact_{name}"].to_numpy()
+            return _mean_square(part[name].to_numpy() - exact) / _mean_square(exact)
+
+        return self._each(table, row, PREDICTIONS_FILE, score)
 
     def history(
         self, table: str, row: str, *, epoch: float = math.inf, seconds: float = math.inf
     ) -> np.ndarray:
-        """MSE of u at the last evaluation no later than ``epoch`` and ``seconds``.
+        """MSE of u at the last evaluation no later than ``epoch`` and ``seconds``, by seed.
 
         ``seconds`` are such as the table gives: of epochs timed alone, if they were.
         """
         timing = self._tables[table].timings.get(row)
-        scores = []
-        for directory, record in self._seeds(table, row):
-            if record.status == "diverged":
-                scores.append(math.inf)
-                continue
-            frame = self._read(self._histories, HISTORY_FILE, directory, table, row)
+
+        def score(run: Any, frame: pd.DataFrame) -> float:
             spent = frame["epoch"] * timing.seconds_per_epoch if timing else frame["seconds"]
-            early = frame.loc[(frame["epoch"] <= epoch) & (spent <= seconds), "mse_u"].to_numpy()
-            if not len(early):
-                raise MissingError(
-                    f"no {HISTORY_FILE} that early of {self.name(table, row)} in {table}"
-                )
-            scores.append(early[-1] if math.isfinite(early[-1]) else math.inf)
-        return np.array(scores)
+            early = frame.loc[(frame["epoch"] <= epoch) & (spent <= seconds), "mse_u"]
+            if early.empty:
+                name = self.name(table, row)
+                raise MissingError(f"no {HISTORY_FILE} that early of {name} in {table}")
+            return early.iloc[-1]
+
+        return self._each(table, row, HISTORY_FILE, score)
 
     def loss_jump(self, table: str, row: str) -> np.ndarray:
         """Largest factor between the losses of neighbouring evaluations, second half of training.
 
         Only of runs that have three evaluations there or more.
         """
-        jumps = []
-        for directory, record in self._seeds(table, row):
-            if record.status == "diverged":
-                jumps.append(math.inf)
-                continue
-            frame = self._read(self._histories, HISTORY_FILE, directory, table, row)
-            late = frame.loc[frame["epoch"] > record.epochs / 2, "loss"].to_numpy()
+
+        def score(run: Any, frame: pd.DataFrame) -> float:
+            late = frame.loc[frame["epoch"] > run.epochs / 2, "loss"].to_numpy()
             if len(late) < 3 or not (late > 0).all():
                 raise MissingError(f"too short a history of {self.name(table, row)} in {table}")
-            steps = np.abs(np.diff(np.log10(late)))
-            jumps.append(10 ** float(steps.max()) if np.isfinite(steps).all() else math.inf)
-        return np.array(jumps)
+            return 10 ** float(np.abs(np.diff(np.log10(late))).max())
+
+        return self._each(table, row, HISTORY_FILE, score)
 
     def step_seconds(self, table: str, row: str) -> np.ndarray:
         """Seconds per epoch: of each chunk of the row's timing, or of each completed run."""
         timing = self._tables[table].timings.get(row)
-        completed = [r for _, r in self._seeds(table, row) if r.status == "completed"]
-        if not completed:
+        runs = self.seeds(table, row).query("status == 'completed'")
+        if runs.empty:
             raise MissingError(f"no completed run of {self.name(table, row)} in {table}")
         if timing is not None:
             return np.array(timing.chunks)
-        return np.array([record.train_seconds / record.epochs for record in completed])
+        return (runs["train_seconds"] / runs["epochs"]).to_numpy()
 
     def seconds(self, table: str, row: str) -> float:
         """Train seconds of a row, as in the table."""
-        return float(np.median(self.step_seconds(table, row))) * self.budget(table, row)
-
-    def peak_memory(self, table: str, row: str) -> float:
-        """MB that the largest of our runs of a row needed."""
-        peak = float(self._line(table, row)["peak_memory_mb"])
-        if math.isnan(peak):
-            raise MissingError(f"no run of {self.name(table, row)} in {table}")
-        return peak
-
-    def _line(self, table: str, row: str) -> Line:
-        lines = self._tables[table].lines
-        if row not in lines:
-            raise MissingError(f"no run of {row} in {table}")
-        return lines[row]
-
-    def _seeds(self, table: str, row: str) -> list[tuple[Path, RunRecord]]:
-        self._line(table, row)
-        found = counted(self._tables[table].runs.get(row, []))
-        if not found:
-            raise MissingError(f"no finished run of {self.name(table, row)} in {table}")
-        return found
+        return float(np.median(self.step_seconds(table, row))) * self.of_row(table, row, "epochs")
 
     def _zero(self, table: str, exact_name: str) -> float:
         for directory, record in self._tables[table].records:
@@ -173,20 +176,152 @@ class Evidence:
                     return _mean_square(frame[exact_name].to_numpy())
         raise MissingError(f"no run of {table} with {PREDICTIONS_FILE}")
 
-    def _read(
-        self,
-        read: Callable[[Path], pd.DataFrame],
-        name: str,
-        directory: Path,
-        table: str,
-        row: str,
-    ) -> pd.DataFrame:
-        try:
-            return read(directory)
-        except FileNotFoundError:
-            raise MissingError(f"no {name} of {self.name(table, row)} in {table}") from None
+    def _each(
+        self, table: str, row: str, file: str, score: Callable[[Any, pd.DataFrame], float]
+    ) -> np.ndarray:
+        """A score of a file of each run; infinite for one that diverged or is not finite."""
+        read = self._histories if file == HISTORY_FILE else self._predictions
+        scores = []
+        for run in self.seeds(table, row).itertuples():
+            try:
+                score_ = math.inf if run.status == "diverged" else score(run, read(run.directory))
+            except FileNotFoundError:
+                name = self.name(table, row)
+                raise MissingError(f"no {file} of {name} in {table}") from None
+            scores.append(score_ if math.isfinite(score_) else math.inf)
+        return np.array(scores)
+
+
+def _metrics(found: list[tuple[Path, Any]]) -> list[dict[str, float]]:
+    """The paper's metrics of each run of a row that counts."""
+    records = [record for _, record in counted(found)]
+    values = {name: over_seeds(records, name) for name in METRICS}
+    return [
+        {name: each[i] if len(each) else math.nan for name, each in values.items()}
+        for i in range(len(records))
+    ]
 
 
 def _mean_square(values: np.ndarray) -> float:
     with np.errstate(over="ignore"):
         return float(np.mean(np.square(values)))
+
+
+# ------------------------------------------------------------------------------------ quantities
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What a claim compares of a row.
+
+    Attributes:
+        values: ``[n]``, one a seed, infinite for a diverged run; of what does not depend on the
+            seed (``fixed``) its lower end, value and upper end: what lies between is as good as
+            equal.
+        group: what it is, whichever row it is of; ``{}`` stands for the name of ``other``.
+        other: table and row that it refers to.
+        show: one of the values as text.
+    """
+
+    table: str
+    row: str
+    values: Callable[[Evidence], np.ndarray]
+    group: str
+    other: tuple[str, str] | None = None
+    show: Callable[[float], str] = lambda value: format_value("mse_u", value)
+    fixed: bool = False
+
+    def what(self, evidence: Evidence) -> str:
+        """``group``, after the task."""
+        name = evidence.name(*self.other) if self.other else ""
+        return f"{_TASKS[self.table]} {self.group.format(name)}"
+
+
+def error(table: str, row: str, column: str = "mse_u") -> Quantity:
+    """A metric at the end of training."""
+    return Quantity(table, row, lambda e: e.errors(table, row, column), metric(column).quantity)
+
+
+def relative(
+    table: str, row: str, column: str = "mse_u", region: Region = "everywhere"
+) -> Quantity:
+    """An MSE at the end as a fraction of that of predicting 0, in a region of the domain."""
+    group = metric(column).quantity + _REGIONS[region]
+    values = lambda e: e.relative(table, row, column, region)  # noqa: E731
+    return Quantity(table, row, values, group, show=format_share)
+
+
+def over_paper(table: str, row: str, column: str = "mse_u", paper_row: str = "") -> Quantity:
+    """A metric at the end over what the paper prints, of the same row or of another."""
+
+    def values(evidence: Evidence) -> np.ndarray:
+        printed = float(evidence.line(table, paper_row or row)[f"paper_{column}"])
+        return evidence.errors(table, row, column) / printed
+
+    def show(value: float) -> str:
+        with np.errstate(divide="ignore"):
+            return "diverged" if np.isinf(value) else f"{format_decades(np.log10(value))} decades"
+
+    group = f"{metric(column).quantity} from the printed number"
+    return Quantity(table, row, values, group, show=show)
+
+
+def at_budget_of(table: str, row: str, other: str) -> Quantity:
+    """MSE of u after as many epochs as another row trains for."""
+    values = lambda e: e.history(table, row, epoch=e.of_row(table, other, "epochs"))  # noqa: E731
+    return Quantity(table, row, values, "u after the epochs of {}", (table, other))
+
+
+def in_time_of(table: str, row: str, other: str, share: float = 1.0) -> Quantity:
+    """MSE of u within a share of another row's train seconds."""
+    values = lambda e: e.history(table, row, seconds=share * e.seconds(table, other))  # noqa: E731
+    of = "" if share == 1 else f"{share:.0%} of "
+    return Quantity(table, row, values, f"u within {of}the train seconds of {{}}", (table, other))
+
+
+def loss_jump(table: str, row: str) -> Quantity:
+    """Largest factor between the losses of neighbouring evaluations, second half of training."""
+    show = lambda value: "diverged" if np.isinf(value) else f"{value:.0f}"  # noqa: E731
+    group = "loss, largest factor between neighbours"
+    return Quantity(table, row, lambda e: e.loss_jump(table, row), group, show=show)
+
+
+def epochs_over(table: str, row: str, other: str) -> Quantity:
+    """Budget of a row over that of another of its table."""
+
+    def values(evidence: Evidence) -> np.ndarray:
+        a, b = (evidence.of_row(table, each, "epochs") for each in (row, other))
+        return np.repeat(a / b, 3)
+
+    return _fixed(table, row, values, "epochs over those of {}", (table, other))
+
+
+def step_over(table: str, row: str, other_table: str, other: str) -> Quantity:
+    """Train seconds per epoch over those of another row, of any table.
+
+    The ends are the most that the chunks of the two timings allow, or ``COST_MARGIN``.
+    """
+
+    def values(evidence: Evidence) -> np.ndarray:
+        a, b = evidence.step_seconds(table, row), evidence.step_seconds(other_table, other)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a clock that has not moved
+            value = float(np.median(a) / np.median(b))
+            low, high = float(a.min() / b.max()), float(a.max() / b.min())
+        low, high = min(low, value * (1 - COST_MARGIN)), max(high, value * (1 + COST_MARGIN))
+        return np.array([low, value, high])
+
+    task = "" if other_table == table else f"{_TASKS[other_table]} "
+    group = f"cost of an epoch over that of {task}{{}}"
+    return _fixed(table, row, values, group, (other_table, other))
+
+
+def peak_memory(table: str, row: str) -> Quantity:
+    """MB of the largest of a row's runs."""
+    values = lambda e: np.repeat(e.of_row(table, row, "peak_memory_mb"), 3)  # noqa: E731
+    return _fixed(table, row, values, "peak MB", None, ".0f")
+
+
+def _fixed(
+    table: str, row: str, values: Any, group: str, other: tuple[str, str] | None, form: str = ".2f"
+) -> Quantity:
+    return Quantity(table, row, values, group, other, lambda value: f"{value:{form}}", True)

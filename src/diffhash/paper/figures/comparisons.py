@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diffhash.paper.claims.evidence import LABELS_END
 from diffhash.paper.figures.rows import Row
-from diffhash.paper.printed import METRICS
+from diffhash.paper.printed import LABELS_END, METRICS
 from diffhash.results.figures.curves import (
     absolute_error,
     draw_band,

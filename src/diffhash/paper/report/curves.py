@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from diffhash.paper.claims.evidence import LABELS_END
-from diffhash.paper.printed import METRICS
+from diffhash.paper.printed import LABELS_END, METRICS
 from diffhash.paper.report.plots import (
     Control,
     Option,

@@ -86,7 +86,7 @@ def write_report(
         "markdown": _tables_markdown(both),
         "claims": [_claim(claim) for claim in claims],
         "claims_markdown": claims_.to_markdown(claims, findings),
-        "claims_notes": claims_.how_to_read(),
+        "claims_notes": claims_.HOW_TO_READ,
         "findings": claims_.findings_markdown(findings),
         "verdicts": verdicts,
         "environments": environments(both),

@@ -1,0 +1,381 @@
+"""Statements as data, the tests of the comparisons that they are made of, and their verdicts.
+
+Seeds of two rows share nothing but the data, so two rows are compared as two independent samples
+(Mann-Whitney, exact); a row is compared with a number by counting its seeds on either side (exact
+binomial test, the sign test of the median); what does not depend on the seed, by value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from diffhash.paper.claims.evidence import Evidence, MissingError, Quantity
+from diffhash.results.formats import format_decades, format_p, format_share
+from diffhash.results.statistics import (
+    ALPHA,
+    Tested,
+    holm,
+    median_interval,
+    rank_test,
+    sign_test,
+    superiority,
+)
+
+Verdict = Literal["supported", "refuted", "undecided"]
+_RANKS, _SIGNS, _VALUE = "Mann-Whitney", "binomial", "value"
+_UNTESTED = Tested(1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A comparison: ``factor`` times a quantity tends to be on a side of another one or of a bound.
+
+    Of a bound that means that more than a ``share`` of the seeds is on that side.
+    """
+
+    of: Quantity
+    sign: Literal["<", "<=", ">"]
+    than: Quantity | float
+    factor: float = 1.0
+    share: float = 0.5
+
+
+def lower(a: Quantity, b: Quantity, factor: float = 1.0) -> Part:
+    """``factor`` times the values of ``a`` tend to be below those of ``b``."""
+    return Part(a, "<", b, factor)
+
+
+def at_most(of: Quantity, bound: float, share: float = 0.5) -> Part:
+    """More than a ``share`` of the seeds is at or below a bound; a fixed number is."""
+    return Part(of, "<=", bound, share=share)
+
+
+def above(of: Quantity, bound: float, share: float = 0.5) -> Part:
+    """More than a ``share`` of the seeds is above a bound; a fixed number is."""
+    return Part(of, ">", bound, share=share)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A claim as data: where it stands, what it says, and the comparisons it is made of.
+
+    Attributes:
+        source: its place in the paper.
+        text: what it says.
+        criterion: what was made of it, in words.
+        parts: the same as comparisons.
+        combine: whether it says that all of them hold or that any does.
+    """
+
+    source: str
+    text: str
+    criterion: str
+    parts: tuple[Part, ...]
+    combine: Literal["all", "any"] = "all"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A part of a claim, tested.
+
+    Attributes:
+        text: what is compared.
+        test: its name; empty where something is missing.
+        n: seeds of each sample; empty for what is fixed.
+        decades: log10 between the medians, or from the bound to the median.
+        share: of pairs (two samples, ties count half) or of seeds on the side claimed.
+        tested: p-values.
+        points: whether medians, or the value, point in the direction claimed.
+        figures: ``(group, row, text)`` of each sample.
+        missing: what has not been recorded.
+    """
+
+    text: str
+    test: str = ""
+    n: tuple[int, ...] = ()
+    decades: float = math.nan
+    share: float = math.nan
+    tested: Tested = _UNTESTED
+    points: bool | None = None
+    figures: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
+    missing: str = ""
+
+    @property
+    def random(self) -> bool:
+        """Whether it rests on a test over seeds."""
+        return self.test in (_RANKS, _SIGNS)
+
+    @property
+    def effect(self) -> str:
+        """Its size as text; empty for what is not random."""
+        what, n = "pairs" if self.test == _RANKS else "seeds", " and ".join(map(str, self.n))
+        text = (
+            f"{format_decades(self.decades)} decades, {100 * self.share:.0f} % of {what}, n = {n}"
+        )
+        return text if self.random else ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement with its verdict.
+
+    Attributes:
+        p: of the direction of the smaller p-value; None if nothing in it is a test over seeds.
+        p_holm: the same, adjusted for the number of claims it was judged with.
+        points: whether medians and values point for it; None if something is missing.
+        outcomes: of its parts.
+    """
+
+    statement: Statement
+    verdict: Verdict
+    p: float | None
+    p_holm: float | None
+    points: bool | None
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def missing(self) -> str:
+        """What of it has not been recorded."""
+        return "; ".join(dict.fromkeys(o.missing for o in self.outcomes if o.missing))
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether a row of it has one seed alone, with which nothing over seeds is decided."""
+        return any(o.random and min(o.n) == 1 for o in self.outcomes)
+
+    @property
+    def survives(self) -> bool | None:
+        """Whether the verdict outlives the correction; None without a verdict by a test."""
+        if self.verdict == "undecided" or self.p_holm is None:
+            return None
+        return self.p_holm < ALPHA
+
+
+def judge(statements: Sequence[Statement], evidence: Evidence) -> list[Claim]:
+    """Test each statement, and say which verdicts survive Holm's correction over all of them.
+
+    All of several parts: an intersection-union test. The claim is supported if each part has
+    p < 0.05 in its direction, so that the largest p is the claim's; it is refuted if some part has
+    p < 0.05 in the opposite direction after Holm's correction over the parts. Any of several:
+    the same with both directions exchanged. Else it is undecided. Parts by value have p 0 or 1.
+
+    A claim or its opposite is true, not both, so a list of m claims holds m true null hypotheses
+    whichever way each was decided: the correction is over m, of the smaller p of either direction.
+
+    Raises:
+        RecordError: a corrupt history or predictions file.
+    """
+    claims = [_judge(statement, evidence) for statement in statements]
+    p_values = {i: claim.p for i, claim in enumerate(claims) if claim.p is not None}
+    for i, p in zip(p_values, holm(list(p_values.values())), strict=True):
+        claims[i] = replace(claims[i], p_holm=p)
+    return claims
+
+
+def _judge(statement: Statement, evidence: Evidence) -> Claim:
+    outcomes = tuple(evaluate(part, evidence) for part in statement.parts)
+    all_of = statement.combine == "all"
+    forward = [o.tested.p for o in outcomes]
+    backward = [o.tested.p_opposite for o in outcomes]
+    weakest, strongest = (forward, backward) if all_of else (backward, forward)
+    tested = [i for i, outcome in enumerate(outcomes) if outcome.test != _VALUE]
+    for i, p in zip(tested, holm([strongest[i] for i in tested]), strict=True):
+        strongest[i] = p
+    p, p_opposite = (max(weakest), min(strongest)) if all_of else (min(strongest), max(weakest))
+    verdict: Verdict = "undecided"
+    if min(p, p_opposite) < ALPHA:
+        verdict = "supported" if p < p_opposite else "refuted"
+    directions = [outcome.points for outcome in outcomes]
+    points = None if None in directions else all_of
+    if (not all_of) in directions:  # one False of all, or one True of any, is enough
+        points = not all_of
+    by_test = any(o.random for o in outcomes)
+    return Claim(
+        statement, verdict, min(p, p_opposite) if by_test else None, None, points, outcomes
+    )
+
+
+def evaluate(part: Part, evidence: Evidence) -> Outcome:
+    """Test a part; what it lacks is told in the outcome."""
+    text = ""
+    try:
+        text = _describe(part, evidence)
+        values = part.of.values(evidence)
+        if isinstance(part.than, Quantity):
+            others = part.than.values(evidence)
+            return _two_samples(part, values, part.than, others, evidence, text)
+        return _against_bound(part, values, part.than, evidence, text)
+    except MissingError as error:
+        return Outcome(text, missing=str(error))
+
+
+def _describe(part: Part, evidence: Evidence) -> str:
+    """What a part compares, as text."""
+    group = part.of.what(evidence)
+    factor = "" if part.factor == 1 else f"{part.factor:g} × "
+    text = f"{group}: {factor}{evidence.name(part.of.table, part.of.row)} {part.sign} "
+    if isinstance(part.than, Quantity):
+        other = part.than.what(evidence)
+        name = evidence.name(part.than.table, part.than.row)
+        return text + name + ("" if other == group else f" ({other})")
+    text += part.of.show(part.than)
+    return text if part.share == 0.5 else f"{text} on more than {format_share(part.share)} of seeds"
+
+
+def _two_samples(
+    part: Part, a: np.ndarray, other: Quantity, b: np.ndarray, evidence: Evidence, text: str
+) -> Outcome:
+    scaled = part.factor * a
+    return Outcome(
+        text, _RANKS, (len(a), len(b)),
+        decades=_decades(float(np.median(a)), float(np.median(b))),
+        share=superiority(scaled, b),
+        tested=rank_test(scaled, b),
+        points=bool(np.median(scaled) < np.median(b)),
+        figures=(_figure(part.of, a, evidence), _figure(other, b, evidence)),
+    )  # fmt: skip
+
+
+def _against_bound(
+    part: Part, values: np.ndarray, bound: float, evidence: Evidence, text: str
+) -> Outcome:
+    claimed, n = part.sign == "<=", len(values)
+    below, middle = int(np.sum(values <= bound)), float(np.median(values))
+    points = (middle <= bound) == claimed
+    figures = (_figure(part.of, values, evidence),)
+    decades = _decades(middle, bound)
+    if part.of.fixed:
+        low, _, high = values
+        holds = (high <= bound) == claimed
+        decided = high <= bound or low > bound
+        tested = Tested(float(not holds), float(holds)) if decided else _UNTESTED
+        return Outcome(text, _VALUE, decades=decades, tested=tested, points=points, figures=figures)
+    n_on_side = below if claimed else n - below
+    if part.share != 0.5:  # of an even number half may lie on either side of the median
+        points = n_on_side > part.share * n
+    tested = sign_test(n_on_side, n, part.share)
+    return Outcome(text, _SIGNS, (n,), decades, n_on_side / n, tested, points, figures)
+
+
+def _figure(of: Quantity, values: np.ndarray, evidence: Evidence) -> tuple[str, str, str]:
+    if of.fixed:
+        low, middle, high = map(of.show, values)
+        ends = (low, high) != (middle, middle)
+    else:
+        found = [float(end) for end in median_interval(values)]
+        middle, low, high = map(of.show, found)
+        ends = not math.isnan(found[1])
+    shown = f"{middle} [{low}, {high}]" if ends else middle
+    return of.what(evidence), evidence.name(of.table, of.row), shown
+
+
+def _decades(value: float, other: float) -> float:
+    if math.isinf(value) and math.isinf(other):
+        return math.nan
+    with np.errstate(divide="ignore"):
+        return float(np.log10(value) - np.log10(other))
+
+
+# --------------------------------------------------------------------------------------- wording
+
+
+def count_verdicts(claims: Iterable[Claim]) -> str:
+    """``15 supported, 4 refuted, 2 undecided``, and which way those of one seed point."""
+    claims = list(claims)
+    count = Counter(claim.verdict for claim in claims)
+    text = ", ".join(f"{count[verdict]} {verdict}" for verdict in get_args(Verdict))
+    one = [claim for claim in claims if claim.verdict == "undecided" and claim.one_seed]
+    if one:
+        ways = Counter(claim.points for claim in one)
+        text += (
+            f" ({len(one)} of these with a row of one seed: {ways[True]} point for the claim, "
+            f"{ways[False]} against it)"
+        )
+    return text
+
+
+def verdict_text(claim: Claim) -> str:
+    """The verdict, and of an undecided one the reason if it is plain."""
+    if claim.verdict != "undecided":
+        return claim.verdict
+    if claim.missing:
+        return "undecided (missing)"
+    return "undecided (one seed)" if claim.one_seed else "undecided"
+
+
+def direction_text(points: bool | None) -> str:
+    """Which way medians point: ``for``, ``against`` or nothing."""
+    return {True: "for", False: "against", None: ""}[points]
+
+
+def p_text(claim: Claim) -> str:
+    """The p-value; empty if there is none, or none but that of one seed."""
+    if claim.p is None or (claim.one_seed and claim.verdict == "undecided"):
+        return ""
+    return format_p(claim.p)
+
+
+def survives_text(claim: Claim) -> str:
+    """Whether the verdict outlives the correction: ``yes``, ``no``, or nothing."""
+    return {True: "yes", False: "no", None: ""}[claim.survives]
+
+
+def claim_fields(claim: Claim) -> dict[str, str]:
+    """What there is to say of a claim besides its text and verdict; nothing is left empty."""
+    fields = {
+        "Criterion": claim.statement.criterion,
+        "Test": _test_text(claim),
+        "Missing": claim.missing,
+        "Ours": figures_text(claim.outcomes),
+    }
+    return {name: text for name, text in fields.items() if text}
+
+
+def _test_text(claim: Claim) -> str:
+    """What was tested, the part that decides, and what came out."""
+    outcomes = [outcome for outcome in claim.outcomes if outcome.test]
+    several = len(claim.outcomes) > 1
+    texts = [f"{len(claim.outcomes)} comparisons"] if several else []
+    if outcomes:
+        part = decisive(claim, outcomes)
+        how = ", ".join(filter(None, (part.test, part.effect)))
+        texts.append(f"{'deciding: ' if several else ''}{part.text} ({how})")
+    if claim.verdict == "undecided":
+        texts.append(f"points {direction_text(claim.points) or 'neither way'}")
+    if p := p_text(claim):
+        texts.append(f"p = {p}")
+    if survives := survives_text(claim):
+        texts.append(f"survives: {survives}")
+    return "; ".join(texts)
+
+
+def figures_text(outcomes: Iterable[Outcome], *, grouped: bool = True) -> str:
+    """Every sample once, by what it is of."""
+    groups: dict[str, dict[str, str]] = {}
+    for outcome in outcomes:
+        for group, row, text in outcome.figures:
+            groups.setdefault(group, {})[row] = text
+    return "; ".join(
+        (f"{group}: " if grouped else "") + ", ".join(f"{row} {text}" for row, text in rows.items())
+        for group, rows in groups.items()
+    )
+
+
+def decisive(claim: Claim, outcomes: Sequence[Outcome]) -> Outcome:
+    """The part that the verdict hangs on, or without one the direction.
+
+    That is the weakest where all parts must hold together, the strongest where one is enough.
+    """
+    holds = claim.verdict == "supported" or (claim.verdict == "undecided" and claim.points)
+    keys = [
+        (o.tested.p if holds else o.tested.p_opposite, -np.nanmax([0.0, abs(o.decades)]), i)
+        for i, o in enumerate(outcomes)
+    ]
+    together = (claim.statement.combine == "all") == bool(holds)
+    return outcomes[(max(keys) if together else min(keys))[-1]]
