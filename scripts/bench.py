@@ -17,9 +17,9 @@ sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not instal
 from benchmarks import equations, growth, own_parts, steps, time_to_accuracy  # noqa: E402
 from benchmarks.machine import ENVIRONMENT, progress, slug  # noqa: E402
 from benchmarks.step_plots import plot_accuracy, plot_growth, plot_steps  # noqa: E402
+from diffhash._files import write_text_atomically  # noqa: E402
 from diffhash.cli.command import run_command  # noqa: E402
 from diffhash.experiment.environment import keep_freed_memory  # noqa: E402
-from diffhash.results.record import write_text_atomically  # noqa: E402
 
 PARTS = ("steps", "equations", "own_parts", "growth", "accuracy")
 TABLES = {"equations": equations, "own_parts": own_parts}  # without pictures

@@ -14,10 +14,10 @@ sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not instal
 
 from benchmarks import machine, ops  # noqa: E402
 from benchmarks.plot import plot  # noqa: E402
+from diffhash._files import write_text_atomically  # noqa: E402
 from diffhash.cli.command import run_command  # noqa: E402
 from diffhash.experiment.environment import keep_freed_memory  # noqa: E402
 from diffhash.ops.interpolation import INTERPOLATIONS  # noqa: E402
-from diffhash.results.record import write_text_atomically  # noqa: E402
 
 QUICK_SIZES = ops.SIZES[:2]
 

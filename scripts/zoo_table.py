@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from diffhash._files import write_text_atomically
 from diffhash.cli.command import run_command
 from diffhash.problems import zoo
 from diffhash.results import find_records
-from diffhash.results.record import write_text_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 _KEY = ["problem", "settings", "encoder", "epochs", "unknown"]

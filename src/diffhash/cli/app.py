@@ -17,12 +17,13 @@ import click
 import pandas as pd
 from click.core import ParameterSource
 
+from diffhash._files import write_file_atomically
 from diffhash.cli.command import left_out, os_error_line
 from diffhash.cli.comparison import Ratio, compare
 from diffhash.cli.output import print_comparison, print_json, print_ratios, print_records
 from diffhash.cli.selection import Entry, SelectionError, find_entries, select, sort
 from diffhash.results.formats import printable
-from diffhash.results.record import RecordError, read_record, write_file_atomically
+from diffhash.results.record import RecordError, read_record
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -32,6 +32,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from diffhash._files import flush, write_text_atomically
 from diffhash.experiment.build import config_hash
 from diffhash.experiment.checks import ConfigError
 from diffhash.results.formats import printable
@@ -46,9 +47,7 @@ from diffhash.results.record import (
     RunRecord,
     read_record,
     write_record,
-    write_text_atomically,
 )
-from diffhash.training import flush
 
 CHECKPOINT_FILE = "checkpoint.ckpt"
 FIGURE_FILE = "predictions.png"
@@ -107,7 +106,8 @@ class RunFolder:
             write_record(self.partial, record)
             for entry in os.scandir(self.partial):
                 if entry.is_file(follow_symlinks=False):
-                    _flush_file(entry.path)
+                    with naming(Path(entry.path)):
+                        flush(Path(entry.path))
             flush(self.partial)
             if self.continues:
                 for part in (self.final / WANDB).glob("*run-*-*"):
@@ -444,15 +444,6 @@ def _exchange(one: Path, other: Path) -> bool:
     paths = os.fsencode(one), os.fsencode(other)
     failed = libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE)
     return not failed
-
-
-def _flush_file(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        with naming(Path(path)):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _saved_config(directory: Path) -> DictConfig | None:

@@ -12,8 +12,7 @@ from torch import Tensor
 from diffhash.experiment.checks import ConfigError
 from diffhash.geometry import Domain
 from diffhash.jets import Jet
-from diffhash.results.reading import RecordError, brief
-from diffhash.results.record import read_table
+from diffhash.results.reading import RecordError, brief, read_table
 from diffhash.training import Evaluation
 
 

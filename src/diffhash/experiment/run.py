@@ -19,6 +19,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from diffhash._files import write_file_atomically
 from diffhash.experiment.build import Setup, build, config_hash, seed_configs
 from diffhash.experiment.checks import ConfigError, check_seeds, checked
 from diffhash.experiment.environment import describe_environment, keep_freed_memory, peak_memory_mb
@@ -47,7 +48,6 @@ from diffhash.results.record import (
     PREDICTIONS_FILE,
     RunRecord,
     Status,
-    write_file_atomically,
 )
 from diffhash.training import (
     FieldTraining,

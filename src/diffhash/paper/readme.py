@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from diffhash.results.record import write_text_atomically
+from diffhash._files import write_text_atomically
 
 _REMARKS = ("In brackets", "Train s", "Largest", "Measured")
 

@@ -6,23 +6,20 @@ that whoever reads many records can name the bad one and go on with the others.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import stat
-from collections.abc import Callable, Mapping
-from io import StringIO
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from diffhash.results.formats import printable
 
-_MAX_DEPTH = 32  # of nested values; our own have 4
-_MAX_DIGITS = 19  # of an integer: 64 bits
-_MAX_CONFIG_BYTES, _MAX_NODES = 1_000_000, 100_000
-_MAX_MESSAGE = 1000
+_MAX_DEPTH, _MAX_NODES = 32, 100_000  # of a config
+_MAX_CONFIG_BYTES, _MAX_TABLE_BYTES, _MAX_MESSAGE = 1_000_000, 2_000_000_000, 1000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -33,6 +30,12 @@ class RecordError(ValueError):
         super().__init__(printable(message))
 
 
+def brief(error: BaseException) -> str:
+    """What an error says, in one line of bounded length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"
+
+
 def read_bytes(path: Path, limit: int) -> bytes:
     """The content of a regular file; a pipe or a device is not waited for.
 
@@ -41,8 +44,6 @@ def read_bytes(path: Path, limit: int) -> bytes:
         ValueError: it cannot be read, is no regular file, or has more than ``limit`` bytes.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ValueError("not a file")
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError("not a file")
@@ -56,28 +57,6 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return content
 
 
-def read_json(path: Path, limit: int) -> Any:
-    """A JSON file without anything that JSON, or a number of 64 bits, cannot say.
-
-    Raises:
-        FileNotFoundError, NotADirectoryError: no such file.
-        ValueError: it is no such file.
-    """
-    text = read_bytes(path, limit).decode("utf-8")
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_constant=_reject_constant,
-            parse_float=_finite,
-            parse_int=_integer,
-        )
-        _check_depth(value)
-    except RecursionError:
-        raise ValueError(f"nested more than {_MAX_DEPTH} deep") from None
-    return value
-
-
 def plain_config(path: Path) -> dict[str, Any]:
     """The settings of a run's config as YAML's own values.
 
@@ -89,12 +68,7 @@ def plain_config(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings of a run's config as OmegaConf reads them; interpolations stay text.
-
-    Raises:
-        FileNotFoundError, NotADirectoryError: no such file.
-        RecordError: it is not such a file; the message names its path.
-    """
+    """As `plain_config`, but as OmegaConf reads it; interpolations stay text."""
     from omegaconf import OmegaConf
 
     return _load_config(path, lambda text: OmegaConf.to_container(OmegaConf.load(StringIO(text))))
@@ -129,40 +103,48 @@ def _check_yaml(text: str) -> None:
             raise ValueError(f"more than {_MAX_NODES} settings")
 
 
-def brief(error: BaseException) -> str:
-    """What an error says, in one line of bounded length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"
+def read_table(path: Path, columns: Sequence[str], *, numbers: bool = False) -> pd.DataFrame:
+    """A CSV file that must have these columns.
+
+    Args:
+        path: of the file.
+        columns: their names; further ones are read, too.
+        numbers: whether it must hold nothing but numbers, every line of it whole.
+
+    Raises:
+        FileNotFoundError: no such file.
+        RecordError: the file is not such a table; the message names its path.
+    """
+    try:
+        text = read_bytes(path, _MAX_TABLE_BYTES)
+        if b"\0" in text:
+            raise ValueError("a NUL byte")
+        if numbers:
+            _check_lines(text)
+        frame = pd.read_csv(BytesIO(text))
+        head = pd.read_csv(BytesIO(text), header=None, nrows=1, dtype=str).iloc[0]
+    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+        raise RecordError(f"corrupt file {path}: {brief(error)}") from error
+    check_columns(path, columns, frame.columns)
+    if head.duplicated().any():
+        raise RecordError(f"corrupt file {path}: two columns {head[head.duplicated()].iloc[0]}")
+    other = [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]
+    if numbers and other and len(frame):  # a run that diverged at once has a header alone
+        raise RecordError(f"corrupt file {path}: not a number in column {', '.join(other)}")
+    return frame
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)} is given twice")
-    return values
+def check_columns(path: Path, needed: Iterable[str], columns: Container[str]) -> None:
+    """Refuse a table that lacks a column; raises RecordError."""
+    if missing := [name for name in needed if name not in columns]:
+        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
 
 
-def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is larger than any number")
-    return value
-
-
-def _integer(text: str) -> int:
-    if len(text) > _MAX_DIGITS + 1 or abs(value := int(text)) >= 2**63:
-        raise ValueError(f"{text[:40]}… has more digits than 64 bits")
-    return value
-
-
-def _check_depth(value: Any, depth: int = 0) -> None:
-    if depth > _MAX_DEPTH:
-        raise ValueError(f"nested more than {_MAX_DEPTH} deep")
-    if isinstance(value, (dict, list)):
-        for item in value.values() if isinstance(value, dict) else value:
-            _check_depth(item, depth + 1)
+def _check_lines(text: bytes) -> None:
+    head, *lines = text.split(b"\n")
+    n_columns = head.count(b",") + 1
+    for number, line in enumerate(lines[:-1], 2):
+        if (found := line.count(b",") + 1) != n_columns:
+            raise ValueError(f"Expected {n_columns} fields in line {number}, saw {found}")
+    if lines and lines[-1]:
+        raise ValueError("its last line is cut short")

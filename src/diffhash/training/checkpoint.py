@@ -6,7 +6,6 @@ comment, over everything before it. Without one (an older file) nothing is compa
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -18,12 +17,12 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
+from diffhash._files import write_file_atomically
+
 LOGGERS = "loggers"  # in a checkpoint: versions of the loggers of each replica
 _DIGEST = 64  # hexadecimal digits
 _END = struct.Struct("<4s16xH")  # a zip archive's last record, and the length of the comment
 _MAGIC = b"PK\5\6"
-# What file systems that cannot flush a folder answer.
-_NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 class DamagedError(ValueError):
@@ -33,29 +32,15 @@ class DamagedError(ValueError):
 def write_checkpoint(path: Path | str, checkpoint: dict[str, Any]) -> None:
     """Write a checkpoint so that ``path`` holds the old one or the new one, never a part.
 
-    A temporary file beside ``path`` is written, flushed to disk and moved over ``path``.
-
     Raises:
         OSError: it cannot be written; the error names ``path``, whose content is as it was.
     """
-    path = Path(path)
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     buffer.seek(-2, os.SEEK_END)
     buffer.write(struct.pack("<H", _DIGEST))
     buffer.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        try:
-            with temporary.open("wb") as file:
-                file.write(buffer.getbuffer())
-                flush(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        flush(path.parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    write_file_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def read_checkpoint_file(path: Path | str) -> dict[str, Any]:
@@ -89,21 +74,6 @@ def check_digest(path: Path | str) -> None:
             left -= len(block)
         if file.read() != digest.hexdigest().encode():
             raise DamagedError(f"{path}: its bytes are not those that were written")
-
-
-def flush(file: int | Path) -> None:
-    """Have the system write a file (by its descriptor) or a folder's entries to disk, now."""
-    if isinstance(file, int):
-        os.fsync(file)
-        return
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NOT_FOR_FOLDERS:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

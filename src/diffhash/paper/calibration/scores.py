@@ -15,8 +15,10 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from diffhash._files import write_text_atomically
 from diffhash.paper.printed import METRICS
-from diffhash.results.record import RunRecord, read_table, write_text_atomically
+from diffhash.results.reading import read_table
+from diffhash.results.record import RunRecord
 
 _MSES = tuple(name for name in METRICS if name.startswith("mse"))
 _OF_A_TRIAL = ("trial", "status", "objective", "so_far", "rows_run", "n_diverged", "seconds")

@@ -10,6 +10,7 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from diffhash._files import write_text_atomically
 from diffhash.experiment.checks import choose_accelerator
 from diffhash.experiment.environment import describe_environment
 from diffhash.paper.calibration.scores import read_trials, write_report, write_trials
@@ -17,7 +18,6 @@ from diffhash.paper.calibration.search import error, importances, runs, scores
 from diffhash.paper.calibration.study import Objective, Study, rounded
 from diffhash.paper.figures.calibration import calibration_figure
 from diffhash.results.figures.style import write_figure
-from diffhash.results.record import write_text_atomically
 
 _STATUS = {
     TrialState.COMPLETE: "complete",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from diffhash._files import write_text_atomically
 from diffhash.paper.claims.evidence import ACCURATE, COST_MARGIN, NO_SKILL, Evidence
 from diffhash.paper.claims.statements import QUESTIONS, STATEMENTS, Finding, find
 from diffhash.paper.claims.verdicts import (
@@ -23,7 +24,6 @@ from diffhash.paper.claims.verdicts import (
     verdict_text,
 )
 from diffhash.paper.table import Table
-from diffhash.results.record import write_text_atomically
 from diffhash.results.statistics import ALPHA
 
 FINDINGS_TITLE = "What these rows show that the paper denies or does not say"

@@ -217,9 +217,10 @@ def evaluate(part: Part, evidence: Evidence) -> Outcome:
 
 def _describe(part: Part, evidence: Evidence) -> str:
     """What a part compares, as text."""
+    row = evidence.name(part.of.table, part.of.row)
     group = part.of.what(evidence)
     factor = "" if part.factor == 1 else f"{part.factor:g} × "
-    text = f"{group}: {factor}{evidence.name(part.of.table, part.of.row)} {part.sign} "
+    text = f"{group}: {factor}{row} {part.sign} "
     if isinstance(part.than, Quantity):
         other = part.than.what(evidence)
         name = evidence.name(part.than.table, part.than.row)

@@ -18,7 +18,7 @@ from diffhash.paper.report.plots import (
     thin_out,
     trace,
 )
-from diffhash.results.record import read_table
+from diffhash.results.reading import read_table
 
 BENCHMARKS = Path("results/benchmarks")
 _NAMES = {"mlp": "MLP", "ff": "FF", "siren": "SIREN", "linear": "Linear", "s1": "S1", "s2": "S2",

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from diffhash._files import write_text_atomically
 from diffhash.paper import claims as claims_
 from diffhash.paper import tables as tables_
 from diffhash.paper.claims import Claim
@@ -25,7 +26,6 @@ from diffhash.paper.report.runs import environments, row_runs
 from diffhash.paper.summary import summary
 from diffhash.paper.table import Table
 from diffhash.results.formats import printable
-from diffhash.results.record import write_text_atomically
 
 PAGE_FILE, MARKDOWN_FILE = "index.html", "report.md"
 _HERE = Path(__file__).parent

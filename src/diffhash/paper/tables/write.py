@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from diffhash._files import write_text_atomically
 from diffhash.paper.table import Table, check_any_records
 from diffhash.paper.tables.latex import to_latex
 from diffhash.paper.tables.markdown import to_markdown
 from diffhash.paper.tables.notes import remarks
-from diffhash.results.record import write_text_atomically
 
 _HOW = ("seed", "status", "diverged_epoch", "epochs", "learning_rate")
 _COST = ("train_seconds", "wall_seconds", "n_parameters", "peak_memory_mb", "config_hash")

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from diffhash.results.record import write_file_atomically
+from diffhash._files import write_file_atomically
 
 TWO_COLUMNS = 7.0
 ONE_COLUMN = 3.4
