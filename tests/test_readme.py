@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffhash.paper.readme import results_block, update_readme
+from diffhash.paper.make import results_block, update_readme
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

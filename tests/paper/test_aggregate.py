@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffhash.paper.aggregate import COLUMNS, decades, train_total
 from diffhash.paper.printed import METRICS, TABLES, VALUES
 from diffhash.paper.rows import row_records
-from diffhash.paper.table import load_table
+from diffhash.paper.table import COLUMNS, decades, load_table, train_total
 from diffhash.results.record import RecordError
 
 WriteRun = Callable[..., Path]

@@ -318,7 +318,7 @@ def test_limits_are_measured_where_something_is_to_be_run(
 
 
 def test_the_seconds_of_a_row(load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(rows, "seconds_per_epoch", lambda directory: 0.03)
+    monkeypatch.setattr(rows, "chunk_seconds", lambda directory: (0.03,))
     cfg = load("best").run_config("table1/cubic_best", {}, [0, 1], tmp_path / "row")
     cfg.trainer.epochs = 8
     assert rows.row_seconds(cfg) == pytest.approx(0.24)
@@ -329,7 +329,7 @@ def test_the_seconds_of_a_row(load: Load, monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_as_many_epochs_as_fit(
     load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float, epochs: int
 ) -> None:
-    monkeypatch.setattr(rows, "seconds_per_epoch", lambda directory: 0.03)
+    monkeypatch.setattr(rows, "chunk_seconds", lambda directory: (0.03,))
     study = load("best")
     cfg = study.run_config("table1/cubic_best", study.preset, [0, 1], tmp_path / "row")
     cfg.trainer.epochs = 8

@@ -13,13 +13,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from diffhash.paper.aggregate import COLUMNS
 from diffhash.paper.claims import check_claims
 from diffhash.paper.claims.evidence import Evidence
 from diffhash.paper.figures.rows import table_rows
 from diffhash.paper.printed import TABLES
 from diffhash.paper.rows import row_records
-from diffhash.paper.table import load_table, load_tables
+from diffhash.paper.table import COLUMNS, load_table, load_tables
 from diffhash.paper.tables import to_latex, to_markdown, write_tables
 from diffhash.paper.timing import find_timing, timing_directory
 from diffhash.results import read_record, write_record

@@ -13,8 +13,13 @@ import pytest
 from diffhash.paper.printed import TABLES
 from diffhash.paper.rows import row_records
 from diffhash.paper.table import load_table, load_tables
-from diffhash.paper.tables import to_latex, to_markdown, total_sentence, write_tables
-from diffhash.paper.tables.notes import environment_lines
+from diffhash.paper.tables import (
+    environment_lines,
+    to_latex,
+    to_markdown,
+    total_sentence,
+    write_tables,
+)
 from diffhash.results.formats import (
     format_decades,
     format_epochs,

@@ -60,30 +60,24 @@ def row_records(table: str, runs: Path | str, on_problem: OnProblem | None = Non
     own: RowRecords = {}
     elsewhere: RowRecords = {}
     for directory, record in find_records(runs, report, without=(TIMINGS, CALIBRATIONS)):
-        first, *rest = (*directory.relative_to(runs).parts, "", "")
+        first, row, *_ = (*directory.relative_to(runs).parts, "", "")
         experiment = record.experiment or ""
-        if first == table:
-            if experiment == f"{table}/{rest[0]}":
-                own.setdefault(rest[0], []).append((directory, record))
-            else:
-                report(
-                    RecordError(
-                        f"record {directory} lies among the runs of {table}/{rest[0]} but is of "
-                        f"experiment {record.experiment!r}"
-                    )
-                )
+        if first == table and experiment == f"{table}/{row}":
+            own.setdefault(row, []).append((directory, record))
+        elif first == table:
+            where = f"lies among the runs of {table}/{row} but is of experiment"
+            report(RecordError(f"record {directory} {where} {record.experiment!r}"))
         elif first not in TABLES and experiment.startswith(f"{table}/") and _is_row(record):
             row = experiment.removeprefix(f"{table}/")
             elsewhere.setdefault(row, []).append((directory, record))
-    rows: RowRecords = {}
-    for row in dict.fromkeys((*own, *elsewhere)):
-        found = _one_per_seed(own.get(row, []), elsewhere.get(row, []), report)
-        if found := _alike(found, report):
-            rows[row] = found
-    return rows
+    rows = {
+        row: _alike(_one_per_seed(own.get(row, []), elsewhere.get(row, []), report), report)
+        for row in dict.fromkeys((*own, *elsewhere))
+    }
+    return {row: found for row, found in rows.items() if found}
 
 
-def row_timing(runs: Path | str, found: Iterable[tuple[Path, RunRecord]]) -> Timing | None:
+def row_timing(runs: Path | str, found: Iterable[Found]) -> Timing | None:
     """The timing of a row: that of the first of its runs which has one.
 
     Args:
@@ -114,12 +108,12 @@ def _one_per_seed(own: list[Found], elsewhere: list[Found], report: OnProblem) -
     for directory, record in elsewhere:
         if record.seed not in seeds:
             others.setdefault(record.seed, []).append((directory, record))
-    return [max((seeds | others)[seed], key=_newest_completed) for seed in sorted(seeds | others)]
 
+    def newest_completed(found: Found) -> tuple[bool, float]:
+        directory, record = found
+        return record.status == "completed", (directory / RESULT_FILE).stat().st_mtime
 
-def _newest_completed(found: Found) -> tuple[bool, float]:
-    directory, record = found
-    return record.status == "completed", (directory / RESULT_FILE).stat().st_mtime
+    return [max(items, key=newest_completed) for _, items in sorted((seeds | others).items())]
 
 
 def _alike(found: list[Found], report: OnProblem) -> list[Found]:

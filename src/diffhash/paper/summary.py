@@ -11,11 +11,10 @@ from statistics import median
 import pandas as pd
 
 from diffhash._files import write_text_atomically
-from diffhash.paper.aggregate import train_total
 from diffhash.paper.claims import Claim, count_verdicts
 from diffhash.paper.printed import METRICS, PAPER_DEVICE
-from diffhash.paper.table import Table
-from diffhash.paper.tables.markdown import markdown_text
+from diffhash.paper.table import Table, train_total
+from diffhash.paper.tables import markdown_text
 from diffhash.results.formats import format_decades
 from diffhash.results.metrics import metric
 from diffhash.results.record import RunRecord

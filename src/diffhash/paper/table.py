@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from diffhash.paper.aggregate import aggregate
-from diffhash.paper.printed import METRICS, PAPER_DIRECTORY, TABLES, TITLES, load_paper_table
-from diffhash.paper.rows import RowRecords, row_records, row_timing
+from diffhash.paper.printed import (
+    METRICS,
+    PAPER_DIRECTORY,
+    TABLES,
+    TITLES,
+    VALUES,
+    load_paper_table,
+)
+from diffhash.paper.rows import Found, RowRecords, row_records, row_timing
 from diffhash.paper.timing import Timing
-from diffhash.results.formats import format_epochs
-from diffhash.results.metrics import metric_names
+from diffhash.results.formats import format_epochs, printable
+from diffhash.results.metrics import ENCODERS, metric_names
 from diffhash.results.record import OnProblem, RecordError, RunRecord
+from diffhash.results.seeds import counted, over_seeds
+from diffhash.results.statistics import median_interval
 
 NO_RECORD = "no record"
+COLUMNS = (
+    "row", "model", "status", "epochs", "paper_epochs",
+    *(column.format(value) for value in VALUES
+      for column in ("{}", "{}_low", "{}_high", "paper_{}", "decades_{}")),
+    "timed_alone", "peak_memory_mb", "seeds", "n", "n_diverged",
+)  # fmt: skip
 Line = dict[Any, Any]
-"""One line of an `diffhash.paper.aggregate.aggregate` frame."""
+"""One line of a `Table.frame`."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the aggregated frame, and the records it was made of.
+    """A table: one line per row, and the records it was made of.
 
     Attributes:
         name: ``table1`` or ``table2``.
         folder: of the records of all tables.
-        frame: of `diffhash.paper.aggregate.aggregate`.
+        frame: the paper's rows in printed order, then any other row with records; columns
+            :data:`COLUMNS`. Each error is the median over the ``n`` seeds that count, those whose
+            run completed or diverged, and ``<value>_low`` and ``<value>_high`` are the ends of its
+            interval (`diffhash.results.statistics.median_interval`; NaN for one seed). A diverged
+            run, or an error that was not finite, is infinite there and never dropped.
+            ``n_diverged`` counts the diverged runs, ``seeds`` lists the completed ones
+            (space-separated). ``paper_<value>`` is the printed one, ``decades_<value>`` =
+            log10(ours / paper) that of the median. Values without counterpart are NaN.
+            ``status`` is ``completed``, ``diverged @ epoch N``, ``interrupted @ epoch N`` or
+            ``missing``; with several seeds it names those that did not complete. ``epochs`` is the
+            budget of our runs. ``train_seconds`` are those of an epoch alone on the machine times
+            the epochs, with the smallest and largest chunk of that timing as ends, and
+            ``timed_alone`` is true; or those that the completed runs themselves took.
+            ``peak_memory_mb`` is the largest of any run.
         runs: the records of each row that has any.
         timings: of each row that was timed alone.
     """
@@ -53,7 +81,7 @@ class Table:
 
     @cached_property
     def lines(self) -> dict[str, Line]:
-        """The frame's lines by row: the paper's rows in printed order, then ours with records."""
+        """The frame's lines by row."""
         return {line["row"]: line for line in self.frame.to_dict("records")}
 
     @cached_property
@@ -64,10 +92,14 @@ class Table:
     @cached_property
     def notes(self) -> dict[str, str]:
         """What a reader must know of a row: empty where every run completed."""
-        return {row: _note(line["status"]) for row, line in self.lines.items()}
+        status = {row: line["status"].removeprefix("completed") for row, line in self.lines.items()}
+        return {
+            row: NO_RECORD if text == "missing" else text.removeprefix("; ")
+            for row, text in status.items()
+        }
 
     @property
-    def records(self) -> list[tuple[Path, RunRecord]]:
+    def records(self) -> list[Found]:
         """All of them, row by row."""
         return [item for row in self.lines for item in self.runs.get(row, [])]
 
@@ -116,15 +148,13 @@ def load_table(
     timings = {}
     for row, items in found.items():
         try:
-            timing = row_timing(runs, items)
+            timings[row] = row_timing(runs, items)
         except (RecordError, FileNotFoundError) as error:
             if on_problem is None:
                 raise
             on_problem(RecordError(f"timing of {name}/{row}: {error}"))
-            continue
-        if timing:
-            timings[row] = timing
-    return Table(name, Path(runs), aggregate(printed, found, timings), found, timings)
+    timings = {row: timing for row, timing in timings.items() if timing}
+    return Table(name, Path(runs), _frame(printed, found, timings), found, timings)
 
 
 def load_tables(
@@ -154,7 +184,104 @@ def check_any_records(tables: Iterable[Table]) -> None:
         raise RecordError(f"no records under {folders}: run `make reproduce-tables` first")
 
 
-def _note(status: str) -> str:
-    if status == "missing":
-        return NO_RECORD
-    return status.removeprefix("completed").removeprefix("; ")
+def decades(ours: Any, paper: Any) -> Any:
+    """log10(ours / paper), elementwise: +1 is ten times the paper's value, NaN if one is absent.
+
+    Raises:
+        ValueError: a negative value, or a printed value of 0.
+    """
+    if np.any(np.asarray(ours) < 0) or np.any(np.asarray(paper) <= 0):
+        raise ValueError("decades: expected ours >= 0 and paper > 0")
+    with np.errstate(divide="ignore"):  # ours = 0 is infinitely many decades below
+        return np.log10(ours / paper)
+
+
+@dataclass(frozen=True)
+class TrainTotal:
+    """Train seconds added up over rows, ours and the paper's.
+
+    ``ours`` and ``paper_same_rows`` add up the ``n_rows`` rows that both have; ``paper`` adds up
+    all ``n_paper_rows`` rows of the paper.
+    """
+
+    ours: float
+    paper_same_rows: float
+    n_rows: int
+    paper: float
+    n_paper_rows: int
+
+
+def train_total(frames: Iterable[pd.DataFrame]) -> TrainTotal:
+    """Total train seconds of the paper's rows in the given frames of tables."""
+    lines = pd.concat([f[["train_seconds", "paper_train_seconds"]] for f in frames])
+    ours, paper = lines.to_numpy(dtype=float).T
+    printed = ~np.isnan(paper)
+    both = printed & ~np.isnan(ours)
+    totals = float(ours[both].sum()), float(paper[both].sum()), int(both.sum())
+    return TrainTotal(*totals, float(paper[printed].sum()), int(printed.sum()))
+
+
+# ------------------------------------------------------------------------------------- the frame
+
+
+def _frame(printed: pd.DataFrame, runs: RowRecords, timings: Mapping[str, Timing]) -> pd.DataFrame:
+    paper = {str(row): line for row, line in printed.to_dict("index").items()}
+    rows = [*paper, *(row for row in runs if row not in paper)]
+    frame = pd.DataFrame(
+        [_line(row, paper.get(row), runs.get(row, []), timings.get(row)) for row in rows]
+    )
+    for value in VALUES:
+        frame[f"decades_{value}"] = decades(frame[value], frame[f"paper_{value}"])
+    types = {"epochs": "Int64", "paper_epochs": "Int64"}
+    return frame.reindex(columns=list(COLUMNS)).astype(types)
+
+
+def _line(row: str, printed: Line | None, found: list[Found], timing: Timing | None) -> Line:
+    records = [record for _, record in found]
+    seeds = [record for _, record in counted(found)]
+    completed = [record for record in records if record.status == "completed"]
+    line: Line = {
+        "row": row,
+        "model": _label(row, records) if printed is None else printed["label"],
+        "status": _status(records),
+        "epochs": records[0].epochs_requested if records else pd.NA,
+        "paper_epochs": pd.NA if printed is None else printed["epochs"],
+        "timed_alone": timing is not None,
+        "peak_memory_mb": max((r.peak_memory_mb for r in records), default=np.nan),
+        "seeds": " ".join(str(record.seed) for record in completed),
+        "n": len(seeds),
+        "n_diverged": sum(record.status == "diverged" for record in seeds),
+    }
+    values = {name: over_seeds(seeds, name) for name in METRICS}
+    values["train_seconds"] = np.array([record.train_seconds for record in completed])
+    for name, each in values.items():
+        middle, low, high = median_interval(each) if len(each) else [np.nan] * 3
+        line |= {name: float(middle), f"{name}_low": float(low), f"{name}_high": float(high)}
+        line[f"paper_{name}"] = np.nan if printed is None else printed[name]
+    if timing is not None and completed:
+        chunks = np.array(timing.chunks) * completed[0].epochs
+        line["train_seconds"] = timing.seconds_per_epoch * completed[0].epochs
+        ends = (chunks.min(), chunks.max()) if len(chunks) > 1 else (np.nan, np.nan)
+        line["train_seconds_low"], line["train_seconds_high"] = ends
+    return line
+
+
+def _label(row: str, records: list[RunRecord]) -> str:
+    """Of a row that the paper does not have."""
+    encoder, preset = records[0].encoder, records[0].preset
+    return f"{ENCODERS.get(encoder, printable(encoder))} ({printable(preset or row)})"
+
+
+def _status(records: list[RunRecord]) -> str:
+    if not records:
+        return "missing"
+    ends = {
+        record.seed: f"{record.status} @ epoch "
+        f"{record.epochs if record.diverged_epoch is None else record.diverged_epoch}"
+        for record in records
+        if record.status != "completed"
+    }
+    if len(records) == 1:
+        return next(iter(ends.values()), "completed")
+    parts = [f"seed {seed} {end}" for seed, end in ends.items()]
+    return "; ".join(parts if len(ends) == len(records) else ["completed", *parts])

@@ -17,8 +17,6 @@ from diffhash.results.record import RunRecord, read_history, read_record
 TIMINGS = "timing"
 """Folder of all timings, among the records of all rows."""
 
-_KEY_LENGTH = 12
-
 
 @dataclass(frozen=True)
 class Timing:
@@ -40,13 +38,8 @@ class Timing:
 
 
 def timing_directory(runs: Path | str, run: RunRecord) -> Path:
-    """Where the timing of a table row's run belongs.
-
-    Args:
-        runs: folder of the records of all rows.
-        run: the record of the row's run.
-    """
-    return Path(runs) / TIMINGS / str(run.experiment) / run.config_hash[:_KEY_LENGTH]
+    """Where the timing of a table row's run belongs; ``runs`` is the folder of all records."""
+    return Path(runs) / TIMINGS / str(run.experiment) / run.config_hash[:12]
 
 
 def find_timing(runs: Path | str, run: RunRecord) -> Timing | None:
@@ -61,22 +54,11 @@ def find_timing(runs: Path | str, run: RunRecord) -> Timing | None:
         record = read_record(directory)
     except FileNotFoundError:
         return None
-    if record.status != "completed":
-        return None
-    return Timing(record, _chunks(directory))
+    return Timing(record, chunk_seconds(directory)) if record.status == "completed" else None
 
 
-def seconds_per_epoch(directory: Path) -> float:
-    """Of a run: the median over its chunks between evaluations, without the first, which warms up.
-
-    Raises:
-        RecordError: its history is corrupt.
-        FileNotFoundError: it has none.
-    """
-    return float(np.median(_chunks(directory)))
-
-
-def _chunks(directory: Path) -> tuple[float, ...]:
+def chunk_seconds(directory: Path) -> tuple[float, ...]:
+    """Seconds per epoch of a run in each chunk between evaluations; errors as `read_history`."""
     history = read_history(directory)
     epochs, seconds = history["epoch"].to_numpy(), history["seconds"].to_numpy()
     if len(epochs) > 1:

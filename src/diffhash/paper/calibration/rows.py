@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from statistics import median
 
 from omegaconf import DictConfig
 
 from diffhash.experiment.build import seed_configs
 from diffhash.experiment.run import run
-from diffhash.paper.timing import seconds_per_epoch
+from diffhash.paper.timing import chunk_seconds
 from diffhash.results.record import RunRecord
 
 # Chunks enough for a median that one hiccup does not move; the first warms up.
@@ -70,7 +71,7 @@ def _seconds_per_epoch(cfg: DictConfig, folder: Path) -> float:
     short.run_dir = str(folder.with_name(f"{folder.name}.timing"))
     short.trainer.epochs, short.trainer.chunk = _TIMING["epochs"], _TIMING["chunk"]
     [(directory, record)] = run(short)
-    cost = seconds_per_epoch(directory)
+    cost = median(chunk_seconds(directory))
     shutil.rmtree(directory)
     _check_uninterrupted([record])
     return cost

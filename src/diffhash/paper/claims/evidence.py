@@ -96,7 +96,7 @@ class Evidence:
     def seeds(self, table: str, row: str) -> pd.DataFrame:
         """The runs of a row."""
         name = self.name(table, row)
-        found = self.runs[(self.runs["table"] == table) & (self.runs["row"] == row)]
+        found = self.runs.loc[(self.runs["table"] == table) & (self.runs["row"] == row)]
         if found.empty:
             raise MissingError(f"no finished run of {name} in {table}")
         return found
@@ -181,8 +181,9 @@ class Evidence:
     ) -> np.ndarray:
         """A score of a file of each run; infinite for one that diverged or is not finite."""
         read = self._histories if file == HISTORY_FILE else self._predictions
+        runs: Any = self.seeds(table, row).itertuples()
         scores = []
-        for run in self.seeds(table, row).itertuples():
+        for run in runs:
             try:
                 score_ = math.inf if run.status == "diverged" else score(run, read(run.directory))
             except FileNotFoundError:

@@ -136,7 +136,7 @@ STATEMENTS = (
     Statement(
         _PINN, "Cubic's error decreases fastest with a limited number of epochs",
         "smaller MSE of u than every other row at the end of Cubic's budget",
-        tuple(lower(*(at_budget_of("table2", each, "cubic") for each in ("cubic", row)))
+        tuple(lower(at_budget_of("table2", "cubic", "cubic"), at_budget_of("table2", row, "cubic"))
               for row in _others("table2", "cubic"))),
     Statement(
         _PINN, "in training time, Cubic's advantage over the MLP is no longer evident",

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diffhash.paper.aggregate import decades
 from diffhash.paper.printed import METRICS, VALUES
 from diffhash.paper.report.plots import Control, Option, Plot, axis, markup, trace
-from diffhash.paper.table import Table
+from diffhash.paper.table import Table, decades
 from diffhash.results.formats import format_decades, format_value
 
 _MARKS = {
