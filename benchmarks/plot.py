@@ -61,7 +61,7 @@ def plot(frame: pd.DataFrame, stem: Path) -> list[Path]:
 
 
 def _dress(ax: Axes) -> Axes:
-    style.log_y(style.dress(ax))
+    style.log_y(style.style_axes(ax))
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(LogLocator(4))
     ax.xaxis.set_minor_locator(NullLocator())

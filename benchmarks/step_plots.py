@@ -46,7 +46,7 @@ def plot_steps(frame: pd.DataFrame, stem: Path) -> list[Path]:
     for ax, task in zip(axes, tasks, strict=True):
         part = frame.query(f"task == {task!r}")
         encoders = list(dict.fromkeys(part["encoder"]))
-        style.dress(ax)
+        style.style_axes(ax)
         for name, (colour, marker) in _LOOKS.items():
             rows = part.query(f"contender == {name!r}").set_index("encoder").reindex(encoders)
             ax.plot(range(len(encoders)), rows["ms"], marker, color=colour, label=name,
@@ -69,7 +69,7 @@ def plot_growth(frame: pd.DataFrame, stem: Path) -> list[Path]:
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     for ax, series in zip(axes, names, strict=True):
         part = frame.query(f"series == {series!r}")
-        style.dress(ax)
+        style.style_axes(ax)
         for name, (colour, marker) in _LOOKS.items():
             rows = part.query(f"contender == {name!r}").sort_values("value")
             if rows.empty:
@@ -97,7 +97,7 @@ def plot_accuracy(curves: pd.DataFrame, runs: pd.DataFrame, stem: Path) -> list[
     """MSE of u over seconds of training, a line per seed: the median over short spans, which are
     equally long in the logarithm, in a band from the smallest to the largest."""
     figure = style.new_figure(height=3.0)
-    ax = style.log_y(style.dress(figure.subplots()))
+    ax = style.log_y(style.style_axes(figure.subplots()))
     for encoder, colour in _ENCODERS.items():
         for index, seed in enumerate(dict.fromkeys(curves["seed"])):
             curve = curves.query(f"encoder == {encoder!r} and seed == {seed}")

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from diffhash.paper.calibration.figure import calibration_figure
 from diffhash.paper.calibration.scores import (
     decades_from_paper,
     log_error,
@@ -17,7 +18,6 @@ from diffhash.paper.calibration.scores import (
     write_report,
     write_trials,
 )
-from diffhash.paper.figures.calibration import calibration_figure
 from diffhash.paper.printed import load_paper_table
 from diffhash.results import RecordError, RunRecord
 

@@ -18,12 +18,18 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from diffhash.paper.continuity import Curve, fit_sine
-from diffhash.paper.figures import NoRecordsError, make_figures
-from diffhash.paper.figures.comparisons import figure3, figure4, figure5
-from diffhash.paper.figures.rows import Row, table_rows
+from diffhash.paper.figures import (
+    NoRecordsError,
+    Row,
+    figure3,
+    figure4,
+    figure5,
+    make_figures,
+    table_rows,
+)
 from diffhash.paper.table import load_table, load_tables
 from diffhash.results.figures import run_figure
-from diffhash.results.figures.curves import error_limits
+from diffhash.results.figures.run import error_limits
 from diffhash.results.figures.style import write_figure
 from diffhash.results.record import RecordError
 

@@ -12,8 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from diffhash.paper.figures.comparisons import figure3, figure4, figure5
-from diffhash.paper.figures.rows import Row, table_rows
+from diffhash.paper.figures import Row, figure3, figure4, figure5, table_rows
 from diffhash.paper.table import load_table, load_tables
 from diffhash.results.figures.style import add_legend, new_figure
 from diffhash.results.record import RecordError

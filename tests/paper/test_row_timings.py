@@ -15,7 +15,7 @@ import pytest
 
 from diffhash.paper.claims import check_claims
 from diffhash.paper.claims.evidence import Evidence
-from diffhash.paper.figures.rows import table_rows
+from diffhash.paper.figures import table_rows
 from diffhash.paper.printed import TABLES
 from diffhash.paper.rows import row_records
 from diffhash.paper.table import COLUMNS, load_table, load_tables

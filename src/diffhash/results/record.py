@@ -179,7 +179,8 @@ def read_record(directory: Path | str) -> RunRecord:
     """
     path = Path(directory) / RESULT_FILE
     try:
-        content = msgspec.json.decode(read_bytes(path, _MAX_RECORD_BYTES), type=dict[str, Any])
+        text = read_bytes(path, _MAX_RECORD_BYTES).decode("utf-8")
+        content = msgspec.convert(json.loads(text, parse_constant=_refuse), dict[str, Any])
         if (version := content.get("schema_version")) != SCHEMA_VERSION:
             raise ValueError(f"schema_version = {version!r}: this version reads {SCHEMA_VERSION}")
         names = _checked("metrics", content.pop("metrics", _METRICS), list[str])
@@ -192,6 +193,10 @@ def read_record(directory: Path | str) -> RunRecord:
     # JSON and Unicode errors are ValueErrors
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"corrupt record {path}: {brief(error)}") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _printable(value: Any) -> Any:

@@ -13,10 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 from diffhash._files import write_text_atomically
 from diffhash.experiment.checks import choose_accelerator
 from diffhash.experiment.environment import describe_environment
+from diffhash.paper.calibration.figure import calibration_figure
 from diffhash.paper.calibration.scores import read_trials, write_report, write_trials
 from diffhash.paper.calibration.search import error, importances, runs, scores
 from diffhash.paper.calibration.study import Objective, Study, rounded
-from diffhash.paper.figures.calibration import calibration_figure
 from diffhash.results.figures.style import write_figure
 
 _STATUS = {

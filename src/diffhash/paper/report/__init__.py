@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from diffhash.paper.report.make import write_report
+from diffhash.paper.report.page import write_report
 
 __all__ = ["write_report"]

@@ -18,11 +18,11 @@ import numpy as np
 from markupsafe import Markup
 
 from diffhash.paper.table import NO_RECORD
+from diffhash.results.figures.style import drawable
 from diffhash.results.metrics import metric
 
 N_COLOURS = 8
 _DASHES = ("solid", "dash", "dot", "dashdot")
-_DRAWABLE = 1e30  # values beyond are no more drawable than NaN
 _DECADES = {"type": "log", "exponentformat": "power", "showexponent": "all", "nticks": 8}
 
 
@@ -52,6 +52,11 @@ class Control:
     many: bool = False
 
 
+AGAINST = Control(
+    "against", "Against", [Option("epoch", "epochs"), Option("seconds", "seconds")], ["seconds"]
+)
+
+
 @dataclass(frozen=True)
 class Plot:
     """An interactive plot with its heading, caption and the text for those who cannot see it.
@@ -74,11 +79,8 @@ class Plot:
 
     def to_json(self) -> str:
         """What the script needs, fit for a ``<script>`` element."""
-        content = {
-            "controls": [asdict(control) for control in self.controls],
-            "traces": self.traces,
-            "layout": self.layout,
-        }
+        controls = [asdict(control) for control in self.controls]
+        content = {"controls": controls, "traces": self.traces, "layout": self.layout}
         text = json.dumps(content, allow_nan=False, separators=(",", ":"))
         return text.replace("<", "\\u003c")
 
@@ -109,10 +111,7 @@ def trace(
 
 def encode(values: np.ndarray) -> str:
     """float32, little-endian, as base64; NaN for what cannot be drawn."""
-    values = np.asarray(values, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        values = np.where(np.abs(values) <= _DRAWABLE, values, np.nan)
-    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+    return base64.b64encode(drawable(values).astype("<f4").tobytes()).decode()
 
 
 def decode(text: str) -> np.ndarray:
@@ -134,8 +133,7 @@ def thin_out(x: np.ndarray, columns: Iterable[np.ndarray], n: int, *, log: bool 
     kept = {0, len(x) - 1}
     for part in bins:
         for column in columns:
-            values = column[part]
-            good = part[np.isfinite(values)]
+            good = part[np.isfinite(column[part])]
             if len(good):
                 kept |= {good[np.argmin(column[good])], good[np.argmax(column[good])]}
     return np.array(sorted(kept))
@@ -168,6 +166,12 @@ def axis(title: str, **settings: Any) -> dict[str, Any]:
 def log_axis(title: str, **settings: Any) -> dict[str, Any]:
     """A logarithmic axis."""
     return axis(title, **_DECADES, **settings)
+
+
+def shade(x0: float, x1: float) -> dict[str, Any]:
+    """A shaded region between two values of x."""
+    return {"type": "rect", "xref": "x", "yref": "paper", "x0": x0, "x1": x1, "y0": 0, "y1": 1,
+            "layer": "below", "line": {"width": 0}, "fillcolor": "--shade"}  # fmt: skip
 
 
 def panels(shares: Sequence[float], gap: float = 0.06) -> list[list[float]]:

@@ -1,33 +1,31 @@
-"""The picture of one run: what was predicted, and how far off it is."""
+"""The picture of one run, and its panels: predictions beside the exact solution, and the error."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
 
-from diffhash.results.figures.curves import (
-    absolute_error,
-    draw_error,
-    draw_prediction,
-    exact_values,
-    say_gaps,
-)
 from diffhash.results.figures.style import (
+    DRAWABLE,
+    SKY,
     SMALL,
     TEXT,
+    VERMILION,
+    Axes,
+    Figure,
     add_legend,
+    annotate,
+    annotate_empty,
     drawable,
-    dress,
+    log_y,
     new_figure,
-    say,
-    say_instead,
+    style_axes,
 )
 from diffhash.results.formats import format_value
 from diffhash.results.metrics import symbol
 
+_TINY = 1e-300  # stands for an error of zero on a logarithmic axis
 _MAPS = ("u", "u_x0", "u_x1", "u_x0x0", "u_x1x1")
 _SLAB = 0.25  # of the points, where more than two axes are looked at from one side
 
@@ -66,16 +64,16 @@ def _curves(predictions: pd.DataFrame) -> Figure:
     figure = new_figure(height=3.6 if known else 2.3)
     grid = figure.subplots(1 + known, len(names), squeeze=False, sharex=True)
     for column, name in enumerate(names):
-        draw_prediction(dress(grid[0, column]), predictions, name)
+        draw_prediction(style_axes(grid[0, column]), predictions, name)
         grid[0, column].set_title(symbol(name), fontsize=TEXT)
         grid[-1, column].set_xlabel("$x$", fontsize=TEXT)
         if known:
-            draw_error(dress(grid[1, column]), predictions, name)
+            draw_error(style_axes(grid[1, column]), predictions, name)
             _title_mse(grid[1, column], predictions, name)
     if known:
         grid[1, 0].set_ylabel("absolute error", fontsize=TEXT)
     else:
-        say(grid[0, -1], "no exact solution")
+        annotate(grid[0, -1], "no exact solution")
     add_legend(figure, grid[0], loc="outside lower center")
     return figure
 
@@ -106,7 +104,7 @@ def _maps(predictions: pd.DataFrame) -> Figure:
     say_gaps(left, u)
     left.set_ylabel("$x_1$", fontsize=TEXT)
     for ax in (left, middle, right):
-        dress(ax).set_xlabel("$x_0$", fontsize=TEXT)
+        style_axes(ax).set_xlabel("$x_0$", fontsize=TEXT)
     if note:
         figure.supxlabel(note, fontsize=SMALL)
     return figure
@@ -126,7 +124,7 @@ def _maps_of_derivatives(points: pd.DataFrame, note: str) -> Figure:
         norm = Normalize(good.min(), good.max()) if len(good) else Normalize()
         ax.set_title(f"predicted {symbol(name)}" if name == "u" else symbol(name), fontsize=TEXT)
         _map(figure, ax, points, values, norm, "viridis")
-        dress(ax).set_xlabel("$x_0$", fontsize=TEXT)
+        style_axes(ax).set_xlabel("$x_0$", fontsize=TEXT)
     for ax in grid[:, 0]:
         ax.set_ylabel("$x_1$", fontsize=TEXT)
     note = f"no exact solution; {note}" if note else "no exact solution"
@@ -164,11 +162,11 @@ def _map(
     colours: str,
 ) -> None:
     if values is None:
-        say_instead(ax, "no exact solution")
+        annotate_empty(ax, "no exact solution")
         return
     good = ~np.isnan(values)
     if not good.any():
-        say_instead(ax, "not finite")
+        annotate_empty(ax, "not finite")
         return
     x0, x1 = points["x0"].to_numpy(), points["x1"].to_numpy()
     size = float(np.clip(2e4 / good.sum(), 2, 40))
@@ -179,3 +177,123 @@ def _map(
     ax.margins(0.01)
     bar = figure.colorbar(dots, ax=ax, location="bottom", pad=0.02, aspect=25)
     bar.ax.tick_params(labelsize=SMALL, length=2)
+
+
+# ------------------------------------------------------------------------------------ the panels
+
+
+def exact_values(predictions: pd.DataFrame, name: str) -> np.ndarray | None:
+    """The exact u, u_x or u_xx (``name``); None where there is no exact solution."""
+    column = f"exact_{name}"
+    if column not in predictions:
+        return None
+    exact = drawable(predictions[column].to_numpy())
+    return None if np.isnan(exact).all() else exact
+
+
+def absolute_error(predictions: pd.DataFrame, name: str) -> np.ndarray | None:
+    """|predicted - exact|, NaN where it cannot be drawn; None without an exact solution.
+
+    Over seeds the median of it, which is not the error of the median.
+    """
+    exact = exact_values(predictions, name)
+    if exact is not None and (median := f"error_{name}") in predictions:
+        return drawable(predictions[median].to_numpy())
+    return None if exact is None else np.abs(drawable(predictions[name].to_numpy()) - exact)
+
+
+def draw_prediction(
+    ax: Axes,
+    predictions: pd.DataFrame,
+    name: str,
+    limits: tuple[float, float] | None = None,
+    band: str = "",
+) -> None:
+    """Exact and predicted values over x; says where the prediction is not finite.
+
+    Args:
+        ax: axes to draw in.
+        predictions: of one run; columns ``x``, ``name`` and ``exact_<name>``.
+        name: ``u``, ``u_x`` or ``u_xx``.
+        limits: of the y axis. A prediction that leaves them gets a range of its own, which the
+            axes say, and goes behind the exact curve, which it could otherwise hide.
+        band: what ``<name>_low`` to ``<name>_high`` is, drawn around the median; empty for one run.
+    """
+    x, values = predictions["x"].to_numpy(), drawable(predictions[name].to_numpy())
+    exact = exact_values(predictions, name)
+    leaves = limits is not None and bool(((values < limits[0]) | (values > limits[1])).any())
+    if exact is not None:
+        # Wide and pale, so that it shows on both sides of a prediction that covers it.
+        width, layer = (1.2, 3) if leaves else (2.4, 1)
+        ax.plot(x, exact, color=SKY, linewidth=width, zorder=layer, label="exact")
+    label = "median prediction" if band else "predicted"
+    ax.plot(x, values, color=VERMILION, linewidth=0.4 if leaves else 0.9, label=label)
+    if band:
+        draw_band(ax, x, predictions, name, VERMILION, band)
+    if leaves:
+        ax.margins(y=0.2)
+        annotate(ax, "wider scale")
+    elif limits is not None:
+        ax.set_ylim(*limits)
+    say_gaps(ax, values)
+
+
+def draw_error(ax: Axes, predictions: pd.DataFrame, name: str, has_band: bool = False) -> None:
+    """The absolute error over x on a logarithmic axis; says so where there is none to show.
+
+    Args:
+        ax: axes to draw in.
+        predictions: of one run, or of several combined.
+        name: ``u``, ``u_x`` or ``u_xx``.
+        has_band: whether to fill between its ``_low`` and ``_high``.
+    """
+    error = absolute_error(predictions, name)
+    if error is None:
+        annotate_empty(ax, "no exact solution")
+    elif np.isnan(error).all():
+        annotate_empty(ax, "not finite")
+    else:
+        x = predictions["x"].to_numpy()
+        log_y(ax).plot(x, np.maximum(error, _TINY), color=VERMILION, linewidth=0.6)
+        ax.set_ylim(*error_limits(error))
+        if has_band:
+            draw_band(ax, x, predictions, f"error_{name}", VERMILION)
+
+
+def draw_band(
+    ax: Axes, x: np.ndarray, frame: pd.DataFrame, name: str, color: str, label: str | None = None
+) -> None:
+    """Fill from ``<name>_low`` to ``<name>_high``; where that is infinite, out of the axes.
+
+    Set the limits of the y axis first, if any end may be infinite.
+    """
+    low, high = (frame[f"{name}_{end}"].to_numpy(dtype=np.float64) for end in ("low", "high"))
+    low, high = (np.where(np.isposinf(end), DRAWABLE, drawable(end)) for end in (low, high))
+    if ax.get_yscale() == "log":
+        low = np.maximum(low, _TINY)
+    # As pixels: a band's outline has every point of the grid, megabytes in a PDF.
+    ax.fill_between(
+        x, low, high, color=color, alpha=0.25, linewidth=0, label=label, rasterized=True
+    )
+
+
+def error_limits(*errors: np.ndarray) -> tuple[float, float]:
+    """Limits of a logarithmic axis for errors, NaN aside.
+
+    Where an error changes its sign it dips as deep as the points are dense, which says nothing:
+    the lowest percent may run out of the axes.
+    """
+    values = np.concatenate([error[~np.isnan(error)] for error in errors])
+    values = values[values > 0]
+    if not len(values):
+        return 1e-16, 1.0
+    return float(np.quantile(values, 0.01)) / 2, 2 * float(values.max())
+
+
+def say_gaps(ax: Axes, values: np.ndarray) -> None:
+    """Say in the axes how many of the drawable ``values`` are NaN."""
+    bad = int(np.isnan(values).sum())
+    if bad and bad == len(values):
+        annotate(ax, "not finite", "centre")
+    elif bad:
+        annotate(ax, f"not finite at {bad} of {len(values)} points")

@@ -47,7 +47,7 @@ def new_figure(height: float, width: float = TWO_COLUMNS) -> Figure:
     return figure
 
 
-def dress(ax: Axes) -> Axes:
+def style_axes(ax: Axes) -> Axes:
     """Give linear axes the common look; returns them."""
     ax.tick_params(labelsize=SMALL, length=2.5, width=0.6, pad=2)
     for side, spine in ax.spines.items():
@@ -98,13 +98,13 @@ def add_legend(
         legend.remove()
 
 
-def say_instead(ax: Axes, text: str) -> None:
+def annotate_empty(ax: Axes, text: str) -> None:
     """Write into the middle of axes that have nothing to show."""
-    say(ax, text, "centre")
+    annotate(ax, text, "centre")
     ax.set_yticks([])
 
 
-def say(ax: Axes, text: str, where: Literal["top", "centre", "bottom"] = "top") -> None:
+def annotate(ax: Axes, text: str, where: Literal["top", "centre", "bottom"] = "top") -> None:
     """Write into axes, on a pale ground: in the upper left corner, the middle, or below it."""
     x, y, ha, va = _PLACES[where]
     ground = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0}

@@ -17,9 +17,9 @@ from diffhash.results.figures.style import (
     TEXT,
     VERMILION,
     add_legend,
-    dress,
+    annotate_empty,
     new_figure,
-    say_instead,
+    style_axes,
 )
 
 _COLUMNS = 4
@@ -43,11 +43,11 @@ def calibration_figure(trials: pd.DataFrame, importances: pd.DataFrame) -> Figur
     n_rows = -(-(len(names) + 1) // _COLUMNS)
     figure = new_figure(height=0.5 + _ROW_HEIGHT * n_rows)
     axes = figure.subplots(n_rows, _COLUMNS, squeeze=False).ravel()
-    _draw_importances(dress(axes[0]), importances)
+    _draw_importances(style_axes(axes[0]), importances)
     top = _top(trials)
     axes[1].set_ylabel("objective", fontsize=TEXT)
     for ax, name in zip(axes[1:], names, strict=False):
-        _draw_parameter(dress(ax), trials, name, top)
+        _draw_parameter(style_axes(ax), trials, name, top)
     for ax in axes[1 + len(names) :]:
         ax.set_axis_off()
     add_legend(figure, axes[1 : 1 + len(names)], loc="outside lower center")
@@ -67,7 +67,7 @@ def _with_finest(trials: pd.DataFrame) -> pd.DataFrame:
 def _draw_importances(ax: Axes, importances: pd.DataFrame) -> None:
     ax.set_title("importance", fontsize=TEXT)
     if importances.empty:
-        say_instead(ax, "too few trials")
+        annotate_empty(ax, "too few trials")
         return
     ordered = importances.sort_values("importance")
     labels = [_short(name) for name in ordered["parameter"]]
@@ -88,7 +88,7 @@ def _draw_parameter(ax: Axes, trials: pd.DataFrame, name: str, top: float) -> No
     ax.set_title(_short(name), fontsize=TEXT)
     known = trials.dropna(subset=["so_far", name])
     if known.empty:
-        say_instead(ax, "no trials")
+        annotate_empty(ax, "no trials")
         return
     x = _positions(ax, list(known[name]))
     objective = known["objective"].to_numpy(dtype=float)

@@ -1,0 +1,226 @@
+"""Writing the report from the records: ``index.html``, which needs nothing else, and a Markdown."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from diffhash._files import write_text_atomically
+from diffhash.paper import claims as claims_
+from diffhash.paper.claims import Claim
+from diffhash.paper.printed import TITLES
+from diffhash.paper.report.benchmarks import BENCHMARKS, benchmark_plots
+from diffhash.paper.report.figures import (
+    continuity_plot,
+    distance_plot,
+    histories_plot,
+    predictions_plot,
+)
+from diffhash.paper.summary import summary
+from diffhash.paper.table import Table
+from diffhash.paper.tables import markdown_text, remarks, to_markdown
+from diffhash.results.formats import format_value, printable
+from diffhash.results.reading import plain_config
+from diffhash.results.record import CONFIG_FILE, RunRecord
+
+_HERE = Path(__file__).parent
+_VERDICTS = {"supported": "good", "refuted": "bad", "undecided": "open"}
+# What differs between the runs of a row anyway.
+_OWN = ("seed", "seeds", "run_dir", "runs_dir", "ckpt_path")
+
+
+def write_report(
+    tables: Mapping[str, Table], output: Path | str, benchmarks: Path | str = BENCHMARKS
+) -> list[Path]:
+    """Write ``index.html`` and ``report.md`` into ``output``; the same records, the same bytes.
+
+    Rows without a record are shown as missing, and so is everything if there is none at all.
+
+    Args:
+        tables: both, with the records of their rows.
+        output: where to write.
+        benchmarks: folder of benchmarks; those that are missing are left out.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        RecordError: corrupt histories, predictions or benchmarks; the message names the path.
+        OSError: the output folder cannot be written.
+    """
+    claims, findings = claims_.check_claims(tables)
+    one, two = both = list(tables.values())
+    below = remarks(both)
+    figures = [
+        continuity_plot(), predictions_plot(one, 3), histories_plot(one, 4),
+        predictions_plot(two, 5), histories_plot(two, None),
+    ]  # fmt: skip
+    context = {
+        "cards": summary(both, claims),
+        "distance": distance_plot(both),
+        "tables": both,
+        "markdown": {
+            t.name: to_markdown(t, below[t.name]).removeprefix(f"**{TITLES[t.name]}**: ")
+            for t in both
+        },
+        "claims": [_claim(claim) for claim in claims],
+        "claims_markdown": claims_.to_markdown(claims, findings),
+        "claims_notes": claims_.HOW_TO_READ,
+        "findings_title": claims_.FINDINGS_TITLE,
+        "findings": claims_.findings_markdown(findings),
+        "verdicts": claims_.count_verdicts(claims),
+        "figures": figures,
+        "benchmarks": benchmark_plots(benchmarks),
+        "environments": _environments(both),
+        "runs": [row for table in both for row in _row_runs(table)],
+    }
+    embedded = {
+        name: Markup((_HERE / file).read_text(encoding="utf-8"))
+        for name, file in (("style", "style.css"), ("script", "script.js"))
+    }
+    plotly = gzip.compress(get_plotlyjs().encode(), mtime=0)
+    embedded["plotly"] = Markup(base64.b64encode(plotly).decode())
+    texts = {
+        "index.html": _render("page.html", context | embedded, autoescape=True),
+        "report.md": _render("report.md", context, autoescape=False),
+    }
+    return [write_text_atomically(Path(output) / name, text) for name, text in texts.items()]
+
+
+def _claim(claim: Claim) -> dict[str, Any]:
+    """A claim for the template: its verdict's class, and the fields that are listed below it."""
+    return {
+        "text": claim.statement.text,
+        "source": claim.statement.source,
+        "verdict": claims_.verdict_text(claim),
+        "kind": _VERDICTS[claim.verdict],
+        "fields": claims_.claim_fields(claim),
+    }
+
+
+def _render(template: str, context: Mapping[str, Any], *, autoescape: bool) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=autoescape, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["to_html"] = to_html
+    environment.filters["md"] = lambda text: markdown_text(printable(str(text)))
+    return environment.get_template(template).render(context)
+
+
+# ------------------------------------------------------------------------------------- fine print
+
+
+def _environments(tables: Sequence[Table]) -> dict[str, Any]:
+    """The distinct environments of runs and timings beside each other, in order of appearance.
+
+    ``heads``: of each, how many runs it had; ``lines``: what each is, by name.
+    """
+    found = [record for table in tables for _, record in table.records]
+    found += [timing.record for table in tables for timing in table.timings.values()]
+    counted = Counter(json.dumps(record.environment) for record in found)
+    several: list[dict[str, Any]] = [json.loads(key) for key in counted]
+    names = dict.fromkeys(name for one in several for name in one)
+    return {
+        "heads": [f"{n} run{'s' * (n > 1)}" for n in counted.values()],
+        "lines": {
+            name: ["–" if one.get(name) is None else str(one[name]) for one in several]
+            for name in names
+        },
+    }
+
+
+def _row_runs(table: Table) -> list[dict[str, Any]]:
+    """The runs of a table, row by row: a line each, and their configs.
+
+    ``configs``: YAML under the seeds that it is the config of, but for the seed; a row whose runs
+    were made alike has one.
+    """
+    cost = ("train_seconds", "wall_seconds", "peak_memory_mb")
+    rows = []
+    for row in table.lines:
+        seeds: dict[str, list[str]] = {}
+        found = table.runs.get(row, [])
+        for directory, record in found:
+            seeds.setdefault(_config(directory / CONFIG_FILE), []).append(str(record.seed))
+        configs = {
+            f"seed{'s' * (len(of) > 1)} {', '.join(of)}": text for text, of in seeds.items() if text
+        }
+        rows.append(
+            {
+                "heading": f"{table.number}, {table.labels[row]}",
+                "head": ("seed", "status", "epochs", *table.metrics, *cost),
+                "lines": [_run_line(record, table.metrics) for _, record in found],
+                "configs": configs,
+            }
+        )
+    return [row for row in rows if row["lines"]]
+
+
+def _run_line(record: RunRecord, metrics: Sequence[str]) -> list[str]:
+    end = "" if record.diverged_epoch is None else f" @ epoch {record.diverged_epoch}"
+    values = {name: record.metrics.get(name) for name in metrics}
+    return [
+        str(record.seed),
+        record.status + end,
+        str(record.epochs),
+        *("–" if value is None else format_value(name, value) for name, value in values.items()),
+        f"{record.train_seconds:.1f}",
+        f"{record.wall_seconds:.1f}",
+        f"{record.peak_memory_mb:.0f}",
+    ]
+
+
+def _config(path: Path) -> str:
+    """The config without what tells the runs of a row apart; empty without a file."""
+    try:
+        settings = plain_config(path)
+    except FileNotFoundError:
+        return ""
+    kept = {key: value for key, value in settings.items() if key not in _OWN}
+    return yaml.safe_dump(kept, sort_keys=False)
+
+
+# --------------------------------------------------------------------------------------- markup
+
+# Names out of records stand in it: they are to load nothing and to lead nowhere.
+_MARKDOWN = (
+    MarkdownIt("commonmark", {"html": False})
+    .enable("table")
+    .disable(["image", "link", "autolink", "reference", "html_block", "html_inline"])
+)
+_FOOTNOTE = re.compile(r"&lt;sup&gt;([a-z,]+)&lt;/sup&gt;")
+_DECADES = re.compile(r"\(([+-])(\d+\.\d+|inf)\)")
+_CELL = re.compile(r"<td([^>]*)>([^<]*\b(?:diverged|interrupted|missing)\b)")
+
+
+def to_html(markdown: str) -> Markup:
+    """Markdown as HTML; HTML in it is shown as text, but for footnote marks (``<sup>a</sup>``)
+    and line breaks in cells (``<br>``).
+
+    Distances in decades, ``(+0.22)``, get a class that says whether they are better than the
+    paper, near it, or more than a decade worse; cells with an outcome other than a number say so.
+    """
+
+    def distance(match: re.Match[str]) -> str:
+        sign, size = match[1], float(match[2])
+        kind = "better" if sign == "-" else "near" if size <= 1 else "worse"
+        return f'<span class="decades {kind}">{sign}{match[2]}</span>'
+
+    html = _MARKDOWN.render(markdown)
+    html = _FOOTNOTE.sub(r"<sup>\1</sup>", html).replace("&lt;br&gt;", "<br>")
+    html = _CELL.sub(r'<td\1 class="outcome">\2', _DECADES.sub(distance, html))
+    scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
+    return Markup(html.replace("<table>", f"{scroll}<table>").replace("</table>", "</table></div>"))
