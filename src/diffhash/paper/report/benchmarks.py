@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from diffhash.paper.report.plots import (
@@ -68,7 +69,7 @@ def _steps(frame: pd.DataFrame, name: str) -> Plot:
         "jitted JAX, ours, and the bare matrix products (floor).",
         description="Points of milliseconds per step on a logarithmic axis, by encoder: "
         + "; ".join(
-            f"{option.value} {_range(frame[frame['contender'] == option.value])}"
+            f"{option.value} {_range(frame, 'contender', option.value)}"
             for option in _contenders(frame)
         ),
     )  # fmt: skip
@@ -86,7 +87,7 @@ def _growth(frame: pd.DataFrame, name: str) -> Plot:
         caption="Milliseconds per training step of the cubic encoding in the physics-informed "
         "task, while one size grows and the others stay the paper's.",
         description="Points of milliseconds per step on a logarithmic axis; ours: "
-        + "; ".join(f"by {o.label} {_range(ours[ours['series'] == o.value])}" for o in options),
+        + "; ".join(f"by {o.label} {_range(ours, 'series', o.value)}" for o in options),
     )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def _ms_per_step(
         line = {"width": 2, "color": option.colour}
         marker = {"symbol": symbol, "size": 11, "color": option.colour, "line": line}
         for value, part in frame[frame["contender"] == option.value].groupby(panels.name):
-            columns = {place: list(part[place]), "ms": part["ms"].to_numpy(dtype=float)}
+            columns = {place: list(part[place]), "ms": np.asarray(part["ms"], dtype=float)}
             when = {panels.name: str(value), "contender": option.value}
             style = {"mode": mode, "marker": marker, "line": line}
             traces.append(trace(columns, place, "ms", option.value, when, **style))
@@ -127,7 +128,7 @@ def _accuracy(curves: pd.DataFrame, marks: pd.DataFrame | None, name: str) -> Pl
     for option in options:
         line = {"width": 1.3, "color": option.colour}
         for seed, curve in curves[curves["encoder"] == option.value].groupby("seed"):
-            columns = {k: curve[k].to_numpy(dtype=float) for k in ("epoch", "seconds", "mse_u")}
+            columns = {k: np.asarray(curve[k], dtype=float) for k in ("epoch", "seconds", "mse_u")}
             kept = thin_out(columns["epoch"], [columns["mse_u"]], _POINTS, log=True)
             columns = {key: values[kept] for key, values in columns.items()}
             label, when = f"{encoders[option.value]}, seed {seed}", {"encoder": option.value}
@@ -161,8 +162,9 @@ def _contenders(frame: pd.DataFrame) -> list[Option]:
     return [Option(name, name, colour=_CONTENDERS.get(name, _OTHER)[1]) for name in names]
 
 
-def _range(frame: pd.DataFrame) -> str:
-    return f"{frame['ms'].min():.2g} to {frame['ms'].max():.2g} ms"
+def _range(frame: pd.DataFrame, column: str, value: str) -> str:
+    ms = frame.loc[frame[column] == value, "ms"]
+    return f"{ms.min():.2g} to {ms.max():.2g} ms"
 
 
 def _device(name: str) -> str:

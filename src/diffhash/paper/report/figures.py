@@ -355,11 +355,11 @@ def _history_trace(
     history: pd.DataFrame, name: str, when: dict[str, str], **style: Any
 ) -> dict[str, Any]:
     metrics = [m for m in metric_names([dict.fromkeys(map(str, history))]) if metric(m).is_positive]
-    numbers = history[["epoch", "seconds", *metrics]].astype(float)
-    numbers[metrics] = numbers[metrics].where(numbers[metrics] > 0)
-    columns = {key: numbers[key].to_numpy() for key in numbers}
+    numbers = {name: np.asarray(history[name], float) for name in ("epoch", "seconds", *metrics)}
+    columns = {k: np.where((each > 0) | (k not in metrics), each, np.nan)
+               for k, each in numbers.items()}  # fmt: skip
     kept = thin_out(columns["epoch"], [columns[m] for m in metrics], _EVALUATIONS, log=True)
-    columns = {str(key): values[kept] for key, values in columns.items()}
+    columns = {key: values[kept] for key, values in columns.items()}
     return trace(columns, "{against}", "{quantity}", name, when, **style)
 
 
