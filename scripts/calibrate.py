@@ -34,9 +34,9 @@ def main() -> int:
     if workers < 1:
         parser.error(f"--jobs {workers}: give at least 1")
     try:
+        from diffhash.paper.calibration.outcome import report_trial, write_outcome
         from diffhash.paper.calibration.search import calibrate
         from diffhash.paper.calibration.study import load_study
-        from diffhash.paper.calibration.tables import report_trial, write_outcome
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise

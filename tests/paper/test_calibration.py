@@ -23,9 +23,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.schema import register
 from diffhash.paper.calibration import rows, search
+from diffhash.paper.calibration.outcome import report_trial, write_outcome
 from diffhash.paper.calibration.search import calibrate
 from diffhash.paper.calibration.study import Study, _distribution, load_study
-from diffhash.paper.calibration.tables import report_trial, write_outcome
 from diffhash.paper.printed import load_paper_table
 from diffhash.results import RunRecord
 

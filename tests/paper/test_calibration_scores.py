@@ -11,13 +11,8 @@ import pandas as pd
 import pytest
 
 from diffhash.paper.calibration.figure import calibration_figure
-from diffhash.paper.calibration.scores import (
-    decades_from_paper,
-    log_error,
-    read_trials,
-    write_report,
-    write_trials,
-)
+from diffhash.paper.calibration.outcome import read_trials, write_report, write_trials
+from diffhash.paper.calibration.study import decades_from_paper, log_error
 from diffhash.paper.printed import load_paper_table
 from diffhash.results import RecordError, RunRecord
 

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diffhash.paper.calibration.scores import parameters
 from diffhash.results.figures.style import (
     BLUE,
     GREY,
@@ -35,7 +34,7 @@ def calibration_figure(trials: pd.DataFrame, importances: pd.DataFrame) -> Figur
     those of the worse half that would crowd the better one out.
 
     Args:
-        trials: as `diffhash.paper.calibration.scores.read_trials` gives them.
+        trials: as `diffhash.paper.calibration.outcome.read_trials` gives them.
         importances: columns ``parameter`` and ``importance``.
     """
     trials = _with_finest(trials)
@@ -52,6 +51,11 @@ def calibration_figure(trials: pd.DataFrame, importances: pd.DataFrame) -> Figur
         ax.set_axis_off()
     add_legend(figure, axes[1 : 1 + len(names)], loc="outside lower center")
     return figure
+
+
+def parameters(trials: pd.DataFrame) -> list[str]:
+    """The columns that are settings, such as ``trainer.learning_rate``."""
+    return [name for name in trials.columns if "." in name]
 
 
 def _with_finest(trials: pd.DataFrame) -> pd.DataFrame:

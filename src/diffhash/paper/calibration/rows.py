@@ -16,7 +16,7 @@ from diffhash.paper.timing import chunk_seconds
 from diffhash.results.record import RunRecord
 
 # Chunks enough for a median that one hiccup does not move; the first warms up.
-_TIMING = {"epochs": 120, "chunk": 20}
+_EPOCHS, _CHUNK = 120, 20
 
 
 def run_row(cfg: DictConfig, seconds: float | None) -> list[RunRecord]:
@@ -30,27 +30,36 @@ def run_row(cfg: DictConfig, seconds: float | None) -> list[RunRecord]:
         ConfigError: values that cannot be run.
         KeyboardInterrupt: asked to stop.
     """
-    folder = Path(cfg.run_dir)
-    with _silenced(folder):
+    with _silenced(Path(cfg.run_dir)):
         if seconds is not None:
-            fitting = max(1, int(seconds / _seconds_per_epoch(cfg, folder)))
+            fitting = max(1, int(seconds / _seconds_per_epoch(cfg)))
             cfg.trainer.epochs = min(cfg.trainer.epochs, fitting)
-        records = [record for _, record in run(cfg)]
-        shutil.rmtree(folder)
-        _check_uninterrupted(records)
-    return records
+        return _run(cfg)
 
 
 def row_seconds(cfg: DictConfig) -> float:
-    """What one seed of ``cfg`` takes to train for all of its epochs, of a short run of it.
+    """What one seed of ``cfg`` takes for all epochs, of a short run; raises as `run_row`."""
+    with _silenced(Path(cfg.run_dir)):
+        return _seconds_per_epoch(cfg) * cfg.trainer.epochs
 
-    Raises:
-        ConfigError: values that cannot be run.
-        KeyboardInterrupt: asked to stop.
-    """
-    folder = Path(cfg.run_dir)
-    with _silenced(folder):
-        return _seconds_per_epoch(cfg, folder) * cfg.trainer.epochs
+
+def _run(cfg: DictConfig, cost: list[float] | None = None) -> list[RunRecord]:
+    found = run(cfg)
+    if cost is not None:
+        cost.append(median(chunk_seconds(found[0][0])))
+    shutil.rmtree(cfg.run_dir)
+    if any(record.status == "interrupted" for _, record in found):
+        raise KeyboardInterrupt
+    return [record for _, record in found]
+
+
+def _seconds_per_epoch(cfg: DictConfig) -> float:
+    """Of the first seed alone, measured now."""
+    short, cost = seed_configs(cfg)[0].copy(), []
+    short.run_dir = f"{cfg.run_dir}.timing"
+    short.trainer.epochs, short.trainer.chunk = _EPOCHS, _CHUNK
+    _run(short, cost)
+    return cost[0]
 
 
 @contextmanager
@@ -63,20 +72,3 @@ def _silenced(folder: Path) -> Iterator[None]:
     log.unlink()
     with suppress(OSError):  # other rows have left something there
         folder.parent.rmdir()
-
-
-def _seconds_per_epoch(cfg: DictConfig, folder: Path) -> float:
-    """Of the first seed alone, measured now."""
-    short = seed_configs(cfg)[0].copy()
-    short.run_dir = str(folder.with_name(f"{folder.name}.timing"))
-    short.trainer.epochs, short.trainer.chunk = _TIMING["epochs"], _TIMING["chunk"]
-    [(directory, record)] = run(short)
-    cost = median(chunk_seconds(directory))
-    shutil.rmtree(directory)
-    _check_uninterrupted([record])
-    return cost
-
-
-def _check_uninterrupted(records: list[RunRecord]) -> None:
-    if any(record.status == "interrupted" for record in records):
-        raise KeyboardInterrupt

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from hydra import compose
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,17 +29,15 @@ from optuna.distributions import (
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.composing import one_line
-from diffhash.paper.calibration.scores import decades_from_paper, log_error
-from diffhash.paper.printed import load_paper_table
+from diffhash.paper.printed import METRICS, load_paper_table
 from diffhash.paper.reproduce import ROWS
 from diffhash.results.record import RunRecord
 
 Params = Mapping[str, Any]
-_DIGITS = 6
 
 
 class Objective(Enum):
-    """What a calibration makes small; see `diffhash.paper.calibration.scores`."""
+    """What a calibration makes small: `decades_from_paper`, either way, or `log_error`."""
 
     distance = "distance"
     error = "error"
@@ -92,9 +92,9 @@ class Study:
     def identity(self) -> dict[str, Any]:
         """What trials must have in common to be of one study."""
         settings = asdict(self.config)
-        kept = ("objective", "rows", "params", "seeds", "confirm_seeds", "startup", "diverged")
-        identity = {name: settings[name] for name in kept}
-        return identity | {"objective": self.config.objective.value, "extra": list(self.extra)}
+        kept = ("rows", "params", "seeds", "confirm_seeds", "startup", "diverged")
+        identity = {"objective": self.config.objective.value} | {k: settings[k] for k in kept}
+        return identity | {"extra": list(self.extra)}
 
     def run_config(
         self, row: str, params: Params, seeds: Sequence[int], folder: Path
@@ -103,8 +103,7 @@ class Study:
         cfg = self.bases[row].copy()
         for name, value in rounded(params).items():
             OmegaConf.update(cfg, name, value)
-        cfg.seeds = list(seeds)
-        cfg.run_dir = str(folder)
+        cfg.seeds, cfg.run_dir = list(seeds), str(folder)
         return cfg
 
     def scores(self, row: str, records: Sequence[RunRecord]) -> dict[str, float]:
@@ -124,7 +123,64 @@ class Study:
 
 def rounded(params: Params) -> dict[str, Any]:
     """As the tables print them and the runs have them."""
-    return {k: float(f"{v:.{_DIGITS}g}") if isinstance(v, float) else v for k, v in params.items()}
+    return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in params.items()}
+
+
+# ---------------------------------------------------------------------------------------- scores
+
+
+def decades_from_paper(
+    records: Sequence[RunRecord], printed: Mapping[str, Any], diverged: float
+) -> dict[str, float]:
+    """Decades from the paper's MSEs of one row to ours, log10(ours / paper), of each printed one.
+
+    Ours is the median over the records; one without a value (diverged) is the largest of all. No
+    distance is more than ``diverged`` either way, which is also that of a median without a value.
+
+    Args:
+        records: of one row, a seed each.
+        printed: the row of the paper's table; NaN where nothing is printed.
+        diverged: in decades.
+
+    Raises:
+        ValueError: no record, or a row of which no MSE is printed.
+    """
+    targets = {name: printed[name] for name in METRICS[:3] if not pd.isna(printed[name])}
+    if not records or not targets:
+        raise ValueError(f"decades of {len(records)} records from {len(targets)} printed MSEs")
+    distances = {
+        name: _log10(median(_values(records, name))) - math.log10(target)
+        for name, target in targets.items()
+    }
+    return {name: max(-diverged, min(diverged, each)) for name, each in distances.items()}
+
+
+def log_error(records: Sequence[RunRecord], diverged: float) -> dict[str, float]:
+    """log10 of the geometric mean of MSE u over the records of one row, under ``mse_u``.
+
+    Args:
+        records: of one row, a seed each.
+        diverged: what log10 MSE u of a record without a value counts as, and at most.
+
+    Raises:
+        ValueError: no record.
+    """
+    if not records:
+        raise ValueError("error of no records")
+    return {"mse_u": fmean(min(diverged, _log10(value)) for value in _values(records, "mse_u"))}
+
+
+def _values(records: Sequence[RunRecord], name: str) -> list[float]:
+    values = [record.metrics.get(name) for record in records]
+    return [math.inf if value is None else value for value in values]
+
+
+def _log10(value: float) -> float:
+    with np.errstate(divide="ignore"):
+        return float(np.log10(value))
+
+
+# --------------------------------------------------------------------------------------- loading
 
 
 def load_study(
@@ -199,27 +255,22 @@ def _preset(
     """The parameters' present values, which must be the same in all rows and lie in the space."""
     preset: dict[str, Any] = {}
     for row in config.rows:
-        settings = OmegaConf.create(
-            OmegaConf.to_container(bases[row], resolve=True, enum_to_str=True)
-        )
+        container = OmegaConf.to_container(bases[row], resolve=True, enum_to_str=True)
         for name in space:
-            value = OmegaConf.select(settings, name)
+            value = OmegaConf.select(OmegaConf.create(container), name)
             if value is None:
                 raise ConfigError(f"params: {name} is not a setting of {row}")
             if preset.setdefault(name, value) != value:
                 raise ConfigError(f"params: {name} is {preset[name]} in one row, {value} in {row}")
     for name, value in preset.items():
-        if not _contains(space[name], value):
+        try:
+            inside = space[name]._contains(space[name].to_internal_repr(value))
+        except ValueError:
+            inside = False
+        if not inside:
             values = config.params[name]
             raise ConfigError(f"params: {name}: {values} leaves out {value}, the preset's value")
     return preset
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    try:
-        return distribution._contains(distribution.to_internal_repr(value))
-    except ValueError:
-        return False
 
 
 def _distribution(name: str, values: str) -> BaseDistribution:

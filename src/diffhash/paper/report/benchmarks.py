@@ -78,7 +78,7 @@ def _steps(frame: pd.DataFrame, name: str) -> Plot:
 def _growth(frame: pd.DataFrame, name: str) -> Plot:
     series = list(dict.fromkeys(frame["series"]))
     options = [Option(s, str(_SERIES.get(s, s))) for s in series]
-    ours = frame[frame["contender"] == "ours"]
+    ours = frame.loc[frame["contender"] == "ours"]
     return _ms_per_step(
         frame.assign(value=[str(value) for value in frame["value"]]),
         Control("series", "Against", options, series[:1]), "value", name,
