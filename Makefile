@@ -29,7 +29,7 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help setup test test-slow test-faults lint bench bench-ops bench-gpu reproduce-tables \
-	tables figures report report-screenshots calibrate wandb-sync wandb-workspace clean distclean
+	docs tables figures report report-screenshots calibrate wandb-sync wandb-workspace clean distclean
 
 help: ## list the targets
 	@echo "Targets (each sets up what it needs):"
@@ -113,6 +113,16 @@ bench-gpu: $(STAMP) ## all that needs a CUDA GPU, in under ten minutes: its test
 	"$(PY)" -m pytest tests/ops/test_triton.py
 	"$(PY)" scripts/bench.py --device cuda --parts steps equations growth --repetitions 3 --seconds 0.3
 	"$(PY)" scripts/bench_ops.py --device cuda --interpolations linear s1 cubic
+
+# Touched when the extra docs is there.
+DOCS_STAMP := $(VENV)/.diffhash-setup-docs
+
+$(DOCS_STAMP): $(STAMP)
+	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[docs]'
+	@touch "$(DOCS_STAMP)"
+
+docs: $(DOCS_STAMP) ## build the pages of docs/ as a site, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 "$(PY)" -m mkdocs build --strict
 
 reproduce-tables: $(STAMP) ## run the rows of Tables I and II that are missing, time each alone, write all
 	"$(PY)" scripts/reproduce_tables.py --seeds $(SEEDS)

@@ -7,6 +7,7 @@ import sys
 
 from diffhash.cli.command import left_out, run_command
 from diffhash.paper.make import make_tables
+from diffhash.paper.readme import PAGES
 from diffhash.paper.table import load_tables
 
 
@@ -17,10 +18,10 @@ def main() -> int:
     parser.add_argument("--output", default="results/tables", help="default: %(default)s")
     parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
     options = parser.parse_args()
-    readme = "README.md" if options.output == parser.get_default("output") else None
+    pages = PAGES if options.output == parser.get_default("output") else ()
     try:
         tables = load_tables(options.runs, options.paper, left_out("make_tables"))
-        made = make_tables(tables, options.output, readme)
+        made = make_tables(tables, options.output, pages)
     except ValueError as error:
         print(f"make_tables: {error}", file=sys.stderr)
         return 1

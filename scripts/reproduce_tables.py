@@ -12,6 +12,7 @@ from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.workers import default_workers
 from diffhash.paper.figures import NoRecordsError, make_figures
 from diffhash.paper.make import make_tables
+from diffhash.paper.readme import PAGES
 from diffhash.paper.reproduce import ROWS, exclusive, plan, run_jobs
 from diffhash.paper.table import load_tables
 from diffhash.paper.time_rows import time_rows
@@ -45,8 +46,8 @@ def main() -> int:
             failed = run_jobs(ROOT, jobs, workers)
             not_timed = time_rows(arguments.runs, arguments.rows)
         tables = load_tables(arguments.runs, RESULTS / "paper", left_out("reproduce_tables"))
-        readme = ROOT / "README.md" if arguments.output == RESULTS else None
-        made = make_tables(tables, arguments.output / "tables", readme)
+        pages = [ROOT / page for page in PAGES if arguments.output == RESULTS]
+        made = make_tables(tables, arguments.output / "tables", pages)
         try:
             make_figures(tables, arguments.output / "figures")
         except NoRecordsError as error:  # not a fault where only some rows were asked for

@@ -14,6 +14,7 @@ import pandas as pd
 
 from diffhash._files import write_text_atomically
 from diffhash.cli.command import run_command
+from diffhash.paper.readme import PAGES, update_page
 from diffhash.problems import zoo
 from diffhash.results import find_records
 
@@ -45,6 +46,9 @@ def main() -> int:
         parameters=("parameters", "max"),
     ).reset_index()
     print(write_text_atomically(arguments.output, table.to_csv(index=False, float_format="%.3g")))
+    if arguments.output == parser.get_default("output"):
+        for page in PAGES:
+            update_page(ROOT / page, arguments.output.parent)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.2g}"))
     return 0
 

@@ -1,4 +1,4 @@
-"""The README's example of a problem from outside the repository."""
+"""The docs' example of a problem from outside the repository."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from diffhash.optim import Task
 from diffhash.results import RunRecord, read_predictions, read_record
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/how-to/own-problem.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the README's files: each block whose first line names one."""
+    """A folder with the page's files: each block whose first line names one."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    blocks = re.findall(r"^```\w*\n(# (my_problems/\S+)\n.*?)^```", README, re.M | re.S)
+    blocks = re.findall(r"^```\w*\n(# (my_problems/\S+)\n.*?)^```", PAGE, re.M | re.S)
     assert [name for _, name in blocks] == [
         *("my_problems/resonator.py", "my_problems/problem/resonator.yaml"),
     ]
@@ -40,8 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def record(folder: Path) -> tuple[Path, RunRecord]:
-    """What the README's command leaves, given fewer epochs."""
-    [command] = re.findall(r"^```\w*\n(PYTHONPATH=my_problems python .*?)^```", README, re.M | re.S)
+    """What the page's command leaves, given fewer epochs."""
+    [command] = re.findall(r"^```\w*\n(PYTHONPATH=my_problems python .*?)^```", PAGE, re.M | re.S)
     variable, python, script, *overrides = shlex.split(command.replace("\\\n", ""))
     assert (python, script) == ("python", "train.py")
     name, _, value = variable.partition("=")

@@ -21,7 +21,7 @@ _AXES = ("x", "y", "z", "t")
 class Sum(NamedTuple):
     """Σ_i w_i ∂^{α_i}, carried as one row: the Laplacian in d axes takes one row instead of d.
 
-    Args:
+    Attributes:
         terms: pairs (w_i, α_i), of derivatives: the value is a row of its own in every jet.
     """
 
@@ -36,7 +36,7 @@ Rows = SupportsIndex | str | Row | Iterable[str | Row]
 class Names(NamedTuple):
     """What axes and unknowns are called, so that ``u_xy`` is ∂²u/∂x∂y.
 
-    Args:
+    Attributes:
         axes: of the domain; without names x, y, z and t.
         unknowns: components of u.
     """

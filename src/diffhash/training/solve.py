@@ -119,9 +119,9 @@ class Solution:
         for line, (prefix, values) in zip(panels, rows.items(), strict=True):
             for c, (panel, unknown) in enumerate(zip(line, self.problem.unknowns, strict=True)):
                 panel.set(title=f"{prefix}{unknown}", xlabel=free[0])
-                picture = values[:, c].reshape(shape)
+                picture = values[:, c].reshape(shape).numpy()
                 if len(free) == 1:
-                    panel.plot(x[:, axes.index(free[0])], picture)
+                    panel.plot(x[:, axes.index(free[0])].numpy(), picture)
                     continue
                 panel.set_ylabel(free[1])
                 extent = [end for axis in free for end in bounds[axes.index(axis)]]

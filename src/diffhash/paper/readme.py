@@ -1,0 +1,121 @@
+"""What the README and the docs quote of ``results/tables``: never typed in by hand."""
+
+from __future__ import annotations
+
+import re
+from itertools import zip_longest
+from pathlib import Path
+
+import pandas as pd
+
+from diffhash._files import write_text_atomically
+from diffhash.results.formats import format_epochs, format_value
+
+PAGES = ("README.md", "docs/reproduction.md")
+"""The pages with marked blocks, in a clone."""
+_REMARKS = ("In brackets", "Train s", "Largest", "Measured")
+
+
+def update_page(page: Path | str, tables: Path | str) -> None:
+    """Put each block whose markers the page has, ``<!-- rows -->`` and ``<!-- /rows -->``, between
+    them.
+
+    Raises:
+        FileNotFoundError: no page, or no tables.
+        ValueError: the page has no markers, or one that is missing or there twice.
+    """
+    text = Path(page).read_text(encoding="utf-8")
+    names = dict.fromkeys(re.findall(r"<!-- /?(\w+) -->", text))
+    for name in names or [""]:
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if name not in _BLOCKS or text.count(begin) != 1 or text.count(end) != 1:
+            raise ValueError(
+                f"{page}: needs <!-- name --> and <!-- /name -->, once each, with a name of "
+                f"{', '.join(_BLOCKS)}"
+            )
+        before, rest = text.split(begin)
+        # A table needs an empty line before it.
+        text = f"{before}{begin}\n\n{_BLOCKS[name](Path(tables))}\n\n{end}{rest.split(end)[1]}"
+    write_text_atomically(page, text)
+
+
+def rows_block(tables: Path) -> str:
+    """Both tables in one, short: a line per model, ours beside the paper's."""
+    data, pinn = (pd.read_csv(tables / f"table{i}.csv").to_dict("records") for i in (1, 2))
+    lines = []
+    for one, other in zip(data, pinn, strict=True):
+        epochs = dict.fromkeys(format_epochs(int(row["epochs"])) for row in (one, other))
+        cells = [(one, "mse_u"), (other, "mse_u"), (other, "train_seconds")]
+        pairs = ((format_value(v, row[v]), format_value(v, row[f"paper_{v}"])) for row, v in cells)
+        lines.append([one["model"], " / ".join(epochs), *(cell for pair in pairs for cell in pair)])
+    measured = ["Data: MSE u", "paper", "PINN: MSE u", "paper", "PINN: seconds", "paper"]
+    return _markdown(lines, ["Model", "Epochs", *measured], left=2)
+
+
+def zoo_block(tables: Path) -> str:
+    """The package's problems, two to a line: of each the settings with the least error."""
+    zoo = pd.read_csv(tables / "zoo.csv").fillna({"settings": ""})
+    cells = []
+    for _, of_problem in zoo.groupby(["problem", "settings"], sort=False):
+        runs = [rows for _, rows in of_problem.groupby(["encoder", "epochs"], sort=False)]
+        best = min(runs, key=lambda rows: rows["l2"].max()).to_dict("records")
+        cells.append(
+            [
+                f"`{best[0]['problem']}`{best[0]['settings'].replace('problem.', ', ')}",
+                ", ".join(f"{row['unknown']} {format_value('l2', row['l2'])}" for row in best),
+                f"{best[0]['train_seconds']:.0f}",
+            ]
+        )
+    half = (len(cells) + 1) // 2
+    pairs = zip_longest(cells[:half], cells[half:], fillvalue=[""] * 3)
+    columns = ["Problem", "Relative L2 error", "Seconds"] * 2
+    return _markdown([[*a, *b] for a, b in pairs], columns, left=6)
+
+
+def _markdown(lines: list[list[str]], columns: list[str], left: int) -> str:
+    align = ["left"] * left + ["right"] * (len(columns) - left)
+    frame = pd.DataFrame(lines, columns=columns)
+    return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
+
+
+def results_block(tables: Path | str) -> str:
+    """Both tables, their train seconds and the count of claims, out of ``results/tables``.
+
+    Tables over several seeds are to fit a screen: they keep the columns in which the paper prints
+    something.
+
+    Raises:
+        FileNotFoundError: the tables have not been written.
+    """
+    folder, parts = Path(tables), []
+    for name in ("table1.md", "table2.md"):
+        heading, table, remarks = (folder / name).read_text(encoding="utf-8").split("\n\n", 2)
+        table = re.sub(r" *<sup>.*?</sup>", lambda m: " " * len(m[0]), table)
+        parts += [heading, _narrow(table) if "<br>" in table else table]
+    last = [line.removeprefix("- ") for line in remarks.splitlines()]
+    parts.append("\n".join(line for line in last if line.startswith(_REMARKS)))
+    verdicts = (folder / "claims.md").read_text(encoding="utf-8").split("\n\n", 2)[1]
+    parts.append(
+        f"The paper's claims, each checked against these runs: {verdicts} "
+        "[Every claim with its figures](../results/tables/claims.md); footnotes: "
+        "[Table I](../results/tables/table1.md), [Table II](../results/tables/table2.md)."
+    )
+    return "\n\n".join(parts)
+
+
+def _narrow(table: str) -> str:
+    rows = [re.split(r"(?<!\\)\|", line[1:-1]) for line in table.splitlines()]
+    columns = [
+        column
+        for column in zip(*rows, strict=True)
+        if not all(cell.rstrip().endswith("/ –") for cell in column[2:])
+        and column[0].strip() != "Peak MB"
+    ]
+    return "\n".join(f"|{'|'.join(cells)}|" for cells in zip(*columns, strict=True))
+
+
+def _summary(tables: Path) -> str:
+    return (tables / "summary.md").read_text(encoding="utf-8").rstrip()
+
+
+_BLOCKS = {"summary": _summary, "results": results_block, "rows": rows_block, "zoo": zoo_block}

@@ -1,0 +1,133 @@
+"""The README and the docs say what is so: their code runs, their commands and links exist.
+
+Blocks marked ``python`` run one after another, as one program; a block marked ``text`` after one is
+what it prints, ``...`` standing for anything. A block whose first line is a comment with a file's
+name is that file instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from diffhash.cli.app import app
+from diffhash.experiment.composing import composition_error
+from diffhash.experiment.schema import register
+
+ROOT = Path(__file__).parent.parent
+TEXTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
+}
+# (language, text) of each fenced block, in their order.
+BLOCKS = {
+    name: re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S) for name, text in TEXTS.items()
+}
+WITH_CODE = [name for name, blocks in BLOCKS.items() if any(kind == "python" for kind, _ in blocks)]
+SHELL = ("", "sh")
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _write_file(block: str) -> bool:
+    """Whether a block is a file, which then is there."""
+    match = re.match(r"# (\S+\.\w+)\n", block)
+    if match:
+        path = Path(match[1])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block, encoding="utf-8")
+    return match is not None
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_the_code_of_a_page_runs(page: str, files: Path) -> None:
+    namespace: dict[str, object] = {"__name__": "page"}
+    printed: str | None = None
+    for kind, block in BLOCKS[page]:
+        if kind == "python" and not _write_file(block):
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(block, page, "exec"), namespace)
+            printed = out.getvalue()
+        elif kind == "text" and printed is not None:
+            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+            assert doctest.OutputChecker().check_output(block, printed, flags), printed
+            printed = None
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_what_a_page_points_to_exists(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", TEXTS[page]):
+        if not target.startswith("https://"):
+            assert ((ROOT / page).parent / target).resolve().exists(), target
+
+
+def _commands(page: str) -> list[list[str]]:
+    """The words of each line of a shell, without comments and what variables it sets."""
+    text = "\n".join(block for kind, block in BLOCKS[page] if kind in SHELL)
+    commands = []
+    for line in text.replace("\\\n", "").splitlines():
+        if match := re.match(r"(?:\w+=\S+ )*((?:make|python|diffhash) .*)", line):
+            commands.append(shlex.split(match[1], comments=True))
+    return commands
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_the_commands_of_a_page_are_ones(page: str, files: Path) -> None:
+    register()
+    for kind, block in BLOCKS[page]:
+        if kind in ("python", "yaml"):
+            _write_file(block)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command in _commands(page):
+        match command:
+            case ["make", *targets]:
+                for target in (word for word in targets if "=" not in word):
+                    assert re.search(rf"^{target}:", makefile, re.M), command
+            case ["python", "train.py", *overrides]:
+                given = [word for word in overrides if "=" in word]
+                assert composition_error(ROOT / "configs", "train", _first(given)) is None, command
+            case ["diffhash", name, *words]:
+                found = app.commands[name]
+                found.make_parser(click.Context(found)).parse_args(words)
+            case ["python", script, *_]:
+                assert (ROOT / script).is_file(), command
+
+
+def _first(overrides: list[str]) -> list[str]:
+    """Of what a sweep chooses from, the first."""
+    read = OverridesParser.create().parse_overrides(overrides)
+    return [
+        f"{o.key_or_group}={next(iter(o.sweep_string_iterator()))}"
+        if o.is_sweep_override()
+        else text
+        for o, text in zip(read, overrides, strict=True)
+    ]
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="needs the extra docs; `make docs` builds the site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "index.html").is_file()
