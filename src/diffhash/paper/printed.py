@@ -37,48 +37,33 @@ class Footnote:
     text: str
 
 
-_S2 = Footnote(
-    ("s2",),
-    "S2: second-order smoothstep. Eq. 10 applies it to the product of the per-axis weights, "
-    "we apply it per axis; in one dimension they are the same.",
-)
-_CUBIC = Footnote(
-    ("cubic",),
-    "The paper's 'cubic spline' is read as the uniform cubic B-spline, the only local four-tap "
-    "interpolation with continuous second derivatives.",
-)
+# fmt: off
+_S2 = Footnote(("s2",), "S2: second-order smoothstep. Eq. 10 applies it to the product of the "
+               "per-axis weights, we apply it per axis; in one dimension they are the same.")
+_CUBIC = Footnote(("cubic",), "The paper's 'cubic spline' is read as the uniform cubic B-spline, "
+                  "the only local four-tap interpolation with continuous second derivatives.")
 FOOTNOTES: dict[str, tuple[Footnote, ...]] = {
     "table1": (
-        Footnote(
-            ("siren", "ff"),
-            "The paper prints identical SIREN and FF rows, to the last digit and Train Cost "
-            "included: almost surely a copying slip.",
-        ),
-        Footnote(
-            ("linear",),
-            "Predicting 0 scores {mse_uxx} = 2.03e5: the paper's 1.8e5 is no skill.",
-        ),
-        Footnote(
-            ("s2",),
-            "Predicting 0 scores {mse_uxx} = 2.03e5: the paper's 6.2e6 is worse than that.",
-        ),
+        Footnote(("siren", "ff"), "The paper prints identical SIREN and FF rows, to the last digit "
+                 "and Train Cost included: almost surely a copying slip."),
+        Footnote(("linear",), "Predicting 0 scores {mse_uxx} = 2.03e5: the paper's 1.8e5 is no "
+                 "skill."),
+        Footnote(("s2",), "Predicting 0 scores {mse_uxx} = 2.03e5: the paper's 6.2e6 is worse than "
+                 "that."),
         _S2,
         _CUBIC,
     ),
     "table2": (
-        Footnote(
-            ("siren", "linear"),
-            "Predicting 0 scores {mse_u} = 1.95: the paper's 2.7 and 1.6 are no skill.",
-        ),
+        Footnote(("siren", "linear"), "Predicting 0 scores {mse_u} = 1.95: the paper's 2.7 and 1.6 "
+                 "are no skill."),
         Footnote(("siren",), "The paper prints '2.7E-00', read as 2.7."),
-        Footnote(
-            ("mlp_50k", "cubic"),
-            "The paper prints both rows' {mse_u} in bold: 'bold = best' is not its rule.",
-        ),
+        Footnote(("mlp_50k", "cubic"), "The paper prints both rows' {mse_u} in bold: 'bold = best' "
+                 "is not its rule."),
         _S2,
         _CUBIC,
     ),
 }
+# fmt: on
 
 
 def printed_metrics(experiment: str | None) -> dict[str, float]:
