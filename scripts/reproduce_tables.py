@@ -13,9 +13,8 @@ from diffhash.experiment.workers import default_workers
 from diffhash.paper.figures import NoRecordsError, make_figures
 from diffhash.paper.make import make_tables
 from diffhash.paper.readme import PAGES
-from diffhash.paper.reproduce import ROWS, exclusive, plan, run_jobs
+from diffhash.paper.reproduce import ROWS, exclusive, plan, run_jobs, time_rows
 from diffhash.paper.table import load_tables
-from diffhash.paper.time_rows import time_rows
 from diffhash.results import RecordError
 
 ROOT = Path(__file__).resolve().parent.parent

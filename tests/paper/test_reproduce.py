@@ -19,7 +19,7 @@ from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
 from diffhash.experiment.workers import Command
-from diffhash.paper import reproduce, time_rows
+from diffhash.paper import reproduce
 from diffhash.paper.reproduce import ROWS, Job, exclusive, plan, run_jobs
 from diffhash.results import find_records, read_record
 
@@ -57,7 +57,7 @@ def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return failed
 
     monkeypatch.setattr(reproduce, "run_side_by_side", run_here)
-    monkeypatch.setattr(time_rows, "_run_alone", time_rows._run)
+    monkeypatch.setattr(reproduce, "_run_alone", reproduce._run)
     return titles
 
 

@@ -17,10 +17,10 @@ import yaml
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.run import run
-from diffhash.paper import time_rows as timing
+from diffhash.paper import reproduce as timing
+from diffhash.paper.reproduce import time_rows
 from diffhash.paper.rows import row_records
 from diffhash.paper.table import load_table
-from diffhash.paper.time_rows import time_rows
 from diffhash.paper.timing import find_timing, timing_directory
 from diffhash.results import RunRecord, read_record
 

@@ -1,28 +1,45 @@
-"""Every row of the paper's tables; only what is missing or has changed is run."""
+"""Every row of the paper's tables; only what is missing or has changed is run, and timed.
+
+Rows run side by side. They share no core, but memory, caches and the heat that a processor may
+give off. So when they are done, each is run once more, for a few epochs and by itself;
+`diffhash.paper.timing` makes train seconds of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from diffhash.experiment.build import ConfigError, config_hash
+from diffhash.experiment.checks import checked, choose_accelerator
 from diffhash.experiment.composing import one_line
+from diffhash.experiment.environment import describe_environment
 from diffhash.experiment.folder import take_lock
 from diffhash.experiment.resume import hydra_value
+from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
-from diffhash.experiment.workers import Command, run_side_by_side
+from diffhash.experiment.trust import check_untrusted
+from diffhash.experiment.workers import Command, process_pool, run_side_by_side
 from diffhash.paper import printed
-from diffhash.results.record import RecordError, RunRecord, read_record
+from diffhash.paper.rows import row_records
+from diffhash.paper.timing import find_timing, timing_directory
+from diffhash.results.reading import read_config
+from diffhash.results.record import CONFIG_FILE, RESULT_FILE, RecordError, RunRecord, read_record
 
-_FINISHED = ("completed", "diverged")
 _OURS = ("cubic_best", "cubic_compact")  # not in the paper
 ROWS = tuple(f"{table}/{row}" for table, rows in printed.ROWS.items() for row in (*rows, *_OURS))
+
+# Of a timing. The first chunk warms up: with the rows' chunks of 100 three are left for the median.
+_EPOCHS = 400
+_MACHINE = ("processor", "cpu_count", "device", "torch")
 
 
 @dataclass(frozen=True)
@@ -38,19 +55,12 @@ class Job:
 
     def finished(self) -> bool:
         """Whether there is a finished record of exactly this config."""
-        record = self.record()
-        return (
-            record is not None
-            and record.status in _FINISHED
-            and record.config_hash == self.config_hash
-        )
-
-    def record(self) -> RunRecord | None:
-        """What is recorded for this row and seed, of whatever config."""
         try:
-            return read_record(self.directory)
+            record = read_record(self.directory)
         except (OSError, RecordError):  # of a damaged one, the run itself will complain
-            return None
+            return False
+        done = record.status in ("completed", "diverged")
+        return done and record.config_hash == self.config_hash
 
 
 def plan(
@@ -75,13 +85,16 @@ def plan(
             for row in rows:
                 if row not in ROWS:
                     raise ConfigError(f"row {row!r} is unknown; rows are {', '.join(ROWS)}")
-                directory = runs_dir / row / f"seed{seed}"
                 overrides = (f"experiment={row}", f"seed={seed}", *extra)
                 try:
                     cfg = compose("train", list(overrides))
                 except HydraException as error:
                     raise ConfigError(one_line(error)) from error
-                jobs.append(Job(row, seed, directory, overrides, config_hash(cfg), _work(cfg)))
+                # Rows that the network sees: a residual point counts for its u, u_x and u_xx.
+                points = cfg.task.get("n_labels", 0) + 3 * cfg.task.get("n_residual", 0)
+                work = float(cfg.trainer.epochs * points)
+                directory = runs_dir / row / f"seed{seed}"
+                jobs.append(Job(row, seed, directory, overrides, config_hash(cfg), work))
     return jobs
 
 
@@ -94,7 +107,16 @@ def run_jobs(root: Path, jobs: Sequence[Job], workers: int) -> list[Job]:
     # The longest first, so that no long one is left alone at the end.
     todo = sorted((job for job in jobs if not job.finished()), key=lambda job: -job.work)
     print(f"{len(jobs)} runs: {len(jobs) - len(todo)} finished already, {len(todo)} to do")
-    commands = {_command(root, job): job for job in todo}
+    commands = {
+        Command(
+            title=f"{job.row} seed {job.seed}",
+            script=root / "train.py",
+            arguments=(*job.overrides, f"run_dir={hydra_value(str(job.directory))}"),
+            log=job.directory.with_name(job.directory.name + ".log"),
+            succeeded=job.finished,
+        ): job
+        for job in todo
+    }
     return [commands[command] for command in run_side_by_side(list(commands), workers)]
 
 
@@ -117,17 +139,89 @@ def exclusive(runs_dir: Path) -> Iterator[None]:
         yield
 
 
-def _work(cfg: DictConfig) -> float:
-    """Rows that the network sees in a run: a residual point counts for its u, u_x and u_xx."""
-    points = cfg.task.get("n_labels", 0) + 3 * cfg.task.get("n_residual", 0)
-    return float(cfg.trainer.epochs * points)
+# ---------------------------------------------------------------------------------------- timing
 
 
-def _command(root: Path, job: Job) -> Command:
-    return Command(
-        title=f"{job.row} seed {job.seed}",
-        script=root / "train.py",
-        arguments=(*job.overrides, f"run_dir={hydra_value(str(job.directory))}"),
-        log=job.directory.with_name(job.directory.name + ".log"),
-        succeeded=job.finished,
+def time_rows(runs: Path, rows: Iterable[str]) -> list[str]:
+    """Time each row that has a completed run and no timing of it yet; return those that failed.
+
+    One that fails does not stop the others; its reason goes to standard error.
+
+    Args:
+        runs: folder of the records of all rows.
+        rows: experiment names, such as ``table1/cubic``.
+
+    Raises:
+        KeyboardInterrupt: interrupted; every finished timing is on disk.
+    """
+    failed = []
+    for row in rows:
+        try:
+            table, _, name = row.partition("/")
+            # A bad record is named where the tables are made.
+            found = row_records(table, runs, lambda problem: None).get(name, [])
+            completed = [item for item in found if item[1].status == "completed"]
+            if not completed:
+                continue
+            directory, record = completed[0]
+            cfg = _timing_config(runs, directory, record)
+            if _is_timed(cfg, directory):
+                continue
+            _run_alone(cfg, record.overrides)
+            status = read_record(cfg.run_dir).status
+            timing = find_timing(runs, record)
+        except Exception as error:  # the tables can be written all the same
+            print(f"failed   timing of {row}: {error}", file=sys.stderr)
+            failed.append(row)
+            continue
+        if status == "interrupted":
+            raise KeyboardInterrupt
+        cost = f"{1e3 * timing.seconds_per_epoch:.2f} ms an epoch" if timing else status
+        print(f"timed    {row}: {cost}")
+    return failed
+
+
+def _timing_config(runs: Path, directory: Path, record: RunRecord) -> DictConfig:
+    """That of a row's run, but short, with as many threads as it had, and logged nowhere else."""
+    path = directory / CONFIG_FILE
+    settings = read_config(path)
+    check_untrusted(path, settings)
+    cfg = OmegaConf.create(settings)
+    cfg.trainer.epochs = min(_EPOCHS, record.epochs_requested)
+    cfg.trainer.num_threads = record.environment.get("torch_threads")
+    cfg.logger, cfg.callbacks = {}, {}
+    cfg.ckpt_path = None
+    cfg.run_dir = str(timing_directory(runs, record))
+    return checked(cfg)
+
+
+def _is_timed(cfg: DictConfig, of: Path) -> bool:
+    """Whether a row's run has been timed since, with this config and on this machine."""
+    result = Path(cfg.run_dir) / RESULT_FILE
+    if not result.exists():
+        return False
+    timing = read_record(cfg.run_dir)
+    here = describe_environment(choose_accelerator(cfg.trainer.accelerator.value))
+    return (
+        timing.status != "interrupted"
+        and timing.config_hash == config_hash(cfg)
+        and all(timing.environment.get(key) == here[key] for key in _MACHINE)
+        and result.stat().st_mtime >= (of / RESULT_FILE).stat().st_mtime
     )
+
+
+def _run_alone(cfg: DictConfig, overrides: list[str]) -> None:
+    """Run in a process of its own, which like the row's has compiled and allocated nothing yet."""
+    with process_pool(1) as pool:
+        pool.submit(_run, cfg, overrides).result()
+
+
+def _run(cfg: DictConfig, overrides: list[str]) -> None:
+    log = Path(cfg.run_dir).with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):
+        try:
+            run(cfg, overrides)
+        except Exception:
+            traceback.print_exc()
+            raise

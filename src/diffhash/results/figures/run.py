@@ -69,7 +69,10 @@ def _curves(predictions: pd.DataFrame) -> Figure:
         grid[-1, column].set_xlabel("$x$", fontsize=TEXT)
         if known:
             draw_error(style_axes(grid[1, column]), predictions, name)
-            _title_mse(grid[1, column], predictions, name)
+            error = absolute_error(predictions, name)
+            if error is not None and not np.isnan(error).any():
+                mse = format_value("mse_u", float(np.mean(error**2)))
+                grid[1, column].set_title(f"MSE {mse}", fontsize=SMALL, loc="right", pad=2)
     if known:
         grid[1, 0].set_ylabel("absolute error", fontsize=TEXT)
     else:
@@ -78,58 +81,46 @@ def _curves(predictions: pd.DataFrame) -> Figure:
     return figure
 
 
-def _title_mse(ax: Axes, predictions: pd.DataFrame, name: str) -> None:
-    error = absolute_error(predictions, name)
-    if error is not None and not np.isnan(error).any():
-        mse = format_value("mse_u", float(np.mean(error**2)))
-        ax.set_title(f"MSE {mse}", fontsize=SMALL, loc="right", pad=2)
-
-
 def _maps(predictions: pd.DataFrame) -> Figure:
+    """u, the exact u and the error; without an exact u, u and its derivatives along two axes."""
     points, note = _slab(predictions)
-    if exact_values(points, "u") is None:
-        return _maps_of_derivatives(points, note)
-    u, error = drawable(points["u"].to_numpy()), absolute_error(points, "u")
-    panels = [("predicted $u$", u), ("exact $u$", exact_values(points, "u"))]
-    figure = new_figure(height=2.7)
-    left, middle, right = figure.subplots(1, 3, sharex=True, sharey=True)
-    known = [values[~np.isnan(values)] for _, values in panels if values is not None]
-    shown = np.concatenate(known)  # one colour scale for both maps of u
-    norm = Normalize(shown.min(), shown.max()) if len(shown) else Normalize()
-    for ax, (label, values) in zip((left, middle), panels, strict=True):
-        ax.set_title(label, fontsize=TEXT)
-        _map(figure, ax, points, values, norm, "viridis")
-    right.set_title("absolute error", fontsize=TEXT)
-    _map(figure, right, points, error, _error_norm(error), "cividis")
-    say_gaps(left, u)
-    left.set_ylabel("$x_1$", fontsize=TEXT)
-    for ax in (left, middle, right):
+    exact, u = exact_values(points, "u"), drawable(points["u"].to_numpy())
+    if exact is not None:
+        norm = _norm(np.concatenate([u, exact]))  # one colour scale for both maps of u
+        error = np.abs(u - exact)
+        panels = [
+            ("predicted $u$", u, norm, "viridis"),
+            ("exact $u$", exact, norm, "viridis"),
+            ("absolute error", error, _error_norm(error), "cividis"),
+        ]
+    else:
+        note = f"no exact solution; {note}" if note else "no exact solution"
+        each = {name: drawable(points[name].to_numpy()) for name in _MAPS if name in points}
+        panels = [
+            (f"predicted {symbol(name)}" if name == "u" else symbol(name), v, _norm(v), "viridis")
+            for name, v in each.items()
+        ]
+    n_rows = -(-len(panels) // 3)
+    figure = new_figure(height=2.7 * n_rows)
+    grid = figure.subplots(n_rows, min(3, len(panels)), sharex=True, sharey=True, squeeze=False)
+    for ax in list(grid.flat)[len(panels) :]:
+        ax.remove()
+    for ax, (title, values, norm, colours) in zip(grid.flat, panels, strict=False):
+        ax.set_title(title, fontsize=TEXT)
+        _map(figure, ax, points, values, norm, colours)
         style_axes(ax).set_xlabel("$x_0$", fontsize=TEXT)
+    if exact is not None:
+        annotate_gaps(grid[0, 0], u)
+    for ax in grid[:, 0]:
+        ax.set_ylabel("$x_1$", fontsize=TEXT)
     if note:
         figure.supxlabel(note, fontsize=SMALL)
     return figure
 
 
-def _maps_of_derivatives(points: pd.DataFrame, note: str) -> Figure:
-    """Where there is nothing to compare with: u, and its derivatives along the first two axes."""
-    names = [name for name in _MAPS if name in points]
-    n_rows = -(-len(names) // 3)
-    figure = new_figure(height=2.7 * n_rows)
-    grid = figure.subplots(n_rows, min(3, len(names)), sharex=True, sharey=True, squeeze=False)
-    for ax in list(grid.flat)[len(names) :]:
-        ax.remove()
-    for ax, name in zip(grid.flat, names, strict=False):
-        values = drawable(points[name].to_numpy())
-        good = values[~np.isnan(values)]
-        norm = Normalize(good.min(), good.max()) if len(good) else Normalize()
-        ax.set_title(f"predicted {symbol(name)}" if name == "u" else symbol(name), fontsize=TEXT)
-        _map(figure, ax, points, values, norm, "viridis")
-        style_axes(ax).set_xlabel("$x_0$", fontsize=TEXT)
-    for ax in grid[:, 0]:
-        ax.set_ylabel("$x_1$", fontsize=TEXT)
-    note = f"no exact solution; {note}" if note else "no exact solution"
-    figure.supxlabel(note, fontsize=SMALL)
-    return figure
+def _norm(values: np.ndarray) -> Normalize:
+    good = values[~np.isnan(values)]
+    return Normalize(good.min(), good.max()) if len(good) else Normalize()
 
 
 def _slab(predictions: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -145,8 +136,8 @@ def _slab(predictions: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return predictions.loc[away <= away.quantile(_SLAB)], note
 
 
-def _error_norm(error: np.ndarray | None) -> Normalize:
-    positive = np.empty(0) if error is None else error[error > 0]
+def _error_norm(error: np.ndarray) -> Normalize:
+    positive = error[error > 0]
     if not len(positive):
         return Normalize()
     low, high = np.quantile(positive, 0.02), positive.max()
@@ -157,13 +148,10 @@ def _map(
     figure: Figure,
     ax: Axes,
     points: pd.DataFrame,
-    values: np.ndarray | None,
+    values: np.ndarray,
     norm: Normalize,
     colours: str,
 ) -> None:
-    if values is None:
-        annotate_empty(ax, "no exact solution")
-        return
     good = ~np.isnan(values)
     if not good.any():
         annotate_empty(ax, "not finite")
@@ -235,7 +223,7 @@ def draw_prediction(
         annotate(ax, "wider scale")
     elif limits is not None:
         ax.set_ylim(*limits)
-    say_gaps(ax, values)
+    annotate_gaps(ax, values)
 
 
 def draw_error(ax: Axes, predictions: pd.DataFrame, name: str, has_band: bool = False) -> None:
@@ -290,7 +278,7 @@ def error_limits(*errors: np.ndarray) -> tuple[float, float]:
     return float(np.quantile(values, 0.01)) / 2, 2 * float(values.max())
 
 
-def say_gaps(ax: Axes, values: np.ndarray) -> None:
+def annotate_gaps(ax: Axes, values: np.ndarray) -> None:
     """Say in the axes how many of the drawable ``values`` are NaN."""
     bad = int(np.isnan(values).sum())
     if bad and bad == len(values):
