@@ -28,8 +28,9 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow test-faults lint bench bench-ops bench-gpu reproduce-tables \
-	docs tables figures report report-screenshots calibrate wandb-sync wandb-workspace clean distclean
+.PHONY: help setup test test-slow test-faults lint bench bench-ops bench-start-up bench-gpu \
+	reproduce-tables docs tables figures report report-screenshots calibrate wandb-sync \
+	wandb-workspace clean distclean
 
 help: ## list the targets
 	@echo "Targets (each sets up what it needs):"
@@ -107,6 +108,9 @@ bench: $(BENCH_STAMP) ## time training steps beside JAX and others, and training
 
 bench-ops: $(STAMP) ## time the grid operator beside other implementations, into results/benchmarks
 	"$(PY)" scripts/bench_ops.py
+
+bench-start-up: $(STAMP) ## time how long commands take to start, beside `import torch`
+	"$(PY)" scripts/bench_start_up.py
 
 bench-gpu: $(STAMP) ## all that needs a CUDA GPU, in under ten minutes: its tests and benchmarks
 	"$(PY)" -m pytest -m gpu tests

@@ -15,6 +15,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
+from tests.thinned import BETWEEN
+
 if not torch.cuda.is_available():
     # Triton's kernels then run in its interpreter; it is asked for before they are imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -29,17 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
 
-# B-splines of these degrees come from the recursion that makes their neighbours, and are tested in
-# one dimension and by their tables.
-_BETWEEN = {"quartic", "sextic", "septic", "octic"}
-
-
 def _is_between(case: Any) -> bool:
     """Whether an interpolation in some number of dimensions ``d`` waits for `make test-slow`."""
     if case is None or "d" not in case.params:
         return False
     names = {value for value in case.params.values() if isinstance(value, str)}
-    return bool(names & _BETWEEN) or ("nonic" in names and case.params["d"] > 1)
+    return bool(names & {*BETWEEN}) or ("nonic" in names and case.params["d"] > 1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

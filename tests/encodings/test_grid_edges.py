@@ -15,6 +15,7 @@ from diffhash import GridEncoding
 from diffhash.jets import jet_rows
 from diffhash.ops.grid import gather
 from diffhash.ops.interpolation import INTERPOLATIONS
+from tests.thinned import pairwise
 
 EPS = torch.finfo(torch.float64).eps
 NAMES = list(INTERPOLATIONS)
@@ -29,16 +30,15 @@ def _derivatives_at(encoding: GridEncoding, x: float) -> Tensor:
     return gather(point, encoding.params.detach(), encoding.layout, alphas)[:, 0]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("hashed", [False, True], ids=["dense", "hashed"])
-@pytest.mark.parametrize("offset", [False, True])
 @pytest.mark.parametrize(
-    ("border", "outside"), [(0.0, -0.03), (0.0, -1.5), (1.0, 1.02), (1.0, 2.5)]
+    ("name", "hashed", "offset", "outside"),
+    pairwise(NAMES, [False, True], [False, True], [-0.03, -1.5, 1.02, 2.5]),
 )
 def test_the_edge_cells_polynomial_continues_outside(
-    name: str, hashed: bool, offset: bool, border: float, outside: float, make_grid: MakeGrid
+    name: str, hashed: bool, offset: bool, outside: float, make_grid: MakeGrid
 ) -> None:
     encoding = make_grid(name, 1, hashed, level_offset=offset)
+    border = float(outside > 0)
     delta = outside - border
     terms = [
         row * delta**m / factorial(m) for m, row in enumerate(_derivatives_at(encoding, border))
@@ -72,9 +72,7 @@ def test_cubic_continues_along_the_last_cells_cubic(make_grid: MakeGrid) -> None
     torch.testing.assert_close(encoding(x)[0, 0].detach(), weights @ c / 6, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("d", [1, 2, 3])
-@pytest.mark.parametrize("border", [0.0, 1.0])
+@pytest.mark.parametrize(("name", "d", "border"), pairwise(NAMES, [1, 2, 3], [0.0, 1.0], values=1))
 def test_jets_are_continuous_across_the_border(
     name: str, d: int, border: float, make_grid: MakeGrid, uniform: Uniform
 ) -> None:
@@ -95,8 +93,7 @@ def test_jets_are_continuous_across_the_border(
     torch.testing.assert_close(at, beyond, rtol=0, atol=step * size)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("d", [1, 2, 3, 4])
+@pytest.mark.parametrize(("name", "d"), pairwise(NAMES, [1, 2, 3, 4], values=1))
 def test_a_nan_coordinate_spoils_its_own_point_alone(
     name: str, d: int, make_grid: MakeGrid, uniform: Uniform
 ) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from diffhash import GridEncoding
 from diffhash.ops.grid import gather
 from diffhash.ops.interpolation import INTERPOLATIONS
+from tests.thinned import pairwise
 
 EPS = torch.finfo(torch.float64).eps
 NAMES = list(INTERPOLATIONS)
@@ -205,17 +206,14 @@ def test_polynomials_up_to_its_degree_are_reproduced_with_their_derivatives(
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("d", "periodic"), [(1, (0,)), (2, (1,)), (2, (0, 1)), (3, (0, 2))])
-@pytest.mark.parametrize("hashed", [False, True], ids=["dense", "hashed"])
+@pytest.mark.parametrize(
+    ("name", "periodic", "hashed"),
+    pairwise(NAMES, [(1, 0), (2, 1), (2, 0, 1), (3, 0, 2)], [False, True], values=1),
+)
 def test_periodic_axes_have_period_one_to_the_last_bit(
-    name: str,
-    d: int,
-    periodic: tuple[int, ...],
-    hashed: bool,
-    make_grid: MakeGrid,
-    uniform: Uniform,
+    name: str, periodic: tuple[int, ...], hashed: bool, make_grid: MakeGrid, uniform: Uniform
 ) -> None:
+    d, *periodic = periodic
     encoding = make_grid(name, d, hashed, periodic=periodic, base_resolution=2, n_levels=1)
     x = (uniform(6, d) * 2**20).round() / 2**20  # x + 1 has no rounding
     x[0], x[1, periodic[0]], x[2, periodic[0]] = 0.0, 0.0, 1.0
@@ -230,9 +228,9 @@ def test_periodic_axes_have_period_one_to_the_last_bit(
     torch.testing.assert_close(planned, one, rtol=0, atol=1e3 * EPS * one.abs().max().item())
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("cells", [1, 2, 7])
-@pytest.mark.parametrize("offset", [False, True])
+@pytest.mark.parametrize(
+    ("name", "cells", "offset"), pairwise(NAMES, [1, 2, 7], [False, True], values=1)
+)
 def test_the_seam_of_a_periodic_axis_is_a_face_like_any_other(
     name: str, cells: int, offset: bool, make_grid: MakeGrid
 ) -> None:

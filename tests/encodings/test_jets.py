@@ -12,9 +12,10 @@ from diffhash import FourierFeatures, GridEncoding, Identity, Jet, autograd_jet
 from diffhash.encodings import Encoding
 from diffhash.jets import Rows, axis_rows, jet_rows
 from diffhash.ops.interpolation import INTERPOLATIONS
+from tests.thinned import pairwise
 
 Uniform = Callable[..., Tensor]
-DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+DTYPES = [torch.float64, torch.float32]
 # Without a table, and periodic along the last axis; then grids.
 OTHERS = ["identity", "fourier", "periodic identity", "periodic fourier"]
 KINDS = [*OTHERS, *INTERPOLATIONS, "hashed cubic", "offset cubic", "periodic cubic"]
@@ -66,14 +67,11 @@ def _assert_rows_close(one: Tensor, other: Tensor, factor: float) -> None:
 FACTOR = 200.0
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("d", "rows", "dtype"),
-    [(*case, torch.float64) for case in ROWS] + [(1, 2, torch.float32), (2, MIXED, torch.float32)],
-)
+@pytest.mark.parametrize(("kind", "case", "dtype"), pairwise(KINDS, ROWS, DTYPES))
 def test_jets_equal_nested_autograd(
-    kind: str, d: int, rows: Rows, dtype: torch.dtype, uniform: Uniform
+    kind: str, case: tuple[int, Rows], dtype: torch.dtype, uniform: Uniform
 ) -> None:
+    d, rows = case
     encoding = _encoding(kind, d, dtype)
     x = uniform(8, d).to(dtype)
     jet, expected = encoding.jet(x, rows), autograd_jet(encoding, x, jet_rows(rows, d))
@@ -81,12 +79,14 @@ def test_jets_equal_nested_autograd(
     _assert_rows_close(jet.data, expected.data, FACTOR)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in OTHERS])
-@pytest.mark.parametrize(("d", "rows"), [(1, 2), (2, MIXED)])
-@DTYPES
+@pytest.mark.parametrize(
+    ("kind", "case", "dtype"),
+    pairwise(KINDS[len(OTHERS) :], [(1, 2), (2, MIXED)], DTYPES, values=1),
+)
 def test_table_gradients_of_jets_equal_nested_autograds(
-    kind: str, d: int, rows: Rows, dtype: torch.dtype, uniform: Uniform
+    kind: str, case: tuple[int, Rows], dtype: torch.dtype, uniform: Uniform
 ) -> None:
+    d, rows = case
     encoding = _encoding(kind, d, dtype)
     x = uniform(8, d).to(dtype)
     routes = (
@@ -117,12 +117,11 @@ def test_table_gradients_of_jets_equal_nested_autograds(
             torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("d", "rows"), ROWS)
-@DTYPES
+@pytest.mark.parametrize(("kind", "case", "dtype"), pairwise(KINDS, ROWS, DTYPES))
 def test_plans_equal_jets(
-    kind: str, d: int, rows: Rows, dtype: torch.dtype, uniform: Uniform
+    kind: str, case: tuple[int, Rows], dtype: torch.dtype, uniform: Uniform
 ) -> None:
+    d, rows = case
     encoding = _encoding(kind, d, dtype)
     x = uniform(8, d).to(dtype)
     planned = encoding.plan(x, rows).jet()
@@ -130,8 +129,7 @@ def test_plans_equal_jets(
     _assert_rows_close(planned.data, encoding.jet(x, rows).data, FACTOR)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize(("kind", "d"), pairwise(KINDS, [1, 2], values=1))
 def test_plans_of_float64_points_serve_float32_encodings(
     kind: str, d: int, uniform: Uniform
 ) -> None:

@@ -16,6 +16,7 @@ from diffhash.ops import reference
 from diffhash.ops.grid import gather, scatter
 from diffhash.ops.interpolation import INTERPOLATIONS
 from diffhash.ops.layout import GridLayout
+from tests.thinned import pairwise
 
 EPS = torch.finfo(torch.float64).eps
 NAMES = list(INTERPOLATIONS)
@@ -45,17 +46,16 @@ def _round_off(layout: GridLayout, alpha: tuple[int, ...]) -> float:
     return 50 * EPS * _size(layout, alpha)
 
 
-@pytest.mark.parametrize(("name", "d"), CASES)
-@DENSE_OR_HASHED
+@pytest.mark.parametrize(("case", "hashed"), pairwise(CASES, [False, True], values=1))
 def test_gather_equals_the_reference_and_all_its_gradients(
-    name: str,
-    d: int,
+    case: tuple[str, int],
     hashed: bool,
     make_layout: MakeLayout,
     make_points: Make,
     normal: Make,
     mixed_derivative: Callable[..., Tensor],
 ) -> None:
+    name, d = case
     layout = make_layout(name, d, hashed=hashed, n_levels=2 if d == 1 else 1)
     x = make_points(layout, 4).requires_grad_(True)
     features = 2 if d == 1 else 1
@@ -87,11 +87,11 @@ def test_gather_equals_the_reference_and_all_its_gradients(
             torch.testing.assert_close(one, other, rtol=0, atol=50 * EPS * size)
 
 
-@pytest.mark.parametrize(("name", "d"), CASES)
-@DENSE_OR_HASHED
+@pytest.mark.parametrize(("case", "hashed"), pairwise(CASES, [False, True], values=1))
 def test_gradcheck_and_gradgradcheck(
-    name: str, d: int, hashed: bool, make_layout: MakeLayout, make_points: Make, normal: Make
+    case: tuple[str, int], hashed: bool, make_layout: MakeLayout, make_points: Make, normal: Make
 ) -> None:
+    name, d = case
     layout = make_layout(name, d, hashed=hashed, n_levels=1 if d > 1 else 2)
     x = make_points(layout, 2).requires_grad_(True)
     params = normal(layout.n_rows).requires_grad_(True)

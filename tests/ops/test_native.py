@@ -18,6 +18,7 @@ from diffhash.ops.backends import native_backend
 from diffhash.ops.grid import gather, grid_plan, scatter
 from diffhash.ops.interpolation import INTERPOLATIONS
 from diffhash.ops.layout import GridLayout, grid_layout
+from tests.thinned import pairwise
 
 NAMES = list(INTERPOLATIONS)
 DTYPES = [torch.float32, torch.float64]
@@ -61,8 +62,10 @@ def _assert_close(got: Tensor, expected: Tensor, terms: int) -> None:
     assert error.nan_to_num(0).max() <= 50 * terms * torch.finfo(got.dtype).eps
 
 
-@pytest.mark.parametrize(("name", "d"), [(n, d) for n in NAMES for d in (1, 2)] + [("cubic", 3)])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "d", "dtype"),
+    [*pairwise(NAMES, [1, 2], DTYPES, values=1), *(("cubic", 3, dtype) for dtype in DTYPES)],
+)
 def test_gather_and_scatter_equal_the_torch_backends(
     name: str, d: int, dtype: torch.dtype, normal: Make
 ) -> None:
@@ -84,9 +87,9 @@ def test_gather_and_scatter_equal_the_torch_backends(
                     _assert_close(got, expected, layout.n_taps * max(n, 1) * len(alphas))
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("d", [1, 2, 3, 4])
-@pytest.mark.parametrize("hashed", [False, True], ids=["dense", "hashed"])
+@pytest.mark.parametrize(
+    ("name", "d", "hashed"), pairwise(NAMES, [1, 2, 3, 4], [False, True], values=1)
+)
 def test_gradcheck_and_gradgradcheck(name: str, d: int, hashed: bool, normal: Make) -> None:
     layout = grid_layout(d, name, 2, 4 if hashed else 20, 2, 1.5)
     # Between the faces of both levels: 2 and 3 cells, shifted or not.

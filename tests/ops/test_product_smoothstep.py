@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from diffhash.ops import reference
 from diffhash.ops.grid import gather
 from diffhash.ops.interpolation import PRODUCT_SMOOTHSTEPS
 from diffhash.ops.layout import grid_layout
+from tests.thinned import pairwise
 
 EPS = torch.finfo(torch.float64).eps
 NAMES = list(PRODUCT_SMOOTHSTEPS)
@@ -63,8 +63,9 @@ def test_in_one_dimension_it_is_the_smoothstep_per_axis(n: int) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=5e3 * EPS * other.abs().max().item())
 
 
-@pytest.mark.parametrize(("name", "d"), list(product(NAMES, [1, 2, 3])))
-@pytest.mark.parametrize("log2_hashmap_size", [3, 12], ids=["hashed", "dense"])
+@pytest.mark.parametrize(
+    ("name", "d", "log2_hashmap_size"), pairwise(NAMES, [1, 2, 3], [3, 12], values=1)
+)
 def test_derivatives_are_those_of_the_formula(
     name: str,
     d: int,

@@ -19,6 +19,7 @@ from diffhash.ops.backends import select_backend, torch_backend, triton_backend
 from diffhash.ops.grid import gather, grid_plan, scatter
 from diffhash.ops.interpolation import INTERPOLATIONS
 from diffhash.ops.layout import GridLayout, grid_layout
+from tests.thinned import pairwise
 
 NAMES = list(INTERPOLATIONS)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -90,26 +91,43 @@ def _check_all(
 
 
 # Linear and s1 in two or more dimensions, without offset, are laid out as tiny-cuda-nn's.
+_LINES = [
+    ("dense", _up_to(1, 9)),
+    ("hashed", _up_to(1, 3)),
+    ("offset", _up_to(1, 3)),
+    ("periodic", _up_to(1, 3)),
+]
+_PLANES = [
+    ("dense", _up_to(2, 3)),
+    ("hashed", ((0, 0), (2, 1), (0, 3))),
+    ("offset", ((0, 0), (1, 1))),
+    ("periodic", ((0, 0), (2, 1))),
+]
+_SPACES = [
+    ("dense", ((0, 0, 0), (1, 0, 2))),
+    ("hashed", ((1, 1, 1),)),
+    ("dense", ((0, 0, 0, 0), (0, 2, 0, 1))),
+    ("hashed", ((1, 1, 0, 1),)),
+]
+
+
 @pytest.mark.usefixtures("poison")
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    ("d", "kind", "alphas"),
+    ("name", "case"),
     [
-        (1, "dense", _up_to(1, 9)),
-        (1, "hashed", _up_to(1, 3)),
-        (1, "offset", _up_to(1, 3)),
-        (1, "periodic", _up_to(1, 3)),
-        (2, "dense", _up_to(2, 3)),
-        (2, "hashed", ((0, 0), (2, 1), (0, 3))),
-        (2, "offset", ((0, 0), (1, 1))),
-        (2, "periodic", ((0, 0), (2, 1))),
-        (3, "dense", ((0, 0, 0), (1, 0, 2))),
-        pytest.param(3, "hashed", ((1, 1, 1),), marks=pytest.mark.slow),
-        pytest.param(4, "dense", ((0, 0, 0, 0), (0, 2, 0, 1)), marks=pytest.mark.slow),
-        pytest.param(4, "hashed", ((1, 1, 0, 1),), marks=pytest.mark.slow),
+        *pairwise(NAMES, _LINES, values=1),
+        *pairwise(NAMES, _PLANES, values=1),
+        *(("linear", _SPACES[0]), ("cubic", _SPACES[0])),
+        *(
+            pytest.param(name, case, marks=pytest.mark.slow)
+            for name, case in product(NAMES, _SPACES)
+            if case is not _SPACES[0] or name not in ("linear", "cubic")
+        ),
     ],
 )
-def test_values_equal_torchs(name: str, d: int, kind: str, alphas: Indices) -> None:
+def test_values_equal_torchs(name: str, case: tuple[str, Indices]) -> None:
+    kind, alphas = case
+    d = len(alphas[0])
     layout = _layout(name, d, kind, n_levels=2 if d < 3 else 1)
     x, table = _points(5, d), _random(1, layout.n_rows, 2)
     g = _random(1, len(alphas), len(x), len(layout.levels) * 2, seed=1)
@@ -170,8 +188,7 @@ def test_tensors_need_not_be_contiguous() -> None:
     _check_all(x, table, expanded, layout, alphas, torch.float64)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize(("name", "d"), pairwise(NAMES, [1, 2], values=1))
 def test_faces_of_the_unit_cube(name: str, d: int) -> None:
     """x = 0 and x = 1 exactly, and the last number before 1."""
     layout = _layout(name, d, "dense")

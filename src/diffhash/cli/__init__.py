@@ -1,20 +1,33 @@
-"""The command ``diffhash``: browse, compare, evaluate and export the records of runs."""
+"""The command ``diffhash``: train, and browse, compare, evaluate and export the records of runs."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import Any
 
-from diffhash.cli.command import run_command
+from diffhash.cli.command import one_line_interrupt, run_command, tolerant_output
 
 
 def main() -> None:
     """Run the command line; one line on standard error where its dependencies are missing."""
-    run_command("diffhash", _main)
+    if sys.argv[1:2] == ["train"]:
+        sys.argv[:2] = ["diffhash train"]
+        train_command("diffhash")
+    else:
+        run_command("diffhash", lambda: _imported("app").run_app())
 
 
-def _main() -> int:
+def train_command(name: str = "train.py") -> None:
+    """``diffhash train`` with the settings of ``sys.argv[1:]``; ``name`` begins what it says."""
+    tolerant_output()
+    with one_line_interrupt(name):  # imports take seconds
+        _imported("train").run_train()
+
+
+def _imported(module: str) -> Any:
     try:
-        from diffhash.cli.app import run_app
+        return import_module(f"diffhash.cli.{module}")
     except ModuleNotFoundError as error:
         if str(error.name).startswith("diffhash"):
             raise
@@ -22,5 +35,4 @@ def _main() -> int:
             f"diffhash: this command needs {error.name}: pip install 'diffhash[experiments]'",
             file=sys.stderr,
         )
-        return 1
-    return run_app()
+        raise SystemExit(1) from None

@@ -5,7 +5,9 @@ Imports nothing that takes time, so that Ctrl-C and errors are met from the firs
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import io
 import os
 import signal
@@ -38,6 +40,7 @@ def run_command(name: str, main: Callable[[], int | None]) -> NoReturn:
         main: returns the exit code.
     """
     tolerant_output()
+    atexit.register(gc.freeze)  # what there is ends with the process: it is not looked through
     try:
         with one_line_interrupt(name):
             code = main()

@@ -11,23 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 
-def composition_error(
-    config_dir: Path | str, config_name: str, overrides: Sequence[str]
-) -> str | None:
-    """Compose as the command line will; the first thing that is wrong, or None."""
-    try:
-        with initialize_config_dir(str(config_dir), version_base="1.3"):
-            compose(config_name, list(overrides))
-    except Exception as error:  # Hydra raises what its parts raise
-        return explained(error, config_dir, overrides)
-    return None
+def config_folder() -> Path:
+    """The configs: ``diffhash/configs`` where the package is installed, ``configs`` in a clone."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
 def explained(error: BaseException, config_dir: Path | str, overrides: Sequence[str]) -> str:

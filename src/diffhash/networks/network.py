@@ -69,7 +69,10 @@ class Network(NoTorchScript, ConfiguredModule):
         layers = [nn.Linear(a, b, dtype=dtype) for a, b in pairwise(self.widths)]
         initialise(layers)
         parts = [p.detach().flatten() for layer in layers for p in layer.parameters()]
-        self.params = nn.Parameter(torch.cat(parts))
+        params = parts[0].new_empty(n_parameters)  # `cat` on the meta device imports a compiler
+        for view, part in zip(params.split([len(part) for part in parts]), parts, strict=True):
+            view.copy_(part)
+        self.params = nn.Parameter(params)
 
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:

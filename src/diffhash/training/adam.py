@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from functools import cache
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -35,6 +36,12 @@ class LeanAdam(Adam):
         ValueError: from a step, where a restored state is of another size or dtype than its
             parameter, or of another kind of Adam (weight decay, AMSGrad, maximising).
     """
+
+    # Without torch's marks that these are not to be compiled, which import its compiler: seconds.
+    add_param_group = unwrap(Adam.add_param_group)
+    state_dict = unwrap(Adam.state_dict)
+    load_state_dict = unwrap(Adam.load_state_dict)
+    zero_grad = unwrap(Adam.zero_grad)
 
     def __init__(self, parameters: Sequence[Tensor], captured: bool) -> None:
         rate = torch.zeros((), device=parameters[0].device) if captured else 0.0
