@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from diffhash.experiment.build import config_hash
+from diffhash.experiment.trust import check_untrusted
+
+ROOT = Path(__file__).parents[2]
 
 CALLS: list[tuple[str, Any]] = [
     ("problem", {"_target_": "os.system", "command": "touch {}", "name": "p"}),
@@ -56,6 +60,12 @@ def test_a_record_cannot_have_code_run(
         assert "--trust-code" in line
     assert not touched.exists()
     assert not (tmp_path / "x.csv").exists()
+
+
+@pytest.mark.parametrize("group", ["optimizer", "sampler", "weighting"])
+def test_what_the_package_itself_names_needs_no_trust(group: str) -> None:
+    for path in (ROOT / "configs" / group).glob("*.yaml"):
+        check_untrusted(path, yaml.safe_load(path.read_text()) or {})
 
 
 def test_code_of_the_users_own_is_imported_when_told_to(

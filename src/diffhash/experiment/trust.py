@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from diffhash import optim
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.schema import (
     DataTaskConfig,
@@ -19,6 +20,7 @@ from diffhash.experiment.schema import (
     SIRENConfig,
 )
 from diffhash.problems import zoo
+from diffhash.training import samplers, weightings
 
 _NODES = (
     GridEncodingConfig,
@@ -32,9 +34,16 @@ _NODES = (
     Poisson1DConfig,
 )
 _ZOO = (f"{problem.__module__}.{problem.__qualname__}" for problem in zoo().values())
-TARGETS = frozenset((*(node._target_ for node in _NODES), *_ZOO))
-"""All that a config may build without being trusted: what diffhash's own schema names, and its own
-problems."""
+_PARTS = (getattr(home, name) for home in (optim, samplers, weightings) for name in home.__all__)
+_OWN = (
+    f"{home}.{part.__name__}"
+    for part in _PARTS
+    if isinstance(part, type)
+    for home in (part.__module__, part.__module__.rpartition(".")[0])
+)
+TARGETS = frozenset((*(node._target_ for node in _NODES), *_ZOO, *_OWN))
+"""All that a config may build without being trusted: what diffhash's own schema names, its own
+problems, optimizers, samplers and weightings."""
 
 # Loggers and callbacks, which nobody builds who does not trust the record.
 _OF_TRAINING = {
