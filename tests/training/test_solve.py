@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,26 @@ def test_the_default_field_is_periodic_where_the_problem_is() -> None:
     t = torch.rand(5, 1, dtype=torch.float64)
     left, right = (torch.cat([0 * t + x, t], dim=1) for x in (0.0, 2 * torch.pi))
     torch.testing.assert_close(solution(left), solution(right), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "residual",
+    [
+        lambda x, d: d.u_t + torch.sin(x) * d.u,  # all columns of x
+        lambda x, d: d.u_t + math.sin(d.u),
+    ],
+)
+def test_a_residual_that_cannot_be_computed_names_its_condition(residual: object) -> None:
+    class Broken(dh.Problem):
+        domain = Box(x=(0, 1), t=(0, 1))
+
+        def conditions(self) -> list[dh.Condition]:
+            return [dh.Condition("motion", self.domain, residual)]  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match=r"motion: .*columns of x are x\[:, j\].*torch\.sin"):
+        dh.solve(Broken(), epochs=1)
+
+
+def test_a_class_instead_of_a_problem_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"give an instance of a Problem"):
+        dh.solve(Rotation)  # type: ignore[arg-type]

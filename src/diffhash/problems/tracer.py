@@ -97,6 +97,11 @@ def _run(condition: Condition, x: Tensor, d: Derivatives) -> object:
         return condition.residual(x, d)
     except AttributeError as error:
         raise ValueError(f"{condition.name}: {error}") from error
+    except (RuntimeError, ValueError) as error:  # shapes that do not fit, a tensor for a number
+        raise ValueError(
+            f"{condition.name}: its residual cannot be computed at {len(x)} points: {error}; "
+            "columns of x are x[:, j], and functions of them torch's, as torch.sin"
+        ) from error
 
 
 def check_residual(

@@ -262,6 +262,8 @@ def solve(
         ValueError: a setting out of range, or a condition that cannot be evaluated.
         UntrainedError: a parameter that no gradient reaches.
     """
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem={problem!r}: give an instance of a Problem, as Poisson1D()")
     if field is None:
         dtype = torch.float32 if optimizer is None else torch.float64
         field = default_field(problem, dtype, seed)
