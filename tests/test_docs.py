@@ -14,6 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -36,6 +37,12 @@ BLOCKS = {
 }
 WITH_CODE = [name for name, blocks in BLOCKS.items() if any(kind == "python" for kind, _ in blocks)]
 SHELL = ("", "sh")
+# Modules with examples in their docstrings; those of diffhash.geometry run in its own tests.
+WITH_EXAMPLES = [
+    ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+    for path in sorted((ROOT / "src").glob("diffhash/**/*.py"))
+    if "geometry" not in path.parts and ">>> " in path.read_text(encoding="utf-8")
+]
 
 
 @pytest.fixture
@@ -71,6 +78,11 @@ def test_the_code_of_a_page_runs(page: str, files: Path) -> None:
             printed = None
 
 
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_the_examples_of_docstrings_run(module: str) -> None:
+    assert doctest.testmod(import_module(module)).failed == 0
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_what_a_page_points_to_exists(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", TEXTS[page]):
@@ -100,7 +112,7 @@ def test_the_commands_of_a_page_are_ones(page: str, files: Path) -> None:
             case ["make", *targets]:
                 for target in (word for word in targets if "=" not in word):
                     assert re.search(rf"^{target}:", makefile, re.M), command
-            case ["python", "train.py", *overrides]:
+            case ["python", "train.py", *overrides] | ["diffhash", "train", *overrides]:
                 given = [word for word in overrides if "=" in word]
                 with initialize_config_dir(str(config_folder()), version_base="1.3"):
                     compose("train", _first(given))

@@ -51,6 +51,11 @@ class GridEncoding(ConfiguredModule, Encoding):
     Coordinates belong in [0, 1]^d. Outside, periodic axes wrap; on others the polynomial of the
     nearest edge cell continues (values grow, and all derivatives stay exact). NaN gives NaN.
 
+    >>> encoding = GridEncoding(2, n_levels=4, base_resolution=4, interpolation="cubic", seed=0)
+    >>> x = torch.rand(100, 2)
+    >>> encoding(x).shape, encoding.jet(x, ["u_xx", "u_xy"])[1, 1].shape
+    (torch.Size([100, 8]), torch.Size([100, 8]))
+
     Args:
         n_input_dims: axes of x, 1 to 4.
         n_levels: L; None for all those that are dense, which ``log2_hashmap_size`` has a row of its

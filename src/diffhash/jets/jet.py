@@ -22,6 +22,11 @@ class Jet:
     ∂²u/∂x∂y of every component, ``[N, C]``, and so is ``jet[row]`` of any row; ``jet["u_xy"]`` is
     that of the component u alone, ``[N]``.
 
+    >>> rows = ((0, 0), (1, 0), (2, 0))
+    >>> jet = Jet(torch.randn(3, 10, 2), rows, Names(("x", "t"), ("u", "v")))
+    >>> jet.value.shape, jet[2, 0].shape, jet["v_xx"].shape
+    (torch.Size([10, 2]), torch.Size([10, 2]), torch.Size([10]))
+
     Args:
         data: of every row.
         rows: multi-indices and sums, as `jet_rows` orders them.
@@ -91,6 +96,10 @@ def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, rows: tuple[Row, ...]
 
     The result is differentiable in whatever ``f`` closes over, and of the type of f's values, also
     where ``x`` is of a wider one. There is no limit of the order.
+
+    >>> jet = autograd_jet(lambda x: x[:, :1] ** 3, torch.tensor([[2.0]]), ((0,), (1,), (2,)))
+    >>> jet.data.flatten().tolist()
+    [8.0, 12.0, 12.0]
     """
     alphas, _ = expanded(rows)
     with torch.enable_grad(), own_precision(x):

@@ -21,6 +21,8 @@ _AXES = ("x", "y", "z", "t")
 class Sum(NamedTuple):
     """Σ_i w_i ∂^{α_i}, carried as one row: the Laplacian in d axes takes one row instead of d.
 
+    >>> laplacian = Sum(((1.0, (2, 0)), (1.0, (0, 2))))
+
     Attributes:
         terms: pairs (w_i, α_i), of derivatives: the value is a row of its own in every jet.
     """
@@ -74,6 +76,9 @@ def jet_rows(rows: Rows, n_dims: int, names: Names | None = None) -> tuple[Row, 
 
     The value comes first, then derivatives by total order, those along the first axes first; sums
     last. A sum brings the derivatives below its terms, not the terms themselves.
+
+    >>> jet_rows(["u_xx", "u_y"], 2)
+    ((0, 0), (1, 0), (0, 1), (2, 0))
 
     Args:
         rows: an integer m takes every derivative of total order up to m; otherwise one or several

@@ -35,6 +35,13 @@ class Field(NoTorchScript, ConfiguredModule):
     They are rounded to the parameters' type once they are in [0, 1], and everything is computed in
     that type: autocast changes neither values nor jets.
 
+    >>> from diffhash import GridEncoding, Linear
+    >>> encoding = GridEncoding(2, n_levels=3, base_resolution=4, interpolation="quintic")
+    >>> field = Field(encoding, Linear(6, 2), [(-1, 1), (0, 5)], Names(("x", "t"), ("u", "v")))
+    >>> x = torch.tensor([[0.0, 2.5], [0.5, 5.0]])
+    >>> field(x).shape, field.jet(x, ["u_xx", "v_t"])["v_t"].shape
+    (torch.Size([2, 2]), torch.Size([2]))
+
     Args:
         encoding: of coordinates in [0, 1].
         network: of the encoding's features.

@@ -56,6 +56,12 @@ def evaluate(table: Table, t: Tensor) -> Tensor:
 class Interpolation:
     """Weights of one interpolation.
 
+    >>> cubic = interpolation("cubic")
+    >>> cubic.taps, cubic.degree, cubic.continuity
+    (4, 3, 2)
+    >>> cubic.weights(torch.tensor(0.5)).sum(), cubic.weights(torch.tensor(0.5), order=1).sum()
+    (tensor(1.), tensor(0.))
+
     Attributes:
         name: what users write, e.g. ``"cubic"``.
         coefficients: exact ``[taps · dofs][degree + 1]`` table, ascending powers of t; the row of

@@ -15,6 +15,9 @@ class Coefficient(nn.Parameter):
     In a residual it is a tensor of one number, float64. Training reports its value, and with
     ``true`` its relative error.
 
+    >>> Coefficient(0.1, true=0.01).item()
+    0.1
+
     Args:
         start: where training begins.
         true: the value that it should find, if it is known; never used in training.

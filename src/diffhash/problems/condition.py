@@ -73,6 +73,11 @@ class Measured:
 class Condition:
     """residual(x, d) = target at the points of a set: one part of the loss, its mean square.
 
+    >>> from diffhash.geometry import Box
+    >>> square = Box(x=(0, 1), y=(0, 1))
+    >>> poisson = Condition("equation", square, lambda x, d: d.u_xx + d.u_yy, target=-1.0)
+    >>> insulated = Condition("right", square.boundary("x+"), lambda x, d: d.u_n)
+
     Args:
         name: of the loss's part: its column in the history is ``loss_<name>``.
         where: a domain or a part of one for equations; `Domain.boundary`, `Domain.initial` or an
@@ -139,6 +144,11 @@ def measured(
     weight: float = 1.0,
 ) -> Condition:
     """Measured values of derivatives as a condition: at each point, d = value.
+
+    >>> data = {"x": [0.1, 0.5, 0.9], "u": [0.3, 1.0, 0.3], "u_x": [3.0, 0.0, -3.0]}
+    >>> condition = measured("sensors", data, axes=["x"], values=["u", "u_x"])
+    >>> condition.where.values.shape
+    torch.Size([3, 2])
 
     Args:
         name: of the condition.
