@@ -13,6 +13,7 @@ from benchmarks.ours import OURS
 from benchmarks.steps import FLOOR, JAX
 from benchmarks.straightforward import STRAIGHTFORWARD
 from diffhash.results.figures import style
+from diffhash.results.metrics import ENCODERS
 
 _LOOKS = {
     STRAIGHTFORWARD: (style.VERMILION, "s"),
@@ -20,15 +21,8 @@ _LOOKS = {
     OURS: (style.BLUE, "o"),
     FLOOR: (style.GREY, "_"),
 }
-_NAMES = {"mlp": "MLP", "ff": "FF", "siren": "SIREN", "linear": "Linear", "s2": "S2",
-          "cubic": "Cubic"}  # fmt: skip
-_ENCODERS = dict(
-    zip(
-        _NAMES,
-        (style.BLACK, style.SKY, style.PURPLE, style.ORANGE, style.GREEN, style.BLUE),
-        strict=True,
-    )
-)
+_ENCODERS = {"mlp": style.BLACK, "ff": style.SKY, "siren": style.PURPLE, "linear": style.ORANGE,
+             "s2": style.GREEN, "cubic": style.BLUE}  # fmt: skip
 _SPANS_PER_DECADE = 40
 _AXES = {
     "points": "residual points",
@@ -52,7 +46,7 @@ def plot_steps(frame: pd.DataFrame, stem: Path) -> list[Path]:
             ax.plot(range(len(encoders)), rows["ms"], marker, color=colour, label=name,
                     markersize=9 if marker == "_" else 5, markeredgewidth=1.6)  # fmt: skip
         style.log_y(ax)
-        ax.set_xticks(range(len(encoders)), [_NAMES[e] for e in encoders], fontsize=style.TEXT)
+        ax.set_xticks(range(len(encoders)), [ENCODERS[e] for e in encoders], fontsize=style.TEXT)
         ax.set_xlim(-0.5, len(encoders) - 0.5)
         ax.grid(axis="y", color=style.LIGHT, linewidth=0.5)
         ax.set_title(f"{task} task", fontsize=style.TEXT)
@@ -101,7 +95,7 @@ def plot_accuracy(curves: pd.DataFrame, runs: pd.DataFrame, stem: Path) -> list[
     for encoder, colour in _ENCODERS.items():
         for index, seed in enumerate(dict.fromkeys(curves["seed"])):
             curve = curves.query(f"encoder == {encoder!r} and seed == {seed}")
-            label = None if index else _NAMES[encoder]
+            label = None if index else ENCODERS[encoder]
             span = (np.log10(curve["seconds"]) * _SPANS_PER_DECADE).round()
             seconds = np.asarray(curve.groupby(span)["seconds"].mean())
             errors = curve.groupby(span)["mse_u"].agg(["median", "min", "max"])

@@ -146,13 +146,8 @@ class Row:
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
-        """The run's predictions; over seeds see :func:`.seeds.combine_predictions`.
-
-        None where none were written, or all of several runs diverged.
-
-        Raises:
-            RecordError: a file is corrupt, or they do not fit each other.
-        """
+        """The run's, or `combine_predictions` over seeds; None where none were written, or all of
+        several runs diverged. Raises RecordError where files are corrupt or do not fit."""
         if not self.has_band:
             return next((frame for _, frame in self.each_prediction()), None)
         frames = [frame for record, frame in self.each_prediction() if record.status == "completed"]
@@ -160,13 +155,7 @@ class Row:
 
     @cached_property
     def history(self) -> pd.DataFrame | None:
-        """The run's history; over seeds see :func:`.seeds.combine_histories`.
-
-        None where none was written.
-
-        Raises:
-            RecordError: a file is corrupt.
-        """
+        """The run's, or `combine_histories` over seeds; None where none was written."""
         if not self.has_band:
             return next((frame for _, frame in self.each_history()), None)
         found = list(self.each_history())
@@ -178,12 +167,7 @@ class Row:
 
 
 def table_rows(table: Table, *, every: bool = False) -> list[Row]:
-    """The paper's rows in printed order, then any other row that has records.
-
-    Args:
-        table: with its records.
-        every: keep the runs that do not count, too.
-    """
+    """The paper's rows in printed order, then others with records; ``every``: all of their runs."""
     found = {row: table.runs.get(row, []) for row in table.labels}
     kept = {row: items if every else counted(items) or items[:1] for row, items in found.items()}
     return [Row(row, label, tuple(kept[row])) for row, label in table.labels.items()]
@@ -306,11 +290,7 @@ def _continuity_panel(ax: Axes, curve: Curve, order: int) -> None:
 
 
 def figure3(rows: Sequence[Row]) -> Figure:
-    """Data-driven predictions of u, u_x and u_xx of four models against the exact solution.
-
-    Args:
-        rows: of Table I.
-    """
+    """Table I: predictions of u, u_x and u_xx of four models against the exact solution."""
     figure = new_figure(height=6.2)
     grid = figure.subplots(len(_FOUR_ROWS), len(_ERRORS), sharex=True)
     drawn = [row for key in _FOUR_ROWS for row in rows if row.row == key]
@@ -329,11 +309,7 @@ def figure3(rows: Sequence[Row]) -> Figure:
 
 
 def figure4(rows: Sequence[Row]) -> Figure:
-    """Histories of the loss and of the MSE of u, u_x and u_xx of every model.
-
-    Args:
-        rows: of Table I.
-    """
+    """Table I: histories of the loss and of the MSE of u, u_x and u_xx of every model."""
     figure = new_figure(height=4.6)
     grid = figure.subplots(2, 2, sharex=True)
     for ax, column in zip(grid.flat, ("loss", *_ERRORS.values()), strict=True):
@@ -349,12 +325,9 @@ def figure4(rows: Sequence[Row]) -> Figure:
 
 
 def figure5(rows: Sequence[Row]) -> Figure:
-    """Physics-informed predictions over the whole domain and their pointwise absolute errors.
+    """Table II: predictions over the whole domain and their pointwise absolute errors.
 
     Values of u are known in the shaded region (Section III-B), beyond it only the equation.
-
-    Args:
-        rows: of Table II.
     """
     n_bands = -(-len(rows) // _COLUMNS)
     figure = new_figure(height=0.4 + 3.0 * n_bands)

@@ -15,13 +15,7 @@ from diffhash.paper.tables import total_sentence, write_tables
 
 @dataclass(frozen=True)
 class Written:
-    """What `make_tables` wrote, and what is to be said of it.
-
-    Attributes:
-        paths: the files.
-        total: a sentence on the train seconds of all rows.
-        verdicts: how many claims are supported, refuted and undecided.
-    """
+    """The files that `make_tables` wrote, and sentences on train seconds and verdicts."""
 
     paths: list[Path]
     total: str

@@ -78,15 +78,7 @@ def row_records(table: str, runs: Path | str, on_problem: OnProblem | None = Non
 
 
 def row_timing(runs: Path | str, found: Iterable[Found]) -> Timing | None:
-    """The timing of a row: that of the first of its runs which has one.
-
-    Args:
-        runs: folder of the records of all rows.
-        found: the row's, out of :func:`row_records`.
-
-    Raises:
-        RecordError, FileNotFoundError: see `diffhash.paper.timing.find_timing`.
-    """
+    """The timing of a row: that of the first of its runs which has one; raises as `find_timing`."""
     timings = (find_timing(runs, record) for _, record in found)
     return next((timing for timing in timings if timing), None)
 

@@ -52,10 +52,7 @@ HOW_TO_READ = "\n\n".join(
 
 
 def check_claims(tables: Mapping[str, Table]) -> tuple[list[Claim], list[Finding]]:
-    """Test every statement of the paper against the records of both tables.
-
-    Returns:
-        The paper's claims, and what the rows show besides.
+    """The paper's claims against the records of both tables, and what the rows show besides.
 
     Raises:
         RecordError: a corrupt history or predictions file.
@@ -65,11 +62,7 @@ def check_claims(tables: Mapping[str, Table]) -> tuple[list[Claim], list[Finding
 
 
 def write_claims(tables: Mapping[str, Table], output: Path | str) -> tuple[list[Path], list[Claim]]:
-    """Test the claims and write ``claims.md`` and ``claims.csv`` into ``output``.
-
-    Returns:
-        The paths written, and the paper's claims; raises as :func:`check_claims`.
-    """
+    """Write ``claims.md`` and ``claims.csv`` into ``output``: their paths, and `check_claims`'s."""
     claims, findings = check_claims(tables)
     lines = [line for claim in claims for line in _lines("claim", claim, claim.statement.criterion)]
     for finding in findings:

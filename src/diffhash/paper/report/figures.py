@@ -180,12 +180,7 @@ def continuity_plot() -> Plot:
 
 
 def predictions_plot(table: Table, number: int) -> Plot:
-    """Predictions of every run of a table against the exact solution, and their errors.
-
-    Args:
-        table: the table.
-        number: of the paper's figure.
-    """
+    """The paper's Figure ``number``: every run's predictions, the exact solution, the errors."""
     rows = table_rows(table, every=True)
     n_runs = sum(len(row.runs) for row in rows)
     n = int(np.clip(_POINTS / max(1, n_runs * len(_ORDERS)), _FEWEST, _MOST))
@@ -279,12 +274,7 @@ def _largest(values: np.ndarray, n: int) -> np.ndarray:
 
 
 def histories_plot(table: Table, number: int | None) -> Plot:
-    """Errors and loss of every run of a table in the course of its training.
-
-    Args:
-        table: the table.
-        number: of the paper's figure; None where the paper shows none.
-    """
+    """Errors and loss of every run in training: the paper's Figure ``number``, if it has one."""
     rows, options = table_rows(table, every=True), row_options(table.labels, table.notes)
     each = {row.row: list(_histories(table, row)) for row in rows}
     traces = [

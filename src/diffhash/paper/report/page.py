@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -116,41 +117,36 @@ def _render(template: str, context: Mapping[str, Any], *, autoescape: bool) -> s
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["to_html"] = to_html
-    environment.filters["md"] = lambda text: markdown_text(printable(str(text)))
+    environment.filters["md"] = _text
     return environment.get_template(template).render(context)
 
 
 # ------------------------------------------------------------------------------------- fine print
 
 
-def _environments(tables: Sequence[Table]) -> dict[str, Any]:
-    """The distinct environments of runs and timings beside each other, in order of appearance.
-
-    ``heads``: of each, how many runs it had; ``lines``: what each is, by name.
-    """
+def _environments(tables: Sequence[Table]) -> str:
+    """A table of the distinct environments of runs and timings, in order of appearance."""
     found = [record for table in tables for _, record in table.records]
     found += [timing.record for table in tables for timing in table.timings.values()]
     counted = Counter(json.dumps(record.environment) for record in found)
-    several: list[dict[str, Any]] = [json.loads(key) for key in counted]
-    names = dict.fromkeys(name for one in several for name in one)
-    return {
-        "heads": [f"{n} run{'s' * (n > 1)}" for n in counted.values()],
-        "lines": {
-            name: ["–" if one.get(name) is None else str(one[name]) for one in several]
-            for name in names
-        },
-    }
+    frame = pd.DataFrame([json.loads(key) for key in counted], dtype=object).T
+    frame.columns = [f"{n} run{'s' * (n > 1)}" for n in counted.values()]
+    cells = frame.map(lambda value: "–" if _is_none(value) else _text(value))
+    return _table(cells.rename(index=_text).reset_index(names=""), "left") if found else ""
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or value != value
 
 
 def _row_runs(table: Table) -> list[dict[str, Any]]:
-    """The runs of a table, row by row: a line each, and their configs.
+    """The runs of a table, row by row: a table of them, and their configs.
 
     ``configs``: YAML under the seeds that it is the config of, but for the seed; a row whose runs
     were made alike has one.
     """
-    cost = ("train_seconds", "wall_seconds", "peak_memory_mb")
     rows = []
-    for row in table.lines:
+    for row, label in table.labels.items():
         seeds: dict[str, list[str]] = {}
         found = table.runs.get(row, [])
         for directory, record in found:
@@ -158,29 +154,35 @@ def _row_runs(table: Table) -> list[dict[str, Any]]:
         configs = {
             f"seed{'s' * (len(of) > 1)} {', '.join(of)}": text for text, of in seeds.items() if text
         }
+        lines = pd.DataFrame([_run_line(record, table.metrics) for _, record in found])
         rows.append(
-            {
-                "heading": f"{table.number}, {table.labels[row]}",
-                "head": ("seed", "status", "epochs", *table.metrics, *cost),
-                "lines": [_run_line(record, table.metrics) for _, record in found],
-                "configs": configs,
-            }
-        )
-    return [row for row in rows if row["lines"]]
+            {"heading": f"{table.number}, {label}", "count": len(found), "table": _table(lines),
+             "configs": configs}
+        )  # fmt: skip
+    return [row for row in rows if row["count"]]
 
 
-def _run_line(record: RunRecord, metrics: Sequence[str]) -> list[str]:
+def _run_line(record: RunRecord, metrics: Sequence[str]) -> dict[str, str]:
     end = "" if record.diverged_epoch is None else f" @ epoch {record.diverged_epoch}"
     values = {name: record.metrics.get(name) for name in metrics}
-    return [
-        str(record.seed),
-        record.status + end,
-        str(record.epochs),
-        *("–" if value is None else format_value(name, value) for name, value in values.items()),
-        f"{record.train_seconds:.1f}",
-        f"{record.wall_seconds:.1f}",
-        f"{record.peak_memory_mb:.0f}",
-    ]
+    shown = {k: "–" if value is None else format_value(k, value) for k, value in values.items()}
+    return {
+        "seed": str(record.seed),
+        "status": record.status + end,
+        "epochs": str(record.epochs),
+        **shown,
+        "train_seconds": f"{record.train_seconds:.1f}",
+        "wall_seconds": f"{record.wall_seconds:.1f}",
+        "peak_memory_mb": f"{record.peak_memory_mb:.0f}",
+    }
+
+
+def _text(value: Any) -> str:
+    return markdown_text(printable(str(value)))
+
+
+def _table(frame: pd.DataFrame, align: str = "right") -> str:
+    return str(frame.to_markdown(index=False, disable_numparse=True, stralign=align))
 
 
 def _config(path: Path) -> str:

@@ -140,11 +140,9 @@ def thin_out(x: np.ndarray, columns: Iterable[np.ndarray], n: int, *, log: bool 
 
 
 def row_options(labels: Mapping[str, str], notes: Mapping[str, str]) -> list[Option]:
-    """Rows of a table as options, each with a colour of its own while there are enough.
+    """Rows by their labels, each with a colour of its own while there are enough.
 
-    Args:
-        labels: by row, in the order of the table.
-        notes: what a reader must know of a row. One with the note ``no record`` cannot be chosen.
+    ``notes`` is what a reader must know of some; one with ``no record`` cannot be chosen.
     """
     return [
         Option(
