@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from diffhash.cli.command import left_out, run_command
-from diffhash.paper.report import write_report
+from diffhash.paper.report.page import write_report
 from diffhash.paper.table import check_any_records, load_tables
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffhash.paper.claims import Claim
 from diffhash.paper.claims.evidence import Evidence
 from diffhash.paper.claims.statements import STATEMENTS
-from diffhash.paper.claims.verdicts import judge
+from diffhash.paper.claims.verdicts import Claim, judge
 from diffhash.paper.table import load_tables
 
 DIVERGED = {"status": "diverged", "diverged_epoch": 3, "epochs": 3}

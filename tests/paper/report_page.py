@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from diffhash.paper.report import write_report
+from diffhash.paper.report.page import write_report
 from diffhash.paper.table import load_tables
 
 NO_BENCHMARKS = "nowhere"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from diffhash.paper.claims import check_claims
 from diffhash.paper.claims.evidence import Evidence, MissingError
+from diffhash.paper.claims.page import check_claims
 from diffhash.paper.printed import ROWS, TABLES, load_paper_table
 from diffhash.paper.table import load_tables
 from diffhash.results.record import RecordError

@@ -13,9 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffhash.paper.claims import Claim, check_claims, count_verdicts, write_claims
 from diffhash.paper.claims.evidence import Evidence, error, over_paper, peak_memory, step_over
-from diffhash.paper.claims.verdicts import Statement, above, at_most, judge, lower
+from diffhash.paper.claims.page import check_claims, write_claims
+from diffhash.paper.claims.verdicts import (
+    Claim,
+    Statement,
+    above,
+    at_most,
+    count_verdicts,
+    judge,
+    lower,
+)
 from diffhash.paper.table import load_tables
 from tests.paper.claims_checks import DIVERGED, check_claim, find_claim
 

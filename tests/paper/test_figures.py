@@ -44,6 +44,11 @@ def _texts(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text))  # type: ignore[attr-defined]
 
 
+def _jumps(curve: Curve, order: int) -> np.ndarray:
+    """Right minus left limit of the derivative at each inner vertex."""
+    return curve.fitted[order, 1:, 0] - curve.fitted[order, :-1, -1]
+
+
 def _errors(curve: Curve) -> np.ndarray:
     return np.abs(curve.fitted - curve.exact).max(axis=(1, 2))
 
@@ -60,9 +65,9 @@ def test_derivatives_are_continuous_up_to_the_class_and_jump_beyond(
     curve = fit_sine(interpolation)
     assert len(curve.x) == 16
     for order in range(continuity + 1):
-        assert np.abs(curve.jumps(order)).max() < 1e-4, order
+        assert np.abs(_jumps(curve, order)).max() < 1e-4, order
     if continuity < 2:
-        assert np.abs(curve.jumps(continuity + 1)).max() > 0.1
+        assert np.abs(_jumps(curve, continuity + 1)).max() > 0.1
 
 
 def test_linear_has_no_second_derivative_and_cubic_has_the_right_one() -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffhash.paper.claims import Claim, write_claims
 from diffhash.paper.claims.evidence import Evidence
+from diffhash.paper.claims.page import write_claims
 from diffhash.paper.claims.statements import QUESTIONS, Finding, find
+from diffhash.paper.claims.verdicts import Claim
 from diffhash.paper.table import load_tables
 
 WriteRun = Callable[..., Path]

@@ -15,11 +15,11 @@ import yaml
 from matplotlib.text import Text
 from plotly.offline import get_plotlyjs
 
-from diffhash.paper.claims import check_claims, claim_fields, verdict_text
+from diffhash.paper.claims.page import check_claims
+from diffhash.paper.claims.verdicts import claim_fields, verdict_text
 from diffhash.paper.figures import figure4, table_rows
 from diffhash.paper.printed import TABLES, load_paper_table
-from diffhash.paper.report import write_report
-from diffhash.paper.report.page import to_html
+from diffhash.paper.report.page import to_html, write_report
 from diffhash.paper.table import load_tables
 from diffhash.paper.tables import write_tables
 from diffhash.results import RecordError, read_record, write_record

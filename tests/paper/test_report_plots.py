@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffhash.paper.report.plots import decode, encode, thin_out
+from diffhash.paper.report.plots import encode, thin_out
 from diffhash.results import RecordError, read_history, read_record, write_record
 from tests.paper.report_page import report
+
+
+def decode(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype="<f4")
 
 
 def columns(trace: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from diffhash.paper.claims import check_claims
 from diffhash.paper.claims.evidence import Evidence
+from diffhash.paper.claims.page import check_claims
 from diffhash.paper.figures import table_rows
 from diffhash.paper.printed import TABLES
 from diffhash.paper.rows import row_records

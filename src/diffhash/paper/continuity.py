@@ -67,10 +67,6 @@ class Curve:
         gap = np.full((len(self.x), 1), np.nan)
         return np.hstack([self.x, gap]).ravel(), np.hstack([self.fitted[order], gap]).ravel()
 
-    def jumps(self, order: int) -> np.ndarray:
-        """Right minus left limit of the ``order``-th derivative at each inner vertex."""
-        return self.fitted[order, 1:, 0] - self.fitted[order, :-1, -1]
-
 
 def fit_sine(interpolation: str, n_levels: int = 1, level_offset: bool = False) -> Curve:
     """Fit the table of a grid to u = sin(x) on [0, 2π] and differentiate it exactly.

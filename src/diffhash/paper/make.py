@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffhash.paper.claims import count_verdicts, write_claims
+from diffhash.paper.claims.page import write_claims
+from diffhash.paper.claims.verdicts import count_verdicts
 from diffhash.paper.readme import update_page
 from diffhash.paper.summary import write_summary
 from diffhash.paper.table import Table

@@ -11,7 +11,7 @@ from statistics import median
 import pandas as pd
 
 from diffhash._files import write_text_atomically
-from diffhash.paper.claims import Claim, count_verdicts
+from diffhash.paper.claims.verdicts import Claim, count_verdicts
 from diffhash.paper.printed import METRICS, PAPER_DEVICE
 from diffhash.paper.table import Table, train_total
 from diffhash.paper.tables import markdown_text

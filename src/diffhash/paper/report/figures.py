@@ -20,7 +20,6 @@ from diffhash.paper.report.plots import (
     axis,
     log_axis,
     markup,
-    panels,
     row_options,
     shade,
     thin_out,
@@ -209,7 +208,6 @@ def predictions_plot(table: Table, number: int) -> Plot:
     chosen = list(dict.fromkeys(drawn))
     chosen = list(dict.fromkeys([chosen[0], "cubic"])) if "cubic" in chosen else chosen[:2]
     pinn = table.name == "table2"
-    top, bottom = panels([3, 2])
     return Plot(
         id=f"predictions-{table.name}",
         title=f"Figure {number}. {table.subject}: predictions and their errors",
@@ -223,8 +221,8 @@ def predictions_plot(table: Table, number: int) -> Plot:
         traces=traces,
         layout={
             "xaxis": axis("x", anchor="y2"),
-            "yaxis": axis("{quantity}", domain=top),
-            "yaxis2": log_axis("absolute error", domain=bottom),
+            "yaxis": axis("{quantity}", domain=[0.436, 1]),
+            "yaxis2": log_axis("absolute error", domain=[0, 0.376]),
             "shapes": [shade(0, LABELS_END)] if pinn else [],
         },
         height=560,

@@ -19,8 +19,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from diffhash._files import write_text_atomically
-from diffhash.paper import claims as claims_
-from diffhash.paper.claims import Claim
+from diffhash.paper.claims.page import (
+    FINDINGS_TITLE,
+    HOW_TO_READ,
+    check_claims,
+    findings_markdown,
+)
+from diffhash.paper.claims.page import to_markdown as claims_markdown
+from diffhash.paper.claims.verdicts import Claim, claim_fields, count_verdicts, verdict_text
 from diffhash.paper.printed import TITLES
 from diffhash.paper.report.benchmarks import BENCHMARKS, benchmark_plots
 from diffhash.paper.report.figures import (
@@ -61,7 +67,7 @@ def write_report(
         RecordError: corrupt histories, predictions or benchmarks; the message names the path.
         OSError: the output folder cannot be written.
     """
-    claims, findings = claims_.check_claims(tables)
+    claims, findings = check_claims(tables)
     one, two = both = list(tables.values())
     below = remarks(both)
     figures = [
@@ -77,11 +83,11 @@ def write_report(
             for t in both
         },
         "claims": [_claim(claim) for claim in claims],
-        "claims_markdown": claims_.to_markdown(claims, findings),
-        "claims_notes": claims_.HOW_TO_READ,
-        "findings_title": claims_.FINDINGS_TITLE,
-        "findings": claims_.findings_markdown(findings),
-        "verdicts": claims_.count_verdicts(claims),
+        "claims_markdown": claims_markdown(claims, findings),
+        "claims_notes": HOW_TO_READ,
+        "findings_title": FINDINGS_TITLE,
+        "findings": findings_markdown(findings),
+        "verdicts": count_verdicts(claims),
         "figures": figures,
         "benchmarks": benchmark_plots(benchmarks),
         "environments": _environments(both),
@@ -105,9 +111,9 @@ def _claim(claim: Claim) -> dict[str, Any]:
     return {
         "text": claim.statement.text,
         "source": claim.statement.source,
-        "verdict": claims_.verdict_text(claim),
+        "verdict": verdict_text(claim),
         "kind": _VERDICTS[claim.verdict],
-        "fields": claims_.claim_fields(claim),
+        "fields": claim_fields(claim),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -114,11 +114,6 @@ def encode(values: np.ndarray) -> str:
     return base64.b64encode(drawable(values).astype("<f4").tobytes()).decode()
 
 
-def decode(text: str) -> np.ndarray:
-    """The array that was encoded."""
-    return np.frombuffer(base64.b64decode(text), dtype="<f4")
-
-
 def thin_out(x: np.ndarray, columns: Iterable[np.ndarray], n: int, *, log: bool = False):
     """Indices of at most about ``n`` points that show the same curves, per column.
 
@@ -170,14 +165,3 @@ def shade(x0: float, x1: float) -> dict[str, Any]:
     """A shaded region between two values of x."""
     return {"type": "rect", "xref": "x", "yref": "paper", "x0": x0, "x1": x1, "y0": 0, "y1": 1,
             "layer": "below", "line": {"width": 0}, "fillcolor": "--shade"}  # fmt: skip
-
-
-def panels(shares: Sequence[float], gap: float = 0.06) -> list[list[float]]:
-    """Domains of y axes above each other, the first on top, with heights in these shares."""
-    free = 1 - gap * (len(shares) - 1)
-    top, domains = 1.0, []
-    for share in shares:
-        bottom = top - free * share / sum(shares)
-        domains.append([max(0.0, bottom), top])
-        top = bottom - gap
-    return domains

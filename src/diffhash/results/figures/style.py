@@ -21,7 +21,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from diffhash._files import write_file_atomically
 
 TWO_COLUMNS = 7.0
-ONE_COLUMN = 3.4
 TEXT, SMALL = 8.0, 7.0  # pt
 PNG_DPI = 200
 
