@@ -75,35 +75,37 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setup: installing torch (the largest download)"
 	@"$(PY)" -m pip install --progress-bar off -c constraints.txt \
 		$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") torch
-	@echo "setup: installing diffhash with its extras experiments and dev"
-	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[experiments,dev]'
+	@echo "setup: installing diffhash with what its experiments need"
+	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[experiments]'
 	@rm -f "$(PARTIAL)" && touch "$(STAMP)"
 	@echo "setup: done"
 endif
 
-test: $(STAMP) ## run the tests (those that need a GPU or long are skipped, and listed at the end)
+# What other targets need besides: an extra of pyproject.toml each, touched when it is there.
+EXTRA := $(VENV)/.diffhash-setup-extra-
+LOCKED := $(if $(shell command -v flock 2>/dev/null),flock Makefile)
+
+$(EXTRA)%: $(STAMP)
+	@echo "setup: installing the extra $*"
+	@$(LOCKED) "$(PY)" -m pip install -qq -c constraints.txt -e '.[$*]'
+	@touch "$@"
+
+test: $(EXTRA)test ## run the tests (those that need a GPU or long are skipped, and listed at the end)
 	"$(PY)" -m pytest -n auto
 
-test-slow: $(STAMP) ## run the tests that take long
+test-slow: $(EXTRA)test ## run the tests that take long
 	"$(PY)" -m pytest -n auto --slow -m slow
 
-test-faults: $(STAMP) ## kill runs and fill disks at every file operation, damage records, abuse all
+test-faults: $(EXTRA)test ## kill runs and fill disks at every file operation, damage records, abuse all
 	"$(PY)" -m tests.faults
 
-lint: $(STAMP) ## ruff, pyright and the import layers
+lint: $(EXTRA)lint $(EXTRA)test ## ruff, pyright and the import layers
 	"$(PY)" -m ruff check .
 	"$(PY)" -m ruff format --check .
 	"$(PY)" -m pyright --pythonpath "$(PY)"
 	"$(VENV)/bin/lint-imports"
 
-# Touched when the extra bench is there.
-BENCH_STAMP := $(VENV)/.diffhash-setup-bench
-
-$(BENCH_STAMP): $(STAMP)
-	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[bench]'
-	@touch "$(BENCH_STAMP)"
-
-bench: $(BENCH_STAMP) ## time training steps beside JAX and others, and training to an accuracy
+bench: $(EXTRA)bench ## time training steps beside JAX and others, and training to an accuracy
 	"$(PY)" scripts/bench.py
 
 bench-ops: $(STAMP) ## time the grid operator beside other implementations, into results/benchmarks
@@ -112,20 +114,13 @@ bench-ops: $(STAMP) ## time the grid operator beside other implementations, into
 bench-start-up: $(STAMP) ## time how long commands take to start, beside `import torch`
 	"$(PY)" scripts/bench_start_up.py
 
-bench-gpu: $(STAMP) ## all that needs a CUDA GPU, in under ten minutes: its tests and benchmarks
+bench-gpu: $(EXTRA)test ## all that needs a CUDA GPU, in under ten minutes: its tests and benchmarks
 	"$(PY)" -m pytest -m gpu tests
 	"$(PY)" -m pytest tests/ops/test_triton.py
 	"$(PY)" scripts/bench.py --device cuda --parts steps equations growth --repetitions 3 --seconds 0.3
 	"$(PY)" scripts/bench_ops.py --device cuda --interpolations linear s1 cubic
 
-# Touched when the extra docs is there.
-DOCS_STAMP := $(VENV)/.diffhash-setup-docs
-
-$(DOCS_STAMP): $(STAMP)
-	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[docs]'
-	@touch "$(DOCS_STAMP)"
-
-docs: $(DOCS_STAMP) ## build the pages of docs/ as a site, in build/site; a warning is an error
+docs: $(EXTRA)docs ## build the pages of docs/ as a site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 "$(PY)" -m mkdocs build --strict
 
 reproduce-tables: $(STAMP) ## run the rows of Tables I and II that are missing, time each alone, write all
@@ -140,17 +135,16 @@ figures: $(STAMP) ## write results/figures from the finished runs
 report: $(STAMP) ## write results/report/index.html, one page with everything, from the finished runs
 	"$(PY)" scripts/make_report.py
 
-report-screenshots: $(STAMP) ## photograph that page in a headless Chromium (which the machine must have)
-	@"$(PY)" -m pip install -qq -c constraints.txt -e '.[browser]'
+report-screenshots: $(EXTRA)browser ## photograph that page in a headless Chromium (which the machine must have)
 	"$(PY)" scripts/report_screenshots.py
 
-calibrate: $(STAMP) ## search the hyper-parameters of a preset (STUDY, TRIALS), confirm them, write all
+calibrate: $(EXTRA)calibration ## search the hyper-parameters of a preset (STUDY, TRIALS), confirm them, write all
 	"$(PY)" scripts/calibrate.py $(STUDY) $(if $(TRIALS),--trials $(TRIALS))
 
 wandb-sync: $(STAMP) ## send the runs that were logged offline to W&B
 	"$(PY)" scripts/wandb_sync.py
 
-wandb-workspace: $(STAMP) ## create the saved view of the project in W&B
+wandb-workspace: $(EXTRA)workspace ## create the saved view of the project in W&B
 	"$(PY)" scripts/wandb_workspace.py
 
 clean: ## remove caches and build leftovers (runs, tables and figures stay)

@@ -137,6 +137,12 @@ def test_every_file_of_the_package_is_in_the_wheel() -> None:
     assert files <= packed
 
 
+def test_every_config_and_the_script_of_kernels_are_in_the_source_distribution() -> None:
+    manifest = (ROOT / "MANIFEST.in").read_text().splitlines()
+    assert manifest == ["graft configs", "include scripts/prebuild_kernels.py"]
+    assert (ROOT / "scripts" / "prebuild_kernels.py").is_file()
+
+
 # -------------------------------------------------------------------------------------- imports
 _WITHOUT_EXTRAS = """
 import sys

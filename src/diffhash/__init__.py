@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diffhash.problems import Coefficient, Condition, Problem, stack
     from diffhash.training.solve import Solution, solve
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "MLP",
     "SIREN",

@@ -1,7 +1,13 @@
 """C for CPUs, compiled on this machine when it is first needed."""
 
 from diffhash.native.call import C_NAMES, C_TYPES, Argument, address, call, n_threads
-from diffhash.native.compiler import CompilerError, compiled, warn_slower
+from diffhash.native.compiler import (
+    CompilerError,
+    compiled,
+    instruction_sets,
+    prebuild,
+    warn_slower,
+)
 
 __all__ = [
     "C_NAMES",
@@ -11,6 +17,8 @@ __all__ = [
     "address",
     "call",
     "compiled",
+    "instruction_sets",
     "n_threads",
+    "prebuild",
     "warn_slower",
 ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -23,6 +25,8 @@ _FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-fopenmp-simd", "-fPIC", "-shared", "-pthread"),
 )
+# Compiled libraries that a wheel has: a folder for each instruction set of `instruction_sets`.
+_PREBUILT = Path(__file__).parent / "prebuilt"
 _TIMEOUT = 120.0  # seconds; the largest kernels take a few
 _DIGEST = hashlib.sha256
 _hung: set[str] = set()  # compilers that ran into it: they are not waited for again
@@ -42,14 +46,15 @@ def warn_slower(what: str, how_much: str, error: CompilerError) -> None:
 
 @cache
 def compiled(source: str | Path, code: str = "", **constants: str | int) -> ctypes.CDLL:
-    """The library of a C file with these macros defined, from the cache or newly compiled.
+    """The library of a C file with these macros defined: from the wheel or the cache, or compiled.
 
     ``source`` is the name of a file in ``csrc``, or a path; ``code`` is included before it.
 
-    The compiler is ``$CC``, which may hold flags, or cc, gcc or clang. The cache is
-    ``$DIFFHASH_CACHE``, or ``diffhash`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. Libraries are code:
-    the folder must be the user's own and writable by nobody else. Where ``$DIFFHASH_CACHE`` is not,
-    it is refused; another is replaced by a temporary one, with a warning.
+    A wheel may have it for an instruction set of this processor; else it is compiled. The compiler
+    is ``$CC``, which may hold flags, or cc, gcc or clang. The cache is ``$DIFFHASH_CACHE``, or
+    ``diffhash`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. Libraries are code: the folder must be the
+    user's own and writable by nobody else. Where ``$DIFFHASH_CACHE`` is not, it is refused; another
+    is replaced by a temporary one, with a warning.
 
     Raises:
         CompilerError: no compiler, or one that failed; no folder to keep the library in.
@@ -64,15 +69,32 @@ def compiled(source: str | Path, code: str = "", **constants: str | int) -> ctyp
     return library
 
 
+def prebuild(
+    folder: Path, instruction_set: str, source: str, code: str = "", **constants: str | int
+) -> None:
+    """Compile what `compiled` finds in a wheel for these arguments, into the folder of its set.
+
+    Raises:
+        CompilerError: as for `compiled`.
+    """
+    path, small = _SOURCES / source, ["-s"] if sys.platform == "linux" else []
+    flags = [flag.replace("=native", f"={instruction_set}") for flag in _FLAGS]
+    command = [*_compiler(), *flags, *small, *_arguments(path, constants)]
+    name = _name(path, *_contents(path, code, constants))
+    folder = folder / instruction_set
+    folder.mkdir(parents=True, exist_ok=True)
+    _compile(command, code, folder, name)
+    (folder / name).chmod(0o755)
+
+
 def _library(source: Path, code: str, constants: Mapping[str, str | int]) -> ctypes.CDLL:
-    definitions = [f"-D{name}={value}" for name, value in constants.items()]
-    command = [*_compiler(), *_FLAGS, f"-I{_SOURCES}", *definitions, str(source)]
-    sources = [source, *sorted({*source.parent.glob("*.h"), *_SOURCES.glob("*.h")})]
-    texts = (file.read_text(encoding="utf-8") for file in sources)
-    key = "\0".join([*command, code, *texts, _processor()])
-    digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:16]
+    contents = _contents(source, code, constants)
+    for instruction_set in supported_sets() if _PREBUILT.is_dir() else ():
+        with suppress(OSError):
+            return ctypes.CDLL(str(_PREBUILT / instruction_set / _name(source, *contents)))
+    command = [*_compiler(), *_FLAGS, *_arguments(source, constants)]
     folder = _folder()
-    name = f"{source.stem}-{digest}.so"
+    name = _name(source, *command, *contents, _processor())
     try:
         if _is_intact(folder / name):
             with suppress(OSError):  # of another machine's C library: it is compiled anew
@@ -80,6 +102,26 @@ def _library(source: Path, code: str, constants: Mapping[str, str | int]) -> cty
         return _compile(command, code, folder, name)
     except OSError as error:
         raise CompilerError(f"cannot compile into {folder}: {error}") from error
+
+
+def _arguments(source: Path, constants: Mapping[str, str | int]) -> list[str]:
+    return [f"-I{_SOURCES}", *_definitions(constants), str(source)]
+
+
+def _definitions(constants: Mapping[str, str | int]) -> list[str]:
+    return [f"-D{name}={value}" for name, value in constants.items()]
+
+
+def _contents(source: Path, code: str, constants: Mapping[str, str | int]) -> list[str]:
+    """All that a library is made from, but for the compiler."""
+    sources = [source, *sorted({*source.parent.glob("*.h"), *_SOURCES.glob("*.h")})]
+    texts = (file.read_text(encoding="utf-8") for file in sources)
+    return [*_definitions(constants), code, *texts]
+
+
+def _name(source: Path, *key: str) -> str:
+    digest = hashlib.sha256("\0".join(key).encode(errors="surrogateescape")).hexdigest()[:16]
+    return f"{source.stem}-{digest}.so"
 
 
 def _is_intact(library: Path) -> bool:
@@ -208,9 +250,40 @@ _kept: list[tempfile.TemporaryDirectory[str]] = []  # until the process ends
 @cache
 def _processor() -> str:
     """What -march=native depends on: a home directory may be shared by different machines."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return ""
     names = ("flags", "Features", "model name")
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
-    return "\n".join(line for line in lines if line.startswith(names))
+    return "\n".join(line for line in _cpuinfo() if line.startswith(names))
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Those that wheels for this kind of machine have libraries for, the best first."""
+    machine = platform.machine()
+    if machine == "x86_64":
+        return (*_X86_FLAGS,)
+    return ("armv8-a",) if machine in ("aarch64", "arm64") else ()
+
+
+@cache
+def supported_sets() -> tuple[str, ...]:
+    """Those of them that this processor has, the best first."""
+    [line] = [line for line in _cpuinfo() if line.startswith("flags")][:1] or [""]
+    flags = set(line.split())
+    every = instruction_sets()
+    return tuple(name for name in every if flags.issuperset(_X86_FLAGS.get(name, "").split()))
+
+
+# By what Linux calls their instructions.
+_X86_FLAGS = {
+    "x86-64-v4": "avx512f avx512bw avx512cd avx512dq avx512vl avx2 bmi1 bmi2 f16c fma abm movbe",
+    "x86-64-v3": "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave",
+    "x86-64-v2": "cx16 popcnt sse4_1 sse4_2 ssse3",
+}
+
+
+@cache
+def _cpuinfo() -> list[str]:
+    """Of the first processor."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.split("\n\n")[0].splitlines()

@@ -217,17 +217,23 @@ def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dty
 
 @cache
 def _library(layout: GridLayout, dtype: torch.dtype, x_dtype: torch.dtype) -> ctypes.CDLL:
-    return compiled(
-        "grid.c",
-        REAL=C_NAMES[dtype],
-        COORD=C_NAMES[x_dtype],
-        FLOOR=_FLOOR[x_dtype],
-        DIM=layout.n_input_dims,
-        PERIODIC=sum(wraps << j for j, wraps in enumerate(layout.periodic)),
-        TAPS=layout.interpolation.taps,
-        DOFS=layout.interpolation.dofs,
-        COEFFICIENTS=layout.interpolation.degree + 1,
-    )
+    return compiled("grid.c", **kernel_constants(layout, dtype, x_dtype))
+
+
+def kernel_constants(
+    layout: GridLayout, dtype: torch.dtype, x_dtype: torch.dtype
+) -> dict[str, str | int]:
+    """What the kernels of a grid are compiled for, by the type of tables and that of points."""
+    return {
+        "REAL": C_NAMES[dtype],
+        "COORD": C_NAMES[x_dtype],
+        "FLOOR": _FLOOR[x_dtype],
+        "DIM": layout.n_input_dims,
+        "PERIODIC": sum(wraps << j for j, wraps in enumerate(layout.periodic)),
+        "TAPS": layout.interpolation.taps,
+        "DOFS": layout.interpolation.dofs,
+        "COEFFICIENTS": layout.interpolation.degree + 1,
+    }
 
 
 def _gather(
