@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -132,6 +133,13 @@ def _first(overrides: list[str]) -> list[str]:
         else text
         for o, text in zip(read, overrides, strict=True)
     ]
+
+
+def test_what_the_api_pages_name_exists() -> None:
+    names = [n for text in TEXTS.values() for n in re.findall(r"^::: (\S+)$", text, re.M)]
+    assert names
+    for name in names:
+        pkgutil.resolve_name(name)
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:

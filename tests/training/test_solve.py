@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,3 +155,37 @@ def test_a_residual_that_cannot_be_computed_names_its_condition(residual: object
 def test_a_class_instead_of_a_problem_is_refused() -> None:
     with pytest.raises(ValueError, match=r"give an instance of a Problem"):
         dh.solve(Rotation)  # type: ignore[arg-type]
+
+
+class _Promising(dh.Problem):
+    """Its values at the ends of x, and its period in y, are the field's to hold."""
+
+    domain = Box(x=(0, 1), y=(0, 1))
+    periodic = ("y",)
+
+    def conditions(self) -> list[dh.Condition]:
+        return [dh.Condition("equation", self.domain, lambda x, d: d.u_xx + d.u_yy + d.u)]
+
+    def ansatz(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:, 0], x[:, 0] * (1 - x[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("periodic", "given", "error"),
+    [
+        ((1,), {"domain": [(0, 0.5), (0, 1)]}, r"along x is 0 to 0\.5, the problem's 0 to 1"),
+        ((1,), {"ansatz": None}, "ansatz=problem.ansatz"),
+        ((), {}, r"periodic along y .*periodic=\(1,\)"),
+    ],
+)
+def test_a_field_that_does_not_hold_what_the_problem_leaves_to_it_is_refused(
+    periodic: tuple[int, ...], given: dict[str, Any], error: str
+) -> None:
+    problem = _Promising()
+    encoding = dh.GridEncoding(
+        2, n_levels=1, base_resolution=4, interpolation="cubic", periodic=periodic
+    )
+    settings = {"domain": problem.domain.bounds, "ansatz": problem.ansatz} | given
+    field = dh.Field(encoding, dh.Linear(2, 1), names=problem.names, **settings)
+    with pytest.raises(ValueError, match=error):
+        dh.solve(problem, field, task=Task(n_residual=50), epochs=1, progress=False)

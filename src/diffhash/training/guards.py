@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffhash.geometry import Periodic
 from diffhash.jets import Jet, expanded
 from diffhash.networks import Field
 from diffhash.optim import Objective, Term
@@ -25,8 +26,9 @@ def check_objective(objective: Objective, field: Field) -> None:
 
     Raises:
         ValueError: a residual of a wrong shape or kind, a target beyond the field's precision,
-            axes and unknowns that are not the problem's, or derivatives that are zero whatever the
-            field's parameters are.
+            axes and unknowns that are not the problem's, a box that does not hold its domain, a
+            missing ansatz or period, or derivatives that are zero whatever the field's parameters
+            are.
     """
     if field.names != objective.problem.names:
         own, names = field.names, objective.problem.names
@@ -34,6 +36,7 @@ def check_objective(objective: Objective, field: Field) -> None:
             f"field: its axes are {own.axes} and its unknowns {own.unknowns}, the problem's are "
             f"{names.axes} and {names.unknowns}: give it names=problem.names"
         )
+    _check_promises(objective.problem, field)
     dtype, replicas = field.network.params.dtype, field.network.params.shape[:-1]
     n_outputs, jets = field.network.widths[-1], []
     for term in objective.terms:
@@ -46,6 +49,32 @@ def check_objective(objective: Objective, field: Field) -> None:
         jets.append(Jet(zeros.requires_grad_(True), term.rows, field.names))
         _check_orders(term, field)
     objective.loss(jets)
+
+
+def _check_promises(problem: Problem, field: Field) -> None:
+    """What no condition of the problem says, since its field is to hold it by itself."""
+    axes, encoding = problem.domain.axes, field.encoding
+    for axis, (low, high), own in zip(axes, problem.domain.bounds, field.domain, strict=True):
+        margin = 1e-6 * (high - low)
+        if low < own[0] - margin or high > own[1] + margin:
+            raise ValueError(
+                f"field: its domain along {axis} is {own[0]:g} to {own[1]:g}, the problem's "
+                f"{low:g} to {high:g}: give it domain=problem.domain.bounds"
+            )
+    if problem.ansatz is not None and field.ansatz is None:
+        raise ValueError(
+            "field: the problem has an ansatz, which the field has not: give it "
+            "ansatz=problem.ansatz"
+        )
+    wraps = [axes[axis] for axis in getattr(encoding, "periodic", ())]
+    sides = [c.where.axis for c in problem.checked_conditions() if isinstance(c.where, Periodic)]
+    for axis in problem.periodic:
+        if axis not in (*wraps, *sides):
+            raise ValueError(
+                f"field: the problem is periodic along {axis} without a condition that says so, "
+                f"and the field is not: give its encoding periodic=({axes.index(axis)},), or the "
+                f"problem a condition on domain.periodic({axis!r})"
+            )
 
 
 def _check_orders(term: Term, field: Field) -> None:
