@@ -32,6 +32,7 @@ def field_for(problem: Problem, kind: str, n_levels: int = 2, **settings: Any) -
     torch.manual_seed(0)
     n_dims, n_unknowns, axes = problem.n_dims, len(problem.unknowns), problem.domain.axes
     encoding: Any
+    rows = 11 if kind == "spline" and n_dims > 2 else 9  # a linear field's levels are nested
     if kind == "mlp":
         encoding = Identity(n_dims, dtype=D)
     elif kind == "ff":
@@ -39,7 +40,8 @@ def field_for(problem: Problem, kind: str, n_levels: int = 2, **settings: Any) -
     else:
         encoding = GridEncoding(
             n_dims, n_levels=n_levels, n_features_per_level=settings.pop("n_features", 3),
-            base_resolution=3, log2_hashmap_size=settings.pop("log2", 9), interpolation="quintic",
+            base_resolution=3, interpolation="quintic",
+            log2_hashmap_size=settings.pop("log2", rows),
             periodic=[axes.index(axis) for axis in problem.periodic], init_scale=0.3, dtype=D,
         )  # fmt: skip
     network: Any = (

@@ -20,7 +20,13 @@ from click.core import ParameterSource
 from diffhash._files import write_file_atomically
 from diffhash.cli.command import left_out, os_error_line
 from diffhash.cli.comparison import Ratio, compare
-from diffhash.cli.output import print_comparison, print_json, print_ratios, print_records
+from diffhash.cli.output import (
+    print_comparison,
+    print_json,
+    print_ratios,
+    print_records,
+    print_references,
+)
 from diffhash.cli.selection import Entry, SelectionError, find_entries, select, sort
 from diffhash.results.formats import printable
 from diffhash.results.record import RecordError, read_record
@@ -72,7 +78,7 @@ def run_app() -> int:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="diffhash")
 def app() -> None:
-    """Browse, compare, evaluate and export the records of runs."""
+    """Browse, compare, evaluate and export the records of runs; list references."""
 
 
 @app.command("list")
@@ -205,6 +211,27 @@ def export(
             f"--output {output}: cannot be written ({error.strerror or error})"
         ) from error
     click.echo(printable(f"{len(frame)} points, {len(frame.columns)} columns: {output}"))
+
+
+@app.command()
+@_json
+def references(as_json: bool) -> None:
+    """List how the exact solutions of the package's problems are known, and their errors.
+
+    The error is relative, in L2: a score below it says nothing. After each method stands by how
+    much its own two finest resolutions differ.
+    """
+    from diffhash.problems import references
+
+    try:
+        found = references()
+    except ImportError as error:
+        raise _refusal(str(error)) from error
+    if as_json:
+        fields = ("error", "errors", "methods")
+        print_json({name: {f: getattr(r, f) for f in fields} for name, r in found.items()})
+    else:
+        print_references(found)
 
 
 def _refusal(message: str) -> click.ClickException:

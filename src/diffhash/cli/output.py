@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -18,6 +18,9 @@ from diffhash.cli.selection import Entry, text_of
 from diffhash.results.formats import format_decades, format_epochs, format_value, printable
 from diffhash.results.metrics import metric_names
 from diffhash.results.record import FINISHED, RunRecord
+
+if TYPE_CHECKING:
+    from diffhash.problems import Reference
 
 _WIDE = 10_000  # columns of a pipe, which breaks no lines
 _COLOURS = {"completed": "green", "converged": "green", "diverged": "red", "interrupted": "yellow"}
@@ -81,6 +84,18 @@ def print_ratios(
             ABSENT if one.ratio is None else f"{one.ratio:.4g}",
             format_decades(float("nan") if one.decades is None else one.decades),
         )
+    _print(table)
+
+
+def print_references(references: Mapping[str, Reference]) -> None:
+    """One line per problem: the error, and the methods with their own."""
+    table = _table("", ("problem", "error", "methods"), left=("problem", "methods"))
+    for name, reference in references.items():
+        methods = (
+            f"{method}: {error:.0e}" if error else method
+            for method, error in reference.methods.items()
+        )
+        _add(table, name, f"{reference.error:.1e}", "; ".join(methods))
     _print(table)
 
 

@@ -12,6 +12,7 @@ from diffhash.problems.condition import EXACT, Condition, Measured, measured
 from diffhash.problems.derivatives import Derivatives, stack
 from diffhash.problems.poisson1d import Poisson1D
 from diffhash.problems.problem import Problem
+from diffhash.problems.reference import Reference
 
 __all__ = [
     "EXACT",
@@ -21,7 +22,9 @@ __all__ = [
     "Measured",
     "Poisson1D",
     "Problem",
+    "Reference",
     "measured",
+    "references",
     "stack",
     "zoo",
 ]
@@ -36,6 +39,25 @@ def zoo() -> dict[str, type[Problem]]:
             is_problem = isinstance(value, type) and issubclass(value, Problem)
             if is_problem and value.__module__ == path and value is not Problem:
                 found[module.name] = value
+    return found
+
+
+_OTHERS: dict[str, list[dict[str, Any]]] = {"cavity": [{"reynolds": 400.0}]}  # with other solutions
+
+
+def references() -> dict[str, Reference]:
+    """How the exact solutions of these problems are known, by name, with settings that are not the
+    default ones as in ``cavity reynolds=400.0``.
+
+    Raises:
+        ImportError: trimesh, which a problem needs, isn't installed.
+    """
+    found = {}
+    for name, kind in zoo().items():
+        for settings in ({}, *_OTHERS.get(name, [])):
+            label = " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
+            if (reference := kind(**settings).reference) is not None:
+                found[label] = reference
     return found
 
 

@@ -16,6 +16,7 @@ from diffhash.jets import Jet, Names, Row, Sum, autograd_jet, jet_rows
 from diffhash.problems.coefficient import Coefficient
 from diffhash.problems.condition import EXACT, Condition, Measured
 from diffhash.problems.derivatives import Derivatives, stack
+from diffhash.problems.reference import CLOSED_FORM, Reference
 from diffhash.problems.tracer import as_equations, trace
 
 
@@ -80,9 +81,14 @@ class Problem(nn.Module, ABC):
     ansatz: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
     @property
+    def reference(self) -> Reference | None:
+        """How `solution` is known, and how large its error is; None without one."""
+        return None if type(self).solution is Problem.solution else CLOSED_FORM
+
+    @property
     def has_solution(self) -> bool:
-        """Whether this problem defines `solution`."""
-        return type(self).solution is not Problem.solution
+        """Whether the exact solution is known."""
+        return self.reference is not None
 
     @property
     def names(self) -> Names:
