@@ -156,11 +156,11 @@ def test_a_table_too_large_for_memory(config: Call, monkeypatch: pytest.MonkeyPa
 def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = checks.physical_memory()
     (tmp_path / "unlimited").write_text("max\n")
-    monkeypatch.setattr(checks, "_CONTAINER_LIMITS", (tmp_path / "unlimited",))
+    monkeypatch.setattr(checks, "CONTAINER_LIMITS", (tmp_path / "unlimited",))
     assert checks.physical_memory() >= machine
     (tmp_path / "limited").write_text(f"{2**20}\n")
     files = (tmp_path / "unlimited", tmp_path / "absent", tmp_path / "limited")
-    monkeypatch.setattr(checks, "_CONTAINER_LIMITS", files)
+    monkeypatch.setattr(checks, "CONTAINER_LIMITS", files)
     assert checks.physical_memory() == 2**20
 
 

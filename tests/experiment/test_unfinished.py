@@ -131,7 +131,7 @@ def test_an_exchange_of_records_that_was_cut_short(
 def test_a_killed_run_goes_on_and_another_one_leaves_it_alone(
     train: Call, killed: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
 ) -> None:
-    monkeypatch.setattr(run_module, "_CHUNKS_BETWEEN_CHECKPOINTS", 1)
+    monkeypatch.setattr(run_module, "CHUNKS_BETWEEN_CHECKPOINTS", 1)
     whole, _ = train(f"run_dir={tmp_path}/whole")
     killed(RegularCheckpoints, "on_train_epoch_end", nth=3)
     aside, partial = tmp_path / "run.aside-1.partial", tmp_path / "run.partial"
@@ -240,7 +240,7 @@ def test_files_of_others_stay(train: Call, monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_full_disk_is_one_line_and_nothing_is_half(
     train: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int
 ) -> None:
-    monkeypatch.setattr(run_module, "_CHUNKS_BETWEEN_CHECKPOINTS", 1)
+    monkeypatch.setattr(run_module, "CHUNKS_BETWEEN_CHECKPOINTS", 1)
     directory, before = train()
     fsync, calls = os.fsync, 0
 

@@ -105,16 +105,31 @@ def test_replicas_are_their_own_derivatives(
     check(stack_fields(fields), rows, 5)
 
 
+def _networks(max_order: int) -> Any:
+    return given(
+        rows=row_sets(max_order=max_order),
+        activation=st.sampled_from(ACTIVATIONS),
+        encoder=st.sampled_from(["identity", "fourier"]),
+        n_outputs=st.integers(1, 3),
+        depth=st.integers(1, 3),
+        n=st.sampled_from([1, 4]),
+    )
+
+
+@settings(max_examples=8, deadline=None)
+@_networks(max_order=3)
+def test_any_rows_without_kernels(**drawn: Any) -> None:
+    _check_without_kernels(**drawn)
+
+
+@pytest.mark.slow  # of the truth, which is nested autograd
 @settings(max_examples=15, deadline=None)
-@given(
-    rows=row_sets(),
-    activation=st.sampled_from(ACTIVATIONS),
-    encoder=st.sampled_from(["identity", "fourier"]),
-    n_outputs=st.integers(1, 3),
-    depth=st.integers(1, 3),
-    n=st.sampled_from([1, 4]),
-)
-def test_any_rows_without_kernels(
+@_networks(max_order=4)
+def test_any_rows_of_the_fourth_order_without_kernels(**drawn: Any) -> None:
+    _check_without_kernels(**drawn)
+
+
+def _check_without_kernels(
     rows: tuple[int, tuple[Row, ...]],
     activation: str,
     encoder: str,
@@ -141,14 +156,29 @@ def test_any_rows_without_kernels(
         torch.testing.assert_close(one, other, rtol=0, atol=atol)
 
 
+def _linear_fields(max_order: int) -> Any:
+    return given(
+        rows=row_sets(max_order=max_order),
+        encoder=st.sampled_from(["identity", "fourier", "linear", "quadratic", "cubic", "hermite"]),
+        backend=st.sampled_from(["torch", "native"]),
+        n_outputs=st.integers(1, 2),
+    )
+
+
+@settings(max_examples=6, deadline=None)
+@_linear_fields(max_order=4)
+def test_a_linear_field_carries_every_order(**drawn: Any) -> None:
+    _check_linear(**drawn)
+
+
+@pytest.mark.slow  # of the truth, which is nested autograd
 @settings(max_examples=15, deadline=None)
-@given(
-    rows=row_sets(max_order=7),
-    encoder=st.sampled_from(["identity", "fourier", "linear", "quadratic", "cubic", "hermite"]),
-    backend=st.sampled_from(["torch", "native"]),
-    n_outputs=st.integers(1, 2),
-)
-def test_a_linear_field_carries_every_order(
+@_linear_fields(max_order=7)
+def test_a_linear_field_carries_the_seventh_order(**drawn: Any) -> None:
+    _check_linear(**drawn)
+
+
+def _check_linear(
     rows: tuple[int, tuple[Row, ...]], encoder: str, backend: str, n_outputs: int
 ) -> None:
     d, rows_ = rows

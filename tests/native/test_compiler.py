@@ -194,7 +194,7 @@ def test_a_compiler_that_hangs_is_stopped_with_its_children_and_not_tried_again(
     source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     alive = tmp_path / "alive"
-    monkeypatch.setattr(compiler, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(compiler, "TIMEOUT", 0.3)
     monkeypatch.setattr(compiler, "_hung", set())
     monkeypatch.setenv("CC", f"sh -c '(sleep 1; touch {alive}) & sleep 60' cc")
     begin = time.monotonic()

@@ -13,11 +13,12 @@ from torch import Tensor
 from diffhash import MLP, Field, GridEncoding, Identity, Jet, autograd_jet
 from diffhash.jets import Rows, Sum, axis_rows, jet_rows
 from diffhash.networks import taylor
+from tests.thinned import pairwise
 
 EPS = torch.finfo(torch.float64).eps
 BOXES = {1: [(-3.0, 2.0)], 2: [(0.0, 0.5), (-1.0, 1.0)], 3: [(0.0, 1.0), (2.0, 6.0), (-0.5, 0.5)]}
-ENCODERS = pytest.mark.parametrize("encoder", ["identity", "fourier", "linear", "s2", "cubic"])
-NETWORKS = pytest.mark.parametrize("network", ["mlp", "siren"])
+ENCODERS = ["identity", "fourier", "linear", "s2", "cubic"]
+NETWORKS = ["mlp", "siren"]
 ROWS = [(1, 2), (1, 1), (2, 2), (2, axis_rows((2, 1))), (2, (0, 2)), (3, axis_rows((2, 2, 2)))]
 MakeField = Callable[..., Field]
 Points = Callable[..., Tensor]
@@ -31,17 +32,11 @@ def _assert_rows_close(one: Tensor, other: Tensor, factor: float) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 
-@ENCODERS
-@NETWORKS
-@pytest.mark.parametrize(("d", "rows"), ROWS)
+@pytest.mark.parametrize(("encoder", "network", "case"), pairwise(ENCODERS, NETWORKS, ROWS))
 def test_jets_and_plans_equal_nested_autograd(
-    encoder: str,
-    network: str,
-    d: int,
-    rows: Rows,
-    make_field: MakeField,
-    points: Points,
+    encoder: str, network: str, case: tuple[int, Rows], make_field: MakeField, points: Points
 ) -> None:
+    d, rows = case
     field = make_field(encoder, network, BOXES[d])
     x = points(BOXES[d], 6)
     expected = autograd_jet(field, x, jet_rows(rows, d))
@@ -50,10 +45,10 @@ def test_jets_and_plans_equal_nested_autograd(
         _assert_rows_close(jet.data, expected.data, AMPLIFICATION[network])
 
 
-@ENCODERS
-@NETWORKS
-@pytest.mark.parametrize("d", [1, 2])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+@pytest.mark.parametrize(
+    ("encoder", "network", "d", "dtype"),
+    pairwise(ENCODERS, NETWORKS, [1, 2], [torch.float64, torch.float32]),
+)
 def test_parameter_gradients_of_jets_equal_nested_autograds(
     encoder: str,
     network: str,
@@ -124,7 +119,7 @@ def test_gradients_of_u_xx_equal_finite_differences(
     assert along == pytest.approx(slope, rel=0, abs=1e-3 * size)
 
 
-@NETWORKS
+@pytest.mark.parametrize("network", NETWORKS)
 def test_jets_are_differentiable_in_the_points(
     network: str, make_field: MakeField, points: Points
 ) -> None:
@@ -167,7 +162,7 @@ def test_the_box_is_mapped_to_the_unit_cube(make_field: MakeField) -> None:
     torch.testing.assert_close(field(corners), expected, rtol=0, atol=1e-15)
 
 
-@ENCODERS
+@pytest.mark.parametrize("encoder", ENCODERS)
 def test_float64_points_may_be_planned_for_a_float32_field(
     encoder: str, make_field: MakeField, points: Points
 ) -> None:
@@ -180,7 +175,7 @@ def test_float64_points_may_be_planned_for_a_float32_field(
     _assert_rows_close(planned.data, exact.jet(x, 2).data.float(), AMPLIFICATION["mlp"])
 
 
-@ENCODERS
+@pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("network", ["mlp", "siren"])
 def test_points_far_from_zero_are_rounded_once_they_are_normalised(
     encoder: str, network: str, make_field: MakeField, points: Points
@@ -276,8 +271,8 @@ def test_a_jet_compiles_whole_and_gives_the_same(
         torch.testing.assert_close(compiled, eager, rtol=0, atol=atol)
 
 
-@ENCODERS
-@NETWORKS
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("d", [1, 2])
 @pytest.mark.parametrize("without_kernels", [False, True], ids=["kernels", "torch"])
 def test_the_vjp_outside_of_autograd_is_the_backward_pass(

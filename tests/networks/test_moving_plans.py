@@ -44,10 +44,10 @@ class OwnPlan(Plan):
 def make(encoder: str, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, **own: Any) -> Field:
     torch.manual_seed(0)
     if encoder == "too many to keep":
-        monkeypatch.setattr(grid_module, "_PARTS_BYTES", 0)
+        monkeypatch.setattr(grid_module, "PARTS_BYTES", 0)
     if encoder == "points alone":
-        monkeypatch.setattr(native_backend, "_PLANNED_TAPS", 0)
-        monkeypatch.setattr(native_backend, "_PLANNED_WEIGHTS", 0)
+        monkeypatch.setattr(native_backend, "PLANNED_TAPS", 0)
+        monkeypatch.setattr(native_backend, "PLANNED_WEIGHTS", 0)
     encoding: Encoding
     if encoder == "fourier":
         encoding = FourierFeatures(2, 3, dtype=dtype)

@@ -27,8 +27,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Encoding]:
         if encoder == "fourier":
             return FourierFeatures(1, 3, dtype=dtype, seed=seed)
         if encoder == "large":  # keeps the points instead of weights
-            monkeypatch.setattr(native_backend, "_PLANNED_TAPS", 0)
-            monkeypatch.setattr(native_backend, "_PLANNED_WEIGHTS", 0)
+            monkeypatch.setattr(native_backend, "PLANNED_TAPS", 0)
+            monkeypatch.setattr(native_backend, "PLANNED_WEIGHTS", 0)
         return GridEncoding(
             1,
             n_levels=3,

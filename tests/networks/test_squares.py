@@ -12,6 +12,7 @@ from torch import Tensor
 from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity
 from diffhash.jets import axis_rows
 from diffhash.networks import FieldPlan, squares, stack_fields
+from tests.thinned import pairwise
 
 BOXES = {1: [(-3.0, 2.0)], 2: [(0.0, 0.5), (-1.0, 1.0)]}
 DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
@@ -87,11 +88,16 @@ def assert_close(one: list[Tensor], other: list[Tensor]) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=atol)
 
 
-@DTYPES
-@pytest.mark.parametrize("siren", [False, True], ids=["mlp", "siren"])
-@pytest.mark.parametrize("order", [0, 1, 2])
-@pytest.mark.parametrize("d", [1, 2])
-@pytest.mark.parametrize("encoder", ["identity", "fourier", "linear", "s2", "cubic"])
+@pytest.mark.parametrize(
+    ("encoder", "d", "order", "siren", "dtype"),
+    pairwise(
+        ["identity", "fourier", "linear", "s2", "cubic"],
+        [1, 2],
+        [0, 1, 2],
+        [False, True],
+        [torch.float64, torch.float32],
+    ),
+)
 def test_losses_and_gradients_are_autograds(
     encoder: str, d: int, order: int, siren: bool, dtype: torch.dtype
 ) -> None:

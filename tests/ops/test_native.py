@@ -158,8 +158,8 @@ def test_plans_use_the_points_to_their_own_precision(
     name: str, kept: bool, normal: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not kept:  # as where there are too many weights
-        monkeypatch.setattr(native_backend, "_PLANNED_TAPS", 0)
-        monkeypatch.setattr(native_backend, "_PLANNED_WEIGHTS", 0)
+        monkeypatch.setattr(native_backend, "PLANNED_TAPS", 0)
+        monkeypatch.setattr(native_backend, "PLANNED_WEIGHTS", 0)
     layout = grid_layout(2, name, 2, 20, 2**14, 1.0)  # float32 cannot resolve t
     alphas = ((0, 0), (1, 0))
     x = torch.rand(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -305,7 +305,7 @@ def test_a_bound_on_the_memory_of_sorted_values_changes_nothing(
     layout = _layout("linear", 1, n_levels=5)
     x, g = _points(20, 1), _random(1, 1, 20, 5)
     whole = triton_backend.plan(x, layout, ((0,),), torch.float64)
-    monkeypatch.setattr(triton_backend, "_LISTED", 80)  # 2 levels of 20 points and 2 vertices
+    monkeypatch.setattr(triton_backend, "LISTED", 80)  # 2 levels of 20 points and 2 vertices
     parts = triton_backend.plan(x, layout, ((0,),), torch.float64)
     assert len(parts.segments) > len(whole.segments)
     assert torch.equal(parts.scatter(g), whole.scatter(g))

@@ -18,6 +18,7 @@ from diffhash.training import Evaluation, FieldTraining
 from diffhash.training.fit import fit
 from diffhash.training.samplers import Resample, ResidualAdaptive
 from diffhash.training.weightings import ResidualAttention
+from tests.thinned import pairwise
 
 
 class Reaction(Problem):
@@ -74,12 +75,16 @@ def parameters(training: FieldTraining) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("encoder", "batch_size"),
-    [("native", 1), ("native", 5), ("native", 100), ("torch", 8), ("ff", 5), ("mlp", 5)],
+    ("case", "problem"),
+    pairwise(
+        [("native", 1), ("native", 5), ("native", 100), ("torch", 8), ("ff", 5), ("mlp", 5)],
+        ["linear", "not linear", "coefficient"],
+        values=1,
+    ),
 )
-@pytest.mark.parametrize("problem", ["linear", "not linear", "coefficient"])
-def test_they_are_those_of_autograd(encoder: str, problem: str, batch_size: int) -> None:
+def test_they_are_those_of_autograd(case: tuple[str, int], problem: str) -> None:
     """Plans and kernels of minibatches against nested reverse mode; sizes differ by one."""
+    encoder, batch_size = case
     runs = []
     for derivatives in ("taylor", "autograd"):
         own = Reaction(0.0 if problem == "linear" else 1.0, problem == "coefficient")
@@ -134,8 +139,9 @@ def test_a_domain_far_from_0_trains_as_one_at_0(
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("encoder", ["native", "torch", "ff", "mlp"])
-@pytest.mark.parametrize("k", [0.0, 1.0], ids=["linear", "not linear"])
+@pytest.mark.parametrize(
+    ("encoder", "k"), pairwise(["native", "torch", "ff", "mlp"], [0.0, 1.0], values=1)
+)
 def test_seeds_that_train_together_draw_the_same_ones(encoder: str, k: float) -> None:
     """Each as alone with the shuffle of all, ``seed``."""
     problem, settings = Reaction(k), {"batch_size": 5, "seed": 3}

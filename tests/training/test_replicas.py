@@ -13,6 +13,7 @@ from diffhash.encodings import Encoding, Identity
 from diffhash.networks import Field, stack_fields
 from diffhash.problems import Poisson1D
 from diffhash.training import FieldTraining
+from tests.thinned import pairwise
 
 MakeTraining = Callable[..., FieldTraining]
 SEEDS = (3, 0, 5)
@@ -54,9 +55,10 @@ def test_initial_parameters_are_bit_for_bit_those_of_each_seed(
             assert torch.equal(together[name][index], tensor)
 
 
-@pytest.mark.parametrize("derivatives", ["taylor", "autograd"])
-@pytest.mark.parametrize("task", ["data", "pinn"])
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    ("encoder", "task", "derivatives"),
+    pairwise(ENCODERS, ["data", "pinn"], ["taylor", "autograd"]),
+)
 def test_each_replica_trains_as_it_does_alone(
     make_training: MakeTraining,
     make_replicas: MakeTraining,

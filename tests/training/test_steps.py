@@ -13,6 +13,7 @@ from torch.optim import Adam
 from diffhash.jets import Jet
 from diffhash.optim import Objective
 from diffhash.training import FieldTraining
+from tests.thinned import pairwise
 
 MakeTraining = Callable[..., FieldTraining]
 K = 0.01  # of the problem
@@ -159,9 +160,14 @@ def test_one_batch_of_everything_is_the_full_batch(
     torch.testing.assert_close(parameters(batch), parameters(full), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("task", ["data", "pinn"])
-@pytest.mark.parametrize("encoder", ["mlp", "ff", "siren", "linear", "s1", "s2", "cubic"])
+@pytest.mark.parametrize(
+    ("encoder", "task", "dtype"),
+    pairwise(
+        ["mlp", "ff", "siren", "linear", "s1", "s2", "cubic"],
+        ["data", "pinn"],
+        [torch.float32, torch.float64],
+    ),
+)
 def test_taylor_and_autograd_train_alike(
     make_training: MakeTraining, fit: Callable, encoder: str, task: str, dtype: torch.dtype
 ) -> None:

@@ -36,7 +36,7 @@ _LIMITS = {
     "log2_hashmap_size": (3, 30),
     "base_resolution": (1, 2**20),
 }
-_PARTS_BYTES = 2**30  # of a plan that minibatches are copied from; they are computed beyond it
+PARTS_BYTES = 2**30  # of a plan that minibatches are copied from; they are computed beyond it
 _MAX_RESOLUTION = 2**24  # beyond it float32 coordinates cannot tell the cells apart
 
 
@@ -215,7 +215,7 @@ class GridEncoding(ConfiguredModule, Encoding):
 
     def plan_in_parts(self, x: Tensor, rows: Rows) -> Plan:
         rows = jet_rows(rows, self.n_input_dims)
-        if self.backend == "native" and self.planned_bytes(len(x), len(rows)) <= _PARTS_BYTES:
+        if self.backend == "native" and self.planned_bytes(len(x), len(rows)) <= PARTS_BYTES:
             return self.plan(x, rows)
         self._check_fixed(x)
         return _GridInParts(self, x.detach().clone(), rows)

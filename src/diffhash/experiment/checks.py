@@ -25,7 +25,7 @@ _COPIES_WHILE_TRAINING = 4
 _MAX_THREADS = 1024
 _MAX_SEED = 2**63 - 1
 MAX_SEEDS = 10_000
-_CONTAINER_LIMITS = (  # cgroups, version 2 and 1
+CONTAINER_LIMITS = (  # cgroups, version 2 and 1
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
@@ -129,7 +129,7 @@ def check_memory(modules: Iterable[nn.Module], accelerator: str, replicas: int =
 def physical_memory() -> int:
     """Bytes of memory of this machine, or of the container that this process is in."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in _CONTAINER_LIMITS:
+    for file in CONTAINER_LIMITS:
         if file.is_file() and (text := file.read_text().strip()).isdigit():
             limits.append(int(text))
     return min(limits)

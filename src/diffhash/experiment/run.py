@@ -64,7 +64,7 @@ from diffhash.training import (
     write_checkpoint,
 )
 
-_CHUNKS_BETWEEN_CHECKPOINTS = 10
+CHUNKS_BETWEEN_CHECKPOINTS = 10
 
 
 def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunRecord]]:
@@ -270,7 +270,7 @@ def _with(cfg: DictConfig, **settings: Any) -> DictConfig:
 
 def _fit(cfg: DictConfig, setup: Setup, checkpoint: Path, callbacks: list[Callback]) -> None:
     """Train; leave a checkpoint now and then, and at the end."""
-    regular = RegularCheckpoints(checkpoint, _CHUNKS_BETWEEN_CHECKPOINTS)
+    regular = RegularCheckpoints(checkpoint, CHUNKS_BETWEEN_CHECKPOINTS)
     try:
         fit(
             setup.training,

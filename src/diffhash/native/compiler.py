@@ -27,7 +27,7 @@ _FLAGS = (
 )
 # Compiled libraries that a wheel has: a folder for each instruction set of `instruction_sets`.
 _PREBUILT = Path(__file__).parent / "prebuilt"
-_TIMEOUT = 120.0  # seconds; the largest kernels take a few
+TIMEOUT = 120.0  # seconds; the largest kernels take a few
 _DIGEST = hashlib.sha256
 _hung: set[str] = set()  # compilers that ran into it: they are not waited for again
 _told: set[tuple[str, str]] = set()  # see `warn_slower`
@@ -158,7 +158,7 @@ def _compile(command: list[str], code: str, folder: Path, name: str) -> ctypes.C
 
 def _run(command: list[str], output: Path) -> None:
     """Run a compiler to its end, or kill it and its children."""
-    hung = CompilerError(f"{command[0]} did not finish in {_TIMEOUT:g} seconds")
+    hung = CompilerError(f"{command[0]} did not finish in {TIMEOUT:g} seconds")
     if command[0] in _hung:
         raise hung
     with output.open("w+b") as file:
@@ -170,7 +170,7 @@ def _run(command: list[str], output: Path) -> None:
             start_new_session=True,
         )
         try:
-            status = process.wait(_TIMEOUT)
+            status = process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             _hung.add(command[0])
             raise hung from None

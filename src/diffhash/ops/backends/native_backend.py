@@ -19,7 +19,7 @@ _FLOOR = {torch.float32: "__builtin_floorf", torch.float64: "__builtin_floor"}
 _MAX_ORDERS = 16  # as in the C source
 # A plan keeps the weights of few vertices to a point, or this many in all: beyond it reading them
 # takes as long as computing them, and the memory of everything else.
-_PLANNED_TAPS, _PLANNED_WEIGHTS = 16, 2**24
+PLANNED_TAPS, PLANNED_WEIGHTS = 16, 2**24
 _Points = Tensor | tuple[Tensor, Tensor]  # x, or a plan's rows and weights
 
 
@@ -111,7 +111,7 @@ def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: t
 def keeps_weights(n_points: int, layout: GridLayout, n_alphas: int) -> bool:
     """Whether a plan has the rows and weights of its points, and not the points alone."""
     n_weights = n_points * len(layout.levels) * n_alphas * layout.n_taps
-    return layout.n_taps <= _PLANNED_TAPS or n_weights <= _PLANNED_WEIGHTS
+    return layout.n_taps <= PLANNED_TAPS or n_weights <= PLANNED_WEIGHTS
 
 
 def _n_points(x: Tensor, layout: GridLayout) -> int:

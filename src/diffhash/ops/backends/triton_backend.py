@@ -39,7 +39,7 @@ _REGISTERS = 64
 # Columns that are unrolled, at most: two axes of a quintic spline.
 _UNROLLED = 36
 # Listed values per feature and replica at a time: bounds the memory of a reproducible scatter.
-_LISTED = 2**25
+LISTED = 2**25
 
 
 def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -> None:
@@ -234,7 +234,7 @@ def _segments(x: Tensor, layout: GridLayout) -> tuple[_Segment, ...]:
         if (
             last == len(chunks)
             or chunks[last] != chunks[first]
-            or (last + 1 - first) * per_level > _LISTED
+            or (last + 1 - first) * per_level > LISTED
         ):
             segments.append(_segment(x, layout, (first, last), chunks[first]))
             first = last
