@@ -135,6 +135,9 @@ class _Evaluated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (x,), (gradient,) = ctx.saved_tensors, gradients
+        # One derivative of a derivative is asked for with zeros for the others.
+        if not gradient.requires_grad and not gradient.any():
+            return torch.zeros_like(x), None, None
         columns = []
         for axis in range(x.shape[1]):
             orders = tuple(m + (j == axis) for j, m in enumerate(ctx.orders))
