@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,7 +29,10 @@ class Page(HTMLParser):
         self.feed(html)
         self.close()
         figures = [a["id"] for tag, a in self.elements if tag == "figure"]
-        data = [json.loads(text) for a, text in self.scripts if a.get("type") == "application/json"]
+        packed = [
+            t for a, t in self.scripts if a.get("type") == "application/gzip" and not a.get("id")
+        ]
+        data = [json.loads(gzip.decompress(base64.b64decode(text))) for text in packed]
         self.plots: dict[str, dict[str, Any]] = dict(zip(figures, data, strict=True))
         self.text = " ".join(" ".join(self.parts).split())
 

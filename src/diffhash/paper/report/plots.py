@@ -78,11 +78,10 @@ class Plot:
     key: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """What the script needs, fit for a ``<script>`` element."""
+        """What the script needs."""
         controls = [asdict(control) for control in self.controls]
         content = {"controls": controls, "traces": self.traces, "layout": self.layout}
-        text = json.dumps(content, allow_nan=False, separators=(",", ":"))
-        return text.replace("<", "\\u003c")
+        return json.dumps(content, allow_nan=False, separators=(",", ":"))
 
 
 def markup(name: str) -> Markup:

@@ -8,6 +8,9 @@
   const decodeBytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const decode = (column) =>
     typeof column === "string" ? new Float32Array(decodeBytes(column).buffer) : column;
+  // plotly.js and the plots' data are in the page as base64 of gzip.
+  const unpack = (script) => new Response(new Blob([decodeBytes(script.textContent)]).stream()
+    .pipeThrough(new DecompressionStream("gzip"))).text();
 
   // "{control}" becomes what is chosen, "--name" the colour of that name.
   const fill = (text, words) => text.replace(/\{(\w+)\}/g, (all, name) => words[name] ?? all);
@@ -40,10 +43,13 @@
     constructor(figure) {
       this.figure = figure;
       this.canvas = figure.querySelector(".canvas");
-      this.plot = JSON.parse(figure.querySelector("script").textContent);
+    }
+
+    async load() {
+      this.plot = JSON.parse(await unpack(this.figure.querySelector("script")));
       for (const trace of this.plot.traces)
         for (const name in trace.columns) trace.columns[name] = decode(trace.columns[name]);
-      figure.querySelectorAll("input").forEach((input) => input.addEventListener("change", () => this.draw()));
+      this.figure.querySelectorAll("input").forEach((input) => input.addEventListener("change", () => this.draw()));
     }
 
     chosen() {
@@ -113,13 +119,10 @@
   }, { rootMargin: "-20% 0px -75% 0px" });
   links.forEach((_, id) => { const target = document.getElementById(id); if (target) seen.observe(target); });
 
-  // plotly.js is in the page as base64 of gzip: a third of its size.
-  const packed = decodeBytes(document.getElementById("plotly").textContent);
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  new Response(stream).text().then((text) => {
+  const plotly = unpack(document.getElementById("plotly")).then((text) => {
     const script = document.createElement("script");
     script.textContent = text;
     document.head.append(script);
-    return drawAll();
-  }).then(() => { root.dataset.ready = "yes"; });
+  });
+  Promise.all([plotly, ...plots.map((plot) => plot.load())]).then(drawAll).then(() => { root.dataset.ready = "yes"; });
 })();
