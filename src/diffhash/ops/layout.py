@@ -146,6 +146,27 @@ class GridLayout:
         return row % level.n_rows + level.first_row
 
 
+    def places(self, level: Level) -> Tensor:
+        """Where the splines of a level's table rows have their centre, ``[n_rows, d]`` float64, in
+        [0, 1] up to half a stencil; NaN for rows of hashed levels, and for those that are unused.
+        """
+        d = self.n_input_dims
+        places = torch.full((level.n_rows, d), math.nan, dtype=torch.float64)
+        if level.hashed:
+            return places
+        sizes = [level.period if wraps else level.resolution for wraps in self.periodic]
+        axes = [torch.arange(n) - level.pad for n in sizes]
+        vertices = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, d)
+        first = self.rows(level, vertices) - level.first_row
+        # A vertex is read from the cells between these, `taps` of them.
+        middle = self.interpolation.first_tap + self.interpolation.taps / 2 - 1
+        centres = (vertices.double() - middle - level.shift) / level.scale
+        centres = torch.where(torch.tensor(self.periodic), centres.remainder(1.0), centres)
+        for dof in range(self.n_dofs):
+            places[first + dof] = centres
+        return places
+
+
 def grid_layout(
     n_input_dims: int,
     interpolation: str,

@@ -20,8 +20,8 @@ class GaussNewton:
     Args:
         damping: λ of the first step, relative to the largest diagonal entry of JᵀJ.
         tolerance: training ends when a step makes the loss smaller by less than this part of it.
-        method: how steps are computed: primal or dual, dense; sparse, for large tables; or auto,
-            from the sizes.
+        method: how steps are computed: primal or dual, with dense matrices; sparse, for
+            large tables; or auto, the cheapest of them.
 
     Raises:
         ValueError: a number out of range, or a method that there is not.

@@ -17,68 +17,88 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import linalg, sparse
+from scipy import sparse
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from diffhash.networks import Field
+from diffhash.optim.dissection import Dissection, find_dissection, gram
 from diffhash.optim.gauss_newton import GaussNewton, Method
 from diffhash.optim.objective import Objective
 from diffhash.optim.residuals import Jacobian, Residuals
 
 _DENSE = 6000  # rows of a matrix that is factorised without regard to zeros
+_SPARSE = 100  # operations that one of a product of sparse matrices takes as long as
 _ROUND_OFF = 1e-26  # of a loss, relative to the first
+_REFINED = 0.1  # of a linear problem's loss, that another step must take away
 _TRIALS = 40  # of a step; after them no step makes the loss smaller
-_GROWTH, _LEAST, _SMALLEST = 2.0, 1e-2, 1e-16  # of the damping; the latter relative to JᵀJ
+_GROWTH, _LEAST, _SMALLEST = 2.0, 1e-2, 1e-15  # of the damping
+_SHORTEST = 1e-8  # column of J, relative to the longest
 
 
 class SingularError(ArithmeticError):
     """A system that could not be solved."""
 
 
-def method_for(jacobian: Jacobian) -> Method:
-    """How its steps are computed, from its sizes: with the smaller of JᵀJ (primal) and JJᵀ (dual)
-    where that is not large, and else with JᵀJ of the table as a sparse matrix."""
+def method_for(jacobian: Jacobian, dissection: Dissection | None) -> Method:
+    """How its steps are computed: by whichever takes the fewest operations of JᵀJ as a dense matrix
+    (primal), JJᵀ likewise (dual), and JᵀJ as a sparse matrix."""
     n_rows, n_columns = jacobian.shape
-    if min(n_rows, n_columns) > _DENSE:
-        return "sparse"
-    return "primal" if n_columns <= n_rows else "dual"
+    n_dense = jacobian.dense.shape[1]
+    costs: dict[Method, float] = {}
+    if n_columns <= _DENSE:
+        costs["primal"] = n_columns**3 / 3 + n_rows * n_dense**2
+    if n_rows <= _DENSE:
+        costs["dual"] = n_rows**3 / 3 + n_rows**2 * n_dense + _SPARSE * jacobian.table.nnz
+    if dissection is not None:
+        k = n_dense + len(dissection.rest)
+        costs["sparse"] = dissection.cost + 4 * dissection.n_factor * k + n_columns * k**2
+    return min(costs, key=costs.__getitem__) if costs else "sparse"
 
 
 class DampedSystem:
-    """(JᵀJ + λ) δ = -Jᵀ r for one J and several λ.
+    """(JᵀJ + λ D²) δ = -Jᵀ r for one J and several λ.
+
+    D is the length of J's columns, so that λ is a number without units, whatever the unknowns are
+    measured in (Marquardt's). Columns that are much shorter than the longest one, such as unused
+    rows of a table, which are 0, count as if they were not.
 
     Args:
         jacobian: J.
         r: residuals.
         method: see `method_for`.
+        dissection: of J's table, for the method sparse; without it SuperLU takes a table apart.
     """
 
-    def __init__(self, jacobian: Jacobian, r: np.ndarray, method: Method) -> None:
-        self._jacobian, self._r, self._method = jacobian, r, method
-        self.gradient = jacobian.transposed(r)
+    def __init__(
+        self,
+        jacobian: Jacobian,
+        r: np.ndarray,
+        method: Method,
+        dissection: Dissection | None = None,
+    ) -> None:
+        self._r, self._method = r, method
+        self._lengths = _lengths(jacobian)
+        self._jacobian = jacobian = jacobian.divided(self._lengths)
+        self._gradient = jacobian.transposed(r)
         table, dense = jacobian.table, jacobian.dense
-        n = jacobian.shape[1] - dense.shape[1]
         if method == "dual":
             self._matrix = (table @ table.T).toarray() + dense @ dense.T
             return
-        by_table = (table.T @ table).tocsc()
-        by_both = table.T @ dense
-        by_dense = dense.T @ dense
-        if method == "primal":
-            self._matrix = np.empty((n + len(by_dense), n + len(by_dense)))
-            self._matrix[:n, :n] = by_table.toarray()
-            self._matrix[:n, n:], self._matrix[n:, :n] = by_both, by_both.T
-            self._matrix[n:, n:] = by_dense
-            return
-        self._parts = by_table, by_both, by_dense
-
-    @property
-    def scale(self) -> float:
-        """The largest diagonal entry of JᵀJ."""
-        squares = [np.square(self._jacobian.dense).sum(axis=0)]
-        squares.append(np.asarray(self._jacobian.table.power(2).sum(axis=0)).ravel())
-        return float(max((s.max() for s in squares if s.size), default=0.0))
+        n_table, n = jacobian.shape[1] - dense.shape[1], jacobian.shape[1]
+        self._dissection = dissection
+        # Unknowns of the matrix that is sparse, and all others: its border.
+        self._inner, rest = np.arange(0), np.arange(n_table)
+        if method == "sparse":
+            self._inner, rest = rest, self._inner
+            if dissection is not None:
+                self._inner, rest = dissection.order, dissection.rest
+        self._outer = np.concatenate([rest, np.arange(n_table, n)])
+        own = sparse.csr_array(table[:, rest])
+        self._table = sparse.csr_array(table[:, self._inner])
+        self._by_both = np.hstack([(self._table.T @ own).toarray(), self._table.T @ dense])
+        beside = own.T @ dense
+        self._by_border = np.block([[gram(own), beside], [beside.T, dense.T @ dense]])
 
     def step(self, damping: float) -> np.ndarray:
         """δ.
@@ -88,40 +108,65 @@ class DampedSystem:
         """
         try:
             with np.errstate(all="ignore"):
-                delta = self._solve(damping)
-        except (linalg.LinAlgError, RuntimeError, ValueError) as error:
+                delta = self._solve(damping) / self._lengths
+        except (ArithmeticError, RuntimeError) as error:
             raise SingularError(str(error)) from error
         if not np.isfinite(delta).all():
             raise SingularError("the step is not finite")
         return delta
 
     def _solve(self, damping: float) -> np.ndarray:
-        if self._method == "sparse":
-            return self._by_blocks(damping)
-        matrix = self._matrix.copy()
-        matrix.flat[:: len(matrix) + 1] += damping
-        factor = linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
         if self._method == "dual":
-            w = linalg.cho_solve(factor, self._r, check_finite=False)
+            matrix = self._matrix.copy()
+            matrix.flat[:: len(matrix) + 1] += damping
+            w = _solved(matrix, self._r)
             return -self._jacobian.transposed(w)
-        return -linalg.cho_solve(factor, self.gradient, check_finite=False)
-
-    def _by_blocks(self, damping: float) -> np.ndarray:
-        """The table is eliminated: the Schur complement is a matrix of the dense part alone."""
-        by_table, by_both, by_dense = self._parts
-        n = by_table.shape[0]
-        identity = sparse.eye_array(n, format="csc")
-        factor = splu(
-            by_table + damping * identity, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )  # fmt: skip
-        first, second = self.gradient[:n], self.gradient[n:]
-        solved = factor.solve(np.column_stack([by_both, first]))
-        schur = by_dense - by_both.T @ solved[:, :-1]
+        # The inner unknowns are eliminated: the Schur complement is a matrix of the border.
+        first, second = self._gradient[self._inner], self._gradient[self._outer]
+        schur, right = self._by_border.copy(), second
         schur.flat[:: len(schur) + 1] += damping
-        right = second - by_both.T @ solved[:, -1]
-        delta = linalg.solve(schur, -right, assume_a="pos") if len(schur) else -right
-        return np.concatenate([-solved[:, -1] - solved[:, :-1] @ delta, delta])
+        solved = np.zeros((len(first), len(schur) + 1))
+        if len(first):
+            solved = self._eliminated(damping, np.column_stack([self._by_both, first]))
+            schur -= self._by_both.T @ solved[:, :-1]
+            right = second - self._by_both.T @ solved[:, -1]
+        delta = np.empty(len(self._gradient))
+        delta[self._outer] = outer = _solved(schur, -right) if len(schur) else -right
+        delta[self._inner] = -solved[:, -1] - solved[:, :-1] @ outer
+        return delta
+
+    def _eliminated(self, damping: float, right: np.ndarray) -> np.ndarray:
+        """(JᵀJ + λ)⁻¹ right, of the inner unknowns."""
+        if self._dissection is not None:
+            factors = self._dissection.factorised(self._jacobian.table, damping)
+            return factors.solve(right)
+        identity = sparse.eye_array(len(right), format="csc")
+        factor = splu(
+            sparse.csc_array(self._table.T @ self._table) + damping * identity,
+            permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True},
+        )  # fmt: skip
+        return factor.solve(right)
+
+
+def _lengths(jacobian: Jacobian) -> np.ndarray:
+    """Of the columns of J, at least a small part of the longest."""
+    squares = np.concatenate([
+        np.bincount(
+            jacobian.table.indices, np.square(jacobian.table.data), jacobian.table.shape[1]
+        ),
+        np.square(jacobian.dense).sum(axis=0),
+    ])  # fmt: skip
+    lengths = np.sqrt(squares)
+    return np.maximum(lengths, _SHORTEST * lengths.max(initial=0.0) or 1.0)
+
+
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """matrix⁻¹ right, of a symmetric one, which is lost."""
+    a = torch.from_numpy(matrix)
+    factor, info = torch.linalg.cholesky_ex(a)
+    if info.item():
+        raise ArithmeticError("JᵀJ with its damping is not positive definite")
+    return torch.cholesky_solve(torch.from_numpy(right)[:, None], factor)[:, 0].numpy()
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
@@ -150,6 +195,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         super().__init__(parameters, {"damping": 0.0, "growth": _GROWTH, "first": 0.0})
         self._settings, self._made_of = settings, (objective, field)
         self._residuals: Residuals | None = None
+        self._how: tuple[Method, Dissection | None] | None = None
         self.loss, self.parts, self.has_ended = math.nan, [math.nan], False
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -163,9 +209,11 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         if not math.isfinite(self.loss):
             self.has_ended = True
             return
-        method = self._settings.method
-        system = DampedSystem(jacobian, r, method_for(jacobian) if method == "auto" else method)
-        group["damping"] = group["damping"] or self._settings.damping * system.scale
+        if self._how is None:
+            self._how = self._choose(jacobian, residuals)
+        system = DampedSystem(jacobian, r, *self._how)
+        begins = _SMALLEST if residuals.is_linear else self._settings.damping
+        group["damping"] = group["damping"] or begins
         before = residuals.state()
         for _ in range(_TRIALS):
             gain = self._try(residuals, system, jacobian, r, group["damping"])
@@ -179,11 +227,22 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             return
         ratio, new = gain
         group["damping"] *= max(_LEAST, 1 - (2 * ratio - 1) ** 3)
-        group["damping"] = max(group["damping"], _SMALLEST * system.scale)
+        group["damping"] = max(group["damping"], _SMALLEST)
         group["growth"] = _GROWTH
         group["first"] = group["first"] or self.loss
-        falls_no_more = self.loss - new <= self._settings.tolerance * self.loss
+        # One step solves a linear problem, those after it take out what round-off left.
+        least = _REFINED if residuals.is_linear else self._settings.tolerance
+        falls_no_more = self.loss - new <= least * self.loss
         self.has_ended = falls_no_more or new <= _ROUND_OFF * group["first"]
+
+    def _choose(self, jacobian: Jacobian, residuals: Residuals) -> tuple[Method, Dissection | None]:
+        method, dissection = self._settings.method, None
+        if method in ("auto", "sparse"):
+            n_dense = jacobian.dense.shape[1]
+            dissection = find_dissection(jacobian.table, *residuals.places(), n_dense)
+        if method == "auto":
+            method = method_for(jacobian, dissection)
+        return method, dissection if method == "sparse" else None
 
     def _try(
         self,

@@ -43,6 +43,13 @@ class Jacobian:
         n = _n_columns(self.table)
         return self.table @ v[:n] + self.dense @ v[n:]
 
+    def divided(self, lengths: np.ndarray) -> Jacobian:
+        """J, each column divided by its number."""
+        table, n = self.table, _n_columns(self.table)
+        data = table.data / lengths[:n][table.indices]
+        scaled = sparse.csr_array((data, table.indices, table.indptr), shape=table.shape)
+        return Jacobian(scaled, self.dense / lengths[n:])
+
     def transposed(self, w: np.ndarray) -> np.ndarray:
         """Jᵀ w."""
         return np.concatenate([self.table.T @ w, self.dense.T @ w])
@@ -86,6 +93,15 @@ class Residuals:
         self._coefficients = [p for p in objective.problem.parameters() if p.requires_grad]
 
     @property
+    def is_linear(self) -> bool:
+        """Whether r is linear in what the Jacobian's columns are of."""
+        return (
+            (self._inverses is not None or (not self._table and len(self._field.network.widths) < 3))
+            and not self._coefficients
+            and all(term.is_linear for term in self._objective.terms)
+        )
+
+    @property
     def n_columns(self) -> int:
         """Of the Jacobian's part of the table."""
         if self._inverses is None:
@@ -94,6 +110,20 @@ class Residuals:
         assert isinstance(encoding, GridEncoding)
         n_rows = [level.n_rows for level in encoding.layout.levels[self._first_level :]]
         return sum(n_rows) * self._n_unknowns
+
+    def places(self) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+        """Of the columns of the table's part: where their splines are, ``[n, d]`` (see
+        `GridLayout.places`; NaN for those of no grid), and of which level, ``[n]``; and the axes
+        that are periodic."""
+        encoding = self._field.encoding
+        if not self._table or not isinstance(encoding, GridEncoding):
+            n_dims = self._objective.problem.n_dims
+            return np.full((self.n_columns, n_dims), np.nan), np.zeros(self.n_columns, int), ()
+        levels = encoding.layout.levels[self._first_level :]
+        places = torch.cat([encoding.layout.places(level) for level in levels]).numpy()
+        numbers = np.repeat(np.arange(len(levels)), [level.n_rows for level in levels])
+        each = self.n_columns // len(places)  # columns of a row
+        return places.repeat(each, axis=0), numbers.repeat(each), encoding.periodic
 
     @property
     def parameters(self) -> list[nn.Parameter]:

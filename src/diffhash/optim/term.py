@@ -47,6 +47,7 @@ class Term(nn.Module):
         target: ``[N, E]``, float64.
         rows: of the jet that it is computed from.
         coefficients: ``[K, C, N, E]`` where the residual is linear in that jet, else None.
+        is_linear: whether the residual is linear in that jet, and nothing in it is trained.
         point_weights: w of the points, ``[N]``: the term is the mean of w · error²; None for 1.
         kept_errors: ``[(R,) N, E]``, where the errors of every step are left, if they are kept.
 
@@ -91,9 +92,10 @@ class Term(nn.Module):
         check_residual(condition, self.names, self.rows, *known)
         self._read = self.rows  # by the residual
         self.rows = collapsed(condition, self.names, self._read, *known, [*problem.parameters()])
-        form = None
-        if not self.is_paired:
-            form = linear_form(condition, self.names, self._read, self.rows, *known)
+        form = linear_form(condition, self.names, self._read, self.rows, *known)
+        self.is_linear = form is not None
+        if self.is_paired:  # of the difference of two jets
+            form = None
         measured = condition.where if isinstance(condition.where, Measured) else None
         weights = None if measured is None else measured.weights
         total = torch.tensor(float(weight) * condition.weight, dtype=torch.float64)
