@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import torch
-from diffhash.tasks import Task, Term
+from diffhash.optim import Task
 
 from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity
 from diffhash.encodings import Encoding

@@ -35,7 +35,7 @@ from diffhash.experiment.memory import check_points, check_run
 from diffhash.experiment.schema import TrainerConfig
 from diffhash.networks import Field, Network, stack_fields
 from diffhash.ops.backends import load_backend
-from diffhash.optim import GaussNewton, Objective, Task
+from diffhash.optim import Objective, OptimizerSettings, Task
 from diffhash.problems import Problem
 from diffhash.results.record import PARTIAL
 from diffhash.training import (
@@ -117,7 +117,9 @@ def build(cfg: DictConfig) -> Setup:
             origin=_origin(cfg),
             sampler=sampler,
             weighting=weighting,
-            optimizer=_optional(cfg.optimizer, "optimizer", GaussNewton),
+            optimizer=_optional(cfg.optimizer, "optimizer", OptimizerSettings),
+            max_seconds=cfg.trainer.max_seconds,
+            tolerance=cfg.trainer.tolerance,
         )
     except (ValueError, RuntimeError) as error:
         if not _is_about_settings(error):

@@ -309,6 +309,7 @@ def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRec
         diverged_epoch=replica.diverged_epoch,
         learning_rate=training.learning_rate,
         metrics={**outcome.metrics, "loss": outcome.loss},
+        estimate=outcome.estimate if math.isfinite(outcome.estimate) else None,
         train_seconds=training.train_seconds,
         warmup_seconds=training.warmup_seconds,
         evaluation_seconds=training.evaluation_seconds,
@@ -326,7 +327,12 @@ def _status(replica: Replica, training: FieldTraining) -> Status:
         return "diverged"
     if replica.epochs_done >= training.epochs:
         return "completed"
-    return "converged" if training.is_solved else "interrupted"
+    match training.ended_by:
+        case None:
+            return "interrupted"
+        case "max_seconds":
+            return "out_of_time"
+    return "converged"
 
 
 def _name(cfg: DictConfig) -> str:

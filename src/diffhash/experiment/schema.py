@@ -184,6 +184,8 @@ class TrainerConfig:
     precision: Precision = MISSING
     derivatives: Derivatives = MISSING
     execution: Execution = MISSING
+    max_seconds: float | None = None
+    tolerance: float | None = None
 
 
 @dataclass
@@ -204,7 +206,7 @@ class Config:
 
     ``sampler`` and ``weighting`` are anything Hydra can instantiate as a
     `diffhash.training.Sampler` and a `diffhash.training.Weighting`; null leaves points and weights
-    as they are. ``optimizer`` is a `diffhash.optim.GaussNewton`; null is Adam. ``logger`` and
+    as they are. ``optimizer`` is a `diffhash.optim.OptimizerSettings`; null is Adam. ``logger`` and
     ``callbacks`` are Lightning's, by names of the user's own;
     ``objective`` names the metric that `diffhash.experiment.run.main_task` returns to a sweeper;
     ``resume`` names a run whose settings take the place of these (`diffhash.experiment.resume`).

@@ -1,8 +1,20 @@
-"""What is made small: a problem's conditions as terms of a loss over points."""
+"""What is made small: a problem's conditions as terms of a loss over points; and with what."""
 
+from diffhash.optim.first_order import FirstOrder
 from diffhash.optim.gauss_newton import GaussNewton
 from diffhash.optim.objective import Objective
+from diffhash.optim.quasi_newton import LBFGS, SSBroyden
+from diffhash.optim.settings import OptimizerSettings
 from diffhash.optim.task import Task
 from diffhash.optim.term import Term
 
-__all__ = ["GaussNewton", "Objective", "Task", "Term"]
+__all__ = [
+    "LBFGS",
+    "FirstOrder",
+    "GaussNewton",
+    "Objective",
+    "OptimizerSettings",
+    "SSBroyden",
+    "Task",
+    "Term",
+]

@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from torch import Tensor
 from torch.optim import Optimizer
+
+from diffhash.networks import Field
+from diffhash.optim.settings import Needs, OptimizerSettings, check_choice, check_positive
+from diffhash.problems import Problem
+
+if TYPE_CHECKING:
+    from diffhash.optim.residuals import Residuals
 
 Method = Literal["primal", "dual", "sparse"]
 
 
 @dataclass(frozen=True)
-class GaussNewton:
-    """Gauss–Newton instead of Adam: an epoch is one step over all points.
+class GaussNewton(OptimizerSettings):
+    """Gauss–Newton with Levenberg's and Marquardt's damping: an epoch is one step over all points.
+
+    A linear field and a linear problem are solved in one step, by least squares; a second one
+    takes out what round-off left.
 
     Args:
-        damping: λ of the first step, relative to the largest diagonal entry of JᵀJ.
+        damping: λ of the first step where the residuals are not linear, relative to the diagonal
+            of JᵀJ.
         tolerance: training ends when a step makes the loss smaller by less than this part of it.
         method: how steps are computed: primal or dual, with dense matrices; sparse, for
             large tables; or auto, the cheapest of them.
+        adam_epochs: epochs of Adam before.
 
     Raises:
         ValueError: a number out of range, or a method that there is not.
     """
 
+    needs: ClassVar[Needs] = "residuals"
     damping: float = 1e-6
     tolerance: float = 1e-8
     method: Literal["auto", "primal", "dual", "sparse"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("damping", "tolerance"):
-            value = getattr(self, name)
-            if not (isinstance(value, float | int) and 0 < value < math.inf):
-                raise ValueError(f"optimizer: {name}={value}: give a positive number")
-        if self.method not in (methods := ("auto", *get_args(Method))):
-            raise ValueError(f"optimizer: method={self.method!r}: give one of {', '.join(methods)}")
+        super().__post_init__()
+        check_positive(damping=self.damping, tolerance=self.tolerance)
+        check_choice("method", self.method, ("auto", *get_args(Method)))
 
-    def optimizer(self, parameters: Sequence[Tensor], objective: Any, field: Any) -> Optimizer:
-        """What takes the steps; `diffhash.optim.levenberg_marquardt.LevenbergMarquardt`."""
+    def make(
+        self, field: Field, problem: Problem, residuals: Callable[[], Residuals]
+    ) -> Optimizer:
+        """`diffhash.optim.levenberg_marquardt.LevenbergMarquardt`."""
         from diffhash.optim.levenberg_marquardt import LevenbergMarquardt  # SciPy takes a while
 
-        return LevenbergMarquardt(parameters, self, objective, field)
+        return LevenbergMarquardt([*field.parameters(), *problem.parameters()], self, residuals)

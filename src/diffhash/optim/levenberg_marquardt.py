@@ -4,8 +4,9 @@ With residuals r and their Jacobian J a step δ solves
 
     (JᵀJ + λ) δ = -Jᵀ r
 
-for the loss |r|². λ follows the gain ratio ρ, the loss's fall over what |r + Jδ|² promises
-(Nielsen, IMM-REP-1999-05): nothing has to be tuned, and neither unused rows of a table nor
+for the loss |r|². λ falls after a step that makes the loss smaller, by more where the gain ratio,
+the loss's fall over what |r + Jδ|² promises, is near 1, and grows until one does: 2, 8, 64 … times
+(Nielsen, IMM-REP-1999-05). Nothing has to be tuned, and neither unused rows of a table nor
 redundant levels are an obstacle.
 """
 
@@ -21,10 +22,8 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from diffhash.networks import Field
 from diffhash.optim.dissection import Dissection, find_dissection, gram
 from diffhash.optim.gauss_newton import GaussNewton, Method
-from diffhash.optim.objective import Objective
 from diffhash.optim.residuals import Jacobian, Residuals
 
 _DENSE = 6000  # rows of a matrix that is factorised without regard to zeros
@@ -32,7 +31,10 @@ _SPARSE = 100  # operations that one of a product of sparse matrices takes as lo
 _ROUND_OFF = 1e-26  # of a loss, relative to the first
 _REFINED = 0.1  # of a linear problem's loss, that another step must take away
 _TRIALS = 40  # of a step; after them no step makes the loss smaller
-_GROWTH, _LEAST, _SMALLEST = 2.0, 1e-2, 1e-15  # of the damping
+_GROWTH, _SMALLEST = 2.0, 1e-15  # of the damping
+# What it is multiplied by after a step, from the gain ratio on: it falls whenever a step succeeds,
+# which finds its way along narrow valleys (Transtrum and Sethna, arXiv:1201.5885).
+_FACTORS = ((0.8, 0.02), (0.05, 0.2), (0.0, 1.0))
 _SHORTEST = 1e-8  # column of J, relative to the longest
 
 
@@ -59,15 +61,17 @@ def method_for(jacobian: Jacobian, dissection: Dissection | None) -> Method:
 class DampedSystem:
     """(JᵀJ + λ D²) δ = -Jᵀ r for one J and several λ.
 
-    D is the length of J's columns, so that λ is a number without units, whatever the unknowns are
-    measured in (Marquardt's). Columns that are much shorter than the longest one, such as unused
-    rows of a table, which are 0, count as if they were not.
+    D is the length of J's longest column, so that λ is a number without units. For a linear problem
+    it is the length of each (Marquardt's), because splines at the edge of a grid have short ones:
+    but those that are nearly 0, such as of unused rows of a table, count as a small part of the
+    longest.
 
     Args:
         jacobian: J.
         r: residuals.
         method: see `method_for`.
         dissection: of J's table, for the method sparse; without it SuperLU takes a table apart.
+        is_linear: whether r is linear in δ.
     """
 
     def __init__(
@@ -76,9 +80,10 @@ class DampedSystem:
         r: np.ndarray,
         method: Method,
         dissection: Dissection | None = None,
+        is_linear: bool = False,
     ) -> None:
         self._r, self._method = r, method
-        self._lengths = _lengths(jacobian)
+        self._lengths = _lengths(jacobian, _SHORTEST if is_linear else 1.0)
         self._jacobian = jacobian = jacobian.divided(self._lengths)
         self._gradient = jacobian.transposed(r)
         table, dense = jacobian.table, jacobian.dense
@@ -148,8 +153,8 @@ class DampedSystem:
         return factor.solve(right)
 
 
-def _lengths(jacobian: Jacobian) -> np.ndarray:
-    """Of the columns of J, at least a small part of the longest."""
+def _lengths(jacobian: Jacobian, least: float) -> np.ndarray:
+    """Of the columns of J, each at least this part of the longest."""
     squares = np.concatenate([
         np.bincount(
             jacobian.table.indices, np.square(jacobian.table.data), jacobian.table.shape[1]
@@ -157,7 +162,7 @@ def _lengths(jacobian: Jacobian) -> np.ndarray:
         np.square(jacobian.dense).sum(axis=0),
     ])  # fmt: skip
     lengths = np.sqrt(squares)
-    return np.maximum(lengths, _SHORTEST * lengths.max(initial=0.0) or 1.0)
+    return np.maximum(lengths, least * lengths.max(initial=0.0) or 1.0)
 
 
 def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -175,8 +180,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     Args:
         parameters: θ.
         settings: of the steps.
-        objective: whose loss is |r|².
-        field: that is trained.
+        residuals: r and J, asked for at the first step.
 
     Attributes:
         loss: |r|² before the latest step.
@@ -189,11 +193,10 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self,
         parameters: Sequence[Tensor],
         settings: GaussNewton,
-        objective: Objective,
-        field: Field,
+        residuals: Callable[[], Residuals],
     ) -> None:
         super().__init__(parameters, {"damping": 0.0, "growth": _GROWTH, "first": 0.0})
-        self._settings, self._made_of = settings, (objective, field)
+        self._settings, self._made_by = settings, residuals
         self._residuals: Residuals | None = None
         self._how: tuple[Method, Dissection | None] | None = None
         self.loss, self.parts, self.has_ended = math.nan, [math.nan], False
@@ -203,7 +206,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         if closure is not None:
             closure()
         (group,) = self.param_groups
-        residuals = self._residuals = self._residuals or Residuals(*self._made_of)
+        residuals = self._residuals = self._residuals or self._made_by()
         r, jacobian = residuals.value_and_jacobian()
         self.loss, self.parts = float(r @ r), residuals.parts(r)
         if not math.isfinite(self.loss):
@@ -211,7 +214,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             return
         if self._how is None:
             self._how = self._choose(jacobian, residuals)
-        system = DampedSystem(jacobian, r, *self._how)
+        system = DampedSystem(jacobian, r, *self._how, residuals.is_linear)
         begins = _SMALLEST if residuals.is_linear else self._settings.damping
         group["damping"] = group["damping"] or begins
         before = residuals.state()
@@ -226,7 +229,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             self.has_ended = True
             return
         ratio, new = gain
-        group["damping"] *= max(_LEAST, 1 - (2 * ratio - 1) ** 3)
+        group["damping"] *= next(factor for least, factor in _FACTORS if ratio >= least)
         group["damping"] = max(group["damping"], _SMALLEST)
         group["growth"] = _GROWTH
         group["first"] = group["first"] or self.loss

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from diffhash.encodings import Encoding, GridEncoding
 from diffhash.jets import Jet
-from diffhash.networks import Field
+from diffhash.networks import Field, FieldPlan
 from diffhash.networks.jacobian import JacobianRows
 from diffhash.optim.objective import Objective
 from diffhash.optim.term import Term
@@ -71,14 +71,17 @@ class Residuals:
     Args:
         objective: whose terms these are.
         field: that is trained.
+        plans: of the field at each term's points; None to make them.
 
     Raises:
         ValueError: coefficients that are not numbers, or a field without Jacobian.
     """
 
-    def __init__(self, objective: Objective, field: Field) -> None:
+    def __init__(
+        self, objective: Objective, field: Field, plans: Sequence[FieldPlan] | None = None
+    ) -> None:
         self._objective, self._field = objective, field
-        self._plans = [field.plan(term.x, term.rows) for term in objective.terms]
+        self._plans = plans or [field.plan(term.x, term.rows) for term in objective.terms]
         self._table = [p for p in field.encoding.parameters() if p.requires_grad]
         self._inverses = _inverses(field) if self._table else None
         # Splines of a coarse grid are sums of those of a finer one that has its vertices.

@@ -135,12 +135,14 @@ class Task:
 
     def _unit(self, problem: Problem, condition: Condition) -> float:
         """What a condition's residual is measured in."""
-        wave_number = self.wave_number
-        if wave_number is None:
-            return 1.0
-        x, normal = points_of(condition, problem.domain, _PROBED)
-        widths = [high - low for low, high in problem.domain.bounds]
-        return operator_size(condition, problem.names, widths, wave_number, x, normal) or 1.0
+        return 1.0 if self.wave_number is None else residual_unit(problem, condition, self.wave_number)
 
     def _conditions(self, problem: Problem) -> Sequence[Condition]:
         return problem.checked_conditions() if self.kind == "pinn" else [problem.labels()]
+
+
+def residual_unit(problem: Problem, condition: Condition, wave_number: float) -> float:
+    """What a condition's residual is for a wave of amplitude 1; see `operator_size`."""
+    x, normal = points_of(condition, problem.domain, _PROBED)
+    widths = [high - low for low, high in problem.domain.bounds]
+    return operator_size(condition, problem.names, widths, wave_number, x, normal) or 1.0

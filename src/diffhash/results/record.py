@@ -45,9 +45,9 @@ _METRICS = ["mse_u", "mse_ux", "mse_uxx", "loss"]  # of a file that does not nam
 _MAX_RECORD_BYTES = 4_000_000
 _MAX_INT, _MAX_FLOAT = 2**63 - 1, sys.float_info.max
 
-Status = Literal["completed", "converged", "diverged", "interrupted"]
-# With results: the epochs are done, or a solver has ended by itself before.
-FINISHED = ("completed", "converged")
+Status = Literal["completed", "converged", "out_of_time", "diverged", "interrupted"]
+# With results: the epochs are done, or training has ended by itself before.
+FINISHED = ("completed", "converged", "out_of_time")
 
 OnProblem = Callable[[RecordError], object]
 """Is told of a record that is left out."""
@@ -67,7 +67,8 @@ class RunRecord:
     (`diffhash.results.metrics`), and each is an attribute, too: ``record.mse_u``. They are ``None``
     where they are not finite, and all of them are for a diverged run: non-finite values become
     ``None`` here, since JSON has no NaN. In the file each stands beside the other fields, and
-    ``metrics`` lists their names.
+    ``metrics`` lists their names. ``estimate`` is that of u's relative error
+    (`diffhash.training.estimate`).
 
     Raises:
         ValueError: a field of the wrong type or value; the message names the field.
@@ -85,6 +86,7 @@ class RunRecord:
     diverged_epoch: _Count | None = None
     learning_rate: _Positive
     metrics: dict[str, Any]
+    estimate: _Amount | None = None
     train_seconds: _Amount
     warmup_seconds: _Amount
     evaluation_seconds: _Amount
@@ -107,11 +109,14 @@ class RunRecord:
         """How it ended, in words, with its metrics but for those of derivatives."""
         if self.status == "diverged":
             return f"diverged at epoch {self.diverged_epoch}"
-        return f"{self.status} after {self.epochs} epochs: " + "  ".join(
+        shown = [
             f"{name} {value:.2e}"
             for name, value in self.metrics.items()
             if value is not None and not metric(name).is_of_derivative
-        )
+        ]
+        if self.estimate is not None:
+            shown.append(f"estimated error {self.estimate:.0e}")
+        return f"{self.status} after {self.epochs} epochs: " + "  ".join(shown)
 
     def flat(self) -> dict[str, Any]:
         """All fields, with each metric as one of them."""

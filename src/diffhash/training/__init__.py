@@ -14,6 +14,7 @@ from diffhash.training.checkpoint import (
     read_checkpoint_file,
     write_checkpoint,
 )
+from diffhash.training.estimate import ErrorEstimate
 from diffhash.training.evaluation import ERRORS, Evaluation, Metrics
 from diffhash.training.fit import fit
 from diffhash.training.guards import UntrainedError
@@ -29,6 +30,7 @@ __all__ = [
     "LOGGERS",
     "AtomicCheckpoints",
     "DamagedError",
+    "ErrorEstimate",
     "Evaluation",
     "Execution",
     "FieldTraining",

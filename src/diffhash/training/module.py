@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L
@@ -23,10 +22,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from diffhash.jets import Jet, Row, autograd_jet
 from diffhash.networks import Field, FieldPlan
-from diffhash.ops.sizes import MAX_POINTS, check_sizes
-from diffhash.optim import GaussNewton, Objective
+from diffhash.optim import Objective, OptimizerSettings
 from diffhash.problems import Coefficient
 from diffhash.training.adam import LeanAdam
+from diffhash.training.checks import (
+    check_devices_of_moving,
+    check_moving,
+    check_optimizer,
+    check_settings,
+)
+from diffhash.training.estimate import ErrorEstimate
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.guards import (
     check_nothing_else_is_trainable,
@@ -38,24 +43,28 @@ from diffhash.training.planned import PlannedBackward
 from diffhash.training.replica import Outcome, Replica
 from diffhash.training.samplers import Sampler
 from diffhash.training.steps import (
+    Backward,
+    ClosureStep,
     CompiledStep,
     EagerStep,
     Execution,
+    GradientStep,
     GraphedStep,
+    ResidualStep,
     Rows,
-    SolverStep,
     autograd,
 )
 from diffhash.training.weightings import Weighting
 
 Derivatives = Literal["taylor", "autograd"]
 Schedule = Literal["constant", "cosine"]
-_MAX_EPOCHS = 10**12
-_MAX_CHUNK = 10**6  # whose losses are kept until it ends
+EndedBy = Literal["tolerance", "max_seconds", "optimizer"]
+_ADAM_CHUNK = 100  # epochs between two evaluations of Adam's, before another optimizer
+Step = EagerStep | GradientStep | ClosureStep | ResidualStep
 
 
 class FieldTraining(L.LightningModule):
-    """Minimise a task's loss over a field's parameters with Adam.
+    """Minimise a task's loss over a field's parameters, with Adam or another optimizer.
 
     A field of R replicas (`diffhash.networks.stack_fields`) trains as one program: each replica
     on its own loss, as it would alone. One that diverges is recorded and does not stop the others.
@@ -78,8 +87,11 @@ class FieldTraining(L.LightningModule):
         seed: of the shuffling of minibatches, which are the same ones for all replicas.
         sampler: moves points while training; None leaves them where they are.
         weighting: changes the weights of terms or points; None leaves them as they are.
-        optimizer: `GaussNewton`; None for Adam. An epoch is then one of its steps, and the learning
-            rate is not read.
+        optimizer: see `diffhash.optim.OptimizerSettings`; None for Adam. Of those that need more
+            than a gradient an epoch is one step, and they do not read the learning rate.
+        max_seconds: of training, after which it stops; None for no limit.
+        tolerance: training stops when `ErrorEstimate`, taken after every chunk, is below it; None
+            not to.
         origin: what the field was built from; kept in checkpoints, so that they can be told apart.
 
     Attributes:
@@ -88,6 +100,8 @@ class FieldTraining(L.LightningModule):
         train_seconds: synchronised seconds inside optimizer steps (the paper's "Train Cost").
         warmup_seconds: seconds preparing plans and compiling before the first step.
         evaluation_seconds: seconds evaluating.
+        ended_by: why it stopped before all epochs were done: ``tolerance``, ``max_seconds`` or
+            ``optimizer``, whose further steps lead nowhere; else None.
 
     Raises:
         ValueError: a number out of range, or settings that do not go together; a field of several
@@ -112,10 +126,12 @@ class FieldTraining(L.LightningModule):
         origin: Mapping[str, Any] | None = None,
         sampler: Sampler | None = None,
         weighting: Weighting | None = None,
-        optimizer: GaussNewton | None = None,
+        optimizer: OptimizerSettings | None = None,
+        max_seconds: float | None = None,
+        tolerance: float | None = None,
     ) -> None:
         super().__init__()
-        _check_settings(epochs, learning_rate, chunk, batch_size)
+        check_settings(epochs, learning_rate, chunk, batch_size, max_seconds, tolerance)
         evaluation.check(field)
         check_nothing_else_is_trainable(field, objective.problem, objective=objective)
         check_objective(objective, field)
@@ -124,7 +140,7 @@ class FieldTraining(L.LightningModule):
             raise ValueError(
                 f"{taken[0]}: a coefficient cannot have the name of a column of the history"
             )
-        _check_moving(sampler, weighting, batch_size, field.n_replicas)
+        check_moving(sampler, weighting, batch_size, field.n_replicas)
         if execution != "eager" and (batch_size is not None or derivatives != "taylor"):
             raise ValueError(
                 f"execution={execution}: needs batch_size=null and derivatives=taylor, got "
@@ -141,8 +157,10 @@ class FieldTraining(L.LightningModule):
                         "one"
                     )
         if optimizer is not None:
-            name = f"optimizer={type(optimizer).__name__}"
-            _check_solver(name, field, batch_size, derivatives, execution, sampler, weighting)
+            check_optimizer(
+                optimizer, field, batch_size=batch_size, derivatives=derivatives,
+                execution=execution, sampler=sampler, weighting=weighting,
+            )  # fmt: skip
         self.automatic_optimization = False
         self._solver = optimizer
         self.field = field
@@ -159,6 +177,8 @@ class FieldTraining(L.LightningModule):
         self.replicas = [Replica() for _ in range(field.n_replicas or 1)]
         self.epochs_done: int = 0
         self.stop_requested = False
+        self.max_seconds, self.tolerance = max_seconds, tolerance
+        self.ended_by: EndedBy | None = None
         self.train_seconds = self.warmup_seconds = self.evaluation_seconds = 0.0
         self._shuffle = torch.Generator().manual_seed(seed)
         self._n_processes = 1
@@ -170,13 +190,32 @@ class FieldTraining(L.LightningModule):
         self._share = objective  # of this process
         self._plans: list[FieldPlan] = []
         self._planned: PlannedBackward | None = None
-        self._eager: EagerStep | SolverStep
-        self._step: EagerStep | SolverStep | GraphedStep
+        self._eager: Step
+        self._step: Step | GraphedStep
+        self._steps_are_adams = False
+        self._estimate = ErrorEstimate(objective)
 
-    def configure_optimizers(self) -> Optimizer:
-        if self._solver is not None:
-            return self._solver.optimizer(self._trained(), self.objective, self.field)
-        return LeanAdam(self._trained(), self.execution == "cudagraph")
+    def configure_optimizers(self) -> list[Optimizer]:
+        adam = LeanAdam(self._trained(), self.execution == "cudagraph")
+        if self._solver is None:
+            return [adam]
+        solver = self._solver.make(self.field, self.objective.problem, self._residuals)
+        return [adam, solver] if self._solver.adam_epochs else [solver]
+
+    def _residuals(self) -> Any:
+        from diffhash.optim.residuals import Residuals  # SciPy takes a while
+
+        return Residuals(self.objective, self.field, self._plans)
+
+    @property
+    def _present_chunk(self) -> int:
+        """Epochs between two evaluations; at least some of Adam's before another optimizer."""
+        before_another = self._solver is not None and self.epochs_done < self._adam_epochs
+        return max(self.chunk, _ADAM_CHUNK) if before_another else self.chunk
+
+    @property
+    def _adam_epochs(self) -> int:
+        return self.epochs if self._solver is None else self._solver.adam_epochs
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [*self.field.parameters(), *self.objective.problem.parameters()]
@@ -209,38 +248,61 @@ class FieldTraining(L.LightningModule):
         self.warmup_seconds += self._seconds_since(start)
 
     def _prepare_steps(self) -> None:
+        """Of Adam, or of the optimizer that comes after it."""
+        self._steps_are_adams = self.epochs_done < self._adam_epochs
         optimizer = self._optimizer().optimizer
-        if self._solver is not None:
-            self._eager = self._step = SolverStep(optimizer, self.field.network.params.dtype)
+        if self._steps_are_adams:
+            self._prepare_adam(optimizer)
             return
+        assert self._solver is not None
+        if self._solver.needs == "residuals":
+            step: Step = ResidualStep(optimizer, self.field.network.params.dtype)
+        elif self._solver.needs == "closure":
+            step = ClosureStep(self._backward(), optimizer, self._parts)
+        else:
+            step = GradientStep(self._backward(), optimizer, self._reduce)
+            if self._moving is not None:
+                self._moving.begin()
+        self._eager = self._step = step
+
+    def _prepare_adam(self, optimizer: Optimizer) -> None:
         assert isinstance(optimizer, LeanAdam)
         optimizer.follow(self.execution == "cudagraph")
         if self._moving is not None:
             self._moving.begin()
-        reduce = self._sum_over_processes if self._n_processes > 1 else None
+        eager = EagerStep(self._backward(), optimizer, self._reduce)
+        self._eager = self._step = eager
+        if self.execution != "eager":  # whose first step checks it
+            eager.backward()
+            optimizer.forget_gradients()
+        match self.execution:
+            case "compile":
+                self._step = CompiledStep(self._loss, optimizer, self._reduce)
+            case "cudagraph":
+                self._step = GraphedStep(self._loss, optimizer)
+        if self._step is not eager:
+            self._step.prepare()
+
+    def _backward(self) -> Backward:
         backward = autograd(self._loss)
         if self._plans:
             backward = self._planned = PlannedBackward(self._share, self._plans)
-        backward = checked_once(backward, self)
-        self._eager = EagerStep(backward, optimizer, reduce)
-        if self.execution != "eager":  # whose first step checks it
-            self._eager.backward()
-            optimizer.forget_gradients()
-        match self.execution:
-            case "eager":
-                self._step = self._eager
-            case "compile":
-                self._step = CompiledStep(self._loss, optimizer, reduce)
-            case "cudagraph":
-                self._step = GraphedStep(self._loss, optimizer)
-        self._step.prepare()
+        return checked_once(backward, self)
+
+    @property
+    def _reduce(self) -> Callable[[Tensor], None] | None:
+        return self._sum_over_processes if self._n_processes > 1 else None
 
     def training_step(self, batch: Tensor, batch_idx: int) -> None:
         """Run one chunk of epochs, then evaluate."""
+        if self._steps_are_adams and self.epochs_done >= self._adam_epochs:
+            self._prepare_steps()
         optimizer = self._optimizer()
+        end, chunk = self.epochs, self._present_chunk
+        if self._steps_are_adams:
+            end = min(end, self._adam_epochs)
         # A run that was interrupted inside a chunk meets the next evaluation where it would have.
-        until_evaluation = self.chunk - self.epochs_done % self.chunk
-        n_epochs = min(until_evaluation, self.epochs - self.epochs_done)
+        n_epochs = min(chunk - self.epochs_done % chunk, end - self.epochs_done)
         losses: list[Tensor] = []
         weights: dict[str, float] = {}
         start = time.perf_counter()
@@ -249,7 +311,10 @@ class FieldTraining(L.LightningModule):
             if self._moving is not None:
                 self._moving.before_epoch(self.epochs_done + index, self._move)
             rate = self._rate(self.epochs_done + index)
-            last = index == n_epochs - 1 or (alone and self.stop_requested)
+            if alone and self._is_out_of_time(start):
+                self.ended_by = "max_seconds"
+            asked = alone and (self.stop_requested or self.ended_by is not None)
+            last = index == n_epochs - 1 or asked
             for rows in self._batches():
                 # The last is eager, because that tells the terms apart. Lightning's wrapper, which
                 # counts chunks, costs as much as a small step.
@@ -258,13 +323,17 @@ class FieldTraining(L.LightningModule):
                     weights = self._moving.weights() if last else {}
                     self._moving.after_step(rows)
             losses.append(loss)
-            if last or (alone and self.stop_requested and self._step is self._eager):
-                break
-            if self.is_solved:
+            if self._optimizer_has_ended:
+                self.ended_by = "optimizer"
+            asked = self.stop_requested or self.ended_by is not None
+            if last or (alone and asked and self._step is self._eager):
                 break
         values = torch.stack(losses).reshape(len(losses), -1).T.tolist()
         self.train_seconds += self._seconds_since(start)
+        if isinstance(self._step, ClosureStep):
+            weights = {**weights, "evaluations": float(self._step.evaluations)}
         self._record(values, weights)
+        self._look_at_limits()
         if self._has_ended() or self._asked_to_stop():
             self.trainer.should_stop = True
 
@@ -279,6 +348,7 @@ class FieldTraining(L.LightningModule):
             loss.reshape(-1).tolist(),
             self.evaluation.metrics(),
             self.evaluation.jets(),
+            self._estimate.values(self.field, self._jet),
             strict=True,
         )
         for replica, outcome in zip(self.replicas, outcomes, strict=True):
@@ -287,13 +357,34 @@ class FieldTraining(L.LightningModule):
 
     def _has_ended(self) -> bool:
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)
-        return self.epochs_done >= self.epochs or everything_diverged or self.is_solved
+        ended = self.epochs_done >= self.epochs or everything_diverged
+        return ended or self.ended_by is not None
 
     @property
-    def is_solved(self) -> bool:
-        """Whether a solver has said that further steps lead nowhere."""
-        step = getattr(self, "_step", None)
-        return isinstance(step, SolverStep) and step.has_ended
+    def _optimizer_has_ended(self) -> bool:
+        step = self._step
+        return isinstance(step, ClosureStep | ResidualStep) and step.has_ended
+
+    def _is_out_of_time(self, chunk_start: float) -> bool:
+        """Whether `max_seconds` are over; chunk_start is when this chunk began."""
+        if self.max_seconds is None:
+            return False
+        return self.train_seconds + time.perf_counter() - chunk_start >= self.max_seconds
+
+    def _look_at_limits(self) -> None:
+        """After a chunk: whether the error is small enough, or the time over."""
+        if self.tolerance is not None and self.ended_by is None:
+            start = time.perf_counter()
+            estimates = self._estimate.values(self.field, self._jet)
+            self.evaluation_seconds += self._seconds_since(start)
+            if max(estimates) <= self.tolerance:
+                self.ended_by = "tolerance"
+        if self.max_seconds is not None and self.ended_by is None:
+            late = torch.tensor(float(self.train_seconds >= self.max_seconds), device=self.device)
+            if self._n_processes > 1:
+                torch.distributed.all_reduce(late)
+            if late.item():
+                self.ended_by = "max_seconds"
 
     def _record(self, losses: list[list[float]], weights: Mapping[str, float]) -> None:
         """Evaluate after a chunk; ``losses`` of each replica, epoch by epoch, and the terms'
@@ -317,12 +408,16 @@ class FieldTraining(L.LightningModule):
     def _latest_parts(self) -> list[dict[str, float]]:
         """What each term added to the loss of the latest step, of each replica."""
         step = self._step
-        parts = step.parts if isinstance(step, SolverStep) else (self._planned or self._share).parts
+        parts = step.parts if isinstance(step, ClosureStep | ResidualStep) else self._parts()
         values = torch.stack([part.reshape(-1) for part in parts], dim=1)
         if self._n_processes > 1:
             torch.distributed.all_reduce(values)
         names = [term.name for term in self.objective.terms]
         return [dict(zip(names, row, strict=True)) for row in values.tolist()]
+
+    def _parts(self) -> list[Tensor]:
+        """Of the latest loss with its gradients."""
+        return (self._planned or self._share).parts
 
     def _loss(self, rows: Rows) -> Tensor:
         return self._share.loss(self._jets(rows), rows)
@@ -383,9 +478,11 @@ class FieldTraining(L.LightningModule):
 
     def _rate(self, epoch: int) -> float:
         """Learning rate of the epoch after ``epoch`` epochs."""
-        if self.schedule == "constant":
+        by_rate = self._solver is None or self._solver.needs == "gradient"
+        end = self.epochs if by_rate else self._adam_epochs
+        if self.schedule == "constant" or epoch >= end:
             return self.learning_rate
-        return cosine(self.learning_rate, epoch, self.epochs)
+        return cosine(self.learning_rate, epoch, end)
 
     def _sum_over_processes(self, loss: Tensor) -> None:
         """Gradients and losses, each process having its share of every term's mean."""
@@ -403,7 +500,10 @@ class FieldTraining(L.LightningModule):
         return self.stop_requested
 
     def _optimizer(self) -> LightningOptimizer:
-        optimizer = self.optimizers()
+        optimizers = self.optimizers()
+        optimizer = optimizers
+        if isinstance(optimizers, list):
+            optimizer = optimizers[0 if self._steps_are_adams else -1]
         assert isinstance(optimizer, LightningOptimizer)
         return optimizer
 
@@ -432,92 +532,11 @@ class FieldTraining(L.LightningModule):
         self._shuffle.set_state(state["shuffle"].cpu())
         if self._moving is not None:
             self._moving.load_state(state.get("moving"))
-        if self.epochs_done < self.epochs:
+        if self.epochs_done < self.epochs and self.epochs_done != self._adam_epochs:
             for replica in self.replicas:
-                replica.forget_row_between(self.chunk)
+                replica.forget_row_between(self._present_chunk)
 
 
 def cosine(learning_rate: float, epoch: int, epochs: int) -> float:
     """The rate after ``epoch`` of ``epochs``: learning_rate · (1 + cos(π·epoch/epochs))/2."""
     return learning_rate * (1 + math.cos(math.pi * epoch / epochs)) / 2
-
-
-def _check_moving(
-    sampler: Sampler | None,
-    weighting: Weighting | None,
-    batch_size: int | None,
-    replicas: int | None,
-) -> None:
-    """Refuse what follows the errors of one field where there are several, or of some points where
-    all are needed."""
-    if weighting is not None and batch_size is not None and not weighting.takes_minibatches:
-        raise ValueError(
-            f"weighting={type(weighting).__name__}: needs the errors of all points at every step, "
-            f"batch_size={batch_size} has those of some; use null"
-        )
-    if replicas is not None and (name := _of_one_field(sampler, weighting)):
-        raise ValueError(
-            f"{name}: follows the errors of one field, {replicas} seeds have several; train them "
-            "one by one"
-        )
-
-
-def _check_solver(
-    name: str,
-    field: Field,
-    batch_size: int | None,
-    derivatives: str,
-    execution: str,
-    sampler: Sampler | None,
-    weighting: Weighting | None,
-) -> None:
-    """Refuse what a solver over all points of one field cannot have."""
-    given = {
-        "batch_size": (batch_size, None),
-        "derivatives": (derivatives, "taylor"),
-        "execution": (execution, "eager"),
-        "sampler": (sampler and type(sampler).__name__, None),
-        "weighting": (weighting and type(weighting).__name__, None),
-    }
-    for setting, (value, allowed) in given.items():
-        if value != allowed:
-            shown = "null" if allowed is None else allowed
-            raise ValueError(f"{setting}={value}: {name} needs {setting}={shown}")
-    if field.n_replicas is not None:
-        raise ValueError(f"{name}: solves for one field; give seed, and run several one by one")
-    if field.network.params.device.type != "cpu":
-        raise ValueError(f"{name}: solves on a CPU; give accelerator=cpu")
-    if field.network.params.dtype != torch.float64:
-        warnings.warn(
-            f"{name}: in float32 its steps stop early, at the round-off of the residuals; give "
-            "precision=float64",
-            stacklevel=3,
-        )
-
-
-def _of_one_field(sampler: Sampler | None, weighting: Weighting | None) -> str | None:
-    """The setting that follows the errors of one field, over all its points."""
-    if weighting is not None:
-        return f"weighting={type(weighting).__name__}"
-    if sampler is not None and sampler.reads_errors:
-        return f"sampler={type(sampler).__name__}"
-    return None
-
-
-def check_devices_of_moving(
-    sampler: Sampler | None, weighting: Weighting | None, n_processes: int
-) -> None:
-    """Raise `ValueError` for what several processes, which share out the points, cannot have."""
-    if n_processes > 1 and (name := _of_one_field(sampler, weighting)):
-        raise ValueError(
-            f"{name}: follows the errors at all points, devices={n_processes} share them out; use 1"
-        )
-
-
-def _check_settings(epochs: int, learning_rate: float, chunk: int, batch_size: int | None) -> None:
-    check_sizes(1, _MAX_EPOCHS, epochs=epochs)
-    check_sizes(1, _MAX_CHUNK, chunk=chunk)
-    if batch_size is not None:
-        check_sizes(1, MAX_POINTS, batch_size=batch_size)
-    if not (learning_rate > 0 and math.isfinite(learning_rate)):
-        raise ValueError(f"learning_rate={learning_rate}: give a positive number")

@@ -17,11 +17,13 @@ class Outcome:
         loss: the task's, over all points.
         metrics: the field's errors.
         predictions: unknowns and derivatives at the evaluation's points, ``[K, N, C]``.
+        estimate: of the relative error, see `ErrorEstimate`.
     """
 
     loss: float
     metrics: Mapping[str, float]
     predictions: Tensor
+    estimate: float
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from diffhash.encodings import GridEncoding
 from diffhash.jets import Jet, Rows, jet_rows
 from diffhash.networks import Field, Linear
-from diffhash.optim import GaussNewton, Task
+from diffhash.optim import GaussNewton, OptimizerSettings, Task
 from diffhash.problems import Problem
 from diffhash.training.callbacks import GracefulStop, ProgressReport
 from diffhash.training.evaluation import Evaluation, Metrics
@@ -48,6 +49,8 @@ class Solution:
         history: one row per evaluation: epoch, seconds, loss, metrics, the loss of each condition.
         metrics: of the last one; see `Evaluation`.
         diverged_epoch: the epoch whose loss was NaN or infinite, or None.
+        estimate: of the relative error, from residuals at points that training has not seen; see
+            `diffhash.training.ErrorEstimate`. NaN where u is 0.
     """
 
     def __init__(
@@ -57,9 +60,10 @@ class Solution:
         history: list[dict[str, float]],
         metrics: Metrics,
         diverged_epoch: int | None = None,
+        estimate: float = math.nan,
     ) -> None:
         self.problem, self.field = problem, field
-        self.metrics, self.diverged_epoch = metrics, diverged_epoch
+        self.metrics, self.diverged_epoch, self.estimate = metrics, diverged_epoch, estimate
         self._history = history
 
     @property
@@ -151,6 +155,7 @@ class Solution:
             "history": self._history,
             "metrics": self.metrics,
             "diverged_epoch": self.diverged_epoch,
+            "estimate": self.estimate,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -167,7 +172,7 @@ class Solution:
             state = torch.load(path, map_location="cpu", weights_only=True)
             field.load_state_dict(state["field"])
             problem.load_state_dict(state["problem"])
-            rest = (state["history"], state["metrics"], state["diverged_epoch"])
+            rest = (state["history"], state["metrics"], state["diverged_epoch"], state["estimate"])
         except _NO_SOLUTION as error:
             raise ValueError(
                 f"{path}: not a solution of this problem and field: {error}"
@@ -226,7 +231,9 @@ def solve(
     evaluation_points: int = 10_000,
     sampler: Sampler | None = None,
     weighting: Weighting | None = None,
-    optimizer: GaussNewton | None = None,
+    optimizer: OptimizerSettings | None = None,
+    max_seconds: float | None = None,
+    tolerance: float | None = None,
     seed: int = 0,
     accelerator: str | None = None,
     callbacks: Sequence[Callback] = (),
@@ -246,13 +253,17 @@ def solve(
         epochs: passes over the points.
         learning_rate: Adam's, at the start.
         schedule: ``cosine``, to zero at the end, or ``constant``.
-        chunk: epochs between two evaluations; None for 100, and 1 with an ``optimizer``.
+        chunk: epochs between two evaluations; None for 100, and 1 with `GaussNewton`.
         batch_size: points per step and condition; None for all.
         evaluation_points: at which errors are computed.
         sampler: moves points while training; see `diffhash.training.samplers`.
         weighting: changes weights while training; see `diffhash.training.weightings`.
-        optimizer: `GaussNewton()`, whose epochs are costly and few, because it ends by itself; of a
-            field in float64, as the default one then is. None for Adam.
+        optimizer: such as `GaussNewton()` or `SSBroyden()`, whose epochs are costly and few, because
+            they end by themselves; of a field in float64, as the default one then is. None for
+            Adam.
+        max_seconds: of training, after which it stops.
+        tolerance: training stops when the estimated relative error is below it; see
+            `diffhash.training.ErrorEstimate`.
         seed: of the default field, and of minibatches.
         accelerator: ``cpu`` or ``gpu``; None for a GPU where there is one.
         callbacks: Lightning's.
@@ -265,10 +276,10 @@ def solve(
     if not isinstance(problem, Problem):
         raise ValueError(f"problem={problem!r}: give an instance of a Problem, as Poisson1D()")
     if field is None:
-        dtype = torch.float32 if optimizer is None else torch.float64
-        field = default_field(problem, dtype, seed)
+        by_gradients = optimizer is None or optimizer.needs == "gradient"
+        field = default_field(problem, torch.float32 if by_gradients else torch.float64, seed)
     if chunk is None:
-        chunk = 100 if optimizer is None else 1
+        chunk = 1 if isinstance(optimizer, GaussNewton) else 100
     training = FieldTraining(
         field,
         (task or DEFAULT_TASK).objective(problem, _periodic_axes(field)),
@@ -282,6 +293,8 @@ def solve(
         sampler=sampler,
         weighting=weighting,
         optimizer=optimizer,
+        max_seconds=max_seconds,
+        tolerance=tolerance,
     )
     if accelerator is None:
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
@@ -291,5 +304,6 @@ def solve(
     (replica,) = training.replicas
     assert replica.outcome is not None
     return Solution(
-        problem, field, replica.history, dict(replica.outcome.metrics), replica.diverged_epoch
+        *(problem, field, replica.history, dict(replica.outcome.metrics), replica.diverged_epoch),
+        replica.outcome.estimate,
     )

@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from diffhash.optim import first_order
 from diffhash.training.adam import LeanAdam
 
 Execution = Literal["eager", "compile", "cudagraph"]
@@ -82,7 +84,78 @@ class EagerStep:
         return loss
 
 
-class SolverStep:
+class GradientStep:
+    """A step of an optimizer that `FirstOrder` has made.
+
+    Args:
+        backward: of the rows of a step.
+        optimizer: over all parameters.
+    """
+
+    def __init__(self, backward: Backward, optimizer: Optimizer) -> None:
+        self._backward, self._optimizer = backward, optimizer
+        self._parameters = {view.of: None for g in optimizer.param_groups for view in g["params"]}
+
+    def __call__(
+        self, rate: float, rows: Rows = None, step: Callable[[], object] | None = None
+    ) -> Tensor:
+        """Take a step at a learning rate; the losses before it."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        loss = self._backward(rows)
+        first_order.set_rate(self._optimizer, rate)
+        first_order.hand_on_gradients(self._optimizer)
+        (step or self._optimizer.step)()
+        first_order.tell_changes(self._optimizer)
+        return loss
+
+
+class ClosureStep:
+    """A step of an optimizer that evaluates losses and gradients where it likes.
+
+    Args:
+        backward: of all points.
+        optimizer: over all parameters, with whether it ``has_ended``.
+        parts: what each term added to the latest loss of ``backward``.
+    """
+
+    def __init__(
+        self, backward: Backward, optimizer: Any, parts: Callable[[], list[Tensor]]
+    ) -> None:
+        self._backward, self._optimizer, self._parts_now = backward, optimizer, parts
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._at: list[Tensor] = []  # where the gradients are of
+        self._loss: Tensor
+        self.parts: list[Tensor] = []  # of the loss before the latest step
+        self.evaluations = 0
+
+    def __call__(
+        self, rate: float, rows: Rows = None, step: Callable[..., object] | None = None
+    ) -> Tensor:
+        """Take a step; the loss before it. The rate is Adam's."""
+        assert rows is None
+        before = self._evaluate()
+        self.parts = [part.clone() for part in self._parts_now()]
+        (step or self._optimizer.step)(self._evaluate)
+        return before
+
+    def _evaluate(self) -> Tensor:
+        """The loss and its gradients, which are not computed twice at the same parameters."""
+        if not self._at or not all(map(torch.equal, self._parameters, self._at)):
+            for parameter in self._parameters:
+                parameter.grad = None
+            self._loss = self._backward(None).clone()
+            self._at = [p.detach().clone() for p in self._parameters]
+            self.evaluations += 1
+        return self._loss
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether further steps lead nowhere."""
+        return bool(self._optimizer.has_ended)
+
+
+class ResidualStep:
     """A step of an optimizer that has the residuals, as `GaussNewton` makes.
 
     Args:
@@ -92,9 +165,6 @@ class SolverStep:
 
     def __init__(self, optimizer: Any, dtype: torch.dtype) -> None:
         self._optimizer, self._dtype = optimizer, dtype
-
-    def prepare(self) -> None:
-        """See `EagerStep`; there is nothing."""
 
     def __call__(
         self, rate: float, rows: Rows = None, step: Callable[[], object] | None = None

@@ -1,0 +1,115 @@
+"""What settings of a training go together; checked before anything is trained."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+
+from diffhash.networks import Field
+from diffhash.ops.sizes import MAX_POINTS, check_sizes
+from diffhash.optim import OptimizerSettings
+from diffhash.training.samplers import Sampler
+from diffhash.training.weightings import Weighting
+
+_MAX_EPOCHS = 10**12
+_MAX_CHUNK = 10**6  # whose losses are kept until it ends
+
+
+def check_moving(
+    sampler: Sampler | None,
+    weighting: Weighting | None,
+    batch_size: int | None,
+    replicas: int | None,
+) -> None:
+    """Refuse what follows the errors of one field where there are several, or of some points where
+    all are needed."""
+    if weighting is not None and batch_size is not None and not weighting.takes_minibatches:
+        raise ValueError(
+            f"weighting={type(weighting).__name__}: needs the errors of all points at every step, "
+            f"batch_size={batch_size} has those of some; use null"
+        )
+    if replicas is not None and (name := _of_one_field(sampler, weighting)):
+        raise ValueError(
+            f"{name}: follows the errors of one field, {replicas} seeds have several; train them "
+            "one by one"
+        )
+
+
+def check_optimizer(
+    optimizer: OptimizerSettings,
+    field: Field,
+    *,
+    batch_size: int | None,
+    derivatives: str,
+    execution: str,
+    sampler: Sampler | None,
+    weighting: Weighting | None,
+) -> None:
+    """Refuse what goes with Adam alone."""
+    name, needs = f"optimizer={type(optimizer).__name__}", optimizer.needs
+    given: dict[str, tuple[object, str | None]] = {"execution": (execution, "eager")}
+    if needs != "gradient":  # it looks at the same points and weights again and again
+        given |= {
+            "batch_size": (batch_size, None),
+            "sampler": (sampler and type(sampler).__name__, None),
+            "weighting": (weighting and type(weighting).__name__, None),
+        }
+    if needs == "residuals":
+        given["derivatives"] = derivatives, "taylor"
+    for setting, (value, allowed) in given.items():
+        if value != allowed:
+            shown = "null" if allowed is None else allowed
+            raise ValueError(f"{setting}={value}: {name} needs {setting}={shown}")
+    if field.n_replicas is not None:
+        raise ValueError(f"{name}: trains one field; give seed, and run several one by one")
+    if needs != "gradient" and field.network.params.device.type != "cpu":
+        raise ValueError(f"{name}: solves on a CPU; give accelerator=cpu")
+    if needs != "gradient" and field.network.params.dtype != torch.float64:
+        warnings.warn(
+            f"{name}: in float32 its steps stop early, at the round-off of the loss; give "
+            "precision=float64",
+            stacklevel=3,
+        )
+
+
+def _of_one_field(sampler: Sampler | None, weighting: Weighting | None) -> str | None:
+    """The setting that follows the errors of one field, over all its points."""
+    if weighting is not None:
+        return f"weighting={type(weighting).__name__}"
+    if sampler is not None and sampler.reads_errors:
+        return f"sampler={type(sampler).__name__}"
+    return None
+
+
+def check_devices_of_moving(
+    sampler: Sampler | None, weighting: Weighting | None, n_processes: int
+) -> None:
+    """Raise `ValueError` for what several processes, which share out the points, cannot have."""
+    if n_processes > 1 and (name := _of_one_field(sampler, weighting)):
+        raise ValueError(
+            f"{name}: follows the errors at all points, devices={n_processes} share them out; use 1"
+        )
+
+
+def check_settings(
+    epochs: int,
+    learning_rate: float,
+    chunk: int,
+    batch_size: int | None,
+    max_seconds: float | None,
+    tolerance: float | None,
+) -> None:
+    """Refuse numbers out of range."""
+    check_sizes(1, _MAX_EPOCHS, epochs=epochs)
+    check_sizes(1, _MAX_CHUNK, chunk=chunk)
+    if batch_size is not None:
+        check_sizes(1, MAX_POINTS, batch_size=batch_size)
+    for name, value in {
+        "learning_rate": learning_rate,
+        "max_seconds": max_seconds,
+        "tolerance": tolerance,
+    }.items():
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise ValueError(f"{name}={value}: give a positive number")
