@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
-from diffhash.optim import Task
 
 from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity
 from diffhash.encodings import Encoding
-from diffhash.jets import Sum, jet_rows
+from diffhash.geometry import Box, Interval
 from diffhash.networks import stack_fields
+from diffhash.optim import Task
+from diffhash.problems import Condition, Problem
 from diffhash.training.adam import LeanAdam
 from diffhash.training.planned import PlannedBackward
 
@@ -36,30 +38,33 @@ def _field(encoder: str, d: int, activation: str, dtype: torch.dtype, seed: int)
         network = SIREN(n, width=11, depth=2, dtype=dtype)
     else:
         network = MLP(n, width=11, depth=2, activation=activation, dtype=dtype)
-    return Field(encoding, network, [(0.0, 2.0)] * d)
+    return Field(encoding, network, [(0.0, 2.0)] * d, _Mixed(d).names)
+
+
+class _Mixed(Problem):
+    """One condition that is linear in u and one that is not, of mixed derivatives in 2-D."""
+
+    def __init__(self, n_dims: int) -> None:
+        super().__init__()
+        self.domain = Box(x=(0, 2), y=(0, 2)) if n_dims == 2 else Interval(x=(0, 2))
+
+    def conditions(self) -> list[Condition]:
+        return [
+            Condition("linear", self.domain, self._linear, 1.0),
+            Condition("other", self.domain, lambda x, d: d.u**3 + d.u_xx, 1.0),
+        ]
+
+    def _linear(self, x: torch.Tensor, d: Any) -> torch.Tensor:
+        first = d.u + d.u_x + d.u_xx
+        return first if x.shape[1] == 1 else first + d.u_xxy + d.u_xy + 0.3 * d.u_yyy
 
 
 def train(field: Field, d: int, n_points: int) -> torch.Tensor:
     """Three steps over a term in one kernel, one through jets, and jets outside of plans."""
-    x = torch.rand(n_points, d, dtype=torch.float64) * 2
-    mixed = [(2, 1), Sum(((1.0, (1, 1)), (0.3, (0, 3))))]
-    rows = jet_rows(mixed if d == 2 else 2, d)
-    target = torch.ones(n_points, 1, dtype=torch.float64)
-    coefficients = torch.ones(len(rows), 1, n_points, 1, dtype=torch.float64)
-
-    def linear(x: torch.Tensor, u, t: torch.Tensor) -> torch.Tensor:
-        return u.data.sum(dim=-3) - t
-
-    def other(x: torch.Tensor, u, t: torch.Tensor) -> torch.Tensor:
-        return u.value**3 + u[(2, 0)[:d]] - t
-
-    task = Task(
-        [
-            Term("linear", x, target, rows, linear, 1.0, coefficients),
-            Term("other", x, target, rows, other, 1.0),
-        ]
-    )
-    backward = PlannedBackward(task, [field.plan(term.x, term.rows) for term in task.terms])
+    objective = Task(n_residual=n_points).objective(_Mixed(d))
+    plans = [field.plan(term.x, term.rows) for term in objective.terms]
+    backward = PlannedBackward(objective, plans)
+    x, rows = objective.terms[0].x, objective.terms[0].rows
     optimizer = LeanAdam(list(field.parameters()), captured=False)
     optimizer.set_rate(1e-3)
     for _ in range(3):

@@ -323,7 +323,7 @@ def test_the_default_field_is_in_double_precision() -> None:
 
 def test_several_seeds_are_refused() -> None:
     fields = [field_for(Poisson1D(), "grid") for _ in range(2)]
-    with pytest.raises(ValueError, match="solves for one field"):
+    with pytest.raises(ValueError, match="trains one field"):
         training(3, Poisson1D(), field=stack_fields(fields))
 
 

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from diffhash.problems import Reference
 
 _WIDE = 10_000  # columns of a pipe, which breaks no lines
-_COLOURS = {"completed": "green", "converged": "green", "out_of_time": "yellow", "diverged": "red", "interrupted": "yellow"}
+_COLOURS = {
+    "completed": "green",
+    "converged": "green",
+    "out_of_time": "yellow",
+    "diverged": "red",
+    "interrupted": "yellow",
+}
 
 
 def print_records(entries: Iterable[Entry]) -> None:

@@ -145,7 +145,6 @@ class GridLayout:
         # Of a hash; tiny-cuda-nn's dense levels wrap, nested ones have rows for each vertex.
         return row % level.n_rows + level.first_row
 
-
     def places(self, level: Level) -> Tensor:
         """Where the splines of a level's table rows have their centre, ``[n_rows, d]`` float64, in
         [0, 1] up to half a stencil; NaN for rows of hashed levels, and for those that are unused.

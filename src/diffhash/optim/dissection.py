@@ -132,9 +132,7 @@ class Dissection:
         right = self._part(columns[side > 0], rows[~is_left], order)
         return self._add(columns[side == 0], [left, right], order)
 
-    def _cut(
-        self, columns: np.ndarray, rows: np.ndarray, axis: int
-    ) -> tuple[np.ndarray, float]:
+    def _cut(self, columns: np.ndarray, rows: np.ndarray, axis: int) -> tuple[np.ndarray, float]:
         """-1, 0, 1 for columns before, in and behind a separator, and where that begins."""
         at = self._places[columns, axis]
         low, high = self._low[rows, axis], self._high[rows, axis]
@@ -232,7 +230,11 @@ class Cholesky:
         """x ``[n, k]`` with (JᵀJ + λ) x = right ``[n, k]``, both in the order of elimination."""
         x = torch.from_numpy(right.copy())
         parts = [
-            (slice(f.first, f.end), torch.from_numpy(f.later), factor.tensor_split([f.end - f.first], 1))
+            (
+                slice(f.first, f.end),
+                torch.from_numpy(f.later),
+                factor.tensor_split([f.end - f.first], 1),
+            )
             for f, factor in zip(self._fronts, self._factors, strict=True)
         ]
         for own, later, (u, w) in parts:

@@ -47,9 +47,7 @@ class GaussNewton(OptimizerSettings):
         check_positive(damping=self.damping, tolerance=self.tolerance)
         check_choice("method", self.method, ("auto", *get_args(Method)))
 
-    def make(
-        self, field: Field, problem: Problem, residuals: Callable[[], Residuals]
-    ) -> Optimizer:
+    def make(self, field: Field, problem: Problem, residuals: Callable[[], Residuals]) -> Optimizer:
         """`diffhash.optim.levenberg_marquardt.LevenbergMarquardt`."""
         from diffhash.optim.levenberg_marquardt import LevenbergMarquardt  # SciPy takes a while
 

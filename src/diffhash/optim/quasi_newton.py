@@ -137,9 +137,7 @@ class _SelfScaled(Optimizer):
                 _write(parameters, x)
                 with torch.enable_grad():
                     loss = float(closure())
-                grads = [
-                    torch.zeros_like(p) if p.grad is None else p.grad for p in parameters
-                ]
+                grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
                 known[key] = loss, _values(grads).double().numpy()
             return known[key]
 

@@ -99,7 +99,10 @@ class Residuals:
     def is_linear(self) -> bool:
         """Whether r is linear in what the Jacobian's columns are of."""
         return (
-            (self._inverses is not None or (not self._table and len(self._field.network.widths) < 3))
+            (
+                self._inverses is not None
+                or (not self._table and len(self._field.network.widths) < 3)
+            )
             and not self._coefficients
             and all(term.is_linear for term in self._objective.terms)
         )

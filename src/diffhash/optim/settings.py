@@ -47,9 +47,7 @@ class OptimizerSettings(ABC):
             raise ValueError(f"optimizer: {error}") from error
 
     @abstractmethod
-    def make(
-        self, field: Field, problem: Problem, residuals: Callable[[], Residuals]
-    ) -> Optimizer:
+    def make(self, field: Field, problem: Problem, residuals: Callable[[], Residuals]) -> Optimizer:
         """The optimizer of a field's parameters and a problem's coefficients.
 
         Args:

@@ -135,7 +135,9 @@ class Task:
 
     def _unit(self, problem: Problem, condition: Condition) -> float:
         """What a condition's residual is measured in."""
-        return 1.0 if self.wave_number is None else residual_unit(problem, condition, self.wave_number)
+        return (
+            1.0 if self.wave_number is None else residual_unit(problem, condition, self.wave_number)
+        )
 
     def _conditions(self, problem: Problem) -> Sequence[Condition]:
         return problem.checked_conditions() if self.kind == "pinn" else [problem.labels()]

@@ -31,39 +31,39 @@ class ErrorEstimate:
     """
 
     def __init__(self, objective: Objective) -> None:
+        problem = objective.problem
+        self._units = [
+            residual_unit(problem, term.condition, _WAVE_NUMBER) for term in objective.terms
+        ]
         self._objective = objective
-        self._terms: list[tuple[Term, float]] | None = None
+        self._unseen: list[Term] = []
 
-    def _prepared(self) -> list[tuple[Term, float]]:
+    def _terms(self) -> list[Term]:
+        """Those of the objective, at other points where they have any."""
         terms = []
         for term in self._objective.terms:
-            unit = residual_unit(self._objective.problem, term.condition, _WAVE_NUMBER)
             try:
                 term.check_moves()
-                unseen = term.at(term.draw(min(len(term), _POINTS), "uniform", _SEED))
+                x = term.draw(min(len(term), _POINTS), "uniform", _SEED)
+                terms.append(term.at(x))
             except ValueError:
-                unseen = term
-            terms.append((unseen, unit))
+                terms.append(term)
         return terms
 
-    @torch.no_grad()
-    def values(
-        self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet]
-    ) -> list[float]:
+    def values(self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet]) -> list[float]:
         """Of each replica; NaN where u is 0.
 
         Args:
             field: the present one.
             jet: of it.
         """
-        self._terms = self._terms or self._prepared()
+        self._unseen = self._unseen or self._terms()
         total, sizes = torch.zeros(()), []
-        for term, unit in self._terms:
-            data = jet(term.x, term.rows)
-            mean = term.errors(data).double().square().mean(dim=(-2, -1)) / unit**2
-            total = total + mean
-            if term.condition.kind != "boundary":
-                sizes.append(field(term.x).double().square().mean(dim=(-2, -1)))
+        with torch.no_grad():
+            for term, unit in zip(self._unseen, self._units, strict=True):
+                errors = term.errors(jet(term.x, term.rows)).double()
+                total = total + errors.square().mean(dim=(-2, -1)) / unit**2
+                if term.condition.kind != "boundary":
+                    sizes.append(field(term.x).double().square().mean(dim=(-2, -1)))
         size = torch.stack(sizes).mean(dim=0) if sizes else torch.ones(())
-        size = size.where(size > 0, float("nan"))
-        return (total / size).sqrt().reshape(-1).tolist()
+        return (total / size.where(size > 0, float("nan"))).sqrt().reshape(-1).tolist()

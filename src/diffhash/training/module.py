@@ -146,6 +146,7 @@ class FieldTraining(L.LightningModule):
                 f"execution={execution}: needs batch_size=null and derivatives=taylor, got "
                 f"batch_size={batch_size} and derivatives={derivatives}; use eager"
             )
+        self._estimate = ErrorEstimate(objective)  # before coefficients become those of replicas
         if (replicas := field.n_replicas) is not None:
             for name, coefficient in objective.problem.named_parameters():
                 if coefficient.ndim == 0:  # one for each replica, beside its points
@@ -193,7 +194,6 @@ class FieldTraining(L.LightningModule):
         self._eager: Step
         self._step: Step | GraphedStep
         self._steps_are_adams = False
-        self._estimate = ErrorEstimate(objective)
 
     def configure_optimizers(self) -> list[Optimizer]:
         adam = LeanAdam(self._trained(), self.execution == "cudagraph")
@@ -330,9 +330,10 @@ class FieldTraining(L.LightningModule):
                 break
         values = torch.stack(losses).reshape(len(losses), -1).T.tolist()
         self.train_seconds += self._seconds_since(start)
+        others = {f"weight_{name}": weight for name, weight in weights.items()}
         if isinstance(self._step, ClosureStep):
-            weights = {**weights, "evaluations": float(self._step.evaluations)}
-        self._record(values, weights)
+            others["evaluations"] = self._step.evaluations
+        self._record(values, others)
         self._look_at_limits()
         if self._has_ended() or self._asked_to_stop():
             self.trainer.should_stop = True
@@ -386,9 +387,9 @@ class FieldTraining(L.LightningModule):
             if late.item():
                 self.ended_by = "max_seconds"
 
-    def _record(self, losses: list[list[float]], weights: Mapping[str, float]) -> None:
-        """Evaluate after a chunk; ``losses`` of each replica, epoch by epoch, and the terms'
-        weights that move."""
+    def _record(self, losses: list[list[float]], others: Mapping[str, float]) -> None:
+        """Evaluate after a chunk; ``losses`` of each replica, epoch by epoch, and further columns
+        of the history."""
         self.epochs_done += len(losses[0])
         start = time.perf_counter()
         metrics = self.evaluation.metrics()
@@ -400,7 +401,7 @@ class FieldTraining(L.LightningModule):
         for index, replica in enumerate(self.replicas):
             replica.record(
                 *(losses[index], parts[index], metrics[index], bool(finite[index])),
-                *(self.train_seconds, weights),
+                *(self.train_seconds, others),
             )
         if len(self.replicas) == 1:
             self.epochs_done = self.replicas[0].epochs_done

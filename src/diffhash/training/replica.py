@@ -35,6 +35,7 @@ class Replica:
             of the objective what it adds to ``loss``, ``loss_<name>``. The losses are those of the
             parameters before the epoch's last step, over its points. Of terms whose weights move
             there are those of that step, ``weight_<name>``: weight · mean of the points' weights.
+            Of optimizers that search along lines, ``evaluations`` counts those of the loss.
         epochs_done: completed epochs.
         diverged_epoch: the epoch whose loss was NaN or infinite, or None.
         outcome: set when training ends, by itself or because it was asked to stop.
@@ -52,11 +53,12 @@ class Replica:
         metrics: Mapping[str, float],
         parameters_are_finite: bool,
         seconds: float,
-        weights: Mapping[str, float],
+        others: Mapping[str, float],
     ) -> None:
         """Take in a chunk: the loss of each of its epochs, and what followed from it.
 
-        ``parts`` are the terms' shares of the last of ``losses``, by name.
+        ``parts`` are the terms' shares of the last of ``losses``, by name; ``others`` are further
+        columns.
 
         One that has diverged stays as it is.
         """
@@ -72,7 +74,7 @@ class Replica:
             self.diverged_epoch = self.epochs_done
         row = {"epoch": self.epochs_done, "seconds": seconds, "loss": losses[-1]} | dict(metrics)
         row |= {f"loss_{name}": part for name, part in parts.items()}
-        self.history.append(row | {f"weight_{name}": one for name, one in weights.items()})
+        self.history.append(row | dict(others))
 
     def forget_row_between(self, chunk: int) -> None:
         """Before it goes on: without the row of an end that is none, between two evaluations."""

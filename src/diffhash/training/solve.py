@@ -258,8 +258,8 @@ def solve(
         evaluation_points: at which errors are computed.
         sampler: moves points while training; see `diffhash.training.samplers`.
         weighting: changes weights while training; see `diffhash.training.weightings`.
-        optimizer: such as `GaussNewton()` or `SSBroyden()`, whose epochs are costly and few, because
-            they end by themselves; of a field in float64, as the default one then is. None for
+        optimizer: such as `GaussNewton()` or `SSBroyden()`, whose epochs are costly and few: they
+            end by themselves, and want a field in float64, as the default one then is. None for
             Adam.
         max_seconds: of training, after which it stops.
         tolerance: training stops when the estimated relative error is below it; see

@@ -90,10 +90,16 @@ class GradientStep:
     Args:
         backward: of the rows of a step.
         optimizer: over all parameters.
+        reduce: see `EagerStep`.
     """
 
-    def __init__(self, backward: Backward, optimizer: Optimizer) -> None:
-        self._backward, self._optimizer = backward, optimizer
+    def __init__(
+        self,
+        backward: Backward,
+        optimizer: Optimizer,
+        reduce: Callable[[Tensor], None] | None = None,
+    ) -> None:
+        self._backward, self._optimizer, self._reduce = backward, optimizer, reduce
         self._parameters = {view.of: None for g in optimizer.param_groups for view in g["params"]}
 
     def __call__(
@@ -103,6 +109,8 @@ class GradientStep:
         for parameter in self._parameters:
             parameter.grad = None
         loss = self._backward(rows)
+        if self._reduce is not None:
+            self._reduce(loss)
         first_order.set_rate(self._optimizer, rate)
         first_order.hand_on_gradients(self._optimizer)
         (step or self._optimizer.step)()

@@ -1,0 +1,231 @@
+"""Optimizers besides Adam and Gauss–Newton, what comes before them, and when training ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffhash import MLP, Field, GridEncoding, solve
+from diffhash.encodings import Identity
+from diffhash.geometry import Interval
+from diffhash.optim import LBFGS, FirstOrder, GaussNewton, OptimizerSettings, SSBroyden, Task
+from diffhash.problems import Coefficient, Condition, Problem
+from diffhash.training import Evaluation, FieldTraining
+from diffhash.training.fit import fit
+from diffhash.training.solve import Solution
+
+D = torch.float64
+
+
+class Decay(Problem):
+    """u′ + k u³ = 0, u(0) = 1 with k unknown, from a value of u."""
+
+    domain = Interval(t=(0, 1))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.k = Coefficient(0.3, true=1.0)
+
+    def conditions(self) -> list[Condition]:
+        return [
+            Condition("equation", self.domain, lambda x, d: d.u_t + self.k * d.u**3),
+            Condition("start", self.domain.initial(), lambda x, d: d.u, 1.0),
+            Condition("end", self.domain.boundary("t+"), lambda x, d: d.u, 3**-0.5),
+        ]
+
+    def solution(self, x: Tensor) -> Tensor:
+        return (1 + 2 * x[:, 0]) ** -0.5
+
+
+def field_for(problem: Problem, kind: str = "mlp") -> Field:
+    torch.manual_seed(0)
+    encoding: Any = Identity(1, dtype=D)
+    if kind == "grid":
+        encoding = GridEncoding(
+            1, n_levels=2, n_features_per_level=3, base_resolution=3, interpolation="quintic",
+            init_scale=0.3, dtype=D,
+        )  # fmt: skip
+    network = MLP(encoding.n_output_dims, 1, width=8, depth=2, dtype=D)
+    return Field(encoding, network, problem.domain.bounds, problem.names)
+
+
+def solved(optimizer: OptimizerSettings | None, epochs: int, **settings: Any) -> Solution:
+    problem = Decay()
+    return solve(
+        problem, settings.pop("field", None) or field_for(problem), optimizer=optimizer,
+        task=Task(n_residual=50, n_boundary=1), epochs=epochs, evaluation_points=50,
+        progress=False, **settings,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [LBFGS(), LBFGS(history=5), SSBroyden(), SSBroyden(update="bfgs")],
+    ids=["lbfgs", "short", "broyden", "bfgs"],
+)
+def test_quasi_newton_methods_solve(optimizer: OptimizerSettings) -> None:
+    solution = solved(optimizer, 300, chunk=20)
+    assert solution.relative_l2["u"] < 1e-4
+    assert solution.metrics["k"] == pytest.approx(1.0, abs=1e-3)
+    history = solution.history
+    assert history.loss.is_monotonic_decreasing
+    assert (history.evaluations >= history.epoch).all(), "evaluations of line searches count"
+
+
+def test_a_quadratic_is_minimised_exactly() -> None:
+    """Quasi-Newton methods with exact curvature need about as many steps as parameters."""
+    parameter = torch.nn.Parameter(torch.zeros(6, dtype=D))
+    matrix = torch.diag(torch.tensor([1.0, 2.0, 5.0, 10.0, 30.0, 100.0], dtype=D))
+    problem, field = Decay(), field_for(Decay())
+    field.network.params = parameter
+    problem.k.requires_grad_(False)
+    optimizer = SSBroyden().make(field, problem, None)  # type: ignore[arg-type]
+    optimizer.param_groups[0]["params"] = [parameter]
+
+    def closure() -> Tensor:
+        parameter.grad = None
+        loss = 0.5 * parameter @ matrix @ parameter - parameter.sum()
+        loss.backward()
+        return loss.detach()
+
+    for _ in range(25):
+        optimizer.step(closure)
+    torch.testing.assert_close(parameter.detach(), 1 / matrix.diagonal(), rtol=1e-6, atol=1e-9)
+
+
+def test_any_optimizer_of_torch_takes_the_place_of_adam() -> None:
+    """torch's Adam over the matrices in the parameters is Adam over the parameters."""
+    settings = {"chunk": 10, "learning_rate": 1e-2}
+    ours = solved(None, 30, field=field_for(Decay(), "grid"), **settings)
+    theirs = solved(
+        FirstOrder(make_optimizer=torch.optim.Adam),
+        30,
+        field=field_for(Decay(), "grid"),
+        **settings,
+    )
+    torch.testing.assert_close(
+        torch.tensor(theirs.history.loss), torch.tensor(ours.history.loss), rtol=1e-9, atol=0
+    )
+
+
+def test_parts_have_rates_of_their_own() -> None:
+    field = field_for(Decay(), "grid")
+    table, network = (p.detach().clone() for p in field.parameters())
+    optimizer = FirstOrder(make_optimizer=torch.optim.Adam, rates={"encoding": 1e-9})
+    solved(optimizer, 5, field=field)
+    moved = [
+        (p - q).abs().max().item()
+        for p, q in zip(field.parameters(), (table, network), strict=True)
+    ]
+    assert moved[0] < 1e-9
+    assert moved[1] > 1e-3
+
+
+@pytest.mark.parametrize("name", ["SOAP", "Muon"])
+def test_optimizers_of_matrices(name: str) -> None:
+    module = pytest.importorskip("pytorch_optimizer")
+    optimizer = FirstOrder(make_optimizer=getattr(module, name))
+    solution = solved(optimizer, 100, field=field_for(Decay(), "grid"), chunk=5)
+    assert solution.history.loss.iloc[-1] < 0.3 * solution.history.loss.iloc[0]
+
+
+def test_adam_comes_before() -> None:
+    adam = solved(None, 200, learning_rate=1e-2)
+    chain = solved(GaussNewton(adam_epochs=200), 220, learning_rate=1e-2)
+    epochs = chain.history.epoch.tolist()
+    assert epochs[:3] == [100, 200, 201], "Adam's epochs are evaluated now and then"
+    assert chain.history.loss.iloc[1] == adam.history.loss.iloc[1]
+    assert chain.history.loss.iloc[-1] < 1e-4 * adam.history.loss.iloc[-1]
+
+
+_KINDS = {
+    "lbfgs": LBFGS(),
+    "broyden": SSBroyden(),
+    "first_order": FirstOrder(make_optimizer=torch.optim.RAdam),
+    "chain": SSBroyden(adam_epochs=4),
+}
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("middle", [4, 5])
+def test_a_resumed_training_goes_on_to_the_last_bit(kind: str, middle: int, tmp_path: Path) -> None:
+    def training(epochs: int) -> FieldTraining:
+        problem = Decay()
+        objective = Task(n_residual=20, n_boundary=1).objective(problem)
+        return FieldTraining(
+            field_for(problem), objective, Evaluation(problem, 10), epochs=epochs,
+            learning_rate=1e-2, chunk=2, optimizer=_KINDS[kind],
+        )  # fmt: skip
+
+    whole, first, second = training(9), training(middle), training(9)
+    fit(whole, "cpu")
+    fit(first, "cpu")
+    first.trainer.save_checkpoint(tmp_path / "checkpoint.ckpt")
+    fit(second, "cpu", checkpoint=tmp_path / "checkpoint.ckpt")
+    for one, other in zip(whole.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert [r["loss"] for r in whole.replicas[0].history] == [
+        r["loss"] for r in second.replicas[0].history
+    ]
+
+
+def test_training_ends_when_the_error_is_small_enough() -> None:
+    solution = solved(GaussNewton(), 100, tolerance=1e-3)
+    assert len(solution.history) < 100
+    assert solution.estimate <= 1e-3
+    more = solved(GaussNewton(), 100, tolerance=1e-6)
+    assert len(more.history) > len(solution.history)
+    assert more.relative_l2["u"] < 1e-4
+
+
+@pytest.mark.parametrize("optimizer", [None, LBFGS()], ids=["adam", "lbfgs"])
+def test_training_ends_when_the_time_is_over(optimizer: OptimizerSettings | None) -> None:
+    problem = Decay()
+    training = FieldTraining(
+        field_for(problem), Task(n_residual=20, n_boundary=1).objective(problem),
+        Evaluation(problem, 10), epochs=10**7, learning_rate=1e-3, chunk=10**5,
+        optimizer=optimizer, max_seconds=0.05,
+    )  # fmt: skip
+    fit(training, "cpu")
+    assert training.ended_by in ("max_seconds", "optimizer")
+    assert 0 < training.epochs_done < 10**7
+
+
+@pytest.mark.parametrize("epochs", [3, 60])
+def test_errors_are_estimated_without_the_exact_solution(epochs: int) -> None:
+    solution = solved(GaussNewton(), epochs, field=field_for(Decay(), "grid"))
+    ratio = solution.estimate / solution.relative_l2["u"]
+    assert 0.1 < ratio < 30
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LBFGS(history=0), "history=0"),
+        (lambda: LBFGS(adam_epochs=-1), "adam_epochs=-1"),
+        (lambda: SSBroyden(update="newton"), "update='newton': give one of broyden, bfgs"),
+        (lambda: FirstOrder(rates={"head": 1.0}), "rates.head: give one of encoding"),
+        (lambda: FirstOrder(rates={"network": 0.0}), "rates.network=0.0: give a positive"),
+    ],
+)
+def test_settings_out_of_range(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_field_that_is_too_large_for_a_dense_matrix_is_refused() -> None:
+    problem = Decay()
+    network = MLP(1, 1, width=128, depth=2, dtype=D)
+    field = Field(Identity(1, dtype=D), network, problem.domain.bounds, problem.names)
+    with pytest.raises(ValueError, match="SSBroyden: keeps a matrix of the parameters"):
+        solved(SSBroyden(), 2, field=field)
+
+
+@pytest.mark.parametrize("setting", ["max_seconds", "tolerance"])
+def test_limits_are_positive(setting: str) -> None:
+    with pytest.raises(ValueError, match=f"{setting}=0: give a positive number"):
+        solved(None, 2, **{setting: 0})
