@@ -12,6 +12,7 @@ from torch import Tensor
 from diffhash import MLP, Field, GridEncoding, solve
 from diffhash.encodings import Identity
 from diffhash.geometry import Interval
+from diffhash.networks import Linear
 from diffhash.optim import LBFGS, FirstOrder, GaussNewton, OptimizerSettings, SSBroyden, Task
 from diffhash.problems import Coefficient, Condition, Problem
 from diffhash.training import Evaluation, FieldTraining
@@ -229,3 +230,15 @@ def test_a_field_that_is_too_large_for_a_dense_matrix_is_refused() -> None:
 def test_limits_are_positive(setting: str) -> None:
     with pytest.raises(ValueError, match=f"{setting}=0: give a positive number"):
         solved(None, 2, **{setting: 0})
+
+
+def test_freedom_that_no_points_determine_is_warned_of() -> None:
+    problem = Decay()
+    encoding = GridEncoding(
+        1, n_levels=1, n_features_per_level=1, base_resolution=400, interpolation="cubic",
+        init_scale=0.3, dtype=D,
+    )  # fmt: skip
+    field = Field(encoding, Linear(1, 1, dtype=D), problem.domain.bounds, problem.names)
+    with pytest.warns(UserWarning, match="more freedom than so many points determine"):
+        solution = solved(GaussNewton(), 30, field=field)
+    assert solution.estimate > 1e-2

@@ -93,7 +93,7 @@ class Dissection:
         self, table: sparse.csr_array, kept: np.ndarray, periodic: Sequence[int]
     ) -> np.ndarray:
         """Columns at the upper end of a periodic axis that couple with some at its lower end."""
-        found = [np.arange(0)]
+        found: list[np.ndarray] = [np.arange(0)]
         for axis in periodic:
             wraps = self._high[:, axis] - self._low[:, axis] > 0.5
             columns = table.indices[np.repeat(wraps, np.diff(table.indptr))]
@@ -103,7 +103,7 @@ class Dissection:
     def _reach(self, table: sparse.csr_array, columns: np.ndarray) -> None:
         """For each row of J, from where to where the places of these columns reach on each axis;
         from infinity where it reads none."""
-        n_rows, n_dims = table.shape[0], self._places.shape[1]
+        n_rows, n_dims = len(table.indptr) - 1, self._places.shape[1]
         low = np.full(self._places.shape, np.inf)
         low[columns] = self._places[columns]
         high = np.where(np.isfinite(low), low, -np.inf)
@@ -281,8 +281,9 @@ def find_dissection(
 def gram(table: sparse.csr_array) -> np.ndarray:
     """JᵀJ ``[n, n]`` of a sparse J."""
     assert table.shape is not None
+    n = table.shape[1]
     table = table.sorted_indices()
-    out = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64)
+    out = torch.zeros(n, n, dtype=torch.float64)
     starts, columns = (torch.from_numpy(a.astype(np.int64)) for a in (table.indptr, table.indices))
     most = int(np.diff(table.indptr).max(initial=0))
     _add_gram(starts, columns, torch.from_numpy(table.data), most, out)

@@ -155,13 +155,10 @@ class DampedSystem:
 
 def _lengths(jacobian: Jacobian, least: float) -> np.ndarray:
     """Of the columns of J, each at least this part of the longest."""
-    squares = np.concatenate([
-        np.bincount(
-            jacobian.table.indices, np.square(jacobian.table.data), jacobian.table.shape[1]
-        ),
-        np.square(jacobian.dense).sum(axis=0),
-    ])  # fmt: skip
-    lengths = np.sqrt(squares)
+    table, dense = jacobian.table, jacobian.dense
+    n = jacobian.shape[1] - dense.shape[1]
+    by_table = np.bincount(table.indices, np.square(table.data), n)
+    lengths = np.sqrt(np.concatenate([by_table, np.square(dense).sum(axis=0)]))
     return np.maximum(lengths, least * lengths.max(initial=0.0) or 1.0)
 
 

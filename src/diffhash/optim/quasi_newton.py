@@ -146,24 +146,27 @@ class _SelfScaled(Optimizer):
         if not np.isfinite(loss):
             self.has_ended = True
             return
-        for _ in range(2):  # a second time from the gradient alone
+        found = None
+        while found is None:
             inverse = state.get("inverse")
             is_new = inverse is None
-            if is_new:
-                inverse = torch.eye(len(x), dtype=torch.float64) / max(1.0, np.linalg.norm(g))
-            h = inverse.numpy()
-            direction = -h @ g
+            if inverse is None:
+                size = max(1.0, float(np.linalg.norm(g)))
+                inverse = torch.eye(len(x), dtype=torch.float64) / size
+            direction = -inverse.numpy() @ g
             alpha = line_search(
                 lambda x: evaluated(x)[0], lambda x: evaluated(x)[1], x, direction, g, loss,
                 c1=1e-4, c2=0.9, maxiter=_TRIALS,
             )[0]  # fmt: skip
             if alpha is not None and evaluated(x + alpha * direction)[0] < loss:
-                break
+                found = float(alpha), direction, inverse.numpy()
+                continue
             state.clear()
-            if is_new:
+            if is_new:  # not even along the gradient
                 _write(parameters, x)
                 self.has_ended = True
                 return
+        alpha, direction, h = found
         s = alpha * direction
         new = evaluated(x + s)[1]
         _write(parameters, x + s)

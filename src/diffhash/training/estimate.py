@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -15,6 +16,7 @@ from diffhash.optim.term import Term
 
 _POINTS = 2000  # of a term at most
 _SEED = 271_828  # of points that no task has
+_NOTABLE, _TIMES = 1e-2, 10.0  # an error that is worth a warning; how many times as large
 _WAVE_NUMBER = 10.0  # of the wave that residuals are measured by, across the domain
 
 
@@ -50,20 +52,41 @@ class ErrorEstimate:
                 terms.append(term)
         return terms
 
-    def values(self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet]) -> list[float]:
+    def values(
+        self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet], seen: bool = False
+    ) -> list[float]:
         """Of each replica; NaN where u is 0.
 
         Args:
             field: the present one.
             jet: of it.
+            seen: at the points of training instead.
         """
-        self._unseen = self._unseen or self._terms()
+        terms = self._objective.terms if seen else self._unseen or self._terms()
+        if not seen:
+            self._unseen = terms
         total, sizes = torch.zeros(()), []
         with torch.no_grad():
-            for term, unit in zip(self._unseen, self._units, strict=True):
+            for term, unit in zip(terms, self._units, strict=True):
                 errors = term.errors(jet(term.x, term.rows)).double()
                 total = total + errors.square().mean(dim=(-2, -1)) / unit**2
                 if term.condition.kind != "boundary":
                     sizes.append(field(term.x).double().square().mean(dim=(-2, -1)))
         size = torch.stack(sizes).mean(dim=0) if sizes else torch.ones(())
         return (total / size.where(size > 0, float("nan"))).sqrt().reshape(-1).tolist()
+
+    def at_the_end(
+        self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet]
+    ) -> list[float]:
+        """The same, with a warning where residuals are small at the points of training alone."""
+        values = self.values(field, jet)
+        for unseen, seen in zip(values, self.values(field, jet, seen=True), strict=True):
+            if unseen > _NOTABLE and unseen > _TIMES * seen:
+                warnings.warn(
+                    f"between the points of training the residuals are {unseen / seen:.0f} times "
+                    "as large as at them: the field has more freedom than so many points "
+                    "determine; give more points (n_residual, n_boundary) or a smaller field",
+                    stacklevel=2,
+                )
+                break
+        return values

@@ -349,7 +349,7 @@ class FieldTraining(L.LightningModule):
             loss.reshape(-1).tolist(),
             self.evaluation.metrics(),
             self.evaluation.jets(),
-            self._estimate.values(self.field, self._jet),
+            self._estimate.at_the_end(self.field, self._jet),
             strict=True,
         )
         for replica, outcome in zip(self.replicas, outcomes, strict=True):

@@ -6,6 +6,8 @@ import io
 import math
 import zipfile
 from collections.abc import Sequence
+from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,8 @@ from diffhash.training.fit import fit
 from diffhash.training.module import FieldTraining, Schedule
 from diffhash.training.samplers import Sampler
 from diffhash.training.weightings import Weighting
+from diffhash.training.windows import Window, WindowedField
+from diffhash.training.windows import times as window_times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +49,7 @@ class Solution:
 
     Attributes:
         problem: what was solved; its coefficients are as they were found.
-        field: the trained one.
+        field: the trained one, or those of all windows as one.
         history: one row per evaluation: epoch, seconds, loss, metrics, the loss of each condition.
         metrics: of the last one; see `Evaluation`.
         diverged_epoch: the epoch whose loss was NaN or infinite, or None.
@@ -56,7 +60,7 @@ class Solution:
     def __init__(
         self,
         problem: Problem,
-        field: Field,
+        field: Field | WindowedField,
         history: list[dict[str, float]],
         metrics: Metrics,
         diverged_epoch: int | None = None,
@@ -234,6 +238,7 @@ def solve(
     optimizer: OptimizerSettings | None = None,
     max_seconds: float | None = None,
     tolerance: float | None = None,
+    windows: int = 1,
     seed: int = 0,
     accelerator: str | None = None,
     callbacks: Sequence[Callback] = (),
@@ -264,6 +269,8 @@ def solve(
         max_seconds: of training, after which it stops.
         tolerance: training stops when the estimated relative error is below it; see
             `diffhash.training.ErrorEstimate`.
+        windows: of time, of the same length, that are solved one after the other, each from the end
+            of the one before, with a field and epochs of its own; see `diffhash.training.windows`.
         seed: of the default field, and of minibatches.
         accelerator: ``cpu`` or ``gpu``; None for a GPU where there is one.
         callbacks: Lightning's.
@@ -275,35 +282,75 @@ def solve(
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"problem={problem!r}: give an instance of a Problem, as Poisson1D()")
-    if field is None:
-        by_gradients = optimizer is None or optimizer.needs == "gradient"
-        field = default_field(problem, torch.float32 if by_gradients else torch.float64, seed)
     if chunk is None:
         chunk = 1 if isinstance(optimizer, GaussNewton) else 100
-    training = FieldTraining(
-        field,
-        (task or DEFAULT_TASK).objective(problem, _periodic_axes(field)),
-        Evaluation(problem, evaluation_points),
-        epochs=epochs,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        chunk=chunk,
-        batch_size=batch_size,
-        seed=seed,
-        sampler=sampler,
-        weighting=weighting,
-        optimizer=optimizer,
-        max_seconds=max_seconds,
-        tolerance=tolerance,
-    )
     if accelerator is None:
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    reports = [ProgressReport(type(problem).__name__)] if progress else []
-    with GracefulStop(training) as stop:
-        fit(training, accelerator, [*reports, *callbacks, stop])
-    (replica,) = training.replicas
-    assert replica.outcome is not None
-    return Solution(
-        *(problem, field, replica.history, dict(replica.outcome.metrics), replica.diverged_epoch),
-        replica.outcome.estimate,
-    )
+    by_gradients = optimizer is None or optimizer.needs == "gradient"
+    dtype = torch.float32 if by_gradients else torch.float64
+    task = task or DEFAULT_TASK
+
+    def solved(problem: Problem, field: Field | None, title: str) -> Solution:
+        field = field or default_field(problem, dtype, seed)
+        training = FieldTraining(
+            field,
+            task.objective(problem, _periodic_axes(field)),
+            Evaluation(problem, evaluation_points),
+            epochs=epochs,
+            learning_rate=learning_rate,
+            schedule=schedule,
+            chunk=chunk,
+            batch_size=batch_size,
+            seed=seed,
+            sampler=sampler,
+            weighting=weighting,
+            optimizer=optimizer,
+            max_seconds=max_seconds,
+            tolerance=tolerance,
+        )
+        reports = [ProgressReport(title)] if progress else []
+        with GracefulStop(training) as stop:
+            fit(training, accelerator, [*reports, *callbacks, stop])
+        (replica,) = training.replicas
+        assert replica.outcome is not None
+        return Solution(
+            *(problem, field, replica.history, dict(replica.outcome.metrics)),
+            *(replica.diverged_epoch, replica.outcome.estimate),
+        )
+
+    name = type(problem).__name__
+    if windows == 1:
+        return solved(problem, field, name)
+    solutions: list[Solution] = []
+    ends = window_times(problem.domain, windows)
+    for number, times in enumerate(pairwise(ends), 1):
+        before = solutions[-1].field if solutions else None
+        window = Window(problem, times, before)
+        start = before or field  # a good guess of the next one
+        own = start and problem_field(window, *map(deepcopy, (start.encoding, start.network)))
+        solutions.append(solved(window, own, f"{name}, window {number} of {windows}"))
+        if solutions[-1].diverged_epoch is not None:
+            break
+    return _joined(problem, solutions, ends, evaluation_points)
+
+
+def _joined(
+    problem: Problem, solutions: Sequence[Solution], ends: Sequence[float], n_points: int
+) -> Solution:
+    """One solution of those of the windows; where one has diverged, it goes on to the end."""
+    field = WindowedField([s.field for s in solutions], ends[: len(solutions) + 1])
+    history: list[dict[str, float]] = []
+    for number, solution in enumerate(solutions, 1):
+        last = history[-1] if history else {"epoch": 0, "seconds": 0.0}
+        since = {key: last[key] for key in ("epoch", "seconds")}
+        for row in solution._history:
+            moved = {key: row[key] + since[key] for key in since}
+            history.append({"window": number} | row | moved)
+    evaluation = Evaluation(problem, n_points)
+    evaluation.prepare(field, field.network.params.device)
+    (metrics,) = evaluation.metrics()
+    diverged = solutions[-1].diverged_epoch
+    if diverged is not None:
+        diverged = int(history[-1]["epoch"])
+    estimate = max(s.estimate for s in solutions)
+    return Solution(problem, field, history, metrics, diverged, estimate)

@@ -1,0 +1,180 @@
+"""Time windows: a problem solved slab by slab, each beginning where the one before has ended."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffhash.geometry import Box, Domain
+from diffhash.geometry.boundary import Boundary
+from diffhash.geometry.product import Product
+from diffhash.jets import Jet, Rows, jet_rows
+from diffhash.networks import Field
+from diffhash.ops.sizes import check_sizes
+from diffhash.problems import Condition, Problem
+from diffhash.problems.condition import Measured
+from diffhash.problems.tracer import equations, trace
+
+TIME = "t"
+_MAX_WINDOWS = 1000
+
+
+class Window(Problem):
+    """A problem between two times.
+
+    Its initial conditions ask for what their residuals are of the field before: so u begins where
+    that has ended, and so does u_t where the problem has a condition for it.
+
+    Args:
+        problem: the whole; its domain is a box with the axis t, or a product with one.
+        times: of the window.
+        before: the field of the window before; None for the first.
+
+    Raises:
+        ValueError: a problem that cannot be cut: without the axis t, with unknown coefficients, an
+            ansatz or parts, or a condition of measured values or of the start and something else.
+    """
+
+    def __init__(
+        self, problem: Problem, times: tuple[float, float], before: Field | None = None
+    ) -> None:
+        super().__init__()
+        name = type(problem).__name__
+        for what, is_there in {
+            "coefficients that are trained": any(True for _ in problem.parameters()),
+            "an ansatz": problem.ansatz is not None,
+            "parts": bool(problem.parts),
+        }.items():
+            if is_there:
+                raise ValueError(f"windows: {name} has {what}; give windows=1")
+        self.unknowns, self.periodic = problem.unknowns, problem.periodic
+        self.domain = _between(problem.domain, times)
+        self._whole = copy.copy(problem)
+        self._whole.domain = self.domain
+        if before is not None:
+            before = copy.deepcopy(before).requires_grad_(False)
+        self._before = (before,)  # which is no part of this module
+
+    @property
+    def has_solution(self) -> bool:
+        """Whether the whole problem has one."""
+        return self._whole.has_solution
+
+    def solution(self, x: Tensor) -> Tensor:
+        """Of the whole problem."""
+        return self._whole.solution(x)
+
+    def conditions(self) -> Sequence[Condition]:
+        """Those of the whole problem in this window."""
+        return [self._continued(condition) for condition in self._whole.checked_conditions()]
+
+    def _continued(self, condition: Condition) -> Condition:
+        where, (before,) = condition.where, self._before
+        if isinstance(where, Measured):
+            raise ValueError(f"windows: {condition.name} is of measured values; give windows=1")
+        starts = isinstance(where, Boundary) and f"{TIME}-" in where.parts
+        if not starts:
+            return condition
+        if where.parts != (f"{TIME}-",):
+            raise ValueError(
+                f"windows: {condition.name} is of the start and of {where.parts}; give each a "
+                "condition of its own"
+            )
+        if before is None:
+            return condition
+
+        def target(x: Tensor) -> Tensor:
+            normal = where.normals(x)
+            rows, _ = trace(condition, self.names, x, normal)
+            with torch.no_grad():
+                jet = before.jet(x.to(before.network.params.device), rows)
+                values = Jet(jet.data.to("cpu", torch.float64), jet.rows, jet.names)
+            return equations(condition, x, values, normal).detach()
+
+        return replace(condition, target=target)
+
+
+def _between(domain: Domain, times: tuple[float, float]) -> Domain:
+    """The part of a domain between two times."""
+    if isinstance(domain, Box) and TIME in domain.axes:
+        return Box(**(domain.sides | {TIME: times}))
+    if isinstance(domain, Product):
+        parts = (domain.first, domain.second)
+        first, second = (_between(p, times) if TIME in p.axes else p for p in parts)
+        if TIME in domain.axes:
+            return Product(first, second)
+    raise ValueError(
+        f"windows: {domain} has no axis {TIME!r} that could be cut; give a Box with it, or a "
+        "product with an Interval, or windows=1"
+    )
+
+
+def times(domain: Domain, windows: int) -> list[float]:
+    """The ends of so many windows of the same length.
+
+    Raises:
+        ValueError: a number out of range, or a domain without time.
+    """
+    check_sizes(1, _MAX_WINDOWS, windows=windows)
+    if TIME not in domain.axes:
+        raise ValueError(f"windows={windows}: {domain} has no axis {TIME!r}; give 1")
+    low, high = domain.bounds[domain.axes.index(TIME)]
+    return [low + (high - low) * k / windows for k in range(windows)] + [high]
+
+
+class WindowedField(nn.Module):
+    """Fields of consecutive windows as one: at a point the field of its window.
+
+    Args:
+        fields: one after the other.
+        times: the ends of their windows.
+    """
+
+    def __init__(self, fields: Sequence[Field], times: Sequence[float]) -> None:
+        super().__init__()
+        self.fields = nn.ModuleList(fields)
+        first = fields[0]
+        self.names, self.network, self.encoding = first.names, first.network, first.encoding
+        self.n_replicas = None
+        self._axis = self.names.axes.index(TIME)
+        self.register_buffer("inner_times", torch.tensor(times[1:-1], dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """u at ``x [N, d]``, ``[N, C]``."""
+        return self._joined(x, lambda field, x: field(x))
+
+    def jet(self, x: Tensor, rows: Rows = 2) -> Jet:
+        """u and derivatives of it; see `Field.jet`."""
+        rows = jet_rows(rows, x.shape[1], self.names)
+        data = self._joined(x, lambda field, x: field.jet(x, rows).data)
+        return Jet(data, rows, self.names)
+
+    def plan(self, x: Tensor, rows: Rows = 2) -> _Fixed:
+        """Its jets at fixed points."""
+        return _Fixed(self, x, rows)
+
+    def _joined(self, x: Tensor, values: Callable[[Any, Tensor], Tensor]) -> Tensor:
+        times = self.inner_times
+        assert isinstance(times, Tensor)
+        window = torch.bucketize(x[:, self._axis].double().detach().contiguous(), times, right=True)
+        order = window.argsort(stable=True)
+        counts = window.bincount(minlength=len(self.fields)).tolist()
+        parts = [
+            values(field, part)
+            for field, part in zip(self.fields, x[order].split(counts), strict=True)
+        ]
+        return torch.cat(parts, dim=-2)[..., order.argsort(), :]
+
+
+class _Fixed:
+    def __init__(self, field: WindowedField, x: Tensor, rows: Rows) -> None:
+        self._field, self._x, self._rows = field, x, rows
+
+    def jet(self) -> Jet:
+        with torch.no_grad():
+            return self._field.jet(self._x, self._rows)
