@@ -34,19 +34,24 @@ class Oscillator(Problem):
 
 
 class Growth(Problem):
-    """u_t = u (1 - u) at every x, from x/2: not linear."""
+    """u_t = u (1 - u) at every x, from (1 + x)/4: not linear."""
 
     domain = Box(x=(0, 1)) * Interval(t=(0, 4))
 
     def conditions(self) -> list[Condition]:
         return [
             Condition("growth", self.domain, lambda x, d: d.u_t - d.u * (1 - d.u)),
-            Condition("start", self.domain.initial(), lambda x, d: d.u, lambda x: x[:, 0] / 2),
+            Condition(
+                "start", self.domain.initial(), lambda x, d: d.u, lambda x: (1 + x[:, 0]) / 4
+            ),
         ]
 
+    def _start(self, x: Tensor) -> Tensor:
+        return (1 + x[:, 0]) / 4
+
     def solution(self, x: Tensor) -> Tensor:
-        e = x[:, 1].exp()
-        return x[:, 0] / 2 * e / (1 - x[:, 0] / 2 + x[:, 0] / 2 * e)
+        grown = self._start(x) * x[:, 1].exp()
+        return grown / (1 - self._start(x) + grown)
 
 
 def spline(problem: Problem) -> Field:

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from diffhash.geometry.rules import MAX_POINTS
-from diffhash.networks import Field, FieldPlan
+from diffhash.jets import Jet, Row
 from diffhash.ops.sizes import check_sizes
 from diffhash.problems import Problem
 from diffhash.problems.coefficient import Coefficient
 
 Metrics = dict[str, float]  # by name
+
+
+class FixedPoints(Protocol):
+    """A field at some points."""
+
+    def jet(self) -> Jet:
+        """u and derivatives of it there."""
+        ...
+
+
+class AnyField(Protocol):
+    """What is compared: a `Field`, or several as one."""
+
+    network: Any
+
+    @property
+    def n_replicas(self) -> int | None:
+        """See `Field`."""
+        ...
+
+    def plan(self, x: Tensor, rows: tuple[Row, ...]) -> FixedPoints:
+        """At points that stay."""
+        ...
 
 
 def _mean_squares(difference: Tensor, exact: Tensor) -> Tensor:
@@ -97,7 +121,7 @@ class Evaluation:
                 f"{type(problem).__name__}: two of its metrics are named {twice[0]}: rename an "
                 "unknown or a coefficient"
             )
-        self._plan: FieldPlan | None = None
+        self._plan: FixedPoints | None = None
         self._n_replicas: int | None = None
 
     def _members(self) -> list[Tensor] | None:
@@ -127,7 +151,7 @@ class Evaluation:
             names += [name] if true is None else [name, f"error_{name}"]
         return names
 
-    def check(self, field: Field) -> None:
+    def check(self, field: AnyField) -> None:
         """Raise `ValueError` for a field of another number of components than unknowns."""
         components, unknowns = field.network.widths[-1], self.problem.unknowns
         if components != len(unknowns):
@@ -136,7 +160,7 @@ class Evaluation:
                 f"{', '.join(unknowns)}; give {len(unknowns)}"
             )
 
-    def prepare(self, field: Field, device: torch.device) -> None:
+    def prepare(self, field: AnyField, device: torch.device) -> None:
         """Compute what training does not change, on the field's device.
 
         Raises:

@@ -290,8 +290,7 @@ def solve(
     dtype = torch.float32 if by_gradients else torch.float64
     task = task or DEFAULT_TASK
 
-    def solved(problem: Problem, field: Field | None, title: str) -> Solution:
-        field = field or default_field(problem, dtype, seed)
+    def solved(problem: Problem, field: Field, title: str) -> Solution:
         training = FieldTraining(
             field,
             task.objective(problem, _periodic_axes(field)),
@@ -320,25 +319,30 @@ def solve(
 
     name = type(problem).__name__
     if windows == 1:
-        return solved(problem, field, name)
+        return solved(problem, field or default_field(problem, dtype, seed), name)
     solutions: list[Solution] = []
+    fields: list[Field] = []
     ends = window_times(problem.domain, windows)
     for number, times in enumerate(pairwise(ends), 1):
-        before = solutions[-1].field if solutions else None
+        before = fields[-1] if fields else None
         window = Window(problem, times, before)
         start = before or field  # a good guess of the next one
-        own = start and problem_field(window, *map(deepcopy, (start.encoding, start.network)))
+        if start is None:
+            own = default_field(window, dtype, seed)
+        else:
+            own = problem_field(window, *map(deepcopy, (start.encoding, start.network)))
+        fields.append(own)
         solutions.append(solved(window, own, f"{name}, window {number} of {windows}"))
         if solutions[-1].diverged_epoch is not None:
             break
-    return _joined(problem, solutions, ends, evaluation_points)
+    whole = WindowedField(fields, ends[: len(fields) + 1])
+    return _joined(problem, whole, solutions, evaluation_points)
 
 
 def _joined(
-    problem: Problem, solutions: Sequence[Solution], ends: Sequence[float], n_points: int
+    problem: Problem, field: WindowedField, solutions: Sequence[Solution], n_points: int
 ) -> Solution:
     """One solution of those of the windows; where one has diverged, it goes on to the end."""
-    field = WindowedField([s.field for s in solutions], ends[: len(solutions) + 1])
     history: list[dict[str, float]] = []
     for number, solution in enumerate(solutions, 1):
         last = history[-1] if history else {"epoch": 0, "seconds": 0.0}

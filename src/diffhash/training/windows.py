@@ -77,8 +77,7 @@ class Window(Problem):
         where, (before,) = condition.where, self._before
         if isinstance(where, Measured):
             raise ValueError(f"windows: {condition.name} is of measured values; give windows=1")
-        starts = isinstance(where, Boundary) and f"{TIME}-" in where.parts
-        if not starts:
+        if not isinstance(where, Boundary) or f"{TIME}-" not in where.parts:
             return condition
         if where.parts != (f"{TIME}-",):
             raise ValueError(
