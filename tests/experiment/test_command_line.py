@@ -172,7 +172,7 @@ def test_streams_of_a_run(start: Call, tiny: tuple[str, ...], tmp_path: Path) ->
     assert run.returncode == 0
     assert re.fullmatch(
         r"completed after 6 epochs: mse_u \S+  l2_u \S+  max_u \S+  loss \S+  "
-        rf"train \S+ s  {re.escape(str(tmp_path))}/run\n",
+        rf"estimated error \S+  train \S+ s  {re.escape(str(tmp_path))}/run\n",
         out,
     )
     # One line of progress, at the end, and nothing of Lightning's or Hydra's.

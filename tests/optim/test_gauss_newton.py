@@ -125,7 +125,7 @@ def test_a_step_is_taken_where_the_jacobian_says(kind: str) -> None:
     np.testing.assert_allclose(slope, jacobian @ v, atol=1e-6 * np.abs(slope).max())
 
 
-@pytest.mark.parametrize("is_linear", [True, False])
+@pytest.mark.parametrize("of_splines", [True, False])
 @pytest.mark.parametrize(
     ("method", "kind"),
     [
@@ -133,14 +133,14 @@ def test_a_step_is_taken_where_the_jacobian_says(kind: str) -> None:
         *((method, kind) for method in ("sparse", "superlu") for kind in ("spline", "grid")),
     ],
 )
-def test_steps_solve_the_damped_system(method: Any, kind: str, is_linear: bool) -> None:
+def test_steps_solve_the_damped_system(method: Any, kind: str, of_splines: bool) -> None:
     problem = zoo()["inverse_poisson"]()
     residuals = Residuals(objective_for(problem), field_for(problem, kind))
     r, jacobian = residuals.value_and_jacobian()
     damping = 1e-4
     dense = np.concatenate([jacobian.table.toarray(), jacobian.dense], axis=1)
     lengths = np.linalg.norm(dense, axis=0)
-    lengths = np.maximum(lengths, (1e-8 if is_linear else 1.0) * lengths.max())
+    lengths = np.maximum(lengths, (1e-8 if of_splines else 1.0) * lengths.max())
     augmented = np.concatenate([dense, damping**0.5 * np.diag(lengths)])
     right = np.concatenate([-r, np.zeros(dense.shape[1])])
     expected = np.linalg.lstsq(augmented, right, rcond=None)[0]
@@ -150,7 +150,7 @@ def test_steps_solve_the_damped_system(method: Any, kind: str, is_linear: bool) 
         dissection = find_dissection(jacobian.table, *residuals.places(), n_dense)
         assert dissection is not None
     method = "sparse" if method == "superlu" else method
-    step = DampedSystem(jacobian, r, method, dissection, is_linear).step(damping)
+    step = DampedSystem(jacobian, r, method, dissection, of_splines).step(damping)
     np.testing.assert_allclose(step, expected, atol=1e-7 * np.abs(expected).max())
 
 

@@ -54,10 +54,10 @@ def field_for(problem: Problem, kind: str = "mlp") -> Field:
     return Field(encoding, network, problem.domain.bounds, problem.names)
 
 
-def solved(optimizer: OptimizerSettings | None, epochs: int, **settings: Any) -> Solution:
+def solved(optimizer: Any, epochs: int, **settings: Any) -> Solution:
     problem = Decay()
     return solve(
-        problem, settings.pop("field", None) or field_for(problem), optimizer=optimizer,
+        problem, settings.pop("field", None) or field_for(problem), optimizer=optimizer or "adam",
         task=Task(n_residual=50, n_boundary=1), epochs=epochs, evaluation_points=50,
         progress=False, **settings,
     )  # fmt: skip
@@ -87,11 +87,11 @@ def test_a_quadratic_is_minimised_exactly() -> None:
     optimizer = SSBroyden().make(field, problem, None)  # type: ignore[arg-type]
     optimizer.param_groups[0]["params"] = [parameter]
 
-    def closure() -> Tensor:
+    def closure() -> float:
         parameter.grad = None
         loss = 0.5 * parameter @ matrix @ parameter - parameter.sum()
         loss.backward()
-        return loss.detach()
+        return loss.item()
 
     for _ in range(25):
         optimizer.step(closure)
@@ -242,3 +242,9 @@ def test_freedom_that_no_points_determine_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="more freedom than so many points determine"):
         solution = solved(GaussNewton(), 30, field=field)
     assert solution.estimate > 1e-2
+
+
+def test_optimizers_have_names() -> None:
+    assert solved("gauss_newton", 30).history.loss.iloc[-1] < 1e-6
+    with pytest.raises(ValueError, match=r"optimizer='bfgs': give one of adam, lbfgs, ssbroyden"):
+        solved("bfgs", 1)

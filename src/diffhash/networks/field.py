@@ -393,7 +393,7 @@ class FieldPlan:
             if any(p.requires_grad for p in self._encoding.parameters()):
                 raise ValueError(
                     f"{type(self._encoding).__name__}: a Jacobian in its parameters needs the "
-                    "native backend, and a plan of weights that fits into memory"
+                    "native backend, and no more points than a plan keeps weights of"
                 )
         with torch.no_grad():
             features = self._plan.jet()

@@ -162,8 +162,9 @@ class Dissection:
         front_of = np.repeat(
             np.arange(len(self._fronts)), [front.end - front.first for front in self._fronts]
         )
-        fronts = front_of[numbers.indices[numbers.indptr[:-1]]]
-        by_front = np.argsort(fronts, kind="stable")
+        first, last = (numbers.indices[at] for at in (numbers.indptr[:-1], numbers.indptr[1:] - 1))
+        fronts = front_of[first]
+        by_front = np.lexsort((np.diff(numbers.indptr), last, first, fronts))  # alike ones together
         numbers, fronts = numbers[by_front], fronts[by_front]
         self._taken = numbers.data
         self._starts = numbers.indptr.astype(np.int64)

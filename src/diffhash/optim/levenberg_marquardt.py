@@ -61,9 +61,9 @@ def method_for(jacobian: Jacobian, dissection: Dissection | None) -> Method:
 class DampedSystem:
     """(JᵀJ + λ D²) δ = -Jᵀ r for one J and several λ.
 
-    D is the length of J's longest column, so that λ is a number without units. For a linear problem
-    it is the length of each (Marquardt's), because splines at the edge of a grid have short ones:
-    but those that are nearly 0, such as of unused rows of a table, count as a small part of the
+    D is the length of J's longest column, so that λ is a number without units. For coefficients of
+    splines it is the length of each (Marquardt's), because those at the edge of a grid have short
+    ones; but columns that are nearly 0, such as of unused rows, count as a small part of the
     longest.
 
     Args:
@@ -71,7 +71,7 @@ class DampedSystem:
         r: residuals.
         method: see `method_for`.
         dissection: of J's table, for the method sparse; without it SuperLU takes a table apart.
-        is_linear: whether r is linear in δ.
+        of_splines: whether the columns are of splines' coefficients.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class DampedSystem:
         r: np.ndarray,
         method: Method,
         dissection: Dissection | None = None,
-        is_linear: bool = False,
+        of_splines: bool = False,
     ) -> None:
         self._r, self._method = r, method
-        self._lengths = _lengths(jacobian, _SHORTEST if is_linear else 1.0)
+        self._lengths = _lengths(jacobian, _SHORTEST if of_splines else 1.0)
         self._jacobian = jacobian = jacobian.divided(self._lengths)
         self._gradient = jacobian.transposed(r)
         table, dense = jacobian.table, jacobian.dense
@@ -211,7 +211,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             return
         if self._how is None:
             self._how = self._choose(jacobian, residuals)
-        system = DampedSystem(jacobian, r, *self._how, residuals.is_linear)
+        system = DampedSystem(jacobian, r, *self._how, residuals.of_splines)
         begins = _SMALLEST if residuals.is_linear else self._settings.damping
         group["damping"] = group["damping"] or begins
         before = residuals.state()

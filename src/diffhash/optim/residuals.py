@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from diffhash.networks.jacobian import JacobianRows
 from diffhash.optim.objective import Objective
 from diffhash.optim.term import Term
 
+_PIECE = 2**22  # weights of splines that are kept at a time
 _ALIKE = 1e6  # condition number of what is inverted
 
 
@@ -96,6 +97,11 @@ class Residuals:
         self._coefficients = [p for p in objective.problem.parameters() if p.requires_grad]
 
     @property
+    def of_splines(self) -> bool:
+        """Whether coefficients of u's splines take the table's place."""
+        return self._inverses is not None
+
+    @property
     def is_linear(self) -> bool:
         """Whether r is linear in what the Jacobian's columns are of."""
         return (
@@ -149,10 +155,10 @@ class Residuals:
     def value_and_jacobian(self) -> tuple[np.ndarray, Jacobian]:
         """r ``[M]`` and J ``[M, P]``."""
         values, tables, dense = [], [], []
-        for term, plan in zip(self._objective.terms, self._plans, strict=True):
-            jet, rows_of = plan.jet_and_rows(of_splines=self._inverses is not None)
+        for term, plan, index in self._pieces():
+            jet, rows_of = plan.jet_and_rows(self.of_splines)
             leaf = jet.data.requires_grad_(True)
-            errors = term.errors(Jet(leaf, jet.rows, jet.names)) * _scale(term)
+            errors = term.errors(Jet(leaf, jet.rows, jet.names), index) * _scale(term, index)
             n_points, n_equations = errors.shape
             values.append(errors.detach().flatten())
             blocks = []
@@ -173,6 +179,21 @@ class Residuals:
         table = sparse.csr_array(sparse.vstack(tables, format="csr"))
         jacobian = Jacobian(table, torch.cat(dense).double().numpy())
         return torch.cat(values).double().numpy(), jacobian
+
+    def _pieces(self) -> Iterator[tuple[Term, FieldPlan, Tensor | None]]:
+        """Terms with plans of their points; of some after the others, where plans of all would not
+        keep their weights."""
+        encoding = self._field.encoding
+        for term, plan in zip(self._objective.terms, self._plans, strict=True):
+            size = len(term)
+            if isinstance(encoding, GridEncoding):
+                layout = encoding.layout
+                size = _PIECE // (len(layout.levels) * layout.n_taps * len(term.rows))
+            if size >= len(term):
+                yield term, plan, None
+                continue
+            for index in torch.arange(len(term)).split(max(1, size)):
+                yield term, self._field.plan(term.points(index), term.rows), index
 
     def _of_levels(self, rows: JacobianRows) -> JacobianRows:
         """Without the levels that finer ones contain."""
@@ -289,12 +310,14 @@ def _inverses(field: Field) -> list[Tensor] | None:
     return inverses
 
 
-def _scale(term: Term) -> Tensor:
-    """√(weight · point weight / (N E)), ``[N, 1]`` or a scalar."""
+def _scale(term: Term, index: Tensor | None = None) -> Tensor:
+    """√(weight · point weight / (N E)), ``[N, 1]`` of all points or of some, or a scalar."""
     n_points, n_equations = term.target.shape
     scale = (term.weight / (n_points * n_equations)).sqrt()
     weights = term.point_weights
-    return scale if weights is None else scale * weights.sqrt()[:, None]
+    if weights is None:
+        return scale
+    return scale * (weights if index is None else weights[index]).sqrt()[:, None]
 
 
 def _both_points(rows: JacobianRows, term: Term, n_points: int) -> JacobianRows:

@@ -10,7 +10,7 @@ from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -19,7 +19,7 @@ from torch import Tensor
 from diffhash.encodings import GridEncoding
 from diffhash.jets import Jet, Rows, jet_rows
 from diffhash.networks import Field, Linear
-from diffhash.optim import GaussNewton, OptimizerSettings, Task
+from diffhash.optim import LBFGS, GaussNewton, OptimizerSettings, SSBroyden, Task
 from diffhash.problems import Problem
 from diffhash.training.callbacks import GracefulStop, ProgressReport
 from diffhash.training.evaluation import Evaluation, Metrics
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 # What torch raises for a file that it did not write, and ours for one of something else.
 _NO_SOLUTION = (RuntimeError, KeyError, TypeError, EOFError, UnpicklingError, zipfile.BadZipFile)
 _PIXELS = 200  # along each axis of a plot
+OPTIMIZERS: dict[str, type[OptimizerSettings] | None] = {
+    "adam": None,
+    "lbfgs": LBFGS,
+    "ssbroyden": SSBroyden,
+    "gauss_newton": GaussNewton,
+}
 DEFAULT_TASK = Task(n_residual=8192, n_boundary=2048, wave_number=10.0)
 """All conditions, weighted by the size of their equations, as in ``recipe=pde``."""
 
@@ -235,7 +241,7 @@ def solve(
     evaluation_points: int = 10_000,
     sampler: Sampler | None = None,
     weighting: Weighting | None = None,
-    optimizer: OptimizerSettings | None = None,
+    optimizer: OptimizerSettings | Literal["adam", "lbfgs", "ssbroyden", "gauss_newton"] = "adam",
     max_seconds: float | None = None,
     tolerance: float | None = None,
     windows: int = 1,
@@ -263,9 +269,9 @@ def solve(
         evaluation_points: at which errors are computed.
         sampler: moves points while training; see `diffhash.training.samplers`.
         weighting: changes weights while training; see `diffhash.training.weightings`.
-        optimizer: such as `GaussNewton()` or `SSBroyden()`, whose epochs are costly and few: they
-            end by themselves, and want a field in float64, as the default one then is. None for
-            Adam.
+        optimizer: its settings, as ``GaussNewton(adam_epochs=500)``, or its name. Epochs of those
+            besides Adam are costly and few: they end by themselves, and want a field in float64, as
+            the default one then is.
         max_seconds: of training, after which it stops.
         tolerance: training stops when the estimated relative error is below it; see
             `diffhash.training.ErrorEstimate`.
@@ -277,16 +283,17 @@ def solve(
         progress: whether to show it.
 
     Raises:
-        ValueError: a setting out of range, or a condition that cannot be evaluated.
+        ValueError: a setting out of range or unknown, or a condition that cannot be evaluated.
         UntrainedError: a parameter that no gradient reaches.
     """
     if not isinstance(problem, Problem):
         raise ValueError(f"problem={problem!r}: give an instance of a Problem, as Poisson1D()")
+    settings = _optimizer(optimizer)
     if chunk is None:
-        chunk = 1 if isinstance(optimizer, GaussNewton) else 100
+        chunk = 1 if isinstance(settings, GaussNewton) else 100
     if accelerator is None:
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
-    by_gradients = optimizer is None or optimizer.needs == "gradient"
+    by_gradients = settings is None or settings.needs == "gradient"
     dtype = torch.float32 if by_gradients else torch.float64
     task = task or DEFAULT_TASK
 
@@ -303,7 +310,7 @@ def solve(
             seed=seed,
             sampler=sampler,
             weighting=weighting,
-            optimizer=optimizer,
+            optimizer=settings,
             max_seconds=max_seconds,
             tolerance=tolerance,
         )
@@ -337,6 +344,18 @@ def solve(
             break
     whole = WindowedField(fields, ends[: len(fields) + 1])
     return _joined(problem, whole, solutions, evaluation_points)
+
+
+def _optimizer(given: OptimizerSettings | str) -> OptimizerSettings | None:
+    if isinstance(given, OptimizerSettings):
+        return given
+    if given not in OPTIMIZERS:
+        raise ValueError(
+            f"optimizer={given!r}: give one of {', '.join(OPTIMIZERS)}, or settings of "
+            "diffhash.optim, as GaussNewton()"
+        )
+    make = OPTIMIZERS[given]
+    return None if make is None else make()
 
 
 def _joined(
