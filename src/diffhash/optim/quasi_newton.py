@@ -10,6 +10,7 @@ with s the step, y the change of the gradient and H the inverse Hessian's approx
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -154,10 +155,13 @@ class _SelfScaled(Optimizer):
                 size = max(1.0, float(np.linalg.norm(g)))
                 inverse = torch.eye(len(x), dtype=torch.float64) / size
             direction = -inverse.numpy() @ g
-            alpha = line_search(
-                lambda x: evaluated(x)[0], lambda x: evaluated(x)[1], x, direction, g, loss,
-                c1=1e-4, c2=0.9, maxiter=_TRIALS,
-            )[0]  # fmt: skip
+            with warnings.catch_warnings():
+                # It is started again.
+                warnings.filterwarnings("ignore", "The line search algorithm", RuntimeWarning)
+                alpha = line_search(
+                    lambda x: evaluated(x)[0], lambda x: evaluated(x)[1], x, direction, g, loss,
+                    c1=1e-4, c2=0.9, maxiter=_TRIALS,
+                )[0]  # fmt: skip
             if alpha is not None and evaluated(x + alpha * direction)[0] < loss:
                 found = float(alpha), direction, inverse.numpy()
                 continue

@@ -259,6 +259,8 @@ class FieldTraining(L.LightningModule):
             step: Step = ResidualStep(optimizer, self.field.network.params.dtype)
         elif self._solver.needs == "closure":
             step = ClosureStep(self._backward(), optimizer, self._parts)
+            rows = self.replicas[0].history  # of a run that goes on
+            step.evaluations = int(rows[-1].get("evaluations", 0)) if rows else 0
         else:
             step = GradientStep(self._backward(), optimizer, self._reduce)
             if self._moving is not None:
