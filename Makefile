@@ -28,7 +28,7 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow test-faults lint bench bench-ops bench-start-up bench-gpu \
+.PHONY: help setup test test-slow test-faults lint solvers bench bench-ops bench-start-up bench-gpu \
 	reproduce-tables docs tables figures report report-screenshots calibrate wandb-sync \
 	wandb-workspace clean distclean
 
@@ -107,6 +107,9 @@ lint: $(EXTRA)lint $(EXTRA)test ## ruff, pyright and the import layers
 
 bench: $(EXTRA)bench ## time training steps beside JAX and others, and training to an accuracy
 	"$(PY)" scripts/bench.py
+
+solvers: $(STAMP) ## solve the package's problems by Gauss–Newton (SEEDS), into results/tables/solvers.csv
+	"$(PY)" scripts/solvers_table.py --seeds $(SEEDS)
 
 bench-ops: $(STAMP) ## time the grid operator beside other implementations, into results/benchmarks
 	"$(PY)" scripts/bench_ops.py

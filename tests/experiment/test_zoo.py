@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from diffhash.experiment.build import build
 from diffhash.problems import zoo
 from diffhash.results import RunRecord
+from diffhash.results.record import FINISHED
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "configs/problem").glob("*.yaml"))
@@ -63,7 +64,8 @@ def test_it_is_solved(train: Callable[..., tuple[Path, RunRecord]], name: str) -
     _, record = train(
         *(f"problem={name}", "optimizer=gauss_newton", "trainer.epochs=3", *SMALL, *GRID)
     )
-    assert (record.problem, record.epochs) == (name, 3)
+    assert record.problem == name
+    assert record.status in FINISHED  # a linear problem is solved in two steps
 
 
 def test_a_solver_ends_by_itself(train: Callable[..., tuple[Path, RunRecord]]) -> None:

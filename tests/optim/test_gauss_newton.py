@@ -334,3 +334,53 @@ def test_settings_of_its_own(settings: dict[str, Any]) -> None:
     (name,) = settings
     with pytest.raises(ValueError, match=rf"^optimizer: {name}="):
         GaussNewton(**settings)
+
+
+class Viscous(Problem):
+    """u u_x = ν u_xx, from 1 to -1: -c tanh(c x / 2ν) with c tanh(c / 2ν) = 1."""
+
+    domain = Interval(x=(-1, 1))
+
+    def conditions(self) -> list[Condition]:
+        return [
+            Condition("equation", self.domain, lambda x, d: d.u * d.u_x - 0.1 * d.u_xx),
+            Condition("left", self.domain.boundary("x-"), lambda x, d: d.u, 1.0),
+            Condition("right", self.domain.boundary("x+"), lambda x, d: d.u, -1.0),
+        ]
+
+    def solution(self, x: Tensor) -> Tensor:
+        c = torch.tensor(1.0, dtype=D)
+        for _ in range(60):
+            c = 1 / (5 * c).tanh()
+        return -c * (5 * c * x[:, 0]).tanh()
+
+
+def test_splines_begin_with_the_coarsest_grid(tmp_path: Path) -> None:
+    """Levels of one grid after the other, each from the solution of the one before."""
+
+    def made(epochs: int) -> FieldTraining:
+        problem = Viscous()
+        encoding = GridEncoding(
+            1, n_levels=5, n_features_per_level=1, base_resolution=6, interpolation="quintic",
+            init_scale=0.0, log2_hashmap_size=12, dtype=D,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        network = Linear(encoding.n_output_dims, 1, dtype=D)
+        field = Field(encoding, network, problem.domain.bounds, problem.names)
+        return FieldTraining(
+            field, Task(n_residual=400, n_boundary=1).objective(problem), Evaluation(problem, 200),
+            epochs=epochs, learning_rate=1e-3, chunk=1, optimizer=GaussNewton(),
+        )  # fmt: skip
+
+    whole = made(60)
+    fit(whole, "cpu")
+    assert whole.ended_by == "optimizer"
+    history = whole.replicas[0].history
+    assert history[-1]["l2_u"] < 1e-6
+    middle = len(history) // 2
+    first, second = made(middle), made(60)
+    fit(first, "cpu")
+    first.trainer.save_checkpoint(tmp_path / "checkpoint.ckpt")
+    fit(second, "cpu", checkpoint=tmp_path / "checkpoint.ckpt")
+    for one, other in zip(whole.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)

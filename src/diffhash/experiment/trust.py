@@ -45,10 +45,11 @@ TARGETS = frozenset((*(node._target_ for node in _NODES), *_ZOO, *_OWN))
 """All that a config may build without being trusted: what diffhash's own schema names, its own
 problems, optimizers, samplers and weightings."""
 
-# Loggers and callbacks, which nobody builds who does not trust the record.
+# Loggers, callbacks and optimizers, which nobody builds who does not trust the record.
 _OF_TRAINING = {
-    "logger.": "lightning.pytorch.loggers.",
-    "callbacks.": "lightning.pytorch.callbacks.",
+    "logger.": ("lightning.pytorch.loggers.",),
+    "callbacks.": ("lightning.pytorch.callbacks.",),
+    "optimizer.": ("torch.optim.", "pytorch_optimizer."),
 }
 
 TRUST_FLAG = "--trust-code"
@@ -71,6 +72,8 @@ def check_untrusted(path: Path, settings: Mapping[str, Any], way_out: str = "") 
             theirs = next((t for group, t in _OF_TRAINING.items() if key.startswith(group)), None)
             if value in TARGETS or (theirs is not None and value.startswith(theirs)):
                 continue
+        if key.startswith("optimizer.") and name == "_partial_" and value is True:
+            continue
         if name.startswith("_") and name.endswith("_"):
             what = f"{key}={value}: no class or function of diffhash, and would be run"
         elif isinstance(value, str) and "${" in value:

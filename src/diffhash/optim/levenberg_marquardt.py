@@ -30,6 +30,7 @@ _DENSE = 6000  # rows of a matrix that is factorised without regard to zeros
 _SPARSE = 100  # operations that one of a product of sparse matrices takes as long as
 _ROUND_OFF = 1e-26  # of a loss, relative to the first
 _REFINED = 0.1  # of a linear problem's loss, that another step must take away
+_COARSE = 0.5  # of the loss, that another step on a coarse level must take away
 _TRIALS = 40  # of a step; after them no step makes the loss smaller
 _GROWTH, _SMALLEST = 2.0, 1e-15  # of the damping
 # What it is multiplied by after a step, from the gain ratio on: it falls whenever a step succeeds,
@@ -172,7 +173,10 @@ def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
-    """The steps of `GaussNewton`; its state is λ, how fast it grows, and the first loss.
+    """The steps of `GaussNewton`; its state is λ, how fast it grows, the first loss, and the level.
+
+    Where levels of splines contain each other, it begins with the coarsest one, whose steps cost
+    little, and goes on to the next when the loss hardly falls: each then begins near its solution.
 
     Args:
         parameters: θ.
@@ -192,7 +196,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         settings: GaussNewton,
         residuals: Callable[[], Residuals],
     ) -> None:
-        super().__init__(parameters, {"damping": 0.0, "growth": _GROWTH, "first": 0.0})
+        state = {"damping": 0.0, "growth": _GROWTH, "first": 0.0, "stage": 0}
+        super().__init__(parameters, state)
         self._settings, self._made_by = settings, residuals
         self._residuals: Residuals | None = None
         self._how: tuple[Method, Dissection | None] | None = None
@@ -204,6 +209,9 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             closure()
         (group,) = self.param_groups
         residuals = self._residuals = self._residuals or self._made_by()
+        if residuals.is_linear:
+            group["stage"] = residuals.n_stages - 1
+        residuals.select(group["stage"])
         r, jacobian = residuals.value_and_jacobian()
         self.loss, self.parts = float(r @ r), residuals.parts(r)
         if not math.isfinite(self.loss):
@@ -223,7 +231,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             group["damping"] *= group["growth"]
             group["growth"] *= 2
         else:
-            self.has_ended = True
+            self._end_stage(group, residuals)
             return
         ratio, new = gain
         group["damping"] *= next(factor for least, factor in _FACTORS if ratio >= least)
@@ -232,8 +240,18 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         group["first"] = group["first"] or self.loss
         # One step solves a linear problem, those after it take out what round-off left.
         least = _REFINED if residuals.is_linear else self._settings.tolerance
-        falls_no_more = self.loss - new <= least * self.loss
-        self.has_ended = falls_no_more or new <= _ROUND_OFF * group["first"]
+        if group["stage"] < residuals.n_stages - 1:
+            least = _COARSE
+        if self.loss - new <= least * self.loss:
+            self._end_stage(group, residuals)
+        self.has_ended |= new <= _ROUND_OFF * group["first"]
+
+    def _end_stage(self, group: dict[str, Any], residuals: Residuals) -> None:
+        """Go on with the next level, or end."""
+        self.has_ended = group["stage"] == residuals.n_stages - 1
+        if not self.has_ended:
+            group["stage"] += 1
+            group["growth"], self._how = _GROWTH, None
 
     def _choose(self, jacobian: Jacobian, residuals: Residuals) -> tuple[Method, Dissection | None]:
         method, dissection = self._settings.method, None

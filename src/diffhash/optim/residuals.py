@@ -15,6 +15,7 @@ from diffhash.encodings import Encoding, GridEncoding
 from diffhash.jets import Jet
 from diffhash.networks import Field, FieldPlan
 from diffhash.networks.jacobian import JacobianRows
+from diffhash.ops.layout import Level
 from diffhash.optim.objective import Objective
 from diffhash.optim.term import Term
 
@@ -69,10 +70,16 @@ class Residuals:
     features go through a `Linear` network, which keeps its weights, coefficients of u's splines
     take the table's place: C for each row of it, however many features there are.
 
+    Where each level's splines contain those of the level before, columns are of one level alone
+    (`select`): the finest of them, or a coarse one to begin with.
+
     Args:
         objective: whose terms these are.
         field: that is trained.
         plans: of the field at each term's points; None to make them.
+
+    Attributes:
+        n_stages: levels that may be selected; 1 where columns are of all of them.
 
     Raises:
         ValueError: coefficients that are not numbers, or a field without Jacobian.
@@ -85,8 +92,12 @@ class Residuals:
         self._plans = plans or [field.plan(term.x, term.rows) for term in objective.terms]
         self._table = [p for p in field.encoding.parameters() if p.requires_grad]
         self._inverses = _inverses(field) if self._table else None
-        # Splines of a coarse grid are sums of those of a finer one that has its vertices.
-        self._first_level = _finest(field.encoding) if self._inverses is not None else 0
+        self._levels = range(len(_levels_of(field.encoding)))  # that the columns are of
+        self.n_stages = 1
+        if self._inverses is not None and _is_nested(field.encoding):
+            # Splines of a coarse grid are sums of those of a finer one that has its vertices.
+            self.n_stages = len(self._levels)
+            self.select(self.n_stages - 1)
         params = field.network.params
         self._n_unknowns = field.network.widths[-1]
         # Of the network's parameters only the constants, where splines have taken its weights.
@@ -118,10 +129,13 @@ class Residuals:
         """Of the Jacobian's part of the table."""
         if self._inverses is None:
             return sum(p.numel() for p in self._table)
-        encoding = self._field.encoding
-        assert isinstance(encoding, GridEncoding)
-        n_rows = [level.n_rows for level in encoding.layout.levels[self._first_level :]]
-        return sum(n_rows) * self._n_unknowns
+        levels = _levels_of(self._field.encoding)
+        return sum(levels[k].n_rows for k in self._levels) * self._n_unknowns
+
+    def select(self, stage: int) -> None:
+        """Let the columns be those of one level, of `n_stages`."""
+        if self.n_stages > 1:
+            self._levels = range(stage, stage + 1)
 
     def places(self) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
         """Of the columns of the table's part: where their splines are, ``[n, d]`` (see
@@ -131,7 +145,7 @@ class Residuals:
         if not self._table or not isinstance(encoding, GridEncoding):
             n_dims = self._objective.problem.n_dims
             return np.full((self.n_columns, n_dims), np.nan), np.zeros(self.n_columns, int), ()
-        levels = encoding.layout.levels[self._first_level :]
+        levels = [encoding.layout.levels[k] for k in self._levels]
         places = torch.cat([encoding.layout.places(level) for level in levels]).numpy()
         numbers = np.repeat(np.arange(len(levels)), [level.n_rows for level in levels])
         each = self.n_columns // len(places)  # columns of a row
@@ -196,15 +210,14 @@ class Residuals:
                 yield term, self._field.plan(term.points(index), term.rows), index
 
     def _of_levels(self, rows: JacobianRows) -> JacobianRows:
-        """Without the levels that finer ones contain."""
-        if not self._first_level or rows.columns is None or rows.table is None:
+        """Of the levels that the columns are of."""
+        levels = _levels_of(self._field.encoding)
+        if len(self._levels) == len(levels) or rows.columns is None or rows.table is None:
             return rows
-        encoding = self._field.encoding
-        assert isinstance(encoding, GridEncoding)
-        levels = encoding.layout.levels
-        offset = levels[self._first_level].first_row * self._n_unknowns
+        offset = levels[self._levels[0]].first_row * self._n_unknowns
+        kept = slice(self._levels.start, self._levels.stop)
         columns, table = (
-            t.unflatten(1, (len(levels), -1))[:, self._first_level :].flatten(1)
+            t.unflatten(1, (len(levels), -1))[:, kept].flatten(1)
             for t in (rows.columns, rows.table)
         )
         return rows._replace(columns=columns - offset, table=table)
@@ -263,12 +276,14 @@ class Residuals:
         assert self._inverses is not None
         encoding = self._field.encoding
         assert isinstance(encoding, GridEncoding)
-        levels, first = encoding.layout.levels, self._first_level
-        parts = splines.split([level.n_rows for level in levels[first:]])
-        pairs = zip(parts, self._inverses[first:], strict=True)
-        changes = torch.cat([part @ inverse.T for part, inverse in pairs]).flatten()
-        unchanged = levels[first].first_row * encoding.n_features_per_level
-        return torch.cat([changes.new_zeros(unchanged), changes])
+        levels, chosen = encoding.layout.levels, self._levels
+        parts = splines.split([levels[k].n_rows for k in chosen])
+        changes = [part @ self._inverses[k].T for k, part in zip(chosen, parts, strict=True)]
+        first = levels[chosen[0]].first_row * encoding.n_features_per_level
+        table = splines.new_zeros(encoding.params.numel())
+        flat = torch.cat(changes).flatten()
+        table[first : first + len(flat)] = flat
+        return table
 
 
 def _add(parameters: Sequence[nn.Parameter], step: Tensor) -> None:
@@ -276,23 +291,21 @@ def _add(parameters: Sequence[nn.Parameter], step: Tensor) -> None:
         p += part.reshape(p.shape).to(p)
 
 
-def _finest(encoding: Encoding) -> int:
-    """The number of the level whose splines, with those of the finer ones, span all of the grid's:
-    the last one, where each of a nested grid of B-splines has the knots of the one before."""
+def _levels_of(encoding: Encoding) -> Sequence[Level]:
+    return encoding.layout.levels if isinstance(encoding, GridEncoding) else ()
+
+
+def _is_nested(encoding: Encoding) -> bool:
+    """Whether each level's splines contain those of the level before: B-splines of odd degree, and
+    grids of which each has the knots of the one before."""
     assert isinstance(encoding, GridEncoding)
     layout, levels = encoding.layout, encoding.layout.levels
     spline = layout.interpolation
     if spline.step is not None or spline.dofs > 1 or spline.continuity != spline.degree - 1:
-        return 0
-    if (
-        not layout.tcnn
-        and spline.degree % 2
-        and not any(level.hashed or level.shift for level in levels)
-    ):
-        scales = [level.scale for level in levels]
-        if all(fine % coarse == 0 for coarse, fine in pairwise(scales)):
-            return len(levels) - 1
-    return 0
+        return False
+    if layout.tcnn or not spline.degree % 2 or any(lv.hashed or lv.shift for lv in levels):
+        return False
+    return all(fine.scale % coarse.scale == 0 for coarse, fine in pairwise(levels))
 
 
 def _inverses(field: Field) -> list[Tensor] | None:
