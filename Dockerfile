@@ -1,7 +1,7 @@
 # diffhash with all that its experiments need. From the root of the clone, for CPUs:
 #
 #   docker build -t diffhash .
-#   docker run --rm -v "$PWD/results:/work/results" diffhash train encoder=cubic task=pinn
+#   docker run --rm -v "$PWD/results:/app/results" diffhash train encoder=cubic task=pinn
 #
 # For CUDA, whose libraries torch's builds on PyPI bring:
 #
@@ -27,5 +27,5 @@ RUN DIFFHASH_PREBUILT=1 pip install --no-cache-dir --no-build-isolation \
     -c /build/constraints.txt "/build[experiments]" && rm -rf /build
 
 ENV DIFFHASH_CACHE=/tmp/diffhash-kernels
-WORKDIR /work
+WORKDIR /app
 ENTRYPOINT ["diffhash"]

@@ -20,11 +20,12 @@ from diffhash.optim import GaussNewton, Objective, Task
 from diffhash.optim.dissection import find_dissection, gram
 from diffhash.optim.levenberg_marquardt import DampedSystem, SingularError
 from diffhash.optim.residuals import Jacobian, Residuals
-from diffhash.problems import Coefficient, Condition, Poisson1D, Problem, zoo
+from diffhash.problems import Condition, Poisson1D, Problem, zoo
 from diffhash.training import Evaluation, FieldTraining
 from diffhash.training.fit import fit
 from diffhash.training.samplers import Resample
 from diffhash.training.weightings import ResidualAttention
+from tests.optim.decay import Decay
 
 D = torch.float64
 _QUICK = ("burgers1d", "convection", "inverse_poisson", "kovasznay")  # the others are slow tests
@@ -228,26 +229,6 @@ def test_it_solves(kind: str, log2: int, n_features: int) -> None:
     losses = solution.history.loss
     assert losses.is_monotonic_decreasing
     assert solution.relative_l2["u"] < (1e-5 if log2 == 9 else 1e-2)
-
-
-class Decay(Problem):
-    """u′ + k u³ = 0, u(0) = 1 with k unknown, from a value of u."""
-
-    domain = Interval(t=(0, 1))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.k = Coefficient(0.3, true=1.0)
-
-    def conditions(self) -> list[Condition]:
-        return [
-            Condition("equation", self.domain, lambda x, d: d.u_t + self.k * d.u**3),
-            Condition("start", self.domain.initial(), lambda x, d: d.u, 1.0),
-            Condition("end", self.domain.boundary("t+"), lambda x, d: d.u, 3**-0.5),
-        ]
-
-    def solution(self, x: Tensor) -> Tensor:
-        return (1 + 2 * x[:, 0]) ** -0.5
 
 
 def test_unknown_coefficients_and_equations_that_are_not_linear() -> None:

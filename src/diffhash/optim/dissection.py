@@ -59,7 +59,6 @@ class Dissection:
     Attributes:
         order: numbers of the columns that are eliminated, in order.
         rest: numbers of the others, ascending.
-        cost: of a factorisation, in operations.
         n_factor: numbers in the factors.
     """
 
@@ -118,33 +117,35 @@ class Dissection:
 
     def _part(self, columns: np.ndarray, rows: np.ndarray, order: list[np.ndarray]) -> int:
         """The number of the front of a region's last separator, or of the region undivided."""
-        best: tuple[np.ndarray, np.ndarray, float] | None = None
+        best: tuple[np.ndarray, np.ndarray] | None = None
         if len(columns) > _LEAF:
             for axis in range(self._places.shape[1]):
-                side, middle = self._cut(columns, rows, axis)
+                side, is_left = self._cut(columns, rows, axis)
                 smaller = best is None or (side == 0).sum() < (best[0] == 0).sum()
                 if smaller and (side < 0).any() and (side > 0).any():
-                    best = side, self._low[rows, axis] < middle, middle
+                    best = side, is_left
         if best is None or (best[0] == 0).sum() > _PART * len(columns):
             return self._add(columns, [], order)
-        side, is_left, _ = best
+        side, is_left = best
         left = self._part(columns[side < 0], rows[is_left], order)
         right = self._part(columns[side > 0], rows[~is_left], order)
         return self._add(columns[side == 0], [left, right], order)
 
-    def _cut(self, columns: np.ndarray, rows: np.ndarray, axis: int) -> tuple[np.ndarray, float]:
-        """-1, 0, 1 for columns before, in and behind a separator, and where that begins."""
+    def _cut(
+        self, columns: np.ndarray, rows: np.ndarray, axis: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """-1, 0, 1 for columns before, in and behind a separator; whether rows reach before it."""
         at = self._places[columns, axis]
         low, high = self._low[rows, axis], self._high[rows, axis]
-        middle = np.median(at)
-        for _ in range(2):  # at the median, and then so that both parts are alike
-            reach = high[low < middle].max(initial=middle)
-            between = (at >= middle) & (at <= reach)
-            part = (len(at) - between.sum()) / 2
-            chosen = float(middle)
-            middle = np.sort(at)[int(part)]
-        reach = high[low < chosen].max(initial=chosen)
-        return np.where(at < chosen, -1, np.where(at <= reach, 0, 1)), chosen
+
+        def cut(middle: float) -> tuple[np.ndarray, np.ndarray]:
+            is_left = low < middle
+            reach = high[is_left].max(initial=middle)
+            return np.where(at < middle, -1, np.where(at <= reach, 0, 1)), is_left
+
+        side, _ = cut(float(np.median(at)))
+        part = (len(at) - (side == 0).sum()) / 2  # so that both parts are alike
+        return cut(float(np.sort(at)[int(part)]))
 
     def _add(self, columns: np.ndarray, children: list[int], order: list[np.ndarray]) -> int:
         first = self._fronts[-1].end if self._fronts else 0
@@ -189,8 +190,14 @@ class Dissection:
             start = int(end)
         own = np.array([front.end - front.first for front in self._fronts], dtype=float)
         later = np.array([len(front.later) for front in self._fronts], dtype=float)
-        self.cost = float((own**3 / 3 + own**2 * later + 2 * own * later**2).sum())
+        self._cost = float((own**3 / 3 + own**2 * later + 2 * own * later**2).sum())
         self.n_factor = int((own * (own + later)).sum())
+
+    def cost(self, n_dense: int) -> float:
+        """Operations of a step, with so many columns of J besides the table's."""
+        n_rest = len(self.rest) + n_dense
+        by_rest = 4 * self.n_factor * n_rest + len(self.order) * n_rest**2 + n_rest**3 / 3
+        return self._cost + by_rest
 
     def factorised(self, table: sparse.csr_array, damping: float) -> Cholesky:
         """JᵀJ + λ of the columns in `order`.
@@ -229,7 +236,7 @@ class Cholesky:
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """x ``[n, k]`` with (JᵀJ + λ) x = right ``[n, k]``, both in the order of elimination."""
-        x = torch.from_numpy(right.copy())
+        x = torch.from_numpy(right).clone()
         parts = [
             (
                 slice(f.first, f.end),
@@ -272,8 +279,7 @@ def find_dissection(
         if best is not None and n_rest**3 / 3 > best[0]:
             break
         dissection = Dissection(table, places, kept, periodic)
-        n = len(kept)
-        cost = dissection.cost + 4 * dissection.n_factor * n_rest + n * n_rest**2 + n_rest**3 / 3
+        cost = dissection.cost(n_dense)
         if best is None or cost < best[0]:
             best = cost, dissection
     return None if best is None else best[1]

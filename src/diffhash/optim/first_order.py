@@ -49,7 +49,7 @@ class FirstOrder(OptimizerSettings):
             check_positive(**{f"rates.{name}": value})
 
     def make(self, field: Field, problem: Problem, residuals: object) -> Optimizer:
-        """The optimizer, of `Views`."""
+        """The optimizer, of views of the parameters; see `Views`."""
         parts = {
             "encoding": [*field.encoding.parameters()],
             "network": [field.network.params],
@@ -81,30 +81,36 @@ def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:
     return views
 
 
-def hand_on_gradients(optimizer: Optimizer) -> None:
-    """Give what `FirstOrder` has made the ``grad`` of the parameters that its views are of."""
-    for parameter, views in _by_parameter(optimizer).items():
-        if parameter.grad is not None:
-            pieces = parameter.grad.flatten().split([view.numel() for view in views])
-            for view, piece in zip(views, pieces, strict=True):
-                view.grad = piece.view(view.shape)
+class Views:
+    """The parameters that the views of what `FirstOrder` has made lie in."""
 
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._groups = optimizer.param_groups
+        views: dict[nn.Parameter, list[nn.Parameter]] = {}
+        for group in self._groups:
+            for view in group["params"]:
+                views.setdefault(view.of, []).append(view)
+        # As they lie in it.
+        self._views = {p: sorted(parts, key=Tensor.data_ptr) for p, parts in views.items()}
 
-def tell_changes(optimizer: Optimizer) -> None:
-    """Tell autograd that a step has changed the parameters."""
-    increment_version([*_by_parameter(optimizer)])
+    def forget_gradients(self) -> None:
+        """Of the parameters."""
+        for parameter in self._views:
+            parameter.grad = None
 
+    def hand_on_gradients(self) -> None:
+        """Give the views the ``grad`` of their parameters."""
+        for parameter, views in self._views.items():
+            if parameter.grad is not None:
+                pieces = parameter.grad.flatten().split([view.numel() for view in views])
+                for view, piece in zip(views, pieces, strict=True):
+                    view.grad = piece.view(view.shape)
 
-def _by_parameter(optimizer: Optimizer) -> dict[nn.Parameter, list[nn.Parameter]]:
-    views: dict[nn.Parameter, list[nn.Parameter]] = {}
-    for group in optimizer.param_groups:
-        for view in group["params"]:
-            views.setdefault(view.of, []).append(view)
-    # As they lie in it.
-    return {p: sorted(parts, key=Tensor.data_ptr) for p, parts in views.items()}
+    def tell_changes(self) -> None:
+        """Tell autograd that a step has changed the parameters."""
+        increment_version([*self._views])
 
-
-def set_rate(optimizer: Optimizer, rate: float) -> None:
-    """The learning rate of the next step."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["factor"]
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the next step."""
+        for group in self._groups:
+            group["lr"] = rate * group["factor"]

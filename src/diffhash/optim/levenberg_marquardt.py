@@ -54,8 +54,7 @@ def method_for(jacobian: Jacobian, dissection: Dissection | None) -> Method:
     if n_rows <= _DENSE:
         costs["dual"] = n_rows**3 / 3 + n_rows**2 * n_dense + _SPARSE * jacobian.table.nnz
     if dissection is not None:
-        k = n_dense + len(dissection.rest)
-        costs["sparse"] = dissection.cost + 4 * dissection.n_factor * k + n_columns * k**2
+        costs["sparse"] = dissection.cost(n_dense)
     return min(costs, key=costs.__getitem__) if costs else "sparse"
 
 
@@ -101,8 +100,10 @@ class DampedSystem:
                 self._inner, rest = dissection.order, dissection.rest
         self._outer = np.concatenate([rest, np.arange(n_table, n)])
         own = sparse.csr_array(table[:, rest])
-        self._table = sparse.csr_array(table[:, self._inner])
-        self._by_both = np.hstack([(self._table.T @ own).toarray(), self._table.T @ dense])
+        self._by_both = np.empty((0, len(self._outer)))
+        if len(self._inner):
+            by_both = np.hstack([(table.T @ own).toarray(), table.T @ dense])
+            self._by_both = by_both[self._inner]
         beside = own.T @ dense
         self._by_border = np.block([[gram(own), beside], [beside.T, dense.T @ dense]])
 
@@ -146,9 +147,9 @@ class DampedSystem:
         if self._dissection is not None:
             factors = self._dissection.factorised(self._jacobian.table, damping)
             return factors.solve(right)
-        identity = sparse.eye_array(len(right), format="csc")
+        table, identity = self._jacobian.table, sparse.eye_array(len(right), format="csc")
         factor = splu(
-            sparse.csc_array(self._table.T @ self._table) + damping * identity,
+            sparse.csc_array(table.T @ table) + damping * identity,
             permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True},
         )  # fmt: skip
         return factor.solve(right)

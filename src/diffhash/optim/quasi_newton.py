@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from diffhash.networks import Field
-from diffhash.ops.sizes import check_sizes
-from diffhash.optim.settings import Needs, OptimizerSettings, check_choice
+from diffhash.optim.settings import Needs, OptimizerSettings, check_choice, check_count
 from diffhash.problems import Problem
 
 _MAX_HISTORY = 10_000
@@ -49,7 +48,7 @@ class LBFGS(OptimizerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(history=self.history)
+        check_count(1, _MAX_HISTORY, history=self.history)
 
     def make(self, field: Field, problem: Problem, residuals: object) -> Optimizer:
         """`torch.optim.LBFGS`, which tells when it has ended."""
@@ -90,13 +89,6 @@ class SSBroyden(OptimizerSettings):
                 f"{_MAX_DENSE}; give a smaller field, or lbfgs or gauss_newton"
             )
         return _SelfScaled(parameters, self.update)
-
-
-def _check(**settings: int) -> None:
-    try:
-        check_sizes(1, _MAX_HISTORY, **settings)
-    except ValueError as error:
-        raise ValueError(f"optimizer: {error}") from error
 
 
 def _values(parameters: Sequence[Tensor]) -> Tensor:

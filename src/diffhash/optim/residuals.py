@@ -115,11 +115,9 @@ class Residuals:
     @property
     def is_linear(self) -> bool:
         """Whether r is linear in what the Jacobian's columns are of."""
+        of_weights = not self._table and len(self._field.network.widths) < 3
         return (
-            (
-                self._inverses is not None
-                or (not self._table and len(self._field.network.widths) < 3)
-            )
+            (self.of_splines or of_weights)
             and not self._coefficients
             and all(term.is_linear for term in self._objective.terms)
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diffhash.optim.residuals import Residuals
 
 Needs = Literal["gradient", "closure", "residuals"]
-_MAX_EPOCHS = 10**12
+MAX_EPOCHS = 10**12
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,7 @@ class OptimizerSettings(ABC):
     adam_epochs: int = 0
 
     def __post_init__(self) -> None:
-        try:
-            check_sizes(0, _MAX_EPOCHS, adam_epochs=self.adam_epochs)
-        except ValueError as error:
-            raise ValueError(f"optimizer: {error}") from error
+        check_count(0, MAX_EPOCHS, adam_epochs=self.adam_epochs)
 
     @abstractmethod
     def make(self, field: Field, problem: Problem, residuals: Callable[[], Residuals]) -> Optimizer:
@@ -53,6 +50,14 @@ class OptimizerSettings(ABC):
         Args:
             residuals: of the objective, when steps are taken.
         """
+
+
+def check_count(low: int, high: int, **settings: int) -> None:
+    """Raise `ValueError` unless these are integers between two."""
+    try:
+        check_sizes(low, high, **settings)
+    except ValueError as error:
+        raise ValueError(f"optimizer: {error}") from error
 
 
 def check_positive(**settings: float) -> None:

@@ -135,6 +135,11 @@ class Condition:
             object.__setattr__(self, "target", values)
 
 
+def normal_errors(n: int) -> Tensor:
+    """Of ``n`` measured values, with standard deviation 1: the same at every call, ``[n]``."""
+    return torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
 def measured(
     name: str,
     data: str | Path | Mapping[str, Any],

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from math import pi
 
-import torch
 from torch import Tensor
 
 from diffhash.ops.sizes import check_sizes
 from diffhash.problems.burgers1d import Burgers1D
 from diffhash.problems.checks import check_not_negative, check_positive
 from diffhash.problems.coefficient import Coefficient
-from diffhash.problems.condition import Condition, Measured
+from diffhash.problems.condition import Condition, Measured, normal_errors
 from diffhash.problems.derivatives import Derivatives
 
 _UNIT = 0.01  # of the viscosity: both coefficients are near 1
@@ -57,8 +56,7 @@ class InverseBurgers(Burgers1D):
         """The equation, and what is known of u."""
         x = self.domain.sample(self.n_data)
         u = self.solution(x)
-        normal = torch.randn(len(x), generator=torch.Generator().manual_seed(0), dtype=x.dtype)
-        values = u + self.noise * u.std(correction=0) * normal
+        values = u + self.noise * u.std(correction=0) * normal_errors(len(x))
         return [
             Condition("equation", self.domain, self._equation),
             Condition("data", Measured(x, values), lambda x, d: d.u),

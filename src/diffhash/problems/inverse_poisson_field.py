@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from math import pi
 
-import torch
 from torch import Tensor
 
 from diffhash.geometry import Box
 from diffhash.ops.sizes import check_sizes
 from diffhash.problems.checks import check_not_negative
-from diffhash.problems.condition import Condition, Measured
+from diffhash.problems.condition import Condition, Measured, normal_errors
 from diffhash.problems.derivatives import Derivatives, stack
 from diffhash.problems.problem import Problem
 
@@ -45,8 +44,7 @@ class InversePoissonField(Problem):
     def conditions(self) -> list[Condition]:
         """The equation, a on the boundary, and the measured u."""
         x = self.domain.sample(self.n_data, rule="grid")
-        normal = torch.randn(len(x), generator=torch.Generator().manual_seed(0), dtype=x.dtype)
-        values = self.solution(x)[:, 0] + self.noise * normal
+        values = self.solution(x)[:, 0] + self.noise * normal_errors(len(x))
         wall = self.domain.boundary()
         return [
             Condition("equation", self.domain, self._equation, self._source),

@@ -10,10 +10,10 @@ import torch
 from diffhash.networks import Field
 from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.optim import OptimizerSettings
+from diffhash.optim.settings import MAX_EPOCHS
 from diffhash.training.samplers import Sampler
 from diffhash.training.weightings import Weighting
 
-_MAX_EPOCHS = 10**12
 _MAX_CHUNK = 10**6  # whose losses are kept until it ends
 
 
@@ -102,7 +102,7 @@ def check_settings(
     tolerance: float | None,
 ) -> None:
     """Refuse numbers out of range."""
-    check_sizes(1, _MAX_EPOCHS, epochs=epochs)
+    check_sizes(1, MAX_EPOCHS, epochs=epochs)
     check_sizes(1, _MAX_CHUNK, chunk=chunk)
     if batch_size is not None:
         check_sizes(1, MAX_POINTS, batch_size=batch_size)

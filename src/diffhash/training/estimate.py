@@ -80,6 +80,8 @@ class ErrorEstimate:
     ) -> list[float]:
         """The same, with a warning where residuals are small at the points of training alone."""
         values = self.values(field, jet)
+        if not any(unseen > _NOTABLE for unseen in values):
+            return values
         for unseen, seen in zip(values, self.values(field, jet, seen=True), strict=True):
             if unseen > _NOTABLE and unseen > _TIMES * seen:
                 warnings.warn(

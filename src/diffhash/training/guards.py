@@ -53,7 +53,7 @@ def check_objective(objective: Objective, field: Field) -> None:
 
 def _check_promises(problem: Problem, field: Field) -> None:
     """What no condition of the problem says, since its field is to hold it by itself."""
-    axes, encoding = problem.domain.axes, field.encoding
+    axes = problem.domain.axes
     for axis, (low, high), own in zip(axes, problem.domain.bounds, field.domain, strict=True):
         margin = 1e-6 * (high - low)
         if low < own[0] - margin or high > own[1] + margin:
@@ -66,7 +66,7 @@ def _check_promises(problem: Problem, field: Field) -> None:
             "field: the problem has an ansatz, which the field has not: give it "
             "ansatz=problem.ansatz"
         )
-    wraps = [axes[axis] for axis in getattr(encoding, "periodic", ())]
+    wraps = periodic_axes(field)
     sides = [c.where.axis for c in problem.checked_conditions() if isinstance(c.where, Periodic)]
     for axis in problem.periodic:
         if axis not in (*wraps, *sides):
@@ -75,6 +75,11 @@ def _check_promises(problem: Problem, field: Field) -> None:
                 f"and the field is not: give its encoding periodic=({axes.index(axis)},), or the "
                 f"problem a condition on domain.periodic({axis!r})"
             )
+
+
+def periodic_axes(field: Field) -> list[str]:
+    """Names of the axes along which a field is periodic by itself."""
+    return [field.names.axes[axis] for axis in getattr(field.encoding, "periodic", ())]
 
 
 def _check_orders(term: Term, field: Field) -> None:

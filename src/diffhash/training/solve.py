@@ -24,6 +24,7 @@ from diffhash.problems import Problem
 from diffhash.training.callbacks import GracefulStop, ProgressReport
 from diffhash.training.evaluation import Evaluation, Metrics
 from diffhash.training.fit import fit
+from diffhash.training.guards import periodic_axes
 from diffhash.training.module import FieldTraining, Schedule
 from diffhash.training.samplers import Sampler
 from diffhash.training.weightings import Weighting
@@ -223,11 +224,6 @@ def problem_field(problem: Problem, encoding: Any, network: Any) -> Field:
     return Field(encoding, network, problem.domain.bounds, problem.names, problem.ansatz)
 
 
-def _periodic_axes(field: Field) -> list[str]:
-    """Names of the axes along which a field is periodic by itself."""
-    return [field.names.axes[axis] for axis in getattr(field.encoding, "periodic", ())]
-
-
 def solve(
     problem: Problem,
     field: Field | None = None,
@@ -300,7 +296,7 @@ def solve(
     def solved(problem: Problem, field: Field, title: str) -> Solution:
         training = FieldTraining(
             field,
-            task.objective(problem, _periodic_axes(field)),
+            task.objective(problem, periodic_axes(field)),
             Evaluation(problem, evaluation_points),
             epochs=epochs,
             learning_rate=learning_rate,

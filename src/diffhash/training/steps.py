@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from diffhash.optim import first_order
+from diffhash.optim.first_order import Views
 from diffhash.training.adam import LeanAdam
 
 Execution = Literal["eager", "compile", "cudagraph"]
@@ -100,21 +100,20 @@ class GradientStep:
         reduce: Callable[[Tensor], None] | None = None,
     ) -> None:
         self._backward, self._optimizer, self._reduce = backward, optimizer, reduce
-        self._parameters = {view.of: None for g in optimizer.param_groups for view in g["params"]}
+        self._views = Views(optimizer)
 
     def __call__(
         self, rate: float, rows: Rows = None, step: Callable[[], object] | None = None
     ) -> Tensor:
         """Take a step at a learning rate; the losses before it."""
-        for parameter in self._parameters:
-            parameter.grad = None
+        self._views.forget_gradients()
         loss = self._backward(rows)
         if self._reduce is not None:
             self._reduce(loss)
-        first_order.set_rate(self._optimizer, rate)
-        first_order.hand_on_gradients(self._optimizer)
+        self._views.set_rate(rate)
+        self._views.hand_on_gradients()
         (step or self._optimizer.step)()
-        first_order.tell_changes(self._optimizer)
+        self._views.tell_changes()
         return loss
 
 
