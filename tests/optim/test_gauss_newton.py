@@ -109,6 +109,28 @@ def test_jacobians_are_those_of_autograd(name: str, kind: str) -> None:
     assert w @ (jacobian @ v) == pytest.approx(v @ jacobian.transposed(w), rel=1e-10)
 
 
+@pytest.mark.parametrize("kind", ["pinn", "data"])
+@pytest.mark.parametrize("name", sorted(zoo()))
+def test_products_are_those_of_autograd(name: str, kind: Any) -> None:
+    """J, J v and Jᵀ w to round-off, of every problem and both tasks, at a few points."""
+    make: Any = zoo()[name]
+    problem = make(n_data=3) if "n_data" in signature(make).parameters else make()
+    field = field_for(problem, "grid", n_levels=1, n_features=1, log2=6)
+    task = Task(kind=kind, n_residual=3, n_boundary=2, n_labels=4, wave_number=3.0)
+    objective = task.objective(problem)
+    r, jacobian = Residuals(objective, field).value_and_jacobian()
+    truth, columns = by_autograd(objective, field)
+    expected = torch.cat(columns, dim=1).numpy()
+    dense = np.concatenate([jacobian.table.toarray(), jacobian.dense], axis=1)
+    generator = np.random.default_rng(0)
+    v, w = generator.normal(size=expected.shape[1]), generator.normal(size=len(expected))
+    for own, other in (
+        (r, truth.numpy()), (dense, expected), (jacobian @ v, expected @ v),
+        (jacobian.transposed(w), w @ expected),
+    ):  # fmt: skip
+        np.testing.assert_allclose(own, other, rtol=1e-10, atol=1e-12 * np.abs(other).max())
+
+
 @pytest.mark.parametrize("kind", ["spline", "grid", "mlp"])
 def test_a_step_is_taken_where_the_jacobian_says(kind: str) -> None:
     problem = zoo()["kovasznay"]()
