@@ -1,4 +1,4 @@
-"""Write results/report: one HTML page with tables, claims and interactive plots, and a Markdown."""
+"""Write results/report/index.html: one page with tables, claims and interactive plots."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from diffhash.paper.table import check_any_records, load_tables
 
 
 def main() -> int:
-    """Parse the command line, write the files, print where they are; 1 on an error."""
+    """Parse the command line, write the page, print where it is; 1 on an error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
     parser.add_argument("--output", default="results/report", help="default: %(default)s")
     parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
-    parser.add_argument("--benchmarks", default="results/benchmarks", help="default: %(default)s")
     options = parser.parse_args()
     try:
         tables = load_tables(options.runs, options.paper, left_out("make_report"))
         check_any_records(tables.values())  # or an empty page would take the place of a full one
-        paths = write_report(tables, options.output, options.benchmarks)
+        path = write_report(tables, options.output)
     except ValueError as error:
         print(f"make_report: {error}", file=sys.stderr)
         return 1
-    print(*paths, sep="\n")
+    print(path)
     return 0
 
 

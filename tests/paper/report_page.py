@@ -9,10 +9,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diffhash.paper.report.page import write_report
 from diffhash.paper.table import load_tables
 
-NO_BENCHMARKS = "nowhere"
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 
 
@@ -54,13 +55,26 @@ class Page(HTMLParser):
         else:
             self.parts.append(data)
 
-    def options(self, plot: str, control: str) -> dict[str, dict[str, str]]:
-        """The choices of a control: their attributes by value."""
-        name = f"{plot}:{control}"
-        return {a["value"]: a for tag, a in self.elements if a.get("name") == name}
 
-
-def report(runs: Path, output: Path, benchmarks: Path | str = NO_BENCHMARKS) -> tuple[Page, str]:
+def report(runs: Path, output: Path) -> Page:
+    """The page of these runs, taken apart."""
     paper = Path(__file__).parents[2] / "results" / "paper"
-    page, markdown = write_report(load_tables(runs, paper), output, benchmarks)
-    return Page(page.read_text()), markdown.read_text()
+    return Page(write_report(load_tables(runs, paper), output).read_text())
+
+
+def curves(plot: dict[str, Any], model: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Run, x and y of each curve of a model, panel by panel."""
+    found = []
+    for trace in (trace for trace in plot["data"] if trace["name"] == model):
+        x, y = (decode(trace[axis]) for axis in "xy")
+        ends = np.flatnonzero(np.isnan(y))
+        for begin, end in zip([0, *(ends[:-1] + 1)], ends, strict=True):
+            found.append((trace["customdata"][begin][0], x[begin:end], y[begin:end]))
+    return found
+
+
+def decode(values: Any) -> np.ndarray:
+    """Numbers as plotly keeps them."""
+    if isinstance(values, dict):
+        return np.frombuffer(base64.b64decode(values["bdata"]), f"<{values['dtype']}")
+    return np.array(values, dtype=float)

@@ -30,7 +30,7 @@ def _rewrite(write_run: WriteRun, runs: Path, table: str, row: str, **changes: A
 def test_one_seed_decides_nothing_but_says_which_way_it_points(
     paper_runs: Path, paper: Path
 ) -> None:
-    claims, _ = check_claims(load_tables(paper_runs, paper))
+    claims = check_claims(load_tables(paper_runs, paper))
     for claim in claims:
         random = any(outcome.random for outcome in claim.outcomes)
         assert (claim.verdict == "undecided") == (random or bool(claim.missing))
@@ -46,7 +46,7 @@ def test_one_seed_decides_nothing_but_says_which_way_it_points(
 
 
 def test_no_claim_is_decided_without_records(tmp_path: Path, paper: Path) -> None:
-    claims, _ = check_claims(load_tables(tmp_path, paper))
+    claims = check_claims(load_tables(tmp_path, paper))
     assert {(claim.verdict, claim.points, claim.p) for claim in claims} == {
         ("undecided", None, None)
     }
@@ -101,7 +101,7 @@ def test_rows_that_contradict_a_claim_point_against_it(
 
 
 def test_what_does_not_depend_on_the_seed_is_decided_by_one(paper_runs: Path, paper: Path) -> None:
-    claims, _ = check_claims(load_tables(paper_runs, paper))
+    claims = check_claims(load_tables(paper_runs, paper))
     costly, overhead, memory = (
         find_claim(claims, words) for words in ("complexity", "training overhead", "memory")
     )

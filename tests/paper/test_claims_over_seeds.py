@@ -67,7 +67,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory, _paper_runs: Path) -> Path:
 
 
 def test_ten_seeds_decide(seeded: Path, paper: Path) -> None:
-    claims, _ = check_claims(load_tables(seeded, paper))
+    claims = check_claims(load_tables(seeded, paper))
     fewest = find_claim(claims, "fewest epochs to reach")
     assert fewest.verdict == "supported"
     assert fewest.p == pytest.approx(1 / math.comb(20, 10)), "its weakest part is the claim's p"
@@ -87,18 +87,18 @@ def test_ten_seeds_decide(seeded: Path, paper: Path) -> None:
 def test_verdicts_survive_the_correction_or_not_but_do_not_change(
     seeded: Path, paper: Path
 ) -> None:
-    claims, _ = check_claims(load_tables(seeded, paper))
+    claims = check_claims(load_tables(seeded, paper))
     tested = [claim for claim in claims if claim.p is not None]
     for claim in tested:
         assert claim.p_holm is not None and claim.p is not None
         assert claim.p <= claim.p_holm <= len(tested) * claim.p
         decided = claim.verdict != "undecided"
         assert claim.survives == (claim.p_holm < 0.05 if decided else None)
-    weak = Statement("", "weak", "", (at_most(over_paper("table1", "cubic"), 1.5, share=0.7),))
+    weak = Statement("", "weak", "", (at_most(over_paper("table1", "cubic"), 1.6),))
     evidence = Evidence(load_tables(seeded, paper))
     [alone] = judge([weak], evidence)
     assert (alone.verdict, alone.survives) == ("supported", True)
-    among = judge([weak] * 20, evidence)[0]
+    among = judge([weak] * 60, evidence)[0]
     assert (among.verdict, among.survives) == ("supported", False)
 
 
@@ -167,15 +167,6 @@ def test_an_interrupted_run_is_no_seed(tmp_path: Path, paper: Path, write_run: W
     assert (claim.outcomes[0].n, claim.verdict) == ((5,), "supported")
 
 
-def test_a_share_other_than_half(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
-    _seeds(write_run, tmp_path, "cubic", [1e-9] * 3 + [5.0] * 7)
-    cubic = error("table1", "cubic")
-    rare = _judge(tmp_path, paper, at_most(cubic, 1.0, share=0.05))
-    assert rare.verdict == "supported"
-    assert "on more than 5 % of seeds" in rare.outcomes[0].text
-    assert _judge(tmp_path, paper, at_most(cubic, 1.0)).points is False
-
-
 def test_costs_count_as_equal_within_a_margin(
     tmp_path: Path, paper: Path, write_run: WriteRun
 ) -> None:
@@ -217,7 +208,8 @@ def test_what_is_missing_does_not_hide_what_refutes(
 
 
 def test_the_page_of_one_seed(paper_runs: Path, paper: Path, tmp_path: Path) -> None:
-    (page, table), claims = write_claims(load_tables(paper_runs, paper), tmp_path / "out")
+    claims = check_claims(load_tables(paper_runs, paper))
+    page, table = write_claims(claims, tmp_path / "out")
     text = page.read_text()
     assert page == tmp_path / "out" / "claims.md"
     assert f"{count_verdicts(claims)}." in text
@@ -232,7 +224,8 @@ def test_the_page_of_one_seed(paper_runs: Path, paper: Path, tmp_path: Path) -> 
 
 
 def test_the_page_and_the_csv_of_ten(seeded: Path, paper: Path, tmp_path: Path) -> None:
-    (page, table), claims = write_claims(load_tables(seeded, paper), tmp_path)
+    claims = check_claims(load_tables(seeded, paper))
+    page, table = write_claims(claims, tmp_path)
     text = page.read_text()
     assert "- **supported** (Section III-B): Linear fails completely" in text
     assert (
@@ -240,9 +233,8 @@ def test_the_page_and_the_csv_of_ten(seeded: Path, paper: Path, tmp_path: Path) 
     )
     assert "n = 10 and 10); p = 5.4e-6; survives: yes" in text
     frame = pd.read_csv(table)
-    own = frame[frame["section"] == "claim"]
-    assert len(own) == sum(len(claim.outcomes) for claim in claims)
-    fewest = own[own["claim"].str.contains("fewest epochs")]
+    assert len(frame) == sum(len(claim.outcomes) for claim in claims)
+    fewest = frame[frame["claim"].str.contains("fewest epochs")]
     assert set(fewest["test"]) == {"Mann-Whitney", "value"}
     assert set(fewest["verdict"]) == {"supported"}
     ranked = fewest[fewest["test"] == "Mann-Whitney"]

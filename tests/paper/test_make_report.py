@@ -12,14 +12,13 @@ def make_report(run_script: Callable[..., int]) -> Callable[..., int]:
     return partial(run_script, "make_report.py")
 
 
-def test_it_writes_both_files_and_says_where(
+def test_it_writes_the_page_and_says_where(
     make_report, paper_runs: Path, paper: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "out"
-    options = ("--benchmarks", tmp_path / "none", "--paper", paper)
-    assert make_report("--runs", paper_runs, "--output", out, *options) == 0
-    assert capsys.readouterr().out.split() == [f"{out}/index.html", f"{out}/report.md"]
-    assert (out / "index.html").is_file() and (out / "report.md").is_file()
+    assert make_report("--runs", paper_runs, "--output", out, "--paper", paper) == 0
+    assert capsys.readouterr().out.split() == [f"{out}/index.html"]
+    assert (out / "index.html").is_file()
 
 
 def test_what_is_wrong_is_said_in_one_line(

@@ -65,8 +65,6 @@ def test_scripts_go_on(
 ) -> None:  # fmt: skip
     output = tmp_path / "out"
     options = ["--runs", spoiled[0], "--paper", paper, "--output", output]
-    if script == "make_report":
-        options += ["--benchmarks", tmp_path / "none"]
     assert run_script(f"{script}.py", *options) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines and all(line.startswith(f"{script}: left out: ") for line in lines)

@@ -116,7 +116,7 @@ def test_timings_change_nothing_but_the_train_cost(
 ) -> None:
     def everything() -> list[Any]:
         claims = [
-            (c.statement.text, c.points) for c in check_claims(load_tables(paper_runs, paper))[0]
+            (c.statement.text, c.points) for c in check_claims(load_tables(paper_runs, paper))
         ]
         figures = [
             [(row.label, row.runs, row.remark) for row in table_rows(table)]
@@ -220,7 +220,7 @@ def test_the_claim_on_memory(paper_runs: Path, paper: Path, peak: float, verdict
     content = json.loads(result.read_text())
     result.write_text(json.dumps(content | {"peak_memory_mb": peak}))
     [claim] = [
-        c for c in check_claims(load_tables(paper_runs, paper))[0] if "memory" in c.statement.text
+        c for c in check_claims(load_tables(paper_runs, paper)) if "memory" in c.statement.text
     ]
     assert claim.verdict == verdict
     figures = [figure for outcome in claim.outcomes for figure in outcome.figures]

@@ -61,13 +61,14 @@ from diffhash.results.statistics import median_interval
 _FOUR_ROWS = ("mlp_10k", "linear", "s2", "cubic")
 """The four models of Fig. 3; of the MLP's two budgets the one that the others have."""
 _ERRORS = {metric(name).quantity: name for name in METRICS if name != "loss"}
-_DASHED = (0, (4, 1.5))
-_LINES = {
-    "mlp_10k": (BLACK, "-"), "mlp_100k": (GREY, _DASHED), "siren": (ORANGE, "-"),
-    "ff": (PURPLE, _DASHED), "linear": (SKY, "-"), "s2": (GREEN, _DASHED),
-    "cubic": (VERMILION, "-"), "cubic_best": (BLUE, "-"), "cubic_compact": (BLUE, _DASHED),
+# By row: colour, and whether the line is dashed, where one of the same colour or hue is not.
+LINES = {
+    "mlp_10k": (BLACK, False), "mlp_100k": (GREY, True), "mlp_50k": (GREY, True),
+    "siren": (ORANGE, False), "ff": (PURPLE, True), "linear": (SKY, False), "s2": (GREEN, True),
+    "cubic": (VERMILION, False), "cubic_best": (BLUE, False), "cubic_compact": (BLUE, True),
 }  # fmt: skip
-_OTHER_LINE = (BLUE, (0, (1, 1)))
+OTHER_LINE = (BLUE, True)
+_DASHED = (0, (4, 1.5))
 _COLUMNS = 4  # of Fig. 5
 
 
@@ -398,7 +399,7 @@ def _exact_limits(rows: Iterable[Row], name: str) -> tuple[float, float] | None:
 
 
 def _history(ax: Axes, row: Row, column: str) -> None:
-    color, style = _LINES.get(row.row, _OTHER_LINE)
+    color, dashed = LINES.get(row.row, OTHER_LINE)
     history = row.history
     remark = row.remark or ("no history" if history is None else "")
     label = plain(f"{row.label} ({remark})" if remark else row.label)
@@ -406,7 +407,14 @@ def _history(ax: Axes, row: Row, column: str) -> None:
     if history is not None:
         values = drawable(history[column].to_numpy())
         epochs, values = history["epoch"].to_numpy()[values > 0], values[values > 0]
-    ax.plot(epochs, values, color=color, linestyle=style, linewidth=1.0, label=label)
+    ax.plot(
+        epochs,
+        values,
+        color=color,
+        linestyle=_DASHED if dashed else "-",
+        linewidth=1.0,
+        label=label,
+    )
     if row.n_diverged == len(row.runs) == 1:
         ax.plot(epochs[-1:], values[-1:], color=color, marker="x", markersize=5)
 
@@ -421,7 +429,7 @@ def _history_bands(ax: Axes, rows: Iterable[Row], column: str) -> None:
     ax.set_ylim(finite.min(), finite.max())
     labels = band_labels(len(row.runs) for row, _ in bands)
     for row, history in bands:
-        color, _ = _LINES.get(row.row, _OTHER_LINE)
+        color, _ = LINES.get(row.row, OTHER_LINE)
         draw_band(ax, history["epoch"].to_numpy(), history, column, color)
         label = labels[len(row.runs)]
         ax.fill_between([], [], color=GREY, alpha=0.25, linewidth=0, label=label)

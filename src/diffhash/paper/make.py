@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffhash.paper.claims.page import write_claims
+from diffhash.paper.claims.page import check_claims, write_claims
 from diffhash.paper.claims.verdicts import count_verdicts
 from diffhash.paper.readme import update_page
 from diffhash.paper.summary import write_summary
@@ -38,9 +38,9 @@ def make_tables(
         ValueError: a page lacks the markers.
         OSError: a file cannot be written, or a page is missing.
     """
-    paths = write_tables(tables, output)
-    claim_paths, claims = write_claims(tables, output)
-    paths = [*paths, *claim_paths, write_summary(tables, claims, output)]
+    claims = check_claims(tables)
+    paths = [*write_tables(tables, output), *write_claims(claims, output)]
+    paths.append(write_summary(tables, claims, output))
     for page in pages:
         update_page(page, output)
     return Written(paths, total_sentence(tables.values()), count_verdicts(claims))

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -190,11 +190,13 @@ def read_record(directory: Path | str) -> RunRecord:
             raise ValueError(f"schema_version = {version!r}: this version reads {SCHEMA_VERSION}")
         names = _checked("metrics", content.pop("metrics", _METRICS), list[str])
         own = [each.name for each in fields(RunRecord) if each.name != "metrics"]
-        if missing := sorted({*own, *names} - content.keys()):
+        needed = {each.name for each in fields(RunRecord) if each.default is MISSING} - {"metrics"}
+        if missing := sorted({*needed, *names} - content.keys()):
             raise ValueError(f"missing {', '.join(missing)}")
         content = _printable(content)
         metrics = {name: content[name] for name in names}
-        return RunRecord(**{name: content[name] for name in own}, metrics=metrics)
+        known = {name: content[name] for name in own if name in content}
+        return RunRecord(**known, metrics=metrics)
     # JSON and Unicode errors are ValueErrors
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"corrupt record {path}: {brief(error)}") from error

@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +15,7 @@ from diffhash.paper.printed import LABELS_END, METRICS
 from diffhash.paper.table import Line, Table
 from diffhash.results.formats import format_decades, format_share, format_value
 from diffhash.results.metrics import TASKS, metric
-from diffhash.results.record import (
-    HISTORY_FILE,
-    PREDICTIONS_FILE,
-    read_history,
-    read_predictions,
-)
+from diffhash.results.record import PREDICTIONS_FILE, read_history, read_predictions
 from diffhash.results.seeds import counted, over_seeds
 
 ACCURATE = 0.01
@@ -31,9 +25,8 @@ NO_SKILL = 0.5
 COST_MARGIN = 0.1
 """Two costs nearer to each other than this share, or than the chunks of their timing, are equal."""
 
-Region = Literal["everywhere", "labelled", "unknown"]
 _TASKS = {"table1": TASKS["data"], "table2": TASKS["pinn"]}
-_REGIONS: dict[Region, str] = {
+_REGIONS = {
     "everywhere": "",
     "labelled": f" for x <= {LABELS_END}",
     "unknown": f" for x > {LABELS_END}",
@@ -54,40 +47,34 @@ class Evidence:
     """
 
     def __init__(self, tables: Mapping[str, Table]) -> None:
-        self._tables = tables
+        self.tables = tables
         self._predictions, self._histories = cache(read_predictions), cache(read_history)
         names = ("seed", "status", "epochs", "train_seconds")
-        lines = [
-            {"table": name, "row": row, "directory": directory, **values}
-            | {key: getattr(record, key) for key in names}
-            for name, table in tables.items()
-            for row, found in table.runs.items()
-            for (directory, record), values in zip(counted(found), _metrics(found), strict=True)
-        ]
-        columns = ["table", "row", "directory", *names, *METRICS]
-        self.runs = pd.DataFrame(lines, columns=columns)
-
-    def rows(self, table: str) -> list[str]:
-        """The rows of a table: the paper's, then ours that have records."""
-        return list(self._tables[table].lines)
+        parts = [pd.DataFrame(columns=["table", "row", "directory", *names, *METRICS])]
+        for name, table in tables.items():
+            for row, found in table.runs.items():
+                records = [record for _, record in counted(found)]
+                columns: dict[str, Any] = {"directory": [folder for folder, _ in counted(found)]}
+                columns |= {key: [getattr(record, key) for record in records] for key in names}
+                for key in METRICS:
+                    values = over_seeds(records, key)
+                    columns[key] = values if len(values) else math.nan
+                parts.append(pd.DataFrame({"table": name, "row": row} | columns))
+        self.runs = pd.concat([part for part in parts if len(part)] or parts)
 
     def line(self, table: str, row: str) -> Line:
         """A row's line of the table."""
-        if row not in self._tables[table].lines:
+        if row not in self.tables[table].lines:
             raise MissingError(f"no run of {row} in {table}")
-        return self._tables[table].lines[row]
+        return self.tables[table].lines[row]
 
     def name(self, table: str, row: str) -> str:
         """The row as the paper names it, with its budget: ``MLP 10k``."""
         self.line(table, row)
-        return self._tables[table].labels[row]
+        return self.tables[table].labels[row]
 
     def of_row(self, table: str, row: str, column: str) -> float:
-        """A number of a row's line, that of our runs.
-
-        Raises:
-            MissingError: it has none.
-        """
+        """A number of a row's line, that of our runs; raises MissingError where there is none."""
         value = self.line(table, row)[column]
         if pd.isna(value):
             raise MissingError(f"no run of {self.name(table, row)} in {table}")
@@ -108,18 +95,18 @@ class Evidence:
             raise MissingError(f"no {column} of {self.name(table, row)} in {table}")
         return values
 
-    def relative(self, table: str, row: str, column: str, region: Region) -> np.ndarray:
+    def relative(self, table: str, row: str, column: str, region: str) -> np.ndarray:
         """MSE as a fraction of that of predicting 0, mean(exact²), in a region of the domain."""
         name = metric(column).quantity
         if region == "everywhere":
             return self.errors(table, row, column) / self._zero(table, f"exact_{name}")
 
-        def score(run: Any, frame: pd.DataFrame) -> float:
+        def score(frame: pd.DataFrame) -> float:
             part = frame.loc[(frame["x"] <= LABELS_END) == (region == "labelled")]
-            exact = part[f"exact_{name}"].to_numpy()
-            return _mean_square(part[name].to_numpy() - exact) / _mean_square(exact)
+            exact = part[f"exact_{name}"]
+            return _mean_square(part[name] - exact) / _mean_square(exact)
 
-        return self._each(table, row, PREDICTIONS_FILE, score)
+        return self._each(table, row, self._predictions, score)
 
     def history(
         self, table: str, row: str, *, epoch: float = math.inf, seconds: float = math.inf
@@ -128,84 +115,62 @@ class Evidence:
 
         ``seconds`` are such as the table gives: of epochs timed alone, if they were.
         """
-        timing = self._tables[table].timings.get(row)
+        timing = self.tables[table].timings.get(row)
 
-        def score(run: Any, frame: pd.DataFrame) -> float:
+        def score(frame: pd.DataFrame) -> float:
             spent = frame["epoch"] * timing.seconds_per_epoch if timing else frame["seconds"]
             early = frame.loc[(frame["epoch"] <= epoch) & (spent <= seconds), "mse_u"]
             if early.empty:
                 name = self.name(table, row)
-                raise MissingError(f"no {HISTORY_FILE} that early of {name} in {table}")
+                raise MissingError(f"no history.csv that early of {name} in {table}")
             return early.iloc[-1]
 
-        return self._each(table, row, HISTORY_FILE, score)
-
-    def loss_jump(self, table: str, row: str) -> np.ndarray:
-        """Largest factor between the losses of neighbouring evaluations, second half of training.
-
-        Only of runs that have three evaluations there or more.
-        """
-
-        def score(run: Any, frame: pd.DataFrame) -> float:
-            late = frame.loc[frame["epoch"] > run.epochs / 2, "loss"].to_numpy()
-            if len(late) < 3 or not (late > 0).all():
-                raise MissingError(f"too short a history of {self.name(table, row)} in {table}")
-            return 10 ** float(np.abs(np.diff(np.log10(late))).max())
-
-        return self._each(table, row, HISTORY_FILE, score)
+        return self._each(table, row, self._histories, score)
 
     def step_seconds(self, table: str, row: str) -> np.ndarray:
         """Seconds per epoch: of each chunk of the row's timing, or of each completed run."""
-        timing = self._tables[table].timings.get(row)
+        timing = self.tables[table].timings.get(row)
         runs = self.seeds(table, row).query("status == 'completed'")
         if runs.empty:
             raise MissingError(f"no completed run of {self.name(table, row)} in {table}")
         if timing is not None:
             return np.array(timing.chunks)
-        return (runs["train_seconds"] / runs["epochs"]).to_numpy()
+        return (runs["train_seconds"] / runs["epochs"]).to_numpy(dtype=float)
 
     def seconds(self, table: str, row: str) -> float:
         """Train seconds of a row, as in the table."""
         return float(np.median(self.step_seconds(table, row))) * self.of_row(table, row, "epochs")
 
     def _zero(self, table: str, exact_name: str) -> float:
-        for directory, record in self._tables[table].records:
+        for directory, record in self.tables[table].records:
             if record.status == "completed" and (directory / PREDICTIONS_FILE).exists():
                 frame = self._predictions(directory)
                 if exact_name in frame:
-                    return _mean_square(frame[exact_name].to_numpy())
+                    return _mean_square(frame[exact_name])
         raise MissingError(f"no run of {table} with {PREDICTIONS_FILE}")
 
     def _each(
-        self, table: str, row: str, file: str, score: Callable[[Any, pd.DataFrame], float]
+        self,
+        table: str,
+        row: str,
+        read: Callable[[Any], pd.DataFrame],
+        score: Callable[[pd.DataFrame], float],
     ) -> np.ndarray:
         """A score of a file of each run; infinite for one that diverged or is not finite."""
-        read = self._histories if file == HISTORY_FILE else self._predictions
-        runs: Any = self.seeds(table, row).itertuples()
+        runs = self.seeds(table, row)
         scores = []
-        for run in runs:
+        for directory, status in zip(runs["directory"], runs["status"], strict=True):
             try:
-                score_ = math.inf if run.status == "diverged" else score(run, read(run.directory))
-            except FileNotFoundError:
-                name = self.name(table, row)
+                scores.append(math.inf if status == "diverged" else score(read(directory)))
+            except FileNotFoundError as error:
+                file, name = str(error.filename).rpartition("/")[2], self.name(table, row)
                 raise MissingError(f"no {file} of {name} in {table}") from None
-            scores.append(score_ if math.isfinite(score_) else math.inf)
-        return np.array(scores)
+        return np.where(np.isfinite(scores), scores, math.inf)
 
 
-def _metrics(found: list[tuple[Path, Any]]) -> list[dict[str, float]]:
-    """The paper's metrics of each run of a row that counts."""
-    records = [record for _, record in counted(found)]
-    values = {name: over_seeds(records, name) for name in METRICS}
-    return [
-        {name: each[i] if len(each) else math.nan for name, each in values.items()}
-        for i in range(len(records))
-    ]
-
-
-def _mean_square(values: np.ndarray) -> float:
+def _mean_square(values: pd.Series) -> float:
     with np.errstate(over="ignore"):
-        return float(np.mean(np.square(values)))
+        return float(np.mean(np.square(values.to_numpy())))
 
 
 # ------------------------------------------------------------------------------------ quantities
@@ -243,9 +208,7 @@ def error(table: str, row: str, column: str = "mse_u") -> Quantity:
     return Quantity(table, row, lambda e: e.errors(table, row, column), metric(column).quantity)
 
 
-def relative(
-    table: str, row: str, column: str = "mse_u", region: Region = "everywhere"
-) -> Quantity:
+def relative(table: str, row: str, column: str = "mse_u", region: str = "everywhere") -> Quantity:
     """An MSE at the end as a fraction of that of predicting 0, in a region of the domain."""
     group = metric(column).quantity + _REGIONS[region]
     values = lambda e: e.relative(table, row, column, region)  # noqa: E731
@@ -273,18 +236,10 @@ def at_budget_of(table: str, row: str, other: str) -> Quantity:
     return Quantity(table, row, values, "u after the epochs of {}", (table, other))
 
 
-def in_time_of(table: str, row: str, other: str, share: float = 1.0) -> Quantity:
-    """MSE of u within a share of another row's train seconds."""
-    values = lambda e: e.history(table, row, seconds=share * e.seconds(table, other))  # noqa: E731
-    of = "" if share == 1 else f"{share:.0%} of "
-    return Quantity(table, row, values, f"u within {of}the train seconds of {{}}", (table, other))
-
-
-def loss_jump(table: str, row: str) -> Quantity:
-    """Largest factor between the losses of neighbouring evaluations, second half of training."""
-    show = lambda value: "diverged" if np.isinf(value) else f"{value:.0f}"  # noqa: E731
-    group = "loss, largest factor between neighbours"
-    return Quantity(table, row, lambda e: e.loss_jump(table, row), group, show=show)
+def in_time_of(table: str, row: str, other: str) -> Quantity:
+    """MSE of u within another row's train seconds."""
+    values = lambda e: e.history(table, row, seconds=e.seconds(table, other))  # noqa: E731
+    return Quantity(table, row, values, "u within the train seconds of {}", (table, other))
 
 
 def epochs_over(table: str, row: str, other: str) -> Quantity:

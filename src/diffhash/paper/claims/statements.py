@@ -1,44 +1,22 @@
-"""What the paper says, as comparisons; and what every row, or pair of rows, is asked besides.
-
-Nothing of the latter is listed by hand: each question is put to every row or pair that it can be
-put to, and those are kept whose medians point that way. Since they are chosen by the data, each is
-corrected (Holm) for all candidates of its question, those that were not kept included.
-"""
+"""What the paper says, as comparisons."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import permutations
 
 from diffhash.paper.claims.evidence import (
     ACCURATE,
     NO_SKILL,
-    Evidence,
-    MissingError,
     Quantity,
     at_budget_of,
     epochs_over,
     error,
     in_time_of,
-    loss_jump,
     over_paper,
     peak_memory,
     relative,
     step_over,
 )
-from diffhash.paper.claims.verdicts import (
-    Claim,
-    Part,
-    Statement,
-    above,
-    at_most,
-    judge,
-    lower,
-)
-from diffhash.paper.printed import LABELS_END, METRICS, ROWS, TITLES
-from diffhash.results.formats import format_value
-from diffhash.results.metrics import metric
+from diffhash.paper.claims.verdicts import Part, Statement, above, at_most, lower
+from diffhash.paper.printed import LABELS_END, METRICS, ROWS
 
 _MSE = METRICS[:3]
 _PRINTED = (*(("table1", column) for column in _MSE), ("table2", "mse_u"))  # the printed MSEs
@@ -46,7 +24,6 @@ _FOUR = ("mlp_10k", "linear", "s2", "cubic")  # the four models of Section III-A
 _ALL = tuple((table, row) for table in ROWS for row in ROWS[table])
 _SHORT_MLP, _LONG_MLP = "mlp_10k", {"table1": "mlp_100k", "table2": "mlp_50k"}
 _OVERHEAD, _MEMORY_MB = 1.2, 1500
-_TIME_SHARE, _RARE, _JUMP = 0.5, 0.05, 10.0
 _DATA, _PINN, _DISCUSSION, _OURS = (
     "Section III-A", "Section III-B", "Section IV", "this repository",
 )  # fmt: skip
@@ -61,7 +38,7 @@ def _one(row: str, column: str = "mse_u") -> Quantity:
 
 
 def _two(row: str, region: str = "everywhere") -> Quantity:
-    return relative("table2", row, region=region)  # type: ignore[arg-type]
+    return relative("table2", row, region=region)
 
 
 def _reaches_paper(row: str) -> tuple[Part, ...]:
@@ -185,129 +162,5 @@ STATEMENTS = (
         _OURS, "every row's run fits into a small machine's memory",
         f"peak memory of every run <= {_MEMORY_MB} MB",
         tuple(at_most(peak_memory(*row), _MEMORY_MB) for row in _ALL)),
-)
-# fmt: on
-
-
-# ------------------------------------------------------------------------------------- questions
-
-Candidates = Iterator[tuple[str, str, tuple[Part, ...]]]
-"""Of a question: a table, the finding in words, and what it is made of."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of every row or pair of rows.
-
-    Attributes:
-        text: the finding, of rows in general.
-        criterion: what was made of it.
-        candidates: the rows it can be asked of.
-    """
-
-    text: str
-    criterion: str
-    candidates: Callable[[Evidence], Candidates]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A question and what became of each of its candidates."""
-
-    question: Question
-    candidates: tuple[Claim, ...]
-
-    @property
-    def claims(self) -> tuple[Claim, ...]:
-        """Those that the records point to."""
-        return tuple(claim for claim in self.candidates if claim.points)
-
-
-def find(evidence: Evidence, question: Question) -> Finding:
-    """Ask a question; see the module."""
-    statements = [
-        Statement(TITLES[table], text, "", parts)
-        for table, text, parts in question.candidates(evidence)
-    ]
-    return Finding(question, tuple(judge(statements, evidence)))
-
-
-def _below_printed(evidence: Evidence) -> Candidates:
-    for table, column in (*_PRINTED, ("table2", "loss")):
-        for row in ROWS[table]:
-            printed = format_value(column, evidence.line(table, row)[f"paper_{column}"])
-            text = f"{metric(column).quantity} of {evidence.name(table, row)}, printed {printed}"
-            yield table, text, (at_most(over_paper(table, row, column), 0.1),)
-
-
-def _other_order(evidence: Evidence) -> Candidates:
-    for table, column in _PRINTED:
-        for a, b in permutations(ROWS[table], 2):
-            first, second = (evidence.line(table, row)[f"paper_{column}"] for row in (a, b))
-            if first < second:
-                better, worse = evidence.name(table, b), evidence.name(table, a)
-                text = f"{metric(column).quantity}: {better} before {worse}"
-                yield table, text, (lower(error(table, b, column), error(table, a, column)),)
-
-
-def _cheaper_steps(evidence: Evidence) -> Candidates:
-    def step(row: str) -> float:
-        line = evidence.line(table, row)
-        return line["paper_train_seconds"] / line["paper_epochs"]
-
-    for table in ROWS:
-        for row in _others(table, _SHORT_MLP, _LONG_MLP[table]):
-            printed = step(row) / step(_SHORT_MLP)
-            text = f"{evidence.name(table, row)}, printed {printed:.1f}"
-            yield table, text, (at_most(step_over(table, row, table, _SHORT_MLP), printed / 2),)
-
-
-def _less_time(evidence: Evidence) -> Candidates:
-    def timed(row: str) -> str:
-        name = evidence.name(table, row)
-        try:
-            return f"{name} ({evidence.seconds(table, row):.1f} s)"
-        except MissingError:
-            return name
-
-    for table, mlp in _LONG_MLP.items():
-        for row in evidence.rows(table):
-            if row not in (_SHORT_MLP, mlp):
-                part = lower(in_time_of(table, row, mlp, _TIME_SHARE), error(table, mlp))
-                yield table, f"{timed(row)} against {timed(mlp)}", (part,)
-
-
-def _two_outcomes(evidence: Evidence) -> Candidates:
-    for table in ROWS:
-        for row in evidence.rows(table):
-            solved = relative(table, row)
-            parts = at_most(solved, ACCURATE, _RARE), above(solved, ACCURATE, _RARE)
-            yield table, evidence.name(table, row), parts
-
-
-def _jumping_losses(evidence: Evidence) -> Candidates:
-    for table in ROWS:
-        for row in evidence.rows(table):
-            yield table, evidence.name(table, row), (above(loss_jump(table, row), _JUMP),)
-
-
-# fmt: off
-QUESTIONS = (
-    Question("printed errors that ours are a decade or more below",
-             "ours <= a tenth of the printed MSE or loss", _below_printed),
-    Question("pairs of rows that the paper prints in the other order",
-             "smaller MSE where the printed one is larger", _other_order),
-    Question("steps that cost less than half of what is printed, in steps of the MLP",
-             "train seconds per epoch over those of MLP 10k at most half the printed ratio",
-             _cheaper_steps),
-    Question("rows that pass the longest-trained MLP in half its train seconds",
-             f"MSE of u within {_TIME_SHARE:.0%} of its train seconds below the MLP's last",
-             _less_time),
-    Question("rows whose seeds end in two ways, of which one run prints one",
-             f"MSE of u accurate on more than {_RARE:.0%} of seeds, and not accurate on more than "
-             "that", _two_outcomes),
-    Question("rows whose loss jumps, so that the last step's is a matter of chance",
-             f"in the second half of training some loss is more than {_JUMP:g} times that of a "
-             "neighbouring evaluation", _jumping_losses),
 )
 # fmt: on

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from diffhash.paper.claims.evidence import Evidence, MissingError, Quantity
-from diffhash.results.formats import format_decades, format_p, format_share
+from diffhash.results.formats import format_decades, format_p
 from diffhash.results.statistics import (
     ALPHA,
     Tested,
@@ -36,14 +36,13 @@ _UNTESTED = Tested(1.0, 1.0)
 class Part:
     """A comparison: ``factor`` times a quantity tends to be on a side of another one or of a bound.
 
-    Of a bound that means that more than a ``share`` of the seeds is on that side.
+    Of a bound that means that more than half of the seeds is on that side.
     """
 
     of: Quantity
     sign: Literal["<", "<=", ">"]
     than: Quantity | float
     factor: float = 1.0
-    share: float = 0.5
 
 
 def lower(a: Quantity, b: Quantity, factor: float = 1.0) -> Part:
@@ -51,14 +50,14 @@ def lower(a: Quantity, b: Quantity, factor: float = 1.0) -> Part:
     return Part(a, "<", b, factor)
 
 
-def at_most(of: Quantity, bound: float, share: float = 0.5) -> Part:
-    """More than a ``share`` of the seeds is at or below a bound; a fixed number is."""
-    return Part(of, "<=", bound, share=share)
+def at_most(of: Quantity, bound: float) -> Part:
+    """More than half of the seeds is at or below a bound; a fixed number is."""
+    return Part(of, "<=", bound)
 
 
-def above(of: Quantity, bound: float, share: float = 0.5) -> Part:
-    """More than a ``share`` of the seeds is above a bound; a fixed number is."""
-    return Part(of, ">", bound, share=share)
+def above(of: Quantity, bound: float) -> Part:
+    """More than half of the seeds is above a bound; a fixed number is."""
+    return Part(of, ">", bound)
 
 
 @dataclass(frozen=True)
@@ -156,6 +155,62 @@ class Claim:
             return None
         return self.p_holm < ALPHA
 
+    @property
+    def verdict_text(self) -> str:
+        """The verdict, and of an undecided one the reason if it is plain."""
+        reason = " (missing)" if self.missing else " (one seed)" if self.one_seed else ""
+        return self.verdict + (reason if self.verdict == "undecided" else "")
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What there is to say of it besides its text and verdict; nothing is left empty."""
+        fields = {
+            "Criterion": self.statement.criterion,
+            "Test": self._test_text(),
+            "Missing": self.missing,
+            "Ours": self._figures_text(),
+        }
+        return {name: text for name, text in fields.items() if text}
+
+    def _test_text(self) -> str:
+        """What was tested, the part that decides, and what came out."""
+        several = len(self.outcomes) > 1
+        texts = [f"{len(self.outcomes)} comparisons"] if several else []
+        if (part := self._decisive()) is not None:
+            how = ", ".join(filter(None, (part.test, part.effect)))
+            texts.append(f"{'deciding: ' if several else ''}{part.text} ({how})")
+        if self.verdict == "undecided":
+            texts.append(f"points {direction_text(self.points) or 'neither way'}")
+        if self.p is not None and not (self.one_seed and self.verdict == "undecided"):
+            texts.append(f"p = {format_p(self.p)}")
+        if self.survives is not None:
+            texts.append(f"survives: {'yes' if self.survives else 'no'}")
+        return "; ".join(texts)
+
+    def _figures_text(self) -> str:
+        """Every sample once, by what it is of."""
+        groups: dict[str, dict[str, str]] = {}
+        for group, row, text in (figure for o in self.outcomes for figure in o.figures):
+            groups.setdefault(group, {})[row] = text
+        return "; ".join(
+            f"{group}: " + ", ".join(f"{row} {text}" for row, text in rows.items())
+            for group, rows in groups.items()
+        )
+
+    def _decisive(self) -> Outcome | None:
+        """The part that the verdict hangs on, or without one the direction.
+
+        That is the weakest where all parts must hold together, the strongest where one is enough.
+        """
+        outcomes = [outcome for outcome in self.outcomes if outcome.test]
+        holds = self.verdict == "supported" or (self.verdict == "undecided" and self.points)
+        keys = [
+            (o.tested.p if holds else o.tested.p_opposite, -np.nanmax([0.0, abs(o.decades)]), i)
+            for i, o in enumerate(outcomes)
+        ]
+        together = (self.statement.combine == "all") == bool(holds)
+        return outcomes[(max(keys) if together else min(keys))[-1]] if outcomes else None
+
 
 def judge(statements: Sequence[Statement], evidence: Evidence) -> list[Claim]:
     """Test each statement, and say which verdicts survive Holm's correction over all of them.
@@ -225,8 +280,7 @@ def _describe(part: Part, evidence: Evidence) -> str:
         other = part.than.what(evidence)
         name = evidence.name(part.than.table, part.than.row)
         return text + name + ("" if other == group else f" ({other})")
-    text += part.of.show(part.than)
-    return text if part.share == 0.5 else f"{text} on more than {format_share(part.share)} of seeds"
+    return text + part.of.show(part.than)
 
 
 def _two_samples(
@@ -258,9 +312,7 @@ def _against_bound(
         tested = Tested(float(not holds), float(holds)) if decided else _UNTESTED
         return Outcome(text, _VALUE, decades=decades, tested=tested, points=points, figures=figures)
     n_on_side = below if claimed else n - below
-    if part.share != 0.5:  # of an even number half may lie on either side of the median
-        points = n_on_side > part.share * n
-    tested = sign_test(n_on_side, n, part.share)
+    tested = sign_test(n_on_side, n)
     return Outcome(text, _SIGNS, (n,), decades, n_on_side / n, tested, points, figures)
 
 
@@ -301,82 +353,6 @@ def count_verdicts(claims: Iterable[Claim]) -> str:
     return text
 
 
-def verdict_text(claim: Claim) -> str:
-    """The verdict, and of an undecided one the reason if it is plain."""
-    if claim.verdict != "undecided":
-        return claim.verdict
-    if claim.missing:
-        return "undecided (missing)"
-    return "undecided (one seed)" if claim.one_seed else "undecided"
-
-
 def direction_text(points: bool | None) -> str:
     """Which way medians point: ``for``, ``against`` or nothing."""
     return {True: "for", False: "against", None: ""}[points]
-
-
-def p_text(claim: Claim) -> str:
-    """The p-value; empty if there is none, or none but that of one seed."""
-    if claim.p is None or (claim.one_seed and claim.verdict == "undecided"):
-        return ""
-    return format_p(claim.p)
-
-
-def survives_text(claim: Claim) -> str:
-    """Whether the verdict outlives the correction: ``yes``, ``no``, or nothing."""
-    return {True: "yes", False: "no", None: ""}[claim.survives]
-
-
-def claim_fields(claim: Claim) -> dict[str, str]:
-    """What there is to say of a claim besides its text and verdict; nothing is left empty."""
-    fields = {
-        "Criterion": claim.statement.criterion,
-        "Test": _test_text(claim),
-        "Missing": claim.missing,
-        "Ours": figures_text(claim.outcomes),
-    }
-    return {name: text for name, text in fields.items() if text}
-
-
-def _test_text(claim: Claim) -> str:
-    """What was tested, the part that decides, and what came out."""
-    outcomes = [outcome for outcome in claim.outcomes if outcome.test]
-    several = len(claim.outcomes) > 1
-    texts = [f"{len(claim.outcomes)} comparisons"] if several else []
-    if outcomes:
-        part = decisive(claim, outcomes)
-        how = ", ".join(filter(None, (part.test, part.effect)))
-        texts.append(f"{'deciding: ' if several else ''}{part.text} ({how})")
-    if claim.verdict == "undecided":
-        texts.append(f"points {direction_text(claim.points) or 'neither way'}")
-    if p := p_text(claim):
-        texts.append(f"p = {p}")
-    if survives := survives_text(claim):
-        texts.append(f"survives: {survives}")
-    return "; ".join(texts)
-
-
-def figures_text(outcomes: Iterable[Outcome], *, grouped: bool = True) -> str:
-    """Every sample once, by what it is of."""
-    groups: dict[str, dict[str, str]] = {}
-    for outcome in outcomes:
-        for group, row, text in outcome.figures:
-            groups.setdefault(group, {})[row] = text
-    return "; ".join(
-        (f"{group}: " if grouped else "") + ", ".join(f"{row} {text}" for row, text in rows.items())
-        for group, rows in groups.items()
-    )
-
-
-def decisive(claim: Claim, outcomes: Sequence[Outcome]) -> Outcome:
-    """The part that the verdict hangs on, or without one the direction.
-
-    That is the weakest where all parts must hold together, the strongest where one is enough.
-    """
-    holds = claim.verdict == "supported" or (claim.verdict == "undecided" and claim.points)
-    keys = [
-        (o.tested.p if holds else o.tested.p_opposite, -np.nanmax([0.0, abs(o.decades)]), i)
-        for i, o in enumerate(outcomes)
-    ]
-    together = (claim.statement.combine == "all") == bool(holds)
-    return outcomes[(max(keys) if together else min(keys))[-1]]

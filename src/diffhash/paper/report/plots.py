@@ -1,166 +1,288 @@
-"""Interactive plots as data: plotly's traces with choices that a reader can make.
+"""The report's plots, made by plotly of the same rows as the printed figures.
 
-A `Plot` is drawn by ``script.js``. Its controls choose among options; a trace is shown if what it
-stands ``when`` for is chosen, and reads the columns that its ``x`` and ``y`` name, in which
-``{control}`` stands for the option's value. In the texts of ``layout`` it stands for its title.
-Colours are names of CSS variables (``--series-0``), so that plots follow the page's theme.
+A panel shows one quantity; the legend turns models on and off.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+import pandas as pd
+import plotly.express as px
+from plotly.graph_objects import Figure
 
-from diffhash.paper.table import NO_RECORD
-from diffhash.results.figures.style import drawable
-from diffhash.results.metrics import metric
-
-N_COLOURS = 8
-_DASHES = ("solid", "dash", "dot", "dashdot")
-_DECADES = {"type": "log", "exponentformat": "power", "showexponent": "all", "nticks": 8}
-
-
-@dataclass(frozen=True)
-class Option:
-    """One choice: ``value`` is what traces name, ``label`` is text, or HTML if it is Markup.
-
-    ``title`` is what it is called in the plot's layout, if that is longer.
-    """
-
-    value: str
-    label: str
-    title: str = ""
-    colour: str = ""
-    dash: str = "solid"
-    disabled: bool = False
-
-
-@dataclass(frozen=True)
-class Control:
-    """A question to the reader: one option is chosen, or any number of them (``many``)."""
-
-    name: str
-    label: str
-    options: list[Option]
-    chosen: list[str]
-    many: bool = False
-
-
-AGAINST = Control(
-    "against", "Against", [Option("epoch", "epochs"), Option("seconds", "seconds")], ["seconds"]
+from diffhash.paper.continuity import GRIDS
+from diffhash.paper.figures import LINES, OTHER_LINE, Row, table_rows
+from diffhash.paper.printed import LABELS_END, METRICS, VALUES
+from diffhash.paper.table import Table, decades
+from diffhash.results.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    drawable,
 )
+from diffhash.results.formats import format_value
+from diffhash.results.metrics import metric
+from diffhash.results.record import RunRecord
+
+_ORDERS = ("u", "u_x", "u_xx")
+_POINTS = 120_000  # of all curves of a plot together
+_MOST, _FEWEST = 500, 40  # of one curve
+_EXACT, _PALE = "exact", "#86bde8"
+_WIDE, _THICK, _THIN = 6.0, 2.0, 0.9  # lines
+_SHADE = "rgba(128, 128, 128, 0.18)"
+_ON_ANY_GROUND = {BLACK: "#a6761d"}  # for black, which a dark page would hide
+_MARKS = dict(zip(VALUES, (VERMILION, BLUE, GREEN, PURPLE, GREY), strict=True))
+_GRIDS = dict(zip(GRIDS, (SKY, VERMILION, PURPLE, GREEN, ORANGE), strict=True))
 
 
-@dataclass(frozen=True)
-class Plot:
-    """An interactive plot with its heading, caption and the text for those who cannot see it.
-
-    Attributes:
-        traces: as :func:`trace` makes them.
-        layout: plotly's.
-        key: HTML of what is drawn besides the coloured options, with its CSS variable.
-    """
-
-    id: str
-    title: str
-    caption: str
-    description: str
-    controls: list[Control]
-    traces: list[dict[str, Any]]
-    layout: dict[str, Any]
-    height: int = 420
-    key: dict[str, str] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """What the script needs."""
-        controls = [asdict(control) for control in self.controls]
-        content = {"controls": controls, "traces": self.traces, "layout": self.layout}
-        return json.dumps(content, allow_nan=False, separators=(",", ":"))
-
-
-def markup(name: str) -> Markup:
-    """What a metric is of, as HTML: ``u<sub>x</sub>``."""
-    return Markup(metric(name).html)
-
-
-def trace(
-    columns: Mapping[str, Any],
-    x: str,
-    y: str,
-    name: str,
-    when: Mapping[str, str] | None = None,
-    **style: Any,
-) -> dict[str, Any]:
-    """A trace over columns, which are lists (of words, say) or arrays of numbers."""
-    encoded = {
-        key: encode(value) if isinstance(value, np.ndarray) else value
-        for key, value in columns.items()
+def distance_plot(tables: Sequence[Table]) -> Figure:
+    """Decades from each printed number to ours: a large mark for the row, small ones for seeds."""
+    notes = {
+        _row_name(table, line["row"]): "" if line["seeds"] else table.notes[line["row"]]
+        for table in tables
+        for line in table.printed()
     }
-    if not isinstance(name, Markup):
-        name = name.replace("<", "&lt;")  # plotly takes names for HTML
-    style = {"type": "scatter", "mode": "lines", "name": name} | style
-    return {"when": dict(when or {}), "columns": encoded, "x": x, "y": y, "style": style}
+    numbers = {value: _html(value) for value in VALUES} | {"train_seconds": "train seconds"}
+    marks = pd.DataFrame(
+        [mark for table in tables for mark in _distances(table)],
+        columns=["row", "number", "decades", "seed", "ours", "printed"],
+    ).replace({"number": numbers})
+    marks = marks[np.isfinite(marks["decades"].astype(float))]
+    figure = Figure()
+    for of_row, size, opacity in ((False, 6, 0.4), (True, 11, 1.0)):
+        points = px.scatter(
+            marks[(marks["seed"] == "all") == of_row], x="decades", y="row",
+            opacity=opacity, render_mode="svg",
+            color="number", symbol="number", hover_data=["seed", "ours", "printed"],
+            color_discrete_map={numbers[value]: colour for value, colour in _MARKS.items()},
+            category_orders={"number": list(numbers.values())},
+        )  # fmt: skip
+        figure.add_traces(points.update_traces(marker_size=size, showlegend=of_row).data)
+    figure.update_traces(selector={"name": "train seconds"}, visible="legendonly")
+    for name in filter(notes.get, notes):  # in the place of the numbers, why there are none
+        figure.add_annotation(x=0, xref="paper", xanchor="left", y=name, text=notes[name],
+                              showarrow=False)  # fmt: skip
+    figure.add_vrect(-1, 1, fillcolor=_SHADE, line_width=0, layer="below")
+    figure.update_yaxes(
+        type="category", categoryarray=list(notes)[::-1], range=[-0.6, len(notes) - 0.4]
+    )
+    figure.update_xaxes(title="decades: log10(ours / paper)", dtick=1, zeroline=True)
+    return _style(figure, 160 + 25 * len(notes))
 
 
-def encode(values: np.ndarray) -> str:
-    """float32, little-endian, as base64; NaN for what cannot be drawn."""
-    return base64.b64encode(drawable(values).astype("<f4").tobytes()).decode()
+def _row_name(table: Table, row: str) -> str:
+    return f"{table.number.removeprefix('Table ')} · {table.labels[row]}"
 
 
-def thin_out(x: np.ndarray, columns: Iterable[np.ndarray], n: int, *, log: bool = False):
-    """Indices of at most about ``n`` points that show the same curves, per column.
-
-    ``n / 2`` intervals of x (of equal width, or of equal ratio with ``log``) keep their first and
-    last point and, of each column, their smallest and largest one: no peak is lost.
-    """
-    if len(x) <= n:
-        return np.arange(len(x))
-    place = np.log(x) if log else x
-    edges = np.linspace(place[0], place[-1], max(1, n // 2) + 1)[1:-1]
-    bins = np.split(np.arange(len(x)), np.searchsorted(place, edges))
-    kept = {0, len(x) - 1}
-    for part in bins:
-        for column in columns:
-            good = part[np.isfinite(column[part])]
-            if len(good):
-                kept |= {good[np.argmin(column[good])], good[np.argmax(column[good])]}
-    return np.array(sorted(kept))
+def _distances(table: Table) -> Iterator[tuple[Any, ...]]:
+    for line in table.printed():
+        name, runs = _row_name(table, line["row"]), table.runs.get(line["row"], [])
+        for value in VALUES:
+            paper, ours = line[f"paper_{value}"], format_value(value, line[value])
+            printed = format_value(value, paper)
+            yield name, value, line[f"decades_{value}"], "all", ours, printed
+            for _, record in runs if len(runs) > 1 and value in METRICS else []:
+                number = record.metrics.get(value)
+                if record.status == "completed" and number is not None:
+                    ours = format_value(value, number)
+                    yield name, value, decades(number, paper), str(record.seed), ours, printed
 
 
-def row_options(labels: Mapping[str, str], notes: Mapping[str, str]) -> list[Option]:
-    """Rows by their labels, each with a colour of its own while there are enough.
+def continuity_plot() -> Figure:
+    """Figures 1 and 2 in one: u, u_x and u_xx of single grids of each interpolation."""
+    curves = {GRIDS[name].label: GRIDS[name].curve() for name in GRIDS}
+    first, parts = next(iter(curves.values())), []
+    for order, name in enumerate(_ORDERS):
+        parts.append(_curve(name, _EXACT, first.x.ravel(), first.exact[order].ravel(), width=_WIDE))
+        parts += [_curve(name, label, *curve.broken(order)) for label, curve in curves.items()]
+    colours = {GRIDS[name].label: (colour, False) for name, colour in _GRIDS.items()}
+    figure = _lines(pd.concat(parts), colours, x="x")
+    _show_only(figure, ["Linear", "Cubic"])
+    ticks = {"tickvals": np.pi / 2 * np.arange(5), "ticktext": ["0", "π/2", "π", "3π/2", "2π"]}
+    return _style(figure.update_xaxes(**ticks), 380)
 
-    ``notes`` is what a reader must know of some; one with ``no record`` cannot be chosen.
-    """
-    return [
-        Option(
-            row,
-            f"{label} ({notes[row]})" if notes.get(row) else label,
-            colour=f"--series-{index % N_COLOURS}",
-            dash=_DASHES[(index // N_COLOURS + index % 2) % len(_DASHES)],
-            disabled=notes.get(row) == NO_RECORD,
+
+def predictions_plot(table: Table) -> Figure | None:
+    """Every run's predictions beside the exact solution, and their errors; None without any."""
+    rows = table_rows(table, every=True)
+    n = _n_points(rows, 2 * len(_ORDERS))
+    parts = [part for row in rows for part in _predictions(row, n)]
+    if not parts:
+        return None
+    exact = next(frame for row in rows for _, frame in row.each_prediction()).sort_values("x")
+    step = -(-len(exact) // _MOST)
+    parts[:0] = [
+        _curve(
+            name,
+            _EXACT,
+            exact["x"][::step],
+            exact[f"exact_{name}"][::step],
+            panel="prediction",
+            width=_WIDE,
         )
-        for index, (row, label) in enumerate(labels.items())
+        for name in _ORDERS
     ]
+    figure = _lines(pd.concat(parts), _styles(rows), x="x", facet_row="panel")
+    figure.update_yaxes(type="log", row=1)  # plotly counts from below
+    if table.name == "table2":
+        figure.add_vrect(0, LABELS_END, fillcolor=_SHADE, line_width=0, layer="below")
+    # To begin with the paper's baseline and what it proposes, or what there is.
+    drawn = list(dict.fromkeys(part["model"].iloc[0] for part in parts))[1:]
+    cubic = [row.label for row in rows if row.row == "cubic" and row.label in drawn]
+    _show_only(figure, [drawn[0], *(cubic or drawn[1:2])])
+    return _style(figure, 620)
 
 
-def axis(title: str, **settings: Any) -> dict[str, Any]:
-    """A linear axis."""
-    return {"title": {"text": title}, **settings}
+def _predictions(row: Row, n: int) -> Iterator[pd.DataFrame]:
+    for record, frame in row.each_prediction():
+        frame = frame.sort_values("x", ignore_index=True)
+        for name in (name for name in _ORDERS if name in frame):
+            error = (frame[name] - frame[f"exact_{name}"]).abs()
+            kept = _largest(error, n * frame.index / len(frame))
+            for panel, values in (("prediction", frame[name]), ("absolute error", error)):
+                yield _curve(
+                    name, row.label, frame["x"][kept], values[kept], panel=panel,
+                    run=_run_name(record), width=_THIN if row.has_band else _THICK,
+                )  # fmt: skip
 
 
-def log_axis(title: str, **settings: Any) -> dict[str, Any]:
-    """A logarithmic axis."""
-    return axis(title, **_DECADES, **settings)
+def histories_plot(table: Table) -> Figure | None:
+    """Errors and loss of every run by seconds or by epochs; None without any.
+
+    A thin line for each seed, a thick one for the median of several.
+    """
+    rows = table_rows(table)
+    n = _n_points(rows, len(table.metrics))
+    parts = [part for row in rows for part in _histories(table, row, n)]
+    if not parts:
+        return None
+    frame = pd.concat(parts)
+    by: list[Any] = [
+        _lines(frame, _styles(rows), x=x, facet_col_wrap=2, log_x=True, log_y=True)
+        for x in ("seconds", "epoch")
+    ]
+    figure = by[0]
+    buttons = [
+        {"label": label, "method": "restyle", "args": [{"x": [trace.x for trace in each.data]}]}
+        for label, each in zip(("by seconds", "by epochs"), by, strict=True)
+    ]
+    menu = {"type": "buttons", "direction": "right", "x": 0, "y": 1.06, "xanchor": "left",
+            "yanchor": "bottom", "buttons": buttons}  # fmt: skip
+    return _style(figure.update_layout(updatemenus=[menu]), 760).update_layout(margin_t=70)
 
 
-def shade(x0: float, x1: float) -> dict[str, Any]:
-    """A shaded region between two values of x."""
-    return {"type": "rect", "xref": "x", "yref": "paper", "x0": x0, "x1": x1, "y0": 0, "y1": 1,
-            "layer": "below", "line": {"width": 0}, "fillcolor": "--shade"}  # fmt: skip
+def _histories(table: Table, row: Row, n: int) -> Iterator[pd.DataFrame]:
+    """The courses of a row's runs; their seconds are those of a row timed alone, if it was."""
+    timing, found = table.timings.get(row.row), list(row.each_history())
+    seconds = pd.concat(
+        [frame for _, frame in found] or [pd.DataFrame(columns=["epoch", "seconds"])]
+    )
+    seconds = seconds.groupby("epoch")["seconds"].median()
+    each = [(_run_name(record), frame) for record, frame in found]
+    if row.has_band and row.history is not None:
+        each.append(("median", row.history.assign(seconds=row.history["epoch"].map(seconds))))
+    for run, frame in each:
+        if timing:
+            frame["seconds"] = frame["epoch"] * timing.seconds_per_epoch
+        place = n * np.log(frame["epoch"]) / np.log(max(frame["epoch"].max(), 2))
+        for name in (name for name in table.metrics if name in frame and metric(name).is_positive):
+            kept = frame.loc[_largest(frame[name].where(frame[name] > 0), place)]
+            width = _THICK if run == "median" or not row.has_band else _THIN
+            yield _curve(_html(name), row.label, kept["epoch"], kept[name], run=run, width=width,
+                         seconds=kept["seconds"]).rename(columns={"x": "epoch"})  # fmt: skip
+
+
+# --------------------------------------------------------------------------------- what they share
+
+
+def _html(name: str) -> str:
+    what = metric(name)
+    return f"{what.kind} {what.html}" if what.kind else what.html
+
+
+def _run_name(record: RunRecord) -> str:
+    diverged = f", diverged at epoch {record.diverged_epoch}" * (record.status == "diverged")
+    return f"seed {record.seed}{diverged}"
+
+
+def _curve(quantity: str, model: str, x: Any, value: Any, **others: Any) -> pd.DataFrame:
+    """A curve as a tidy table, and a line without a value that parts it from the next."""
+    curve = {
+        "quantity": quantity,
+        "model": _text(model),
+        "x": np.asarray(x),
+        "value": drawable(value),
+    }
+    frame = pd.DataFrame(curve | {"run": "", "width": _THICK} | others)
+    numbers = {name: np.float32 for name in ("x", "value", "seconds") if name in frame}
+    return pd.concat([frame, frame.tail(1).assign(value=np.nan)]).astype(numbers)
+
+
+def _lines(frame: pd.DataFrame, styles: Mapping[str, tuple[str, bool]], **settings: Any) -> Figure:
+    """Curves by panel and model; each panel has values of its own."""
+    colours = {label: _ON_ANY_GROUND.get(colour, colour) for label, (colour, _) in styles.items()}
+    figure: Any = px.line(
+        frame, y="value", color="model", line_dash="model", line_group="width",
+        custom_data=["width"], hover_data=["run"], facet_col="quantity", render_mode="svg",
+        color_discrete_map=colours | {_EXACT: _PALE},
+        category_orders={"width": [_WIDE, _THIN, _THICK]},
+        line_dash_map={_EXACT: "solid"}
+        | {label: "dash" if dashed else "solid" for label, (_, dashed) in styles.items()},
+        **settings,
+    )  # fmt: skip
+    for trace in figure.data:
+        trace.line.width = float(trace.customdata[0][0])
+        trace.opacity = 0.45 if trace.line.width == _THIN else 1.0
+        trace.customdata = trace.customdata[:, 1:]
+        trace.hovertemplate = trace.hovertemplate.replace("customdata[1]", "customdata[0]")
+    figure.update_xaxes(title="").update_yaxes(title="", matches=None, showticklabels=True)
+    return figure
+
+
+def _show_only(figure: Any, models: Collection[str]) -> None:
+    """Leave the rest to a click on the legend."""
+    for trace in figure.data:
+        trace.visible = True if trace.name in (*models, _EXACT) else "legendonly"
+
+
+def _style(figure: Figure, height: int) -> Figure:
+    """The look of all plots: neutral on a light and on a dark page."""
+    axes = {"gridcolor": _SHADE, "linecolor": GREY, "zerolinecolor": GREY, "showline": True}
+    figure.update_xaxes(**axes, exponentformat="power")
+    figure.update_yaxes(**axes, exponentformat="power", automargin=True)
+    figure.for_each_annotation(lambda note: note.update(text=note.text.rpartition("=")[2]))
+    return figure.update_layout(
+        template="none", height=height, margin={"l": 56, "r": 16, "t": 30, "b": 90},
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        font={"size": 12},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "title": ""},
+    )  # fmt: skip
+
+
+def _styles(rows: Iterable[Row]) -> dict[str, tuple[str, bool]]:
+    return {_text(row.label): LINES.get(row.row, OTHER_LINE) for row in rows}
+
+
+def _text(label: str) -> str:
+    """A name out of a record for plotly, which takes it for HTML."""
+    return label.replace("<", "&lt;")
+
+
+def _n_points(rows: Iterable[Row], n_panels: int) -> int:
+    """How many points of a curve are drawn, of so many runs."""
+    n_curves = n_panels * max(1, sum(len(row.runs) for row in rows))
+    return int(np.clip(_POINTS / n_curves, _FEWEST, _MOST))
+
+
+def _largest(values: pd.Series, place: Any) -> pd.Index:
+    """Where the largest value is in each interval of ``place`` between whole numbers."""
+    known = values.replace(np.inf, np.nan).dropna()
+    return pd.Index(known.groupby(np.floor(pd.Series(place, values.index))[known.index]).idxmax())
