@@ -168,9 +168,9 @@ class Evidence:
         return np.where(np.isfinite(scores), scores, math.inf)
 
 
-def _mean_square(values: pd.Series) -> float:
+def _mean_square(values: Any) -> float:
     with np.errstate(over="ignore"):
-        return float(np.mean(np.square(values.to_numpy())))
+        return float(np.mean(np.square(np.asarray(values))))
 
 
 # ------------------------------------------------------------------------------------ quantities

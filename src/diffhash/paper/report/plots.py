@@ -185,7 +185,7 @@ def _histories(table: Table, row: Row, n: int) -> Iterator[pd.DataFrame]:
     seconds = pd.concat(
         [frame for _, frame in found] or [pd.DataFrame(columns=["epoch", "seconds"])]
     )
-    seconds = seconds.groupby("epoch")["seconds"].median()
+    seconds: Any = seconds.groupby("epoch")["seconds"].median()
     each = [(_run_name(record), frame) for record, frame in found]
     if row.has_band and row.history is not None:
         each.append(("median", row.history.assign(seconds=row.history["epoch"].map(seconds))))
@@ -282,7 +282,7 @@ def _n_points(rows: Iterable[Row], n_panels: int) -> int:
     return int(np.clip(_POINTS / n_curves, _FEWEST, _MOST))
 
 
-def _largest(values: pd.Series, place: Any) -> pd.Index:
+def _largest(values: Any, place: Any) -> pd.Index:
     """Where the largest value is in each interval of ``place`` between whole numbers."""
     known = values.replace(np.inf, np.nan).dropna()
     return pd.Index(known.groupby(np.floor(pd.Series(place, values.index))[known.index]).idxmax())
