@@ -283,8 +283,8 @@ class LoopGrid(nn.Module):
         return torch.cat([self._level(level, x) for level in self.levels], dim=1)
 
     def _level(self, level: Level, x: Tensor) -> Tensor:
-        position = x * level.scale + level.shift
-        cell = position.detach().floor().clamp(0, level.max_cell)
+        position = x * level.scales[0] + level.shift
+        cell = position.detach().floor().clamp(0, level.max_cells[0])
         weights = [w.unbind(1) for w in self.weights(position - cell)]  # [taps][d] of [N]
         first = cell.long() + (self.first_tap + level.pad)
         parts = [_index_parts(level, first + k) for k in range(len(weights))]
@@ -305,7 +305,7 @@ class LoopGrid(nn.Module):
 
 def _index_parts(level: Level, vertex: Tensor) -> tuple[Tensor, ...]:
     """What each axis brings to the table index of ``vertex [N, d]``, to be added or xored."""
-    factors = PRIMES if level.hashed else [level.resolution**j for j in range(4)]
+    factors = PRIMES if level.hashed else [level.resolutions[0] ** j for j in range(4)]
     return tuple(v * factors[j] for j, v in enumerate(vertex.unbind(1)))
 
 
@@ -322,8 +322,8 @@ class GridSample(nn.Module):
         table = encoding.params.detach().view(-1, features)
         images = []
         for level in self.encoding_levels:
-            rows = table[level.first_row : level.first_row + level.resolution**self.d]
-            image = rows.T.reshape(1, features, *[level.resolution] * self.d)
+            rows = table[level.first_row : level.first_row + level.resolutions[0] ** self.d]
+            image = rows.T.reshape(1, features, *[level.resolutions[0]] * self.d)
             images.append(nn.Parameter(image.clone()))
         self.tables = nn.ParameterList(images)
 
@@ -331,8 +331,8 @@ class GridSample(nn.Module):
         """``[N, d]`` → ``[N, L·F]``."""
         outputs = []
         for level, image in zip(self.encoding_levels, self.tables, strict=True):
-            position = x * level.scale + level.shift
-            at = position * (2 / (level.resolution - 1)) - 1
+            position = x * level.scales[0] + level.shift
+            at = position * (2 / (level.resolutions[0] - 1)) - 1
             sampled = grid_sample(
                 image, at.view(1, -1, *[1] * (self.d - 1), self.d), align_corners=True
             )

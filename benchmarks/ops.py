@@ -355,7 +355,7 @@ def _compare(found: Sequence[Tensor], expected: Sequence[Tensor], encoding: Grid
     Positions in the finest cells carry a round-off of eps · scale, and every result inherits it
     with its own condition: twice that were seen, with s3.
     """
-    finest = max(level.scale for level in encoding.layout.levels)
+    finest = max(level.scales[0] for level in encoding.layout.levels)
     tolerance = 10 * torch.finfo(expected[0].dtype).eps * finest
     for one, other in zip(found, expected, strict=True):
         difference = float((one.detach() - other.detach()).abs().max())

@@ -83,7 +83,7 @@ def test_loop_and_plan_equal_the_encoding(name: str, d: int, hashed: bool) -> No
     torch.manual_seed(0)
     x = ops.check_points(encoding, 4).double()
     truth = baselines.diffhash(encoding, read_out)
-    scale = encoding.layout.levels[-1].scale
+    scale = encoding.layout.levels[-1].scales[0]
     for other in (baselines.loop(encoding, read_out), baselines.planned(encoding, read_out)):
         for order in (0, 2):
             expected = _values_and_gradients(truth, x, order)
@@ -100,7 +100,7 @@ def test_grid_sample_equals_its_dense_nested_encoding(d: int) -> None:
     torch.manual_seed(0)
     x = ops.check_points(contender.encoding, 20).double()
     truth = baselines.diffhash(contender.encoding, read_out)
-    scale = contender.encoding.layout.levels[-1].scale
+    scale = contender.encoding.layout.levels[-1].scales[0]
     for order, table_gradient in ((0, False), (0, True), (1, False)):
         found = _values_and_gradients(contender, x, order, table_gradient)
         _assert_equal(found, _values_and_gradients(truth, x, order, table_gradient), scale)

@@ -45,7 +45,7 @@ def test_the_edge_cells_polynomial_continues_outside(
     ]
     y = encoding(torch.tensor([[outside]], dtype=torch.float64))[0].detach()
     # Relative to the absolute terms, of Taylor's sum and of the polynomial in powers of t.
-    t = max(level.scale for level in encoding.layout.levels) * abs(delta) + 1
+    t = max(level.scales[0] for level in encoding.layout.levels) * abs(delta) + 1
     rows = encoding.layout.interpolation.coefficients
     size = sum(sum(abs(float(c)) * t**m for m, c in enumerate(row)) for row in rows)
     size += torch.stack(terms).abs().sum(dim=0).max().item()
@@ -88,7 +88,7 @@ def test_jets_are_continuous_across_the_border(
     steepest = max(
         sum(abs(float(c)) for c in row) for order in range(4) for row in table.derivative(order)
     )
-    scale = max(level.scale for level in encoding.layout.levels)
+    scale = max(level.scales[0] for level in encoding.layout.levels)
     size = steepest * scale**3 * encoding.layout.n_taps
     torch.testing.assert_close(at, beyond, rtol=0, atol=step * size)
 

@@ -154,7 +154,7 @@ def test_derivatives_jump_at_faces_from_the_order_after_the_continuity_class_on(
         dtype=torch.float64,
         seed=seed,
     )
-    table, scale = INTERPOLATIONS[name], encoding.layout.levels[0].scale
+    table, scale = INTERPOLATIONS[name], encoding.layout.levels[0].scales[0]
     orders = range(table.continuity + 2)
     alphas = tuple(tuple(m * (j == axis) for j in range(d)) for m in orders)
     generator = torch.Generator().manual_seed(seed)
@@ -261,7 +261,7 @@ def test_linear_and_cubic_share_a_grid_of_the_nested_layout(uniform: Uniform) ->
     i = (4 * x).long()
     torch.testing.assert_close(grid(x)[:, 0].detach(), values[i[:, 1], i[:, 0]])
     cubic = GridEncoding(2, 1, 1, base_resolution=4, interpolation="cubic", layout="nested")
-    assert [level.scale for level in cubic.layout.levels] == [4.0]
+    assert [level.scales[0] for level in cubic.layout.levels] == [4.0]
     assert cubic.layout is GridEncoding(2, 1, 1, base_resolution=4, interpolation="cubic").layout
 
 

@@ -28,6 +28,7 @@ from diffhash.ops.interpolation import INTERPOLATIONS
         ("log2_hashmap_size", 10.5),
         ("base_resolution", 0),
         ("base_resolution", 2.5),
+        ("base_resolution", "8"),
         ("per_level_scale", 0.5),
         ("per_level_scale", float("nan")),
         ("per_level_scale", float("inf")),
@@ -54,6 +55,14 @@ def test_an_unknown_interpolation_lists_the_known_ones() -> None:
         ({"layout": "tcnn", "level_offset": True}, "layout='tcnn' .*level_offset=True"),
         ({"layout": "tcnn", "periodic": (1,)}, r"layout='tcnn' .*periodic=\(1,\)"),
         ({"layout": "tcnn", "n_input_dims": 1}, "layout='tcnn' .*n_input_dims=1"),
+        (
+            {"layout": "tcnn", "base_resolution": (4, 8)},
+            r"layout='tcnn' .*base_resolution=\(4, 8\)",
+        ),
+        ({"base_resolution": (4, 8, 8)}, r"base_resolution=\[4, 8, 8\]: .*each of the 2 axes"),
+        ({"base_resolution": ()}, r"base_resolution=\[\]: .*each of the 2 axes"),
+        ({"base_resolution": (4, 0)}, "base_resolution=0: allowed are integers from 1"),
+        ({"base_resolution": (4, True)}, "base_resolution=True: allowed are integers from 1"),
         ({"periodic": (2,)}, r"periodic=\(2,\): .*from 0 to 1"),
         ({"periodic": (-1,)}, r"periodic=\(-1,\)"),
         ({"periodic": (0, 0)}, r"periodic=\(0, 0\): .*each once"),
@@ -80,6 +89,8 @@ def test_auto_is_tiny_cuda_nns_layout_for_what_it_offers() -> None:
     assert layout("cubic") == layout("s2") == layout("hermite") == layout("linear", 1) == "nested"
     assert layout("linear", periodic=(0,)) == layout("s1", level_offset=True) == "nested"
     assert layout("linear", layout="nested") == "nested"
+    assert layout("linear", base_resolution=(4, 8)) == "nested"
+    assert layout("linear", base_resolution=[8, 8]) == "tcnn"
 
 
 def test_states_of_another_layout_or_period_are_refused() -> None:
@@ -91,6 +102,38 @@ def test_states_of_another_layout_or_period_are_refused() -> None:
     same = GridEncoding(2, 1, 2, 3, interpolation="s1", periodic=(1, 0), layout="nested")
     same.load_state_dict(one.state_dict())
     torch.testing.assert_close(same.params, one.params, rtol=0, atol=0)
+
+
+def test_axes_may_have_another_number_of_cells_each() -> None:
+    encoding = GridEncoding(2, n_levels=2, base_resolution=(3, 8), interpolation="cubic", seed=0)
+    # Cells + 3 vertices along an axis, rounded up to a multiple of 8 in all.
+    assert encoding.params.numel() == 2 * (-(-6 * 11 // 8) * 8 + -(-9 * 19 // 8) * 8)
+    assert "base_resolution=(3, 8)" in repr(encoding)
+    # Third derivatives jump where cells end, and nowhere else: at thirds along the first axis.
+    near = torch.tensor([-1e-6, 1e-6])
+    for axis, cells in ((0, 6), (1, 16)):
+        for at, jumps in ((1 / cells, True), (1.4 / cells, False)):
+            x = torch.full((2, 2), 0.3)
+            x[:, axis] = at + near
+            row = ((3, 0), (0, 3))[axis]
+            third = encoding.jet(x, [row])[row]
+            assert ((third[0] - third[1]).abs().max() > 1e-3 * third.abs().max()) == jumps
+
+    same = GridEncoding(2, n_levels=2, base_resolution=[3, 8], interpolation="cubic")
+    same.load_state_dict(encoding.state_dict())
+    other = GridEncoding(2, n_levels=2, base_resolution=(8, 3), interpolation="cubic")
+    with pytest.raises(
+        RuntimeError, match=r"base_resolution=\[3, 8\], here base_resolution=\[8, 3\]"
+    ):
+        other.load_state_dict(encoding.state_dict())
+
+
+def test_dense_levels_are_counted_with_all_axes() -> None:
+    settings: dict[str, Any] = {"n_levels": None, "interpolation": "cubic"}
+    encoding = GridEncoding(2, base_resolution=(2, 32), log2_hashmap_size=10, **settings)
+    # 5 · 35 and 7 · 67 vertices fit 1024, 11 · 131 do not.
+    assert len(encoding.layout.levels) == 2
+    assert not any(level.hashed for level in encoding.layout.levels)
 
 
 def test_every_interpolation_is_in_the_docstring_and_the_readme() -> None:
@@ -128,7 +171,7 @@ def test_the_defaults_are_tiny_cuda_nns() -> None:
     assert len(layout.levels) == 16
     assert encoding.n_output_dims == 32
     assert encoding.n_features_per_level == 2
-    assert layout.levels[0].resolution == 16
+    assert layout.levels[0].resolutions[0] == 16
     assert max(level.n_rows for level in layout.levels) == 2**19
     assert encoding.params.dtype == torch.float32
     assert encoding.params.abs().max() <= 1e-4

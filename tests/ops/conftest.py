@@ -33,13 +33,16 @@ def _layout(
     level_offset: bool = False,
     periodic: tuple[int, ...] = (),
 ) -> GridLayout:
-    """Levels that are all dense, or of which the finest hashes into 8 rows."""
+    """Levels that are all dense, or of which the finest hashes into 8 rows; nested ones have more
+    cells along later axes."""
+    base = base_resolution or (5 if hashed else 2)
+    is_nested = name not in ("linear", "s1") or level_offset or bool(periodic)
     return grid_layout(
         d,
         name,
         n_levels,
         log2_hashmap_size=3 if hashed else 20,
-        base_resolution=base_resolution or (5 if hashed else 2),
+        base_resolution=[base + j for j in range(d)] if is_nested else base,
         per_level_scale=2.0,
         level_offset=level_offset,
         periodic=periodic,
@@ -61,7 +64,7 @@ def make_grid() -> Callable[..., tuple[GridLayout, dict[str, Any]]]:
         settings = {
             "n_levels": 2,
             "log2_hashmap_size": 3 if hashed else 20,
-            "base_resolution": 5 if hashed else 3,
+            "base_resolution": tuple((5 if hashed else 3) + j for j in range(d)),
             "per_level_scale": 2.0 if d == 1 else 1.4,
             "level_offset": offset,
             "convention": "nested",
@@ -80,7 +83,7 @@ def make_points() -> Callable[..., Tensor]:
         x = _uniform((4096, layout.n_input_dims), seed)
         clear = torch.ones(len(x), dtype=torch.bool)
         for level in layout.levels:
-            t = (x * level.scale + level.shift) % 1
+            t = (x * torch.tensor(level.scales) + level.shift) % 1
             clear &= ((t > 0.05) & (t < 0.95)).all(dim=1)
         return x[clear][:n]
 
@@ -227,19 +230,18 @@ def independent_encode(vertex_basis: Callable[[str], list[Basis]]) -> Callable[.
         offset = settings.get("level_offset", False)
         first_row, columns = 0, []
         for l in range(L):
-            N = int(settings["base_resolution"] * settings["per_level_scale"] ** l)
+            N = [int(n * settings["per_level_scale"] ** l) for n in settings["base_resolution"]]
             shift = l / L if offset else 0.0
-            cells = N + (shift > 0)
-            resolution = cells + stencil.taps - 1
-            sizes = [N if j in periodic else resolution for j in range(d)]
+            resolutions = [n + (shift > 0) + stencil.taps - 1 for n in N]
+            sizes = [N[j] if j in periodic else resolutions[j] for j in range(d)]
             n_vertices = min(-(-np.prod(sizes) // 8) * 8, 2 ** settings["log2_hashmap_size"])
             y = np.zeros((len(x), table.shape[1]))
             for i, point in enumerate(x):
                 wrapped = [c % 1 if j in periodic else c for j, c in enumerate(point)]
-                pos = N * np.array(wrapped) + shift
-                for v in product(range(resolution), repeat=d):
+                pos = np.array(N) * np.array(wrapped) + shift
+                for v in product(*(range(n) for n in resolutions)):
                     r = pos - (np.array(v) + stencil.first_tap)
-                    w = [v[j] % N if j in periodic else v[j] for j in range(d)]
+                    w = [v[j] % N[j] if j in periodic else v[j] for j in range(d)]
                     if np.prod(sizes) > n_vertices:
                         row = 0
                         for j in range(d):
@@ -251,7 +253,7 @@ def independent_encode(vertex_basis: Callable[[str], list[Basis]]) -> Callable[.
                         values = [bases[m](r[j], alpha[j]) for j, m in enumerate(dofs)]
                         dof = sum(m * len(bases) ** j for j, m in enumerate(dofs))
                         entry = table[first_row + row * len(bases) ** d + dof]
-                        y[i] += np.prod(values) * N ** sum(alpha) * entry
+                        y[i] += np.prod(values) * np.prod(np.array(N, float) ** alpha) * entry
             first_row += n_vertices * len(bases) ** d
             columns.append(y)
         assert first_row == len(table)

@@ -33,7 +33,7 @@ SOME_INDICES = {
 
 def _size(layout: GridLayout, alpha: tuple[int, ...]) -> float:
     """Bound on the sum of the absolute terms of ∂^α y, for parameters of order one."""
-    scale = max(level.scale for level in layout.levels)
+    scale = max(scale for level in layout.levels for scale in level.scales)
     size = float(layout.n_taps)
     for m in alpha:
         rows = layout.interpolation.derivative(m)
@@ -239,7 +239,9 @@ def test_table_gradients_of_u_xx_and_u_xxx_equal_finite_differences(
     h = EPS ** (1 / 3)
     for index, value in enumerate(derivatives[2:]):
         order = index + 2
-        size = 10 * max(level.scale for level in layout.levels) ** order * len(x)
+        size = (
+            10 * max(scale for level in layout.levels for scale in level.scales) ** order * len(x)
+        )
         assert value.sum().item() == pytest.approx(exact[index], rel=0, abs=1e3 * EPS * size)
         (grad,) = torch.autograd.grad(value.sum(), params, retain_graph=True)
         for row in range(layout.n_rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 
@@ -41,14 +42,14 @@ def test_dense_levels_give_every_touched_vertex_a_row_of_its_own(
     layout = make_layout(name, d, n_levels=3, level_offset=offset)
     for level in layout.levels:
         assert not level.hashed
-        axis = torch.arange(level.resolution) - level.pad
-        vertices = torch.cartesian_prod(*[axis] * d).reshape(-1, d)
+        axes = [torch.arange(n) - level.pad for n in level.resolutions]
+        vertices = torch.cartesian_prod(*axes).reshape(-1, d)
         rows = layout.rows(level, vertices)
-        assert rows.unique().numel() == level.resolution**d
+        assert rows.unique().numel() == math.prod(level.resolutions)
         assert rows.min() == level.first_row
         assert rows.max() < level.first_row + level.n_rows
         # Stencils over the whole domain, corners included, touch those vertices, all of them.
-        dense = torch.linspace(0, 1, 4 * level.resolution, dtype=torch.float64)
+        dense = torch.linspace(0, 1, 4 * max(level.resolutions), dtype=torch.float64)
         x = torch.cartesian_prod(*[dense] * d).reshape(-1, d) if d < 3 else _corners(d)
         touched = _stencil_rows(layout, level, x).unique()
         assert torch.isin(touched, rows).all()
@@ -85,7 +86,7 @@ def test_the_value_at_one_ignores_the_rows_of_zero(name: str) -> None:
 def test_resolutions_grow_as_documented() -> None:
     def scales(base: int, growth: float, n: int, offset: bool = False) -> list[float]:
         layout = grid_layout(1, "cubic", n, 19, base, growth, offset)
-        return [level.scale for level in layout.levels]
+        return [level.scales[0] for level in layout.levels]
 
     assert scales(1, 2.0, 9) == [1, 2, 4, 8, 16, 32, 64, 128, 256]
     assert scales(16, 1.5, 4) == [16, 24, 36, 54]
@@ -100,7 +101,7 @@ def test_resolutions_grow_as_documented() -> None:
 def test_levels_are_stored_one_after_another_in_multiples_of_eight() -> None:
     layout = grid_layout(2, "cubic", 4, 7, 2, 2.0)
     # Cells + taps - 1 = 5, 7, 11, 19 vertices per axis; 2^7 rows hold 25 and 49 of them.
-    assert [level.resolution for level in layout.levels] == [5, 7, 11, 19]
+    assert [level.resolutions[0] for level in layout.levels] == [5, 7, 11, 19]
     assert [level.n_rows for level in layout.levels] == [32, 56, 128, 128]
     assert [level.first_row for level in layout.levels] == [0, 32, 88, 216]
     assert [level.hashed for level in layout.levels] == [False, False, False, True]
@@ -166,11 +167,13 @@ def test_points_are_located_in_the_cell_that_holds_them(name: str, offset: bool)
     x = torch.tensor([0.0, 0.2, 0.37, 0.9999, 1.0, -0.7, 1.3], dtype=torch.float64)[:, None]
     for level in layout.levels:
         cell, t = locate(level, x)
-        torch.testing.assert_close(cell + t, level.scale * x + level.shift, rtol=1e-15, atol=1e-15)
+        torch.testing.assert_close(
+            cell + t, level.scales[0] * x + level.shift, rtol=1e-15, atol=1e-15
+        )
         inside = t[:5]
         assert ((inside >= 0) & (inside <= 1)).all()
         assert cell.min() >= 0
-        assert cell.max() <= level.max_cell
+        assert cell.max() <= level.max_cells[0]
         assert t[5] < 0  # beyond a border, the nearest cell
         assert t[6] > 1
 
@@ -182,7 +185,7 @@ def test_nan_is_located_in_cell_zero_and_stays_nan() -> None:
         cell, t = locate(level, x)
         assert cell[0, 0] == 0
         assert t[0, 0].isnan()
-        assert cell[0, 1] + t[0, 1] == pytest.approx(0.6 * level.scale, rel=1e-15)
+        assert cell[0, 1] + t[0, 1] == pytest.approx(0.6 * level.scales[0], rel=1e-15)
 
 
 def test_tables_beyond_32_bit_rows_are_refused() -> None:

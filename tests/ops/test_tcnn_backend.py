@@ -133,7 +133,7 @@ def _close(got: Tensor, expected: Tensor, layout: GridLayout) -> None:
     got, expected = got.detach(), expected.detach()
     assert got.shape == expected.shape
     assert got.dtype == torch.float32
-    scale = max(level.scale for level in layout.levels)
+    scale = max(level.scales[0] for level in layout.levels)
     size = max(float(expected.abs().max()), 1.0) if expected.numel() else 1.0
     atol = 10 * EPS * scale * layout.n_taps * size
     torch.testing.assert_close(got, expected, rtol=0, atol=atol)

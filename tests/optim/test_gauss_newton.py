@@ -173,7 +173,7 @@ def test_steps_solve_the_damped_system(method: Any, kind: str, of_splines: bool)
         dissection = find_dissection(jacobian.table, *residuals.places(), n_dense)
         assert dissection is not None
     method = "sparse" if method == "superlu" else method
-    step = DampedSystem(jacobian, r, method, dissection, of_splines).step(damping)
+    step = DampedSystem(jacobian, method, dissection, of_splines).factorised(damping)(r)
     np.testing.assert_allclose(step, expected, atol=1e-7 * np.abs(expected).max())
 
 
@@ -216,7 +216,7 @@ def test_what_is_singular_is_told() -> None:
     r, jacobian = Residuals(objective_for(problem), field_for(problem, "mlp")).value_and_jacobian()
     broken = Jacobian(jacobian.table, np.full_like(jacobian.dense, np.nan))
     with pytest.raises(SingularError):
-        DampedSystem(broken, r, "primal").step(1e-3)
+        DampedSystem(broken, "primal").factorised(1e-3)(r)
 
 
 class Wave(Problem):

@@ -26,7 +26,7 @@ from diffhash.ops.backends import MultiIndex, select_backend
 from diffhash.ops.backends.native_backend import keeps_weights
 from diffhash.ops.grid import GridPlan, gather, grid_plan
 from diffhash.ops.interpolation import interpolation as find_interpolation
-from diffhash.ops.layout import grid_layout
+from diffhash.ops.layout import base_resolutions, grid_layout
 from diffhash.ops.settings import ConfiguredModule, Seed, integer, seeds
 
 _LIMITS = {
@@ -34,7 +34,6 @@ _LIMITS = {
     "n_levels": (1, 64),
     "n_features_per_level": (1, 64),
     "log2_hashmap_size": (3, 30),
-    "base_resolution": (1, 2**20),
 }
 PARTS_BYTES = 2**30  # of a plan that minibatches are copied from; they are computed beyond it
 _MAX_RESOLUTION = 2**24  # beyond it float32 coordinates cannot tell the cells apart
@@ -62,7 +61,8 @@ class GridEncoding(ConfiguredModule, Encoding):
             own for each vertex of, and one at least.
         n_features_per_level: F; ``n_output_dims = L·F``.
         log2_hashmap_size: a level keeps at most 2^this vertices and hashes beyond.
-        base_resolution: vertices per axis of level 0.
+        base_resolution: cells of level 0 along an axis (vertices of the layout tcnn); one number
+            for all, or one for each, as (64, 8), of the layout nested.
         per_level_scale: growth of the resolution from level to level.
         interpolation: linear; s1, s2, s3 (smoothstep of Eq. 9, per axis); quadratic, cubic,
             quartic, quintic, sextic, septic, octic, nonic, also bspline_2 to bspline_9 (uniform
@@ -111,7 +111,7 @@ class GridEncoding(ConfiguredModule, Encoding):
         n_levels: int | None = 16,
         n_features_per_level: int = 2,
         log2_hashmap_size: int = 19,
-        base_resolution: int = 16,
+        base_resolution: int | Iterable[int] = 16,
         per_level_scale: float = 2.0,
         interpolation: str = "linear",
         level_offset: bool = False,
@@ -125,9 +125,10 @@ class GridEncoding(ConfiguredModule, Encoding):
         super().__init__()
         given = locals() | ({} if n_levels is not None else {"n_levels": 1})  # to be counted
         wants_dense = n_levels is None
-        n_input_dims, n_levels, n_features_per_level, log2_hashmap_size, base_resolution = (
+        n_input_dims, n_levels, n_features_per_level, log2_hashmap_size = (
             integer(name, given[name], *limits) for name, limits in _LIMITS.items()
         )
+        base = base_resolutions(base_resolution, n_input_dims)
         per_level_scale, init_scale = float(per_level_scale), float(init_scale)
         if not 1 <= per_level_scale <= _MAX_RESOLUTION:
             raise ValueError(
@@ -140,16 +141,16 @@ class GridEncoding(ConfiguredModule, Encoding):
             taps = find_interpolation(interpolation).taps
             while (
                 n_levels < _LIMITS["n_levels"][1]
-                and (base_resolution * per_level_scale**n_levels - 1 + taps) ** n_input_dims
+                and math.prod(n * per_level_scale**n_levels - 1 + taps for n in base)
                 <= 2**log2_hashmap_size
             ):
                 n_levels += 1
-        finest = math.log2(base_resolution) + (n_levels - 1) * math.log2(per_level_scale)
+        finest = math.log2(max(base)) + (n_levels - 1) * math.log2(per_level_scale)
         if finest > math.log2(_MAX_RESOLUTION):
             raise ValueError(
                 f"the finest level would have 2^{finest:.1f} vertices per axis, more than "
                 f"2^{math.log2(_MAX_RESOLUTION):.0f}: lower n_levels ({n_levels}), "
-                f"per_level_scale ({per_level_scale}) or base_resolution ({base_resolution})"
+                f"per_level_scale ({per_level_scale}) or base_resolution ({max(base)})"
             )
         self.layout = grid_layout(
             # tiny-cuda-nn has no 1-D grids: its backend holds a second axis constant at 0.
@@ -157,7 +158,7 @@ class GridEncoding(ConfiguredModule, Encoding):
             interpolation,
             n_levels,
             log2_hashmap_size,
-            base_resolution,
+            base if len({*base}) > 1 else base[0],
             per_level_scale,
             level_offset,
             layout,

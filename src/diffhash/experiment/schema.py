@@ -59,7 +59,7 @@ class GridEncodingConfig:
     n_levels: int | None = MISSING
     n_features_per_level: int = MISSING
     log2_hashmap_size: int = MISSING
-    base_resolution: int = MISSING
+    base_resolution: Any = MISSING  # one number, or one for each axis
     per_level_scale: float = MISSING
     interpolation: str = MISSING
     level_offset: bool = False

@@ -1,27 +1,28 @@
 """Where the entries of a multiresolution grid live: scales, resolutions, table rows, hashing.
 
-A point x falls on level l of a grid of d axes at
+A point x falls on level l of a grid of d axes, along axis j, at
 
-    pos = scale_l · x + shift_l,    cell = floor(pos),    t = pos - cell,
+    pos_j = scale_lj · x_j + shift_l,    cell_j = floor(pos_j),    t_j = pos_j - cell_j,
 
-    row = Σ_j vertex_j · resolution_l^j                          dense level (axis 0 fastest)
+    row = Σ_j vertex_j · Π_{i<j} resolution_li                   dense level (axis 0 fastest)
         = (⊕_j vertex_j · P_j mod 2³²) mod rows_l                hashed level
 
 times dofs^d table rows a vertex, and those of one vertex side by side (dofs = 1 but for hermite);
-rows_l = min(next_multiple(resolution_l^d, 8), 2^log2_hashmap_size); a level is hashed where its
-resolution_l^d vertices do not fit. There are two conventions for scale and resolution.
+rows_l = min(next_multiple(Π_j resolution_lj, 8), 2^log2_hashmap_size); a level is hashed where its
+Π_j resolution_lj vertices do not fit. There are two conventions for scale and resolution.
 
-*nested* (the paper's x·N_l; Müller et al., 2022, Eq. 2):
+*nested* (the paper's x·N_l; Müller et al., 2022, Eq. 2), where the base resolution may be another
+for each axis:
 
-    N_l = floor(base_resolution · per_level_scale^l),  scale_l = N_l,  shift_l = 0 or l/L
+    N_lj = floor(base_resolution_j · per_level_scale^l),  scale_lj = N_lj,  shift_l = 0 or l/L
 
 Vertices lie at 0, 1/N_l, … 1, so that with a growth of 2 each level's function space contains the
 coarser ones: cubic fields then train to errors two decades lower than with tiny-cuda-nn's
-half-cell shift. A dense level owns every vertex its stencils touch, resolution_l = cells + taps
+half-cell shift. A dense level owns every vertex its stencils touch, resolution_lj = cells + taps
 - 1; nothing wraps.
 
-On a *periodic* axis (nested alone) there are N_l vertices, those of a stencil are counted modulo
-N_l, and x is taken modulo 1: the field and all its derivatives have period 1 there.
+On a *periodic* axis (nested alone) there are N_lj vertices, those of a stencil are counted modulo
+N_lj, and x is taken modulo 1: the field and all its derivatives have period 1 there.
 
 *tcnn* is tiny-cuda-nn's, to the letter, so that tables can be exchanged:
 
@@ -29,7 +30,8 @@ N_l, and x is taken modulo 1: the field and all its derivatives have period 1 th
     resolution_l = ceil(scale_l) + 1,  shift_l = 0.5
 
 There, as in the original, the last vertex wraps around at x = 1 on dense levels. It takes
-interpolations between two vertices an axis, in two or more dimensions, without level offsets.
+interpolations between two vertices an axis, in two or more dimensions, without level offsets, and
+has one resolution for all axes.
 
 *auto* is tcnn for what tiny-cuda-nn offers (linear and s1 where it takes them), else nested.
 """
@@ -54,19 +56,20 @@ from diffhash.ops.single_precision import exp2f, log2f
 
 PRIMES = (1, 2654435761, 805459861, 3674653429)
 MAX_ROWS = 2**31 - 1
+_MAX_BASE = 2**20  # base resolution
 CONVENTIONS = ("auto", "nested", "tcnn")
-Settings = tuple[int, str, int, int, int, float, bool, str, tuple[int, ...]]
+Resolution = int | tuple[int, ...]  # of all axes, or of each
+Settings = tuple[int, str, int, int, Resolution, float, bool, str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Level:
-    """One level of the grid; see the module's formulas."""
+    """One level of the grid; see the module's formulas. Tuples are by axis."""
 
-    scale: float
+    scales: tuple[float, ...]
     shift: float
-    resolution: int  # vertices per axis that is not periodic
-    max_cell: int  # the last cell that reaches into [0, 1]
-    period: int  # vertices of a periodic axis
+    resolutions: tuple[int, ...]  # vertices; of a periodic axis those of a period
+    max_cells: tuple[int, ...]  # the last cell that reaches into [0, 1]
     pad: int  # vertices below vertex 0
     hashed: bool
     n_rows: int  # of the table, dofs^d a vertex
@@ -127,8 +130,7 @@ class GridLayout:
 
     def factors(self, level: Level) -> tuple[int, ...]:
         """What a vertex is multiplied by on each axis, before the axes are added or hashed."""
-        sizes = [level.period if wraps else level.resolution for wraps in self.periodic]
-        strides = (math.prod(sizes[:j]) for j in range(self.n_input_dims))
+        strides = (math.prod(level.resolutions[:j]) for j in range(self.n_input_dims))
         return tuple(n * self.n_dofs for n in (PRIMES if level.hashed else strides))[
             : self.n_input_dims
         ]
@@ -138,7 +140,7 @@ class GridLayout:
         terms = []
         for j, factor in enumerate(self.factors(level)):
             v = vertices[..., j] + level.pad
-            terms.append((v % level.period if self.periodic[j] else v) * factor)
+            terms.append((v % level.resolutions[j] if self.periodic[j] else v) * factor)
         row = terms[0]
         for term in terms[1:]:
             row = row ^ term if level.hashed else row + term
@@ -153,13 +155,13 @@ class GridLayout:
         places = torch.full((level.n_rows, d), math.nan, dtype=torch.float64)
         if level.hashed:
             return places
-        sizes = [level.period if wraps else level.resolution for wraps in self.periodic]
-        axes = [torch.arange(n) - level.pad for n in sizes]
+        axes = [torch.arange(n) - level.pad for n in level.resolutions]
         vertices = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, d)
         first = self.rows(level, vertices) - level.first_row
         # A vertex is read from the cells between these, `taps` of them.
         middle = self.interpolation.first_tap + self.interpolation.taps / 2 - 1
-        centres = (vertices.double() - middle - level.shift) / level.scale
+        scales = torch.tensor(level.scales, dtype=torch.float64)
+        centres = (vertices.double() - middle - level.shift) / scales
         centres = torch.where(torch.tensor(self.periodic), centres.remainder(1.0), centres)
         for dof in range(self.n_dofs):
             places[first + dof] = centres
@@ -171,7 +173,7 @@ def grid_layout(
     interpolation: str,
     n_levels: int,
     log2_hashmap_size: int,
-    base_resolution: int,
+    base_resolution: int | Iterable[int],
     per_level_scale: float,
     level_offset: bool = False,
     convention: str = "auto",
@@ -181,21 +183,39 @@ def grid_layout(
 
     Raises:
         ValueError: an unknown interpolation or convention, one that cannot serve the grid, axes
-            that it does not have, or a table of more than 2³¹ - 1 rows.
+            that it does not have, resolutions of another number of axes, or a table of more than
+            2³¹ - 1 rows.
     """
+    base = base_resolutions(base_resolution, n_input_dims)
     stencil = find_interpolation(interpolation)
     settings = (
         int(n_input_dims),
         stencil.name,
         int(n_levels),
         int(log2_hashmap_size),
-        int(base_resolution),
+        base if len({*base}) > 1 else base[0],
         float(per_level_scale),
         bool(level_offset),
     )
     axes = periodic_axes(periodic, n_input_dims)
-    resolved = _convention(convention, stencil, n_input_dims, level_offset, axes)
+    resolved = _convention(convention, stencil, base, level_offset, axes)
     return _laid_out((*settings, resolved, axes))
+
+
+def base_resolutions(value: int | Iterable[int], n_input_dims: int) -> tuple[int, ...]:
+    """Of each axis.
+
+    Raises:
+        ValueError: something else than one number or as many as there are axes, each in limits.
+    """
+    each = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
+    if each is None:
+        each = [value] * n_input_dims
+    elif len(each) != n_input_dims:
+        raise ValueError(
+            f"base_resolution={each}: give one number, or one for each of the {n_input_dims} axes"
+        )
+    return tuple(integer("base_resolution", one, 1, _MAX_BASE) for one in each)
 
 
 def periodic_axes(periodic: Iterable[int], n_input_dims: int) -> tuple[int, ...]:
@@ -217,7 +237,11 @@ def periodic_axes(periodic: Iterable[int], n_input_dims: int) -> tuple[int, ...]
 
 
 def _convention(
-    name: str, stencil: Interpolation, n_input_dims: int, level_offset: bool, axes: tuple[int, ...]
+    name: str,
+    stencil: Interpolation,
+    base: tuple[int, ...],
+    level_offset: bool,
+    axes: tuple[int, ...],
 ) -> str:
     """nested or tcnn."""
     if name not in CONVENTIONS:
@@ -226,7 +250,8 @@ def _convention(
         what
         for what, is_so in (
             (f"interpolation={stencil.name!r}", stencil.taps > 2),
-            ("n_input_dims=1", n_input_dims == 1),
+            ("n_input_dims=1", len(base) == 1),
+            (f"base_resolution={base}", len({*base}) > 1),
             ("level_offset=True", level_offset),
             (f"periodic={axes}", bool(axes)),
         )
@@ -235,7 +260,8 @@ def _convention(
     if name == "tcnn" and lacks:
         raise ValueError(
             f"layout='tcnn' has no {lacks[0]}: tiny-cuda-nn's grids interpolate between two "
-            "vertices an axis, in 2 or more dimensions, without offsets; choose layout='nested'"
+            "vertices an axis, in 2 or more dimensions, alike on all, without offsets; choose "
+            "layout='nested'"
         )
     if name == "auto":
         return "tcnn" if stencil.name in ("linear", "s1") and not lacks else "nested"
@@ -249,30 +275,43 @@ def _laid_out(settings: Settings) -> GridLayout:
     )
     stencil = find_interpolation(name)
     n_dofs = stencil.dofs**n_input_dims
+    bases = base_resolutions(base, n_input_dims)
+    periodic = tuple(j in axes for j in range(n_input_dims))
     levels: list[Level] = []
     first_row = 0
     for index in range(n_levels):
         if convention == "tcnn":
             grown = exp2f(float(np.float32(index) * log2f(growth)))
-            scale = float(grown * np.float32(base) - np.float32(1))
+            scales = [float(grown * np.float32(base) - np.float32(1)) for base in bases]
             shift, pad = 0.5, 0
-            max_cell = math.floor(scale + shift)
-            resolution = math.ceil(scale) + 1
+            max_cells = [math.floor(scale + shift) for scale in scales]
+            resolutions = [math.ceil(scale) + 1 for scale in scales]
         else:
             # The small term undoes rounding: 1.4^2 · 100 is 196 cells, not 195.
-            scale = float(math.floor(base * growth**index + 1e-6))
+            scales = [float(math.floor(base * growth**index + 1e-6)) for base in bases]
             # Fig. 2: another constant at each level, so that levels do not share their vertices.
             shift = index / n_levels if offset else 0.0
             pad = -stencil.first_tap
-            max_cell = math.ceil(scale + shift) - 1  # x = 1 is the end of this cell
-            resolution = max_cell + stencil.taps
-        period = int(scale)
-        dense = resolution ** (n_input_dims - len(axes)) * period ** len(axes)
+            max_cells = [math.ceil(scale + shift) - 1 for scale in scales]  # x = 1 is its end
+            resolutions = [
+                int(scale) if wraps else max_cell + stencil.taps
+                for scale, max_cell, wraps in zip(scales, max_cells, periodic, strict=True)
+            ]
+        dense = math.prod(resolutions)
         vertices = min(-(-dense // 8) * 8, 2**log2_hashmap_size)
         n_rows = vertices * n_dofs
         hashed = vertices < dense
         levels.append(
-            Level(scale, shift, resolution, max_cell, period, pad, hashed, n_rows, first_row)
+            Level(
+                tuple(scales),
+                shift,
+                tuple(resolutions),
+                tuple(max_cells),
+                pad,
+                hashed,
+                n_rows,
+                first_row,
+            )
         )
         first_row += n_rows
     if first_row > MAX_ROWS:
@@ -280,7 +319,6 @@ def _laid_out(settings: Settings) -> GridLayout:
             f"the grid needs {first_row} table rows, more than {MAX_ROWS}: lower log2_hashmap_size "
             f"({log2_hashmap_size}), n_levels ({n_levels}) or the resolutions"
         )
-    periodic = tuple(j in axes for j in range(n_input_dims))
     return GridLayout(settings, stencil, periodic, tuple(levels))
 
 
@@ -291,8 +329,8 @@ def locate(level: Level, x: Tensor, periodic: tuple[int, ...] = ()) -> tuple[Ten
     polynomial continues. The axes ``periodic`` are taken modulo 1 first. NaN coordinates get
     cell 0 and t = NaN.
     """
-    pos = level.scale * wrapped(x, periodic) + level.shift
-    cell = pos.detach().floor().nan_to_num(0.0).clamp(0, level.max_cell)
+    pos = constant(level.scales, x) * wrapped(x, periodic) + level.shift
+    cell = pos.detach().floor().nan_to_num(0.0).clamp_min(0).minimum(constant(level.max_cells, x))
     return cell.to(torch.int64), pos - cell
 
 

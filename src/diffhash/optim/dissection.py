@@ -224,7 +224,7 @@ class Dissection:
             w = torch.linalg.solve_triangular(u.mT, matrix[:n_own, n_own:], upper=False)
             factors.append(torch.cat([u, w], dim=1))
             if len(front.later):
-                waiting[number] = torch.addmm(matrix[n_own:, n_own:], w.mT, w, alpha=-1)
+                waiting[number] = _less_gram(matrix[n_own:, n_own:].clone(), w)
         return Cholesky(self._fronts, factors)
 
 
@@ -295,6 +295,16 @@ def gram(table: sparse.csr_array) -> np.ndarray:
     most = int(np.diff(table.indptr).max(initial=0))
     _add_gram(starts, columns, torch.from_numpy(table.data), most, out)
     return (out.triu() + out.triu(1).mT).numpy()
+
+
+def _less_gram(matrix: Tensor, w: Tensor) -> Tensor:
+    """matrix - WᵀW, on and above the diagonal: by strips, so that what is below is hardly computed.
+    The matrix is lost."""
+    n = len(matrix)
+    for start in range(0, n, strip := max(64, -(-n // 6))):
+        own = slice(start, start + strip)
+        matrix[own, start:].addmm_(w[:, own].mT, w[:, start:], alpha=-1)
+    return matrix
 
 
 def _add_gram(starts: Tensor, columns: Tensor, values: Tensor, most: int, out: Tensor) -> None:

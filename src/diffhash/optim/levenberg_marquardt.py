@@ -6,14 +6,21 @@ With residuals r and their Jacobian J a step δ solves
 
 for the loss |r|². λ falls after a step that makes the loss smaller, by more where the gain ratio,
 the loss's fall over what |r + Jδ|² promises, is near 1, and grows until one does: 2, 8, 64 … times
-(Nielsen, IMM-REP-1999-05). Nothing has to be tuned, and neither unused rows of a table nor
+(Nielsen, IMM-REP-1999-05). Where it had to grow, it falls by less from then on: a step that fails
+costs a factorisation.
+
+What the linearisation has left out is known once a step is tried: r(θ + δ) - r - Jδ. The same
+factors give a step that takes it out, which is half of the geodesic acceleration of Transtrum and
+Sethna (arXiv:1201.5885), found without second derivatives; it is taken if it is short beside δ and
+makes the loss smaller still. Nothing has to be tuned, and neither unused rows of a table nor
 redundant levels are an obstacle.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,9 +40,11 @@ _REFINED = 0.1  # of a linear problem's loss, that another step must take away
 _COARSE = 0.5  # of the loss, that another step on a coarse level must take away
 _TRIALS = 40  # of a step; after them no step makes the loss smaller
 _GROWTH, _SMALLEST = 2.0, 1e-15  # of the damping
-# What it is multiplied by after a step, from the gain ratio on: it falls whenever a step succeeds,
-# which finds its way along narrow valleys (Transtrum and Sethna, arXiv:1201.5885).
+# The least that it is multiplied by after a step, from the gain ratio on: it falls whenever a step
+# succeeds, which finds its way along narrow valleys (Transtrum and Sethna).
 _FACTORS = ((0.8, 0.02), (0.05, 0.2), (0.0, 1.0))
+_LEAST_FACTOR = 0.02
+_SHORT = 0.2  # of a step: the longest that its correction may be
 _SHORTEST = 1e-8  # column of J, relative to the longest
 
 
@@ -59,7 +68,7 @@ def method_for(jacobian: Jacobian, dissection: Dissection | None) -> Method:
 
 
 class DampedSystem:
-    """(JᵀJ + λ D²) δ = -Jᵀ r for one J and several λ.
+    """(JᵀJ + λ D²) δ = -Jᵀ r for one J, several λ and r.
 
     D is the length of J's longest column, so that λ is a number without units. For coefficients of
     splines it is the length of each (Marquardt's), because those at the edge of a grid have short
@@ -68,7 +77,6 @@ class DampedSystem:
 
     Args:
         jacobian: J.
-        r: residuals.
         method: see `method_for`.
         dissection: of J's table, for the method sparse; without it SuperLU takes a table apart.
         of_splines: whether the columns are of splines' coefficients.
@@ -77,21 +85,18 @@ class DampedSystem:
     def __init__(
         self,
         jacobian: Jacobian,
-        r: np.ndarray,
         method: Method,
         dissection: Dissection | None = None,
         of_splines: bool = False,
     ) -> None:
-        self._r, self._method = r, method
+        self._method, self._dissection = method, dissection
         self._lengths = _lengths(jacobian, _SHORTEST if of_splines else 1.0)
         self._jacobian = jacobian = jacobian.divided(self._lengths)
-        self._gradient = jacobian.transposed(r)
         table, dense = jacobian.table, jacobian.dense
         if method == "dual":
             self._matrix = (table @ table.T).toarray() + dense @ dense.T
             return
         n_table, n = jacobian.shape[1] - dense.shape[1], jacobian.shape[1]
-        self._dissection = dissection
         # Unknowns of the matrix that is sparse, and all others: its border.
         self._inner, rest = np.arange(0), np.arange(n_table)
         if method == "sparse":
@@ -107,52 +112,71 @@ class DampedSystem:
         beside = own.T @ dense
         self._by_border = np.block([[gram(own), beside], [beside.T, dense.T @ dense]])
 
-    def step(self, damping: float) -> np.ndarray:
-        """δ.
+    def factorised(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
+        """A function from r to δ, which raises `SingularError` too.
 
         Raises:
             SingularError: the matrix is not positive definite in floating-point numbers.
         """
-        try:
-            with np.errstate(all="ignore"):
-                delta = self._solve(damping) / self._lengths
-        except (ArithmeticError, RuntimeError) as error:
-            raise SingularError(str(error)) from error
-        if not np.isfinite(delta).all():
-            raise SingularError("the step is not finite")
-        return delta
+        with _singular():
+            solve = self._of_dual(damping) if self._method == "dual" else self._of_primal(damping)
 
-    def _solve(self, damping: float) -> np.ndarray:
-        if self._method == "dual":
-            matrix = self._matrix.copy()
-            matrix.flat[:: len(matrix) + 1] += damping
-            w = _solved(matrix, self._r)
-            return -self._jacobian.transposed(w)
-        # The inner unknowns are eliminated: the Schur complement is a matrix of the border.
-        first, second = self._gradient[self._inner], self._gradient[self._outer]
-        schur, right = self._by_border.copy(), second
+        def step(r: np.ndarray) -> np.ndarray:
+            with _singular():
+                delta = solve(r) / self._lengths
+                if not np.isfinite(delta).all():
+                    raise ArithmeticError("the step is not finite")
+            return delta
+
+        return step
+
+    def _of_dual(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
+        """δ = -Jᵀ (JJᵀ + λ)⁻¹ r."""
+        matrix = self._matrix.copy()
+        matrix.flat[:: len(matrix) + 1] += damping
+        solve = _cholesky(matrix)
+        return lambda r: -self._jacobian.transposed(solve(r))
+
+    def _of_primal(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
+        """δ, by elimination of the inner unknowns: the Schur complement is a matrix of the
+        border."""
+        inner, outer, schur = self._inner, self._outer, self._by_border.copy()
         schur.flat[:: len(schur) + 1] += damping
-        solved = np.zeros((len(first), len(schur) + 1))
-        if len(first):
-            solved = self._eliminated(damping, np.column_stack([self._by_both, first]))
-            schur -= self._by_both.T @ solved[:, :-1]
-            right = second - self._by_both.T @ solved[:, -1]
-        delta = np.empty(len(self._gradient))
-        delta[self._outer] = outer = _solved(schur, -right) if len(schur) else -right
-        delta[self._inner] = -solved[:, -1] - solved[:, :-1] @ outer
-        return delta
+        solve_inner = self._eliminated(damping) if len(inner) else np.copy
+        by_inner = solve_inner(self._by_both)
+        if len(inner):
+            schur -= self._by_both.T @ by_inner
+        solve_outer = _cholesky(schur) if len(schur) else np.copy
 
-    def _eliminated(self, damping: float, right: np.ndarray) -> np.ndarray:
-        """(JᵀJ + λ)⁻¹ right, of the inner unknowns."""
+        def solve(r: np.ndarray) -> np.ndarray:
+            delta = -self._jacobian.transposed(r)
+            delta[inner] = solve_inner(delta[inner, None])[:, 0]
+            delta[outer] = solve_outer(delta[outer] - self._by_both.T @ delta[inner])
+            delta[inner] -= by_inner @ delta[outer]
+            return delta
+
+        return solve
+
+    def _eliminated(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
+        """b ``[n, k]`` → (JᵀJ + λ)⁻¹ b, of the inner unknowns."""
         if self._dissection is not None:
-            factors = self._dissection.factorised(self._jacobian.table, damping)
-            return factors.solve(right)
-        table, identity = self._jacobian.table, sparse.eye_array(len(right), format="csc")
+            return self._dissection.factorised(self._jacobian.table, damping).solve
+        table, n = self._jacobian.table, len(self._inner)
         factor = splu(
-            sparse.csc_array(table.T @ table) + damping * identity,
+            sparse.csc_array(table.T @ table) + damping * sparse.eye_array(n, format="csc"),
             permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True},
         )  # fmt: skip
-        return factor.solve(right)
+        return factor.solve
+
+
+@contextmanager
+def _singular() -> Iterator[None]:
+    """What linear algebra raises, as `SingularError`."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except (ArithmeticError, RuntimeError) as error:
+        raise SingularError(str(error)) from error
 
 
 def _lengths(jacobian: Jacobian, least: float) -> np.ndarray:
@@ -164,17 +188,17 @@ def _lengths(jacobian: Jacobian, least: float) -> np.ndarray:
     return np.maximum(lengths, least * lengths.max(initial=0.0) or 1.0)
 
 
-def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """matrix⁻¹ right, of a symmetric one, which is lost."""
-    a = torch.from_numpy(matrix)
-    factor, info = torch.linalg.cholesky_ex(a)
+def _cholesky(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """b ``[n]`` → matrix⁻¹ b, of a symmetric one."""
+    factor, info = torch.linalg.cholesky_ex(torch.from_numpy(matrix))
     if info.item():
         raise ArithmeticError("JᵀJ with its damping is not positive definite")
-    return torch.cholesky_solve(torch.from_numpy(right)[:, None], factor)[:, 0].numpy()
+    return lambda b: torch.cholesky_solve(torch.from_numpy(b)[:, None], factor)[:, 0].numpy()
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
-    """The steps of `GaussNewton`; its state is λ, how fast it grows, the first loss, and the level.
+    """The steps of `GaussNewton`; its state is λ, how fast it grows and falls, the first loss, and
+    the level.
 
     Where levels of splines contain each other, it begins with the coarsest one, whose steps cost
     little, and goes on to the next when the loss hardly falls: each then begins near its solution.
@@ -197,7 +221,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         settings: GaussNewton,
         residuals: Callable[[], Residuals],
     ) -> None:
-        state = {"damping": 0.0, "growth": _GROWTH, "first": 0.0, "stage": 0}
+        state = {"damping": 0.0, "growth": _GROWTH, "fall": _LEAST_FACTOR, "first": 0.0, "stage": 0}
         super().__init__(parameters, state)
         self._settings, self._made_by = settings, residuals
         self._residuals: Residuals | None = None
@@ -220,29 +244,35 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             return
         if self._how is None:
             self._how = self._choose(jacobian, residuals)
-        system = DampedSystem(jacobian, r, *self._how, residuals.of_splines)
+        system = DampedSystem(jacobian, *self._how, residuals.of_splines)
         begins = _SMALLEST if residuals.is_linear else self._settings.damping
         group["damping"] = group["damping"] or begins
         before = residuals.state()
-        for _ in range(_TRIALS):
-            gain = self._try(residuals, system, jacobian, r, group["damping"])
-            if gain is not None:
-                break
-            residuals.restore(before)
-            group["damping"] *= group["growth"]
-            group["growth"] *= 2
-        else:
-            self._end_stage(group, residuals)
-            return
-        ratio, new = gain
-        group["damping"] *= next(factor for least, factor in _FACTORS if ratio >= least)
-        group["damping"] = max(group["damping"], _SMALLEST)
-        group["growth"] = _GROWTH
-        group["first"] = group["first"] or self.loss
         # One step solves a linear problem, those after it take out what round-off left.
         least = _REFINED if residuals.is_linear else self._settings.tolerance
         if group["stage"] < residuals.n_stages - 1:
             least = _COARSE
+        for trial in range(_TRIALS):
+            promised, new = self._try(residuals, system, jacobian, r, group["damping"])
+            if has_fallen := new < self.loss and promised > 0:
+                break
+            residuals.restore(before)
+            if promised <= least * self.loss:
+                break
+            if trial == 0:
+                group["fall"] **= 0.5
+            group["damping"] *= group["growth"]
+            group["growth"] *= 2
+        if not has_fallen:
+            self._end_stage(group, residuals)
+            return
+        ratio = (self.loss - new) / promised
+        if trial == 0:
+            group["fall"] = max(group["fall"] ** 2, _LEAST_FACTOR)
+        factor = next(factor for least, factor in _FACTORS if ratio >= least)
+        group["damping"] = max(group["damping"] * max(factor, group["fall"]), _SMALLEST)
+        group["growth"] = _GROWTH
+        group["first"] = group["first"] or self.loss
         if self.loss - new <= least * self.loss:
             self._end_stage(group, residuals)
         self.has_ended |= new <= _ROUND_OFF * group["first"]
@@ -270,16 +300,32 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         jacobian: Jacobian,
         r: np.ndarray,
         damping: float,
-    ) -> tuple[float, float] | None:
-        """The gain ratio of a step, and the loss after it; None if that is not smaller."""
+    ) -> tuple[float, float]:
+        """By how much a step should make the loss smaller, and the loss after it; infinite where
+        there is none."""
         try:
-            delta = system.step(damping)
+            step = system.factorised(damping)
+            delta = step(r)
+            expected = r + jacobian @ delta
+            residuals.move(delta)
+            after = residuals.value()
+            new = float(after @ after)
+            if not residuals.is_linear and math.isfinite(new):
+                new = self._correct(residuals, step(after - expected), delta, new)
         except SingularError:
-            return None
-        promised = self.loss - float(np.square(r + jacobian @ delta).sum())
-        residuals.move(delta)
-        after = residuals.value()
-        new = float(after @ after)
-        if not new < self.loss or promised <= 0:
-            return None
-        return (self.loss - new) / promised, new
+            return math.inf, math.inf
+        return self.loss - float(expected @ expected), new
+
+    def _correct(
+        self, residuals: Residuals, correction: np.ndarray, delta: np.ndarray, loss: float
+    ) -> float:
+        """The loss after a step's correction, or without it if that is no smaller."""
+        if np.linalg.norm(correction) > _SHORT * np.linalg.norm(delta):
+            return loss
+        before = residuals.state()
+        residuals.move(correction)
+        r = residuals.value()
+        if (new := float(r @ r)) < loss:
+            return new
+        residuals.restore(before)
+        return loss

@@ -303,7 +303,11 @@ def _is_nested(encoding: Encoding) -> bool:
         return False
     if layout.tcnn or not spline.degree % 2 or any(lv.hashed or lv.shift for lv in levels):
         return False
-    return all(fine.scale % coarse.scale == 0 for coarse, fine in pairwise(levels))
+    return all(
+        finer % coarser == 0
+        for coarse, fine in pairwise(levels)
+        for coarser, finer in zip(coarse.scales, fine.scales, strict=True)
+    )
 
 
 def _inverses(field: Field) -> list[Tensor] | None:

@@ -113,8 +113,8 @@ def fit_sine(interpolation: str, n_levels: int = 1, level_offset: bool = False) 
 
 def _vertices(level: Level) -> Tensor:
     """Vertices of a level in [0, 1]."""
-    vertices = torch.arange(level.max_cell + 2, dtype=torch.float64)
-    vertices = (vertices - level.shift) / level.scale
+    vertices = torch.arange(level.max_cells[0] + 2, dtype=torch.float64)
+    vertices = (vertices - level.shift) / level.scales[0]
     return vertices[(vertices >= 0) & (vertices <= 1)]
 
 

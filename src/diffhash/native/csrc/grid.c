@@ -26,9 +26,9 @@
 static const uint32_t primes[4] = {1u, 2654435761u, 805459861u, 3674653429u};
 
 typedef struct {
-    COORD scale, shift, max_cell;
-    int64_t first_vertex; /* of a stencil, relative to its cell and counted from the padding */
-    int64_t resolution, period; /* vertices of an axis that is not periodic, or is */
+    COORD shift, scales[DIM], max_cells[DIM];
+    int64_t resolutions[DIM]; /* vertices; of a periodic axis those of a period */
+    int64_t first_vertex;     /* of a stencil, relative to its cell and counted from the padding */
     int64_t n_rows, first_row;
     int64_t hashed, wraps;
 } Level;
@@ -37,7 +37,7 @@ typedef struct {
     int64_t n_points, n_replicas, n_rows, n_levels, n_features, n_orders, n_alphas, n_threads;
     const Level *levels;
     const COORD *coefficients; /* [n_orders][COEFFICIENTS][COLUMNS], ascending powers of t */
-    const COORD *factors;      /* [n_orders][n_levels]: scale^order */
+    const COORD *factors;      /* [n_orders][n_levels][DIM]: scale^order */
     const int32_t *alphas;    /* [n_alphas][DIM]: which of the orders along each axis */
 } Problem;
 
@@ -52,28 +52,28 @@ static void stencil(
     for (int j = 0; j < DIM; j++) {
         const int periodic = PERIODIC >> j & 1;
         const COORD at = periodic ? x[j] - FLOOR(x[j]) : x[j];
-        const COORD pos = level.scale * at + level.shift;
+        const COORD pos = level.scales[j] * at + level.shift;
         COORD cell = FLOOR(pos);
         cell = cell > 0 ? cell : 0; /* also of a NaN */
-        cell = cell < level.max_cell ? cell : level.max_cell;
+        cell = cell < level.max_cells[j] ? cell : level.max_cells[j];
         const COORD t = pos - cell;
         for (int64_t m = 0; m < p->n_orders; m++) {
             const COORD *c = p->coefficients + m * COLUMNS * COEFFICIENTS;
-            const COORD factor = p->factors[m * p->n_levels + l];
+            const COORD factor = p->factors[(m * p->n_levels + l) * DIM + j];
             COORD w[COLUMNS];
             for (int k = 0; k < COLUMNS; k++) w[k] = c[(COEFFICIENTS - 1) * COLUMNS + k];
             for (int i = COEFFICIENTS - 2; i >= 0; i--)
                 for (int k = 0; k < COLUMNS; k++) w[k] = w[k] * t + c[i * COLUMNS + k];
             for (int k = 0; k < COLUMNS; k++) axes[j][m][k] = w[k] * factor;
         }
-        const int64_t cells = level.period, first = (int64_t)cell + level.first_vertex;
+        const int64_t n = level.resolutions[j], first = (int64_t)cell + level.first_vertex;
         for (int k = 0; k < COLUMNS; k++) {
-            int64_t vertex = (periodic ? first % cells : first) + k / DOFS;
-            while (periodic && vertex >= cells) vertex -= cells;
+            int64_t vertex = (periodic ? first % n : first) + k / DOFS;
+            while (periodic && vertex >= n) vertex -= n;
             const uint32_t row = (uint32_t)vertex * (level.hashed ? primes[j] : stride);
             steps[j][k] = row * POWER(DOFS, DIM) + ((uint32_t)(k % DOFS) << j);
         }
-        stride *= (uint32_t)(periodic ? cells : level.resolution);
+        stride *= (uint32_t)n;
     }
     /* Every choice of a column per axis, grown in place from the back. */
     for (int k = 0; k < COLUMNS; k++) rows[k] = steps[0][k];

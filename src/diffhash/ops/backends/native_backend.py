@@ -161,12 +161,14 @@ class _Problem(ctypes.Structure):
 
 
 @cache
-def _level_type(dtype: torch.dtype) -> type[ctypes.Structure]:
+def _level_type(dtype: torch.dtype, n_input_dims: int) -> type[ctypes.Structure]:
     class Level(ctypes.Structure):
         _fields_ = [
-            *((name, C_TYPES[dtype]) for name in ("scale", "shift", "max_cell")),
-            *((name, ctypes.c_int64) for name in ("first_vertex", "resolution", "period")),
-            *((name, ctypes.c_int64) for name in ("n_rows", "first_row", "hashed", "wraps")),
+            ("shift", C_TYPES[dtype]),
+            *((name, C_TYPES[dtype] * n_input_dims) for name in ("scales", "max_cells")),
+            ("resolutions", ctypes.c_int64 * n_input_dims),
+            *((name, ctypes.c_int64) for name in ("first_vertex", "n_rows", "first_row")),
+            *((name, ctypes.c_int64) for name in ("hashed", "wraps")),
         ]
 
     return Level
@@ -175,20 +177,13 @@ def _level_type(dtype: torch.dtype) -> type[ctypes.Structure]:
 @cache
 def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype) -> _Tables:
     stencil = layout.interpolation
-    level_type = _level_type(dtype)
+    level_type = _level_type(dtype, layout.n_input_dims)
     levels = (level_type * len(layout.levels))()
     for entry, level in zip(levels, layout.levels, strict=True):
-        for name in (
-            "scale",
-            "shift",
-            "max_cell",
-            "resolution",
-            "period",
-            "n_rows",
-            "first_row",
-            "hashed",
-        ):
+        for name in ("shift", "n_rows", "first_row", "hashed"):
             setattr(entry, name, getattr(level, name))
+        for name in ("scales", "max_cells", "resolutions"):
+            getattr(entry, name)[:] = getattr(level, name)
         entry.first_vertex = level.pad + stencil.first_tap
         entry.wraps = layout.tcnn
     d = layout.n_input_dims
@@ -204,7 +199,7 @@ def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dty
         for k, polynomial in enumerate(stencil.derivative(m)):
             for power, c in enumerate(polynomial):
                 coefficients[i * size + power * stencil.columns + k] = float(c)
-    factors = [level.scale**m for m in orders for level in layout.levels]
+    factors = [scale**m for m in orders for level in layout.levels for scale in level.scales]
     indices = [orders.index(m) for alpha in alphas for m in alpha]
     return _Tables(
         levels,

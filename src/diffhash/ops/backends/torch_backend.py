@@ -179,15 +179,20 @@ def _stencil(
 
     Weights are evaluated in the dtype of ``x``, and then of ``dtype``.
     """
-    scale, shift, max_cell = (
-        constant(tuple(getattr(level, name) for level in layout.levels), x)[:, None]
-        for name in ("scale", "shift", "max_cell")
-    )
+    levels = layout.levels
+    shift = constant(tuple(level.shift for level in levels), x)[:, None]
+    scale = _by_axis(tuple(level.scales for level in levels), x)
+    max_cell = _by_axis(tuple(level.max_cells for level in levels), x)
     # As `layout.locate`, on every level: cell and t are [d, L, N].
     pos = torch.addcmul(shift, wrapped(x, layout.periodic_axes).T[:, None], scale)
     cell = pos.detach().floor().nan_to_num(0.0).clamp_min(0).minimum(max_cell)
     weights = [weight.to(dtype) for weight in _weights(pos - cell, layout, alphas)]
     return _rows(cell.to(torch.int64), layout), weights
+
+
+def _by_axis(numbers: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
+    """Numbers of each level and axis, ``[L][d]`` → ``[d, L, 1]``."""
+    return constant(tuple(zip(*numbers, strict=True)), like)[..., None]
 
 
 def _rows(cell: Tensor, layout: GridLayout) -> Tensor:
@@ -208,11 +213,10 @@ def _steps(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> Tenso
     taps = constant(tuple(c // stencil.dofs for c in range(stencil.columns)), cell)
     vertices = (cell + first[:, None]) + taps[:, None, None, None]
     if any(layout.periodic):
-        period = constant(tuple(level.period for level in levels), cell)[:, None]
+        period = _by_axis(tuple(level.resolutions for level in levels), cell)
         periodic = constant(layout.periodic, cell, torch.bool)[:, None, None]
         vertices = torch.where(periodic, vertices % period, vertices)
-    factors = tuple(zip(*(layout.factors(level) for level in levels), strict=True))
-    steps = vertices * constant(factors, cell)[..., None]
+    steps = vertices * _by_axis(tuple(layout.factors(level) for level in levels), cell)
     if stencil.dofs > 1:
         columns = range(stencil.columns)
         dofs = tuple(tuple(c % stencil.dofs * stencil.dofs**j for j in axes) for c in columns)
@@ -241,7 +245,7 @@ def _hashed_rows(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) ->
 def _weights(t: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> list[Tensor]:
     """s_l^|α| ∂^α of the weights, for each α: ``t [d, L, N]`` → ``[K, L, N]``."""
     scales = {
-        m: constant(tuple(level.scale**m for level in layout.levels), t)[:, None]
+        m: _by_axis(tuple(tuple(s**m for s in level.scales) for level in layout.levels), t)
         for m in sorted({m for alpha in alphas for m in alpha})
     }
     totals: list[Tensor] = []

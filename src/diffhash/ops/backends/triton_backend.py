@@ -119,12 +119,12 @@ class _Levels(NamedTuple):
 @cache
 def _levels(layout: GridLayout, dtype: torch.dtype, device: torch.device) -> _Levels:
     # Once per layout: a copy to the device would stall it, and could not be captured in a graph.
-    reals = [(level.scale, level.shift, level.max_cell) for level in layout.levels]
+    reals = [(level.shift, *level.scales, *level.max_cells) for level in layout.levels]
     integers = []
     for level in layout.levels:
         first_vertex = level.pad + layout.interpolation.first_tap
-        place = (level.first_row, level.n_rows, first_vertex, level.hashed, level.period)
-        integers.append((*place, *layout.factors(level)))
+        place = (level.first_row, level.n_rows, first_vertex, level.hashed)
+        integers.append((*place, *level.resolutions, *layout.factors(level)))
     with torch.no_grad(), torch.inference_mode(False):
         return _Levels(
             torch.tensor(reals, dtype=dtype, device=device),

@@ -85,7 +85,7 @@ def gather_kernel(
     D: tl.constexpr = len(ALPHAS[0])
     index = tl.program_id(1).to(tl.int64)
     replica, f = _features(F, VECTOR, GROUPS)
-    n, inside, scale, level, factors, ts, keys = points_on_level(
+    n, inside, scales, level, factors, ts, keys = points_on_level(
         x_ptr, reals_ptr, integers_ptr, index, n_points, PERIODIC, BLOCK
     )
     unrolled = unrolled_weights(ts, TABLES, COLUMNS, UNROLLED)
@@ -122,7 +122,7 @@ def gather_kernel(
             sums = new
 
     for a in tl.static_range(len(ALPHAS)):
-        growth = level_growth(scale, ALPHAS, a, len(TABLES) // COLUMNS)
+        growth = level_growth(scales, ALPHAS, a, len(TABLES) // COLUMNS)
         growth = growth.to(table_ptr.dtype.element_ty)
         first = (replica * len(ALPHAS) + a) * n_points
         offsets = ((first + n) * tl.num_programs(1) + index)[:, None] * F + f
@@ -164,13 +164,13 @@ def scatter_kernel(
     local = tl.program_id(1).to(tl.int64)
     index = local + first_level
     replica, f = _features(F, VECTOR, GROUPS)
-    n, inside, scale, level, factors, ts, keys = points_on_level(
+    n, inside, scales, level, factors, ts, keys = points_on_level(
         x_ptr, reals_ptr, integers_ptr, index, n_points, PERIODIC, BLOCK
     )
     unrolled = unrolled_weights(ts, TABLES, COLUMNS, UNROLLED)
     gs = ()
     for a in tl.static_range(len(ALPHAS)):
-        growth = level_growth(scale, ALPHAS, a, len(TABLES) // COLUMNS).to(g_ptr.dtype.element_ty)
+        growth = level_growth(scales, ALPHAS, a, len(TABLES) // COLUMNS).to(g_ptr.dtype.element_ty)
         first = (replica * len(ALPHAS) + a) * n_points
         offsets = ((first + n) * n_levels + index)[:, None] * F + f
         for group in tl.static_range(GROUPS):

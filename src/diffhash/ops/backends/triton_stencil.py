@@ -1,9 +1,9 @@
 """Points, weights and table rows inside a Triton kernel; see `triton_kernels` for the constants.
 
-Level tables: ``reals [L, 3]`` with scale, shift and last cell, in the dtype of the points;
-``integers [L, 5 + d]`` with first row, rows, first vertex, whether hashed, vertices of a periodic
-axis, and a factor per axis (`GridLayout.factors`). A vertex times its factor is its *key* on that
-axis. Rows fit 32 bits.
+Level tables: ``reals [L, 1 + 2 d]`` with shift, scales and last cells, in the dtype of the points;
+``integers [L, 4 + 2 d]`` with first row, rows, first vertex, whether hashed, and for each axis its
+vertices and its factor (`GridLayout.factors`). A vertex times its factor is its *key* on that axis.
+Rows fit 32 bits.
 
 A column of an axis is a degree of freedom at a tap, `Interpolation.columns`.
 """
@@ -18,36 +18,41 @@ import triton.language as tl
 
 @triton.jit
 def _level(reals_ptr, integers_ptr, level, D: tl.constexpr):
-    """(scale, shift, max_cell), (first_row, n_rows, first_vertex, hashed, period), factors."""
-    reals_ptr += level * 3
-    integers_ptr += level * (5 + D)
-    reals = tl.load(reals_ptr), tl.load(reals_ptr + 1), tl.load(reals_ptr + 2)
+    """(shift, scales, max_cells), (first_row, n_rows, first_vertex, hashed, vertices), factors."""
+    reals_ptr += level * (1 + 2 * D)
+    integers_ptr += level * (4 + 2 * D)
     first_row = tl.load(integers_ptr)
     n_rows = tl.load(integers_ptr + 1).to(tl.uint32)
     first_vertex = tl.load(integers_ptr + 2).to(tl.int32)
     hashed = tl.load(integers_ptr + 3) != 0
-    period = tl.load(integers_ptr + 4).to(tl.uint32)
+    scales = ()
+    max_cells = ()
+    vertices = ()
     factors = ()
     for j in tl.static_range(D):
-        factors = factors + (tl.load(integers_ptr + (5 + j)).to(tl.uint32),)
-    return reals, (first_row, n_rows, first_vertex, hashed, period), factors
+        scales = scales + (tl.load(reals_ptr + (1 + j)),)
+        max_cells = max_cells + (tl.load(reals_ptr + (1 + D + j)),)
+        vertices = vertices + (tl.load(integers_ptr + (4 + j)).to(tl.uint32),)
+        factors = factors + (tl.load(integers_ptr + (4 + D + j)).to(tl.uint32),)
+    reals = tl.load(reals_ptr), scales, max_cells
+    return reals, (first_row, n_rows, first_vertex, hashed, vertices), factors
 
 
 @triton.jit
 def _locate(x_ptr, n, inside, reals, first_vertex, factors, PERIODIC: tl.constexpr):
     """As `layout.locate`: t on every axis; and the key of the first tap's vertex, on a periodic
     axis the vertex itself."""
-    scale, shift, max_cell = reals
+    shift, scales, max_cells = reals
     ts = ()
     keys = ()
     for j in tl.static_range(len(factors)):
         x = tl.load(x_ptr + (n * len(factors) + j), mask=inside, other=0.0)
         if PERIODIC[j]:
             x = x - tl.floor(x)
-        pos = scale * x + shift
+        pos = scales[j] * x + shift
         cell = tl.floor(pos)
         cell = tl.where(cell > 0, cell, 0.0)  # NaN too
-        cell = tl.where(cell < max_cell, cell, max_cell)
+        cell = tl.where(cell < max_cells[j], cell, max_cells[j])
         vertex = (cell.to(tl.int32) + first_vertex).to(tl.uint32)
         if not PERIODIC[j]:
             vertex = vertex * factors[j]
@@ -58,11 +63,11 @@ def _locate(x_ptr, n, inside, reals, first_vertex, factors, PERIODIC: tl.constex
 
 @triton.jit
 def column_key(
-    keys, factors, period, k, j: tl.constexpr, PERIODIC: tl.constexpr, DOFS: tl.constexpr
+    keys, factors, vertices, k, j: tl.constexpr, PERIODIC: tl.constexpr, DOFS: tl.constexpr
 ):
     """The key of column ``k``, unsigned, on axis ``j``: of its vertex and degree of freedom."""
     if PERIODIC[j]:
-        key = (keys[j] + k // DOFS) % period * factors[j]
+        key = (keys[j] + k // DOFS) % vertices[j] * factors[j]
     else:
         key = keys[j] + k // DOFS * factors[j]
     if DOFS > 1:
@@ -82,14 +87,14 @@ def points_on_level(
 ):
     """This program's points, on a level.
 
-    Their numbers n, which of them are inside, the level's scale and `_level` integers, its
+    Their numbers n, which of them are inside, the level's scales and `_level` integers, its
     factors; and t and keys of every axis, see `_locate`.
     """
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = n < n_points
     reals, level, factors = _level(reals_ptr, integers_ptr, index, len(PERIODIC))
     ts, keys = _locate(x_ptr, n, inside, reals, level[2], factors, PERIODIC)
-    return n, inside, reals[0], level, factors, ts, keys
+    return n, inside, reals[1], level, factors, ts, keys
 
 
 @triton.jit
@@ -153,7 +158,7 @@ def looped_entry(
     ts,
     keys,
     factors,
-    period,
+    vertices,
     entry,
     TABLES: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -168,7 +173,7 @@ def looped_entry(
         k = entry % COLUMNS
         entry = entry // COLUMNS
         weights = weights + (_one_weight(ts[j], k, TABLES, COLUMNS),)
-        key = column_key(keys, factors, period, k.to(tl.uint32), j, PERIODIC, DOFS)
+        key = column_key(keys, factors, vertices, k.to(tl.uint32), j, PERIODIC, DOFS)
         ours = ours + (key,)
     return weights, ours
 
@@ -180,7 +185,7 @@ def unrolled_entry(
     keys,
     looped_keys,
     factors,
-    period,
+    vertices,
     k: tl.constexpr,
     ALPHAS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -192,7 +197,7 @@ def unrolled_entry(
     ours = ()
     for j in tl.static_range(len(unrolled)):
         weights = weights + (unrolled[j][k // COLUMNS**j % COLUMNS],)
-        key = column_key(keys, factors, period, k // COLUMNS**j % COLUMNS, j, PERIODIC, DOFS)
+        key = column_key(keys, factors, vertices, k // COLUMNS**j % COLUMNS, j, PERIODIC, DOFS)
         ours = ours + (key,)
     weights = weights + looped
     LAST: tl.constexpr = len(weights) - 1
@@ -221,11 +226,11 @@ def table_row(keys, level, TCNN: tl.constexpr):
 
 
 @triton.jit
-def level_growth(scale, ALPHAS: tl.constexpr, a: tl.constexpr, N_ORDERS: tl.constexpr):
-    """s^|α|, α = ALPHAS[a]."""
-    growth = tl.full((), 1, scale.dtype)
+def level_growth(scales, ALPHAS: tl.constexpr, a: tl.constexpr, N_ORDERS: tl.constexpr):
+    """Π_j s_j^α_j, α = ALPHAS[a]."""
+    growth = tl.full((), 1, scales[0].dtype)
     for j in tl.static_range(len(ALPHAS[a])):
         for m in tl.static_range(1, N_ORDERS):
             if m <= ALPHAS[a][j]:
-                growth = growth * scale
+                growth = growth * scales[j]
     return growth
