@@ -48,7 +48,7 @@ def blank_figure(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CommandResult:
     """What a command left."""
 
     code: int | str | None
@@ -104,10 +104,10 @@ def train(
 
 
 @pytest.fixture
-def command_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+def command_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., CommandResult]:
     """``command_line(script, *arguments)``: run a script of this repository inside the tests."""
 
-    def call(script: str, *arguments: str) -> Outcome:
+    def call(script: str, *arguments: str) -> CommandResult:
         path = str(ROOT / script)
         monkeypatch.setattr(sys, "argv", [path, *arguments])
         out, err = io.StringIO(), io.StringIO()
@@ -117,7 +117,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
                 runpy.run_path(path, run_name="__main__")
             except SystemExit as stop:
                 code = stop.code
-        return Outcome(code, out.getvalue(), err.getvalue())
+        return CommandResult(code, out.getvalue(), err.getvalue())
 
     return call
 

@@ -17,11 +17,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from diffhash.experiment import run, sweep
+from diffhash.experiment import run
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.schema import register
 from diffhash.experiment.sweep import JobExitError, job_task
 from diffhash.results import RunRecord, find_records
+from tests.faults import forked
 
 Call = Callable[..., Any]
 # The plugin that each launcher needs.
@@ -175,7 +176,6 @@ def in_job(
         cfg = compose("train", ["launcher=joblib", "hydra.mode=MULTIRUN"], return_hydra_config=True)
     hydra = HydraConfig.instance()
     monkeypatch.setattr(hydra, "cfg", cfg)
-    monkeypatch.setattr(sweep, "_interrupted", False)
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def call(task: Callable[[], None]) -> None:
@@ -214,23 +214,34 @@ def test_a_bug_arrives_with_its_traceback(in_job: Call) -> None:
 
 
 @pytest.mark.parametrize("when", ["before its training", "in its training", "between jobs"])
-def test_an_interrupt_ends_the_jobs_that_wait_as_well(in_job: Call, when: str) -> None:
+def test_an_interrupt_ends_the_jobs_that_wait_as_well(
+    in_job: Call, tmp_path: Path, when: str
+) -> None:
     def training() -> None:
         if when == "in its training":
             raise SystemExit(130)  # what main_task does after writing the record
         if when == "before its training":
             signal.raise_signal(signal.SIGINT)
 
-    begun = []
-    if when == "between jobs":
-        in_job(training)
-        signal.raise_signal(signal.SIGINT)
-    else:
-        with pytest.raises(JobExitError):
+    def jobs() -> None:
+        begun = []
+        if when == "between jobs":
             in_job(training)
-    with pytest.raises(JobExitError) as caught:
-        in_job(lambda: begun.append(True))
-    arrived = travelled(caught.value)
-    assert isinstance(arrived, SystemExit)
-    assert arrived.code == 130
-    assert not begun
+            signal.raise_signal(signal.SIGINT)
+        else:
+            with pytest.raises(JobExitError):
+                in_job(training)
+        with pytest.raises(JobExitError) as caught:
+            in_job(lambda: begun.append(True))
+        arrived = travelled(caught.value)
+        assert isinstance(arrived, SystemExit)
+        assert arrived.code == 130
+        assert not begun
+
+    def ignoring_interrupts() -> None:  # as a job's process does before its first job
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        jobs()
+
+    # In a process of its own: it begins no job any more.
+    ended = forked.call(ignoring_interrupts, tmp_path / "jobs", seconds=60)
+    assert ended.code == 0, ended.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -13,7 +14,6 @@ import pandas as pd
 import pytest
 import torch
 
-from diffhash.experiment import folder
 from diffhash.experiment import run as run_module
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.folder import FileError, RunFolder
@@ -36,16 +36,16 @@ def names(directory: Path) -> set[str]:
 @pytest.fixture
 def killed(train: Call) -> Call:
     """``killed(owner, name, *overrides)``: train in a process that dies where ``owner.name`` is
-    called for the ``nth`` time."""
+    called for the ``nth`` time; with ``of`` those calls count whose first argument is that file."""
 
-    def end(owner: Any, name: str, *overrides: str, nth: int = 1) -> None:
+    def end(owner: Any, name: str, *overrides: str, nth: int = 1, of: str | None = None) -> None:
         if (child := os.fork()) == 0:
             try:
                 calls, real = 0, getattr(owner, name)
 
                 def count(*arguments: Any, **options: Any) -> Any:
                     nonlocal calls
-                    calls += 1
+                    calls += of is None or Path(arguments[0]).name == of
                     return (die if calls == nth else real)(*arguments, **options)
 
                 setattr(owner, name, count)
@@ -86,17 +86,35 @@ def test_finished_training_is_recorded_without_training_again(
     _, before = train("seed=5")
     places = {
         "evaluation": (FieldTraining, "on_train_end"),
-        "exchange": (RunFolder, "_take_place"),
+        "rename": (os, "rename"),  # of the finished folder, which becomes the record
     }
     for name in places:
         killed(*places[name], *settings, f"run_dir={tmp_path}/{name}")
-    killed(*places["exchange"], *settings)  # over an earlier record
+    # Over an earlier record, whose folder is locked before it is exchanged with the finished one.
+    killed(fcntl, "flock", *settings, nth=2)
     assert find_records(tmp_path) == [(tmp_path / "run", before), (whole, read_record(whole))]
     without_training()
     for name in places:
         assert_same(train(*settings, f"run_dir={tmp_path}/{name}")[0], whole)
     assert_same(train(*settings)[0], whole)
     assert names(tmp_path) == {"run", "whole", *places}
+
+
+def without_exchange(
+    name: str | None, *arguments: Any, load: Any = ctypes.CDLL, **options: Any
+) -> Any:
+    """Load a library; the system's own lacks ``renameat2``."""
+    library = load(name, *arguments, **options)
+    if name is None:
+        library.__class__ = WithoutExchange
+    return library
+
+
+class WithoutExchange(ctypes.CDLL):
+    def __getattr__(self, name: str) -> Any:
+        if name == "renameat2":
+            raise AttributeError(name)
+        return super().__getattr__(name)
 
 
 @pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "rename"])
@@ -110,13 +128,13 @@ def test_an_exchange_of_records_that_was_cut_short(
 ) -> None:
     """Also where the file system cannot exchange two folders."""
     if not exchanges:
-        monkeypatch.setattr(folder, "_exchange", lambda *_: False)
+        monkeypatch.setattr(ctypes, "CDLL", without_exchange)
         train("seed=5", f"run_dir={tmp_path}/between")
         # The third renames the new folder; before it, the record and the old folder are renamed.
         killed(os, "rename", f"run_dir={tmp_path}/between", nth=2)
         assert names(tmp_path) == {"between.partial", "between.old.partial"}
     before, _ = train("seed=5")
-    killed(folder, "_remove_known", nth=2)  # the old record is about to be removed
+    killed(os, "unlink", of="result.json")  # of the old record
     assert read_record(before).seed == 0
     assert [path for path, _ in find_records(tmp_path)] == [before]
     without_training()
@@ -125,7 +143,7 @@ def test_an_exchange_of_records_that_was_cut_short(
     if not exchanges:
         train(f"run_dir={tmp_path}/between")
     assert names(tmp_path) == ({"run"} if exchanges else {"run", "between"})
-    assert not (directory / folder._MARKER).exists()
+    assert not (directory / ".unpublished").exists()
 
 
 def test_a_killed_run_goes_on_and_another_one_leaves_it_alone(

@@ -37,7 +37,7 @@ _FOREIGN = ("runs/notes.txt", "runs/a.txt")  # a user's files beside the records
 
 
 @dataclass
-class Outcome:
+class CommandResult:
     """How a command ended; ``steps``: of training, where it was not killed."""
 
     ended: Ended
@@ -102,7 +102,7 @@ class Laboratory:
                 raise RuntimeError(f"{scenario.name}, undisturbed: {reason}")
         return outcome.operations
 
-    def _succeed(self, command: Command, root: Path) -> Outcome:
+    def _succeed(self, command: Command, root: Path) -> CommandResult:
         outcome = self._run(command, root)
         if outcome.code:
             raise RuntimeError(f"{' '.join(command)}: exit code {outcome.code}: {outcome.err}")
@@ -133,7 +133,7 @@ class Laboratory:
         }
 
     def _after(
-        self, scenario: Scenario, root: Path, outcome: Outcome, mode: int, faults: Faults
+        self, scenario: Scenario, root: Path, outcome: CommandResult, mode: int, faults: Faults
     ) -> None:
         """What must hold at once."""
         killed = mode in (modes.KILL, modes.KILL_IN_WRITE)
@@ -159,7 +159,7 @@ class Laboratory:
         self._judge_error(scenario, root, outcome, faults)
 
     def _judge_error(
-        self, scenario: Scenario, root: Path, outcome: Outcome, faults: Faults
+        self, scenario: Scenario, root: Path, outcome: CommandResult, faults: Faults
     ) -> None:
         """A failed operation is told in one line, or is a warning beside a whole record."""
         if "Traceback" in outcome.err:
@@ -229,7 +229,7 @@ class Laboratory:
 
     def _run(
         self, command: Command, root: Path, mode: int = modes.COUNT, at: int = 0, error: int = 0
-    ) -> Outcome:
+    ) -> CommandResult:
         steps = self._work / f"{os.getpid()}.steps"
         steps.unlink(missing_ok=True)
         (root / "tmp").mkdir(exist_ok=True)
@@ -254,7 +254,7 @@ class Laboratory:
 
             ended = call(run, self._work / str(os.getpid()), _PATIENCE)
             count = int(steps.read_text()) if steps.exists() else 0
-            return Outcome(ended, count, self._shim.operations, self._shim.fired)
+            return CommandResult(ended, count, self._shim.operations, self._shim.fired)
 
 
 def count_steps() -> list[int]:

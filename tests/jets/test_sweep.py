@@ -74,7 +74,7 @@ def check(field: Field, rows: Any, n: int, dtype: torch.dtype = torch.float64) -
         -1, -1, n, -1
     )
     target = normal(n, 2, seed=4)
-    squares = plan.squares(coefficients, target)
+    squares = plan.least_squares(coefficients, target)
     if squares is None:
         return
     left = torch.einsum("kcne,...knc->...ne", coefficients, expected)

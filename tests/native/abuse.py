@@ -342,7 +342,7 @@ def _field_seams(encoder: str, dtype: torch.dtype) -> Iterator[Seam]:
 
     def squares(o: Operands) -> Tensors:
         field = _field(encoder, dtype)
-        one = field.plan(x, 2).squares(o["coefficients"], o["target"])
+        one = field.plan(x, 2).least_squares(o["coefficients"], o["target"])
         assert one is not None
         _set(field, o)
         return [one(0.5), *(p.grad for p in field.parameters() if p.grad is not None)]

@@ -90,7 +90,7 @@ def test_a_moved_plan(
     shape = plan.jet().data.shape
     coefficients = torch.rand(shape[0], 1, 7, 2, dtype=torch.float64)
     target = torch.rand(7, 2, dtype=torch.float64)
-    squares = plan.squares(coefficients, target)
+    squares = plan.least_squares(coefficients, target)
     if squares is not None:
         squares(1.0)
     assert plan.move(x) == (encoder != "own")
@@ -99,7 +99,7 @@ def test_a_moved_plan(
     torch.testing.assert_close(plan.jet().data, expected.jet().data, rtol=1e-13, atol=1e-13)
     for one, other in zip(gradients(field, plan), gradients(field, expected), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-    anew = expected.squares(coefficients, target)
+    anew = expected.least_squares(coefficients, target)
     assert (squares is None) == (anew is None) == (encoder in ("torch", "points alone", "own"))
     if squares is not None and anew is not None:
         squares.put(coefficients, target)  # an ansatz has part in them
@@ -130,12 +130,12 @@ def test_a_part_of_a_plan(
         torch.testing.assert_close(part.jet().data, fresh.jet().data, **tolerance)
         for one, other in zip(gradients(field, part), gradients(field, fresh), strict=True):
             torch.testing.assert_close(one, other, **tolerance)
-        anew = fresh.squares(coefficients[:, :, index], target[index])
+        anew = fresh.least_squares(coefficients[:, :, index], target[index])
         if squares is not None and anew is not None:
             squares.put(coefficients[:, :, index], target[index])
             torch.testing.assert_close(squares(0.7), anew(0.7), **tolerance)
 
-    squares = part.squares(coefficients[:, :, first], target[first])
+    squares = part.least_squares(coefficients[:, :, first], target[first])
     assert (squares is None) == (encoder in ("torch", "points alone", "own"))
     check(first, x)
     part.take(index)
@@ -170,7 +170,7 @@ def test_weights_of_points_and_errors_in_the_kernel(
     weights = torch.rand(n).to(dtype)
     weights[0] = 0
     errors = torch.full((n, 2), torch.nan, dtype=dtype)
-    squares = plan.squares(coefficients, target)
+    squares = plan.least_squares(coefficients, target)
     assert squares is not None
     loss = squares(0.7, weights, errors)
     found = [p.grad for p in field.parameters()]

@@ -81,7 +81,7 @@ def test_a_plan_follows_a_table_that_is_replaced(make: Callable[..., Encoding]) 
     assert isinstance(encoding, GridEncoding)
     field = Field(encoding, MLP(6, width=8, depth=1), [(0, 1)])
     plan = field.plan(points(), 2)
-    one = plan.squares(torch.ones(3, 1, 7, 1), torch.zeros(7, 1))
+    one = plan.least_squares(torch.ones(3, 1, 7, 1), torch.zeros(7, 1))
     assert one is not None
     one(1.0)
     encoding.params = nn.Parameter(2 * encoding.params.detach())
@@ -150,7 +150,7 @@ def test_squares_of_a_field_that_changed_its_precision_are_refused(
     for encoder in ("identity", "fourier", "native"):
         encoding = make(encoder)
         field = Field(encoding, MLP(encoding.n_output_dims, width=8, depth=1), [(0, 1)])
-        one = field.plan(points(), 2).squares(torch.ones(3, 1, 7, 1), torch.zeros(7, 1))
+        one = field.plan(points(), 2).least_squares(torch.ones(3, 1, 7, 1), torch.zeros(7, 1))
         assert one is not None
         field.double()
         with pytest.raises(ValueError, match="same dtype"):

@@ -45,7 +45,7 @@ class Encoding:
     ) -> None:
         if dtype != torch.float32:
             raise ValueError("the double computes in float32 alone")  # the default there is half
-        self.native_tcnn_module = _Native(n_input_dims, **encoding_config)
+        self.native_tcnn_module = Native(n_input_dims, **encoding_config)
         self.params = torch.nn.Parameter(torch.zeros(self.native_tcnn_module.n_params()))
 
 
@@ -66,7 +66,7 @@ class _Context:
 
 
 @dataclass
-class _Native:
+class Native:
     """As the bindings' ``Module``, for a hash grid."""
 
     dims: int

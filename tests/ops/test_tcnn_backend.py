@@ -47,11 +47,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """Put the double in place of the package, and let the backend run on the CPU."""
     module = _import_fake()
     monkeypatch.setitem(sys.modules, "tinycudann", module)
-    monkeypatch.setattr(backends, "_LOADED", {"torch": torch_backend})
-    monkeypatch.setattr(tcnn_backend, "_is_cuda", lambda _: True)
-    tcnn_backend._grid.cache_clear()
+    monkeypatch.setattr(backends, "LOADED", {"torch": torch_backend})
+    monkeypatch.setattr(tcnn_backend, "DEVICE_TYPE", "cpu")
+    tcnn_backend.native_grid.cache_clear()
     yield module
-    tcnn_backend._grid.cache_clear()
+    tcnn_backend.native_grid.cache_clear()
 
 
 @pytest.fixture(
@@ -405,7 +405,7 @@ def test_padded_outputs_are_cut(
 def test_values_alone_run_one_forward_pass(fake: ModuleType, make_points: Make) -> None:
     encoding = _pair(2, "cpu")[1]
     encoding(_points(make_points, encoding.layout, 20))
-    native = tcnn_backend._grid(encoding.layout, 2).native
+    native = tcnn_backend.native_grid(encoding.layout, 2).native
     assert native.calls == ["fwd"]
 
 
@@ -449,7 +449,7 @@ def test_other_numbers_of_features_are_an_error(fake: ModuleType) -> None:
 def test_another_number_of_parameters_is_an_error(
     fake: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fake._Native, "n_params", lambda _: 24)
+    monkeypatch.setattr(fake.Native, "n_params", lambda _: 24)
     encoding = GridEncoding(2, **SETTINGS, backend="tcnn")
     with pytest.raises(RuntimeError, match=r"has 24 parameters .*expected .*'torch'"):
         encoding(torch.zeros(1, 2))
@@ -458,13 +458,13 @@ def test_another_number_of_parameters_is_an_error(
 def test_the_packages_own_parameters_are_not_kept(fake: ModuleType) -> None:
     encoding = GridEncoding(2, **SETTINGS, backend="tcnn")
     encoding(torch.zeros(1, 2))
-    grid = tcnn_backend._grid(encoding.layout, 2)
+    grid = tcnn_backend.native_grid(encoding.layout, 2)
     assert not isinstance(grid.native, nn.Module)
 
 
 def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_LOADED", {"torch": torch_backend})
-    monkeypatch.setattr(backends, "find_spec", lambda _: None)
+    monkeypatch.setattr(backends, "LOADED", {"torch": torch_backend})
+    monkeypatch.setitem(sys.modules, "tinycudann", None)  # as if it were not installed
     with pytest.raises(ModuleNotFoundError, match=r"tinycudann.*backend='torch'"):
         load_backend("tcnn")
 

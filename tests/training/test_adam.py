@@ -17,8 +17,8 @@ from diffhash.training.adam import LeanAdam
 @pytest.fixture(params=["native", "torch"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "torch":
-        monkeypatch.setattr(adam, "_kernel", lambda dtype: None)
-    elif adam._kernel(torch.float32) is None:
+        monkeypatch.setattr(adam, "kernel_of", lambda dtype: None)
+    elif adam.kernel_of(torch.float32) is None:
         pytest.skip("no C compiler")
     return request.param
 
@@ -28,7 +28,9 @@ def parameters(dtype: torch.dtype, sizes: tuple[int, ...] = (1, 7, 70001)) -> li
     return [torch.randn(n, generator=generator, dtype=dtype).requires_grad_() for n in sizes]
 
 
-def follow(optimizer: Adam, step: Callable[[], object], tensors: list[Tensor], rates: list) -> None:
+def take_steps(
+    optimizer: Adam, step: Callable[[], object], tensors: list[Tensor], rates: list
+) -> None:
     """Steps along random gradients of all sizes, zero included."""
     generator = torch.Generator().manual_seed(1)
     for rate in rates:
@@ -46,9 +48,9 @@ def test_steps_are_those_of_torch(backend: str, dtype: torch.dtype) -> None:
     rates = [1e-2, 1e-2, 0.0, 1e-3] * 10
     theirs, ours = parameters(dtype), parameters(dtype)
     reference = Adam(theirs)
-    follow(reference, reference.step, theirs, rates)
+    take_steps(reference, reference.step, theirs, rates)
     optimizer = LeanAdam(ours, captured=False)
-    follow(optimizer, optimizer.lean_step, ours, rates)
+    take_steps(optimizer, optimizer.lean_step, ours, rates)
     tolerance = 10 * len(rates) * torch.finfo(dtype).eps  # every step rounds a few times
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
@@ -60,9 +62,9 @@ def test_steps_are_those_of_torch(backend: str, dtype: torch.dtype) -> None:
 def test_the_step_that_lightning_calls_is_the_same(backend: str) -> None:
     plain, wrapped = parameters(torch.float64), parameters(torch.float64)
     lean, optimizer = LeanAdam(plain, captured=False), LeanAdam(wrapped, captured=False)
-    follow(lean, lean.lean_step, plain, [1e-2] * 3)
+    take_steps(lean, lean.lean_step, plain, [1e-2] * 3)
     seen: list[float] = []
-    follow(optimizer, lambda: seen.append(optimizer.step(lambda: 7.0)), wrapped, [1e-2] * 3)
+    take_steps(optimizer, lambda: seen.append(optimizer.step(lambda: 7.0)), wrapped, [1e-2] * 3)
     assert seen == [7.0] * 3
     assert all(torch.equal(a, b) for a, b in zip(plain, wrapped, strict=True))
 
@@ -71,14 +73,14 @@ def test_state_passes_from_and_to_torch(backend: str) -> None:
     """A checkpoint is Adam's, whoever wrote it."""
     theirs, ours = parameters(torch.float64), parameters(torch.float64)
     reference = Adam(theirs, fused=True)
-    follow(reference, reference.step, theirs, [1e-2] * 3)
+    take_steps(reference, reference.step, theirs, [1e-2] * 3)
     for mine, its in zip(ours, theirs, strict=True):
         mine.data.copy_(its)
     optimizer = LeanAdam(ours, captured=False)
     optimizer.load_state_dict(deepcopy(reference.state_dict()))
-    optimizer.follow(captured=False)
-    follow(reference, reference.step, theirs, [1e-2] * 3)
-    follow(optimizer, optimizer.lean_step, ours, [1e-2] * 3)
+    optimizer.set_captured(captured=False)
+    take_steps(reference, reference.step, theirs, [1e-2] * 3)
+    take_steps(optimizer, optimizer.lean_step, ours, [1e-2] * 3)
     reference.load_state_dict(deepcopy(optimizer.state_dict()))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
@@ -138,7 +140,7 @@ def test_a_state_that_does_not_fit_is_refused(
 def test_another_kind_of_adam_is_refused(backend: str) -> None:
     theirs = parameters(torch.float64, (5,))
     reference = Adam(theirs, fused=True, weight_decay=0.1)
-    follow(reference, reference.step, theirs, [1e-2])
+    take_steps(reference, reference.step, theirs, [1e-2])
     [ours] = parameters(torch.float64, (5,))
     optimizer = LeanAdam([ours], captured=False)
     optimizer.load_state_dict(reference.state_dict())

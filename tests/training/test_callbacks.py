@@ -18,14 +18,14 @@ MakeTraining = Callable[..., FieldTraining]
 
 def send_in_epoch(training: FieldTraining, signals: dict[int, int]) -> None:
     """Send this process ``signals[epoch]`` in that epoch."""
-    rate = training._rate
+    rate = training.rate
 
     def sending(epoch: int) -> float:
         if epoch + 1 in signals:
             os.kill(os.getpid(), signals[epoch + 1])
         return rate(epoch)
 
-    training._rate = sending  # type: ignore[method-assign]
+    training.rate = sending  # type: ignore[method-assign]
 
 
 def send(training: FieldTraining, signals: dict[int, int]) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from diffhash.jets import Jet
 from diffhash.problems import Condition, Poisson1D
 from diffhash.training import FieldTraining
 
@@ -36,27 +36,26 @@ class NaNSolution(Poisson1D):
 
 def fail_in_epoch(training: FieldTraining, epoch: int, value: float) -> None:
     """Let the loss be ``value`` from an epoch on."""
-    rate = training._rate
+    rate = training.rate
 
     def failing(epochs_done: int) -> float:
         if epochs_done + 1 >= epoch:
             training.objective.terms[0].weight.fill_(value)
         return rate(epochs_done)
 
-    training._rate = failing  # type: ignore[method-assign]
+    training.rate = failing  # type: ignore[method-assign]
 
 
 def fail_at(training: FieldTraining, step: int, value: float) -> None:
     """Let the loss be ``value`` from a step of minibatches on."""
-    batches, steps = training._batches, count(1)
+    loss, steps = training.objective.loss, count(1)
 
-    def failing() -> Iterator[Any]:
-        for rows in batches():
-            if next(steps) >= step:
-                training.objective.terms[0].weight.fill_(value)
-            yield rows
+    def failing(jets: Sequence[Jet], rows: Sequence[Tensor] | None = None) -> Tensor:
+        if next(steps) >= step:
+            training.objective.terms[0].weight.fill_(value)
+        return loss(jets, rows)
 
-    training._batches = failing  # type: ignore[method-assign, assignment]
+    training.objective.loss = failing  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -224,7 +224,7 @@ def test_seconds_of_steps_and_of_evaluations_are_apart(
 
     training = make_training(epochs=10, chunk=4)
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
-    monkeypatch.setattr(training, "_rate", passing(1, training._rate))
+    monkeypatch.setattr(training, "rate", passing(1, training.rate))
     metrics = passing(100, training.evaluation.metrics)
     monkeypatch.setattr(training.evaluation, "metrics", metrics)
     monkeypatch.setattr(training.field, "plan", passing(10_000, training.field.plan))

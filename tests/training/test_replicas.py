@@ -94,14 +94,14 @@ def test_each_replica_trains_as_it_does_alone(
 
 def spoil(training: FieldTraining, replica: int, epoch: int) -> None:
     """Make a parameter of one replica NaN at the beginning of an epoch."""
-    rate = training._rate
+    rate = training.rate
 
     def failing(epochs_done: int) -> float:
         if epochs_done + 1 == epoch:
             training.field.network.params.data[replica, 0] = float("nan")
         return rate(epochs_done)
 
-    training._rate = failing  # type: ignore[method-assign]
+    training.rate = failing  # type: ignore[method-assign]
 
 
 def test_one_that_diverges_does_not_disturb_the_others(

@@ -28,13 +28,13 @@ def without_seconds(training: FieldTraining) -> list[dict[str, float]]:
 
 def stop_after(training: FieldTraining, epochs: int) -> None:
     """Ask for a stop, as a signal does, once training has come so far."""
-    rate = training._rate
+    rate = training.rate
 
     def stopping(epoch: int) -> float:
         training.stop_requested = epoch + 1 == epochs
         return rate(epoch)
 
-    training._rate = stopping  # type: ignore[method-assign]
+    training.rate = stopping  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("stopped_at", [4, 5], ids=["between chunks", "inside a chunk"])

@@ -20,21 +20,21 @@ class Precision(Enum):
     float64 = "float64"
 
 
-class Derivatives(Enum):
+class DerivativesSetting(Enum):
     """How derivatives in x are taken: jets in one pass, or nested reverse mode."""
 
     taylor = "taylor"
     autograd = "autograd"
 
 
-class Schedule(Enum):
+class ScheduleSetting(Enum):
     """Course of the learning rate."""
 
     constant = "constant"
     cosine = "cosine"
 
 
-class Execution(Enum):
+class ExecutionSetting(Enum):
     """How steps run (`diffhash.training.steps`); auto is cudagraph on a GPU if it pays."""
 
     auto = "auto"
@@ -174,7 +174,7 @@ class TrainerConfig:
 
     epochs: int = MISSING
     learning_rate: float = MISSING
-    schedule: Schedule = MISSING
+    schedule: ScheduleSetting = MISSING
     batch_size: int | None = None
     chunk: int = MISSING
     evaluation_points: int = MISSING
@@ -182,8 +182,8 @@ class TrainerConfig:
     devices: int = MISSING
     num_threads: int | None = None
     precision: Precision = MISSING
-    derivatives: Derivatives = MISSING
-    execution: Execution = MISSING
+    derivatives: DerivativesSetting = MISSING
+    execution: ExecutionSetting = MISSING
     max_seconds: float | None = None
     tolerance: float | None = None
 

@@ -1,16 +1,16 @@
 """Networks on top of an encoding: `MLP`, `SIREN`, `Linear`, and the whole `Field`."""
 
 from diffhash.networks.field import Field, FieldPlan, stack_fields
+from diffhash.networks.least_squares import LinearLeastSquares
 from diffhash.networks.network import MLP, SIREN, Linear, Network
-from diffhash.networks.squares import FieldSquares
 
 __all__ = [
     "MLP",
     "SIREN",
     "Field",
     "FieldPlan",
-    "FieldSquares",
     "Linear",
+    "LinearLeastSquares",
     "Network",
     "stack_fields",
 ]

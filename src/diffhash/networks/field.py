@@ -22,8 +22,8 @@ from diffhash.encodings.encoding import (
 from diffhash.jets import Jet, Names, Row, Rows, Sum, default_names, jet_rows
 from diffhash.networks.ansatz import Ansatz, AnsatzJet, ansatz_values
 from diffhash.networks.jacobian import JacobianRows, network_jet_and_rows, spline_rows, table_rows
+from diffhash.networks.least_squares import LinearLeastSquares, linear_least_squares
 from diffhash.networks.network import Network
-from diffhash.networks.squares import FieldSquares, field_squares
 from diffhash.ops.constants import constant
 from diffhash.ops.settings import ConfiguredModule, NoTorchScript
 
@@ -416,8 +416,8 @@ class FieldPlan:
 
         return Jet(data, self._rows, field.names), rows
 
-    def squares(self, coefficients: Tensor, target: Tensor) -> FieldSquares | None:
-        """Mean squares of what is linear in u's jet, with their gradients, as one C kernel.
+    def least_squares(self, coefficients: Tensor, target: Tensor) -> LinearLeastSquares | None:
+        """Linear least squares of u's jet, with their gradients, as one C kernel.
 
         Args:
             coefficients: a, ``[K, C, N, E]``: E equations Σ_kc a_kc ∂_k u_c = target at each point.
@@ -436,7 +436,7 @@ class FieldPlan:
                 "floating-point numbers"
             )
         field = self._field
-        return field_squares(
+        return linear_least_squares(
             lambda: field.network,
             lambda: self._plan.source(),
             field._in_box(self._inner),

@@ -29,8 +29,8 @@ from diffhash.native import (
     warn_slower,
 )
 
-# Rows that go through a layer at a time: enough to fill registers, few enough for the cache, which
-# what longer jets keep for the way back fills sooner.
+# Rows that go through a layer at a time: enough to fill registers, few enough for the cache,
+# which fills sooner with what longer jets keep for the backward pass.
 _MAX_ROWS, _MAX_ROWS_OF_LONG_JETS, _LONG, _MIN_BLOCK = 96, 48, 4, 4
 # Segments are shared out to threads; each keeps weight gradients of its own.
 _FEW_POINTS, _FEW_SEGMENTS, _MANY_SEGMENTS = 2**13, 8, 64
@@ -52,7 +52,7 @@ def library(activation: Activation, dtype: torch.dtype) -> ctypes.CDLL | None:
         warn_slower("networks", "several times", error)
         return None
     lib.state_size.restype = ctypes.c_int64
-    for kernel in (lib.forward, lib.backward, lib.squares):
+    for kernel in (lib.forward, lib.backward, lib.least_squares):
         kernel.restype = ctypes.c_int64
     return lib
 
@@ -197,16 +197,18 @@ class NetworkKernel:
         )
         return params_grad, features_grad
 
-    def squares(self, coefficients: Tensor, target: Tensor, source: Tensor | GridRows) -> Squares:
-        """Bind what does not change: see `Squares`."""
-        return Squares(self, coefficients, target, source)
+    def least_squares(
+        self, coefficients: Tensor, target: Tensor, kernel_input: Tensor | GridRows
+    ) -> LeastSquaresKernel:
+        """Bind what does not change: see `LeastSquaresKernel`."""
+        return LeastSquaresKernel(self, coefficients, target, kernel_input)
 
     def _call(self, name: str, reads: list[Argument], writes: list[Argument]) -> None:
         if call(getattr(self.library, name), [self.shape], reads, writes):
             raise MemoryError(f"the network's {name} pass needs more memory than there is")
 
 
-class Squares:
+class LeastSquaresKernel:
     """weight · mean(w (Σ_k c_k ∂_k u - target)²) and its gradients, at one input.
 
     Args:
@@ -214,16 +216,20 @@ class Squares:
         coefficients: c, ``[K, C, N, E]``. It is kept, as all that follow: they may be changed in
             place, and are not checked again.
         target: ``[N, E]``.
-        source: the network's input, or rows and weights of what it is summed from.
+        kernel_input: the network's input, or rows and weights of what it is summed from.
 
     Raises:
         ValueError: a tensor that the kernel was not made for.
     """
 
     def __init__(
-        self, kernel: NetworkKernel, coefficients: Tensor, target: Tensor, source: Tensor | GridRows
+        self,
+        kernel: NetworkKernel,
+        coefficients: Tensor,
+        target: Tensor,
+        kernel_input: Tensor | GridRows,
     ) -> None:
-        self._kernel, self._kept = kernel, (coefficients, target, source)
+        self._kernel, self._kept = kernel, (coefficients, target, kernel_input)
         dtype, (*_, n_rows, n_points, n_inputs) = kernel.dtype, kernel.features_shape
         n_equations = target.shape[-1]
         self._equations = (
@@ -235,12 +241,12 @@ class Squares:
         )
         n_levels = n_features = n_taps = 0
         self._table_shape: tuple[int, ...] = ()
-        if isinstance(source, Tensor):
-            features = address("features", source, dtype, kernel.features_shape)
+        if isinstance(kernel_input, Tensor):
+            features = address("features", kernel_input, dtype, kernel.features_shape)
             self._input: tuple[int | None, ...] = (features, None, None)
         else:
-            _, n_levels, n_taps = source.rows.shape
-            n_features = source.n_features
+            _, n_levels, n_taps = kernel_input.rows.shape
+            n_features = kernel_input.n_features
             if n_levels * n_features != n_inputs or not n_levels:
                 raise ValueError(
                     f"the grid has {n_levels} levels of {n_features} features, the network reads "
@@ -249,10 +255,10 @@ class Squares:
             taps, weights = (n_points, n_levels, n_taps), (n_points, n_levels, n_rows, n_taps)
             self._input = (
                 None,
-                address("a plan's rows", source.rows, torch.int32, taps),
-                address("a plan's weights", source.weights, dtype, weights),
+                address("a plan's rows", kernel_input.rows, torch.int32, taps),
+                address("a plan's weights", kernel_input.weights, dtype, weights),
             )
-            self._table_shape = (*kernel.replicas, source.n_rows * n_features)
+            self._table_shape = (*kernel.replicas, kernel_input.n_rows * n_features)
         self._sizes = (n_levels, n_features, n_taps, *self._table_shape[-1:])
         self._n_equations = n_equations
         self.n_points, self.errors_shape = n_points, (*kernel.replicas, n_points, n_equations)
@@ -281,7 +287,7 @@ class Squares:
         losses = params.new_empty(kernel.replicas)
         sizes = self._sizes if shape else (*self._sizes, 0)
         failed = call(
-            kernel.library.squares,
+            kernel.library.least_squares,
             [kernel.shape, _Loss(self._n_equations, weight, *sizes, add_params, add_table)],
             [
                 *self._equations,

@@ -28,7 +28,7 @@ from torch.autograd import Function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from diffhash.ops import operators
-from diffhash.ops.backends import BackendPlan, MultiIndex, load_backend, raised
+from diffhash.ops.backends import BackendPlan, MultiIndex, increment_order, load_backend
 from diffhash.ops.layout import GridLayout
 from diffhash.ops.modes import is_recorded
 
@@ -165,7 +165,7 @@ class _Positional(inspect.Signature):
         return _Bound(self, dict(zip(self.parameters, args, strict=True)))  # type: ignore[arg-type]
 
 
-def _bound_once(forward: _F) -> _F:
+def _cache_signature(forward: _F) -> _F:
     """Keep the signature that `Function.apply` would work out, and compare, at every call."""
     parameters = list(inspect.signature(forward).parameters.values())
     forward.__signature__ = _Positional(parameters)  # type: ignore[attr-defined]
@@ -193,7 +193,7 @@ class _Gather(_GridFunction):
     """``params [R, n_rows·F]`` → ``[R, A, N, L·F]``."""
 
     @staticmethod
-    @_bound_once
+    @_cache_signature
     def forward(
         x: Tensor,
         params: Tensor,
@@ -221,7 +221,7 @@ class _Gather(_GridFunction):
             parts = []
             if dx is not None:
                 for axis in range(x.shape[1]):
-                    alphas = raised(ctx.alphas, axis)
+                    alphas = increment_order(ctx.alphas, axis)
                     slope = _Gather.apply(x, params, ctx.layout, alphas, ctx.backend)
                     parts.append(slope * dx[:, axis, None].to(slope.dtype))
             if dparams is not None:
@@ -240,7 +240,7 @@ class _Scatter(_GridFunction):
     """``g [R, A, N, L·F]`` → ``[R, n_rows·F]``."""
 
     @staticmethod
-    @_bound_once
+    @_cache_signature
     def forward(
         x: Tensor,
         g: Tensor,
@@ -268,7 +268,7 @@ class _Scatter(_GridFunction):
             parts = []
             if dx is not None:
                 for axis in range(x.shape[1]):
-                    alphas = raised(ctx.alphas, axis)
+                    alphas = increment_order(ctx.alphas, axis)
                     weighted = g * dx[:, axis, None].to(g.dtype)
                     parts.append(_Scatter.apply(x, weighted, ctx.layout, alphas, ctx.backend))
             if dg is not None:
@@ -290,7 +290,7 @@ class _Planned(Function):
     """
 
     @staticmethod
-    @_bound_once
+    @_cache_signature
     def forward(operand: Tensor, plan: GridPlan, transposed: bool) -> Tensor:
         return operators.planned(operand, plan.number, transposed)
 

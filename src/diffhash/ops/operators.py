@@ -23,7 +23,13 @@ import torch
 from torch import Tensor
 from torch.library import Library, register_autograd, register_fake, register_vmap
 
-from diffhash.ops.backends import BackendPlan, MultiIndex, load_backend, raised, torch_backend
+from diffhash.ops.backends import (
+    BackendPlan,
+    MultiIndex,
+    increment_order,
+    load_backend,
+    torch_backend,
+)
 from diffhash.ops.layout import GridLayout, grid_layout
 
 _LIBRARY = Library("diffhash", "FRAGMENT")
@@ -271,7 +277,7 @@ def gradient_in_points(
     """
     columns = []
     for axis in range(x.shape[1]):
-        slope = call(x, params, raised(alphas, axis))
+        slope = call(x, params, increment_order(alphas, axis))
         columns.append((g * slope).sum(dim=(0, 1, 3)))
     return torch.stack(columns, dim=1).to(x.dtype)
 

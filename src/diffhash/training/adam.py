@@ -1,6 +1,7 @@
-"""Adam without what surrounds its arithmetic: hooks, profiler marks and checks cost as much where
-parameters are few. On a CPU it is one C kernel; torch's fused one, besides, wakes threads that then
-keep a core busy.
+"""Adam without torch.optim's per-step overhead.
+
+Where parameters are few, its hooks, profiler marks and checks take as long as the arithmetic. On a
+CPU a step is one C kernel; torch's fused kernel also wakes threads that then keep a core busy.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class LeanAdam(Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """A step, with what `torch.optim` has around it."""
+        """A step, called as `torch.optim` calls it."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -67,7 +68,7 @@ class LeanAdam(Adam):
                 )
             trained = [p for p in group["params"] if p.grad is not None]
             states = [self.state[p] or self._begin(p) for p in trained]
-            kernels = [_kernel(p.dtype) if p.is_cpu else None for p in trained]
+            kernels = [kernel_of(p.dtype) if p.is_cpu else None for p in trained]
             if None in kernels:
                 with torch.no_grad():
                     self._torch_step(group, trained, states)
@@ -90,8 +91,8 @@ class LeanAdam(Adam):
             for parameter in group["params"]:
                 parameter.grad = None
 
-    def follow(self, captured: bool) -> None:
-        """After a checkpoint was restored: be what this run's execution needs."""
+    def set_captured(self, captured: bool) -> None:
+        """Whether steps are captured from here on: a restored checkpoint holds another run's."""
         for group in self.param_groups:
             device = group["params"][0].device
             group["capturable"] = captured
@@ -169,7 +170,7 @@ class _Settings(ctypes.Structure):
 
 
 @cache
-def _kernel(dtype: torch.dtype) -> Any:
+def kernel_of(dtype: torch.dtype) -> Any:
     """The step for a type on a CPU; None where there is none."""
     if dtype not in C_NAMES:
         return None

@@ -269,7 +269,7 @@ class FieldTraining(L.LightningModule):
 
     def _prepare_adam(self, optimizer: Optimizer) -> None:
         assert isinstance(optimizer, LeanAdam)
-        optimizer.follow(self.execution == "cudagraph")
+        optimizer.set_captured(self.execution == "cudagraph")
         if self._moving is not None:
             self._moving.begin()
         eager = EagerStep(self._backward(), optimizer, self._reduce)
@@ -312,7 +312,7 @@ class FieldTraining(L.LightningModule):
         for index in range(n_epochs):
             if self._moving is not None:
                 self._moving.before_epoch(self.epochs_done + index, self._move)
-            rate = self._rate(self.epochs_done + index)
+            rate = self.rate(self.epochs_done + index)
             if alone and self._is_out_of_time(start):
                 self.ended_by = "max_seconds"
             asked = alone and (self.stop_requested or self.ended_by is not None)
@@ -461,7 +461,7 @@ class FieldTraining(L.LightningModule):
         if self._plans:
             self._plans[index].move(term.x)
         if self._planned is not None:
-            self._planned.follow(index)
+            self._planned.update(index)
 
     def _batches(self) -> Sequence[Rows]:
         """Rows of every term for each optimizer step of an epoch; [None] for one full batch."""
@@ -473,14 +473,14 @@ class FieldTraining(L.LightningModule):
         return [list(rows) for rows in zip(*per_term, strict=True)]
 
     def _shuffled(self, n_points: int, n_steps: int) -> tuple[Tensor, ...]:
-        """Every point once; a term with fewer points than steps goes round again until it has
-        one for every step."""
+        """Every point once. The points of a term that has fewer than there are steps are shuffled
+        again and reused, so that every step has one."""
         rounds = -(-n_steps // n_points)
         rows = [torch.randperm(n_points, generator=self._shuffle) for _ in range(rounds)]
         return torch.cat(rows).to(self.device).tensor_split(n_steps)
 
-    def _rate(self, epoch: int) -> float:
-        """Learning rate of the epoch after ``epoch`` epochs."""
+    def rate(self, epoch: int) -> float:
+        """The learning rate of the epoch after ``epoch`` epochs, read as that epoch begins."""
         by_rate = self._solver is None or self._solver.needs == "gradient"
         end = self.epochs if by_rate else self._adam_epochs
         if self.schedule == "constant" or epoch >= end:

@@ -1,8 +1,8 @@
 """Losses over points and their gradients, with little or no autograd.
 
 A graph of the field would cost as much as a small step. A term that is linear in u is one C kernel,
-where it can be had; of any other, autograd sees the loss's own arithmetic alone, a few numbers a
-point.
+where the kernel can be had. For any other term autograd records only the arithmetic of the loss, a
+few numbers at each point.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class PlannedBackward:
         self._latest = group
         return group.backward()
 
-    def follow(self, index: int) -> None:
-        """The points of a term, and its plan, have moved."""
-        self._terms[index].follow()
+    def update(self, index: int) -> None:
+        """Call it after the points of a term, and its plan, have moved."""
+        self._terms[index].update()
 
     @property
     def parts(self) -> list[Tensor]:
@@ -60,12 +60,13 @@ class PlannedBackward:
         return self._latest.losses
 
     def _group(self, parts: list[_Part]) -> _Group:
-        key = tuple(part.squares is not None for part in parts)
+        key = tuple(part.least_squares is not None for part in parts)
         if key not in self._groups:
-            others = [part.term for part in parts if part.squares is None]
+            others = [part.term for part in parts if part.least_squares is None]
             self._groups[key] = _Group(Objective(self._problem, others) if others else None)
         group = self._groups[key]
-        group.parts, group.linear = parts, [part for part in parts if part.squares is not None]
+        group.parts = parts
+        group.linear = [part for part in parts if part.least_squares is not None]
         return group
 
 
@@ -87,21 +88,21 @@ class _Part:
         index: Tensor | None = None,
     ) -> None:
         self.term, self.plan, self.index = term, plan, index
-        self.squares = None if form is None else plan.squares(*form)
+        self.least_squares = None if form is None else plan.least_squares(*form)
 
     def backward(self) -> Tensor:
         """The loss of a linear term, and its gradients."""
         term, index = self.term, self.index
-        assert self.squares is not None
+        assert self.least_squares is not None
         # The weight is read at every step: it may change.
         weight = term.fraction * term.weight.item()
         if term.is_plain:
-            return self.squares(weight)
+            return self.least_squares(weight)
         errors = term.kept_errors
         if errors is not None and index is not None:
             errors = errors.new_empty((*errors.shape[:-2], len(index), errors.shape[-1]))
-        weights = term.weights_of_points(self.squares.dtype, index)
-        loss = self.squares(weight, weights, errors)
+        weights = term.weights_of_points(self.least_squares.dtype, index)
+        loss = self.least_squares(weight, weights, errors)
         if errors is not None and index is not None:
             term.keep_errors(errors, index)
         return loss
@@ -128,10 +129,10 @@ class _Group:
         """Of each term."""
         linear = iter(self._latest)
         others = iter(self._others.parts if self._others is not None else ())
-        return [next(others if part.squares is None else linear) for part in self.parts]
+        return [next(others if part.least_squares is None else linear) for part in self.parts]
 
     def _through_jets(self, objective: Objective) -> Tensor:
-        parts = [part for part in self.parts if part.squares is None]
+        parts = [part for part in self.parts if part.least_squares is None]
         fields = [part.plan.jet_and_vjp() for part in parts]
         jets = [Jet(jet.data.requires_grad_(True), jet.rows, jet.names) for jet, _ in fields]
         loss = objective.loss(jets, [part.index for part in parts])
@@ -175,15 +176,16 @@ class _PlannedTerm:
             return part
         part.index = index
         part.plan.take(self._of_jet(index))
-        if part.squares is not None and form is not None:
-            part.squares.put(*form)
+        if part.least_squares is not None and form is not None:
+            part.least_squares.put(*form)
         return part
 
-    def follow(self) -> None:
-        """The term has moved, and its plan."""
+    def update(self) -> None:
+        """Read the term anew, after it and its plan have moved."""
         self._form = self._term.kernel_form()
-        if self._whole is not None and self._whole.squares is not None and self._form is not None:
-            self._whole.squares.put(*self._form)
+        kernel = None if self._whole is None else self._whole.least_squares
+        if kernel is not None and self._form is not None:
+            kernel.put(*self._form)
 
     def _of_jet(self, index: Tensor) -> Tensor:
         """Rows of the jet, which of pairs has both points."""

@@ -1,4 +1,4 @@
-/* A jet through a fully connected network, and back; see diffhash.networks.native_jet.
+/* A jet through a fully connected network and its gradient; see diffhash.networks.native_jet.
  *
  * Points go through all layers in blocks that stay in the cache, a segment of blocks at a time. Each
  * segment adds up its own weight gradients and they are summed in order: how many threads share
@@ -11,7 +11,7 @@
  *
  * A block holds, for a layer of C units (padded to whole vectors: Cp), rows of [B, Cp]. Before an
  * activation: pre-activations z of every row of the jet, but a (and b after the last row) instead
- * of the value's. That is what the way back needs, and all that is kept of the way forth.
+ * of the value's. The backward pass needs no more, and the forward pass keeps no more.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -38,7 +38,7 @@ typedef struct {
     const REAL *coefficients, *target;
     const REAL *weights; /* [N], or NULL: all are 1 */
     REAL *errors;        /* [R, N, E], where they are left, or NULL */
-} Squares;
+} LeastSquares;
 
 /* Of a block of points. */
 static Entries entries(const Shape *s, const Grid *grid, int64_t start) {
@@ -65,30 +65,30 @@ static void scatter(
 
 /* The sum of squared errors of a block's outputs [K, block, ld]; its gradient, weighted, into g, and
  * the errors themselves into `errors` [N, E] unless NULL. */
-static double squares_block(
-    const Shape *s, const Squares *squares, int64_t start, const REAL *out, int64_t ld, REAL *g,
+static double least_squares_block(
+    const Shape *s, const LeastSquares *loss, int64_t start, const REAL *out, int64_t ld, REAL *g,
     REAL *errors) {
     const int64_t n = minimum(s->block, s->n_points - start), K = s->n_rows, B = s->block;
-    const int64_t E = squares->n_equations, N = s->n_points, C = s->widths[s->n_layers];
-    const REAL scale = (REAL)(2 * squares->weight / (double)(N * E));
+    const int64_t E = loss->n_equations, N = s->n_points, C = s->widths[s->n_layers];
+    const REAL scale = (REAL)(2 * loss->weight / (double)(N * E));
     double sum = 0;
     memset(g, 0, K * B * ld * sizeof(REAL));
     for (int64_t i = 0; i < n; i++)
         for (int64_t e = 0; e < E; e++) {
             const int64_t at = (start + i) * E + e;
-            REAL error = -squares->target[at];
+            REAL error = -loss->target[at];
             for (int64_t k = 0; k < K; k++)
                 for (int64_t c = 0; c < C; c++)
-                    error += squares->coefficients[(k * C + c) * N * E + at] *
+                    error += loss->coefficients[(k * C + c) * N * E + at] *
                              out[(k * B + i) * ld + c];
             if (errors) errors[at] = error;
             REAL weighted = error;
-            if (squares->weights) weighted *= squares->weights[start + i];
+            if (loss->weights) weighted *= loss->weights[start + i];
             sum += (double)weighted * error;
             for (int64_t k = 0; k < K; k++)
                 for (int64_t c = 0; c < C; c++)
                     g[(k * B + i) * ld + c] +=
-                        squares->coefficients[(k * C + c) * N * E + at] * (scale * weighted);
+                        loss->coefficients[(k * C + c) * N * E + at] * (scale * weighted);
         }
     return sum;
 }
@@ -100,7 +100,7 @@ typedef struct {
     int64_t add_network, add_tables;
 } Gradients;
 
-/* What `squares` is called with besides tensors; n_levels is 0 where there is no grid. */
+/* What `least_squares` is called with besides tensors; n_levels is 0 where there is no grid. */
 typedef struct {
     int64_t n_equations;
     double weight;
@@ -153,9 +153,9 @@ static Scratch scratch_of(const Shape *s, REAL *memory, int64_t thread) {
 /* A call of an entry point, as all threads see it. */
 typedef struct {
     const Shape *s;
-    const Squares *loss;
+    const LeastSquares *loss;
     const Grid *grid;
-    const REAL *input, *parameters, *there, *back; /* weights packed for the way there and back */
+    const REAL *input, *parameters, *weights_forward, *weights_backward; /* packed for each pass */
     const REAL *output_grad;
     REAL *states, *output, *input_grad;
     REAL *sums, *scratch;
@@ -212,7 +212,7 @@ static void forward_segment(void *context, int64_t unit, int64_t thread) {
         const int64_t block = r * n_blocks(s) + start / s->block;
         load(s, input_of(p, r), start, I, I, scratch.x);
         forward_block(
-            s, scratch.x, I, p->there + r * packed_size(s, 1),
+            s, scratch.x, I, p->weights_forward + r * packed_size(s, 1),
             p->parameters + r * n_parameters(s, s->n_layers),
             p->states ? p->states + block * block_state(s) : scratch.state, scratch.y,
             scratch.out);
@@ -233,13 +233,14 @@ static void backward_segment(void *context, int64_t unit, int64_t thread) {
         load(s, input_of(p, r), start, I, padded(I), scratch.x);
         load(s, p->output_grad + r * output_size(s), start, O, padded(O), scratch.g);
         const REAL *from = backward_block(
-            s, scratch.x, p->back + r * packed_size(s, 0), p->states + block * block_state(s),
+            s, scratch.x, p->weights_backward + r * packed_size(s, 0),
+            p->states + block * block_state(s),
             scratch.y, scratch.g, scratch.h, sums + sums_size(s), p->input_grad != NULL);
         if (p->input_grad) store(s, from, start, I, padded(I), p->input_grad + r * in_size);
     }
 }
 
-static void squares_segment(void *context, int64_t unit, int64_t thread) {
+static void least_squares_segment(void *context, int64_t unit, int64_t thread) {
     const Pass *p = context;
     const Shape *s = p->s;
     const Grid *grid = p->grid;
@@ -254,19 +255,20 @@ static void squares_segment(void *context, int64_t unit, int64_t thread) {
         if (grid) gather(s, grid, grid->tables + r * grid->table_size, start, Ip, scratch.x);
         else load(s, input_of(p, r), start, I, Ip, scratch.x);
         forward_block(
-            s, scratch.x, Ip, p->there + r * packed_size(s, 1),
+            s, scratch.x, Ip, p->weights_forward + r * packed_size(s, 1),
             p->parameters + r * n_parameters(s, s->n_layers), scratch.state, scratch.y,
             scratch.out);
-        p->losses[segment.index] += squares_block(
+        p->losses[segment.index] += least_squares_block(
             s, p->loss, start, scratch.out, padded(s->widths[s->n_layers]), scratch.g, errors);
         const REAL *from = backward_block(
-            s, scratch.x, p->back + r * packed_size(s, 0), scratch.state, scratch.y, scratch.g,
-            scratch.h, sums + sums_size(s), p->tables != NULL);
+            s, scratch.x, p->weights_backward + r * packed_size(s, 0), scratch.state, scratch.y,
+            scratch.g, scratch.h, sums + sums_size(s), p->tables != NULL);
         if (p->tables) memcpy(block_grad(p, r, start), from, block_size(s) * sizeof(REAL));
     }
 }
 
-/* So that nobody else writes there, each unit has levels of its own, however large the table is. */
+/* Each unit has levels of its own, so that no two write to the same place, however large the
+ * table is. */
 static int64_t level_groups(const Pass *p) { return minimum(p->grid->n_levels, p->s->n_threads); }
 
 static void scatter_levels(void *context, int64_t unit, int64_t thread) {
@@ -290,17 +292,17 @@ static void scatter_levels(void *context, int64_t unit, int64_t thread) {
 int64_t forward(
     const Shape *s, const REAL *input, const REAL *parameters, REAL *states, REAL *output) {
     const int64_t R = s->n_replicas;
-    REAL *there = allocate(R * packed_size(s, 1));
+    REAL *weights_forward = allocate(R * packed_size(s, 1));
     REAL *scratch = allocate(s->n_threads * scratch_size(s));
-    const int64_t failed = !there || !scratch;
+    const int64_t failed = !weights_forward || !scratch;
     if (!failed) {
-        pack(s, parameters, 1, there);
-        Pass pass = {.s = s, .input = input, .parameters = parameters, .there = there,
-                     .states = states, .output = output, .scratch = scratch,
-                     .n_segments = n_segments(s)};
+        pack(s, parameters, 1, weights_forward);
+        Pass pass = {.s = s, .input = input, .parameters = parameters,
+                     .weights_forward = weights_forward, .states = states, .output = output,
+                     .scratch = scratch, .n_segments = n_segments(s)};
         share_out(forward_segment, &pass, R * n_segments(s), s->n_threads);
     }
-    free(there);
+    free(weights_forward);
     free(scratch);
     return failed;
 }
@@ -311,12 +313,13 @@ int64_t backward(
     const Shape *s, const REAL *input, const REAL *parameters, REAL *states,
     const REAL *output_grad, REAL *grad, REAL *input_grad) {
     const int64_t R = s->n_replicas, S = n_segments(s);
-    REAL *back = allocate(R * packed_size(s, 0)), *sums = allocate(R * S * sums_size(s));
+    REAL *weights_backward = allocate(R * packed_size(s, 0));
+    REAL *sums = allocate(R * S * sums_size(s));
     REAL *scratch = allocate(s->n_threads * scratch_size(s));
-    const int64_t failed = !back || !sums || !scratch;
+    const int64_t failed = !weights_backward || !sums || !scratch;
     if (!failed) {
-        pack(s, parameters, 0, back);
-        Pass pass = {.s = s, .input = input, .back = back, .states = states,
+        pack(s, parameters, 0, weights_backward);
+        Pass pass = {.s = s, .input = input, .weights_backward = weights_backward, .states = states,
                      .output_grad = output_grad, .input_grad = input_grad, .sums = sums,
                      .scratch = scratch, .n_segments = S};
         share_out(backward_segment, &pass, R * S, s->n_threads);
@@ -325,7 +328,7 @@ int64_t backward(
             unpack(
                 s, sums + r * S * sums_size(s), grad + r * n_parameters(s, s->n_layers), 0);
     }
-    free(back);
+    free(weights_backward);
     free(sums);
     free(scratch);
     return failed;
@@ -338,17 +341,17 @@ static int64_t segments_at_once(const Shape *s) {
     return minimum(n, n_segments(s));
 }
 
-/* Losses [R] of a jet's squares and their gradients, of the parameters and, with a grid instead of
- * an input, of its tables; forwards and backwards block by block, so that next to nothing in
- * between leaves the cache. */
-int64_t squares(
+/* Losses [R] of linear least squares and their gradients, of the parameters and, with a grid
+ * instead of an input, of its tables; forwards and backwards block by block, so that next to
+ * nothing in between leaves the cache. */
+int64_t least_squares(
     const Shape *s, const Loss *settings, const REAL *coefficients, const REAL *target,
     const REAL *parameters, const REAL *input, const uint32_t *rows, const REAL *weights,
     const REAL *tables, const REAL *point_weights, REAL *losses, REAL *network_grad,
     REAL *tables_grad, REAL *errors) {
-    const Squares all = {settings->n_equations, settings->weight, coefficients, target,
+    const LeastSquares all = {settings->n_equations, settings->weight, coefficients, target,
                          point_weights, errors};
-    const Squares *loss = &all;
+    const LeastSquares *loss = &all;
     const Grid table = {settings->n_levels, settings->n_features, settings->n_taps,
                         settings->table_size, rows, weights, tables};
     const Grid *grid = settings->n_levels ? &table : NULL;
@@ -357,25 +360,29 @@ int64_t squares(
     const int64_t R = s->n_replicas, S = n_segments(s), P = n_parameters(s, s->n_layers);
     const int64_t at_once = gradients->tables ? segments_at_once(s) : S;
     const int64_t kept = gradients->tables ? at_once * s->segment / s->block * block_size(s) : 0;
-    REAL *there = allocate(R * packed_size(s, 1)), *back = allocate(R * packed_size(s, 0));
+    REAL *weights_forward = allocate(R * packed_size(s, 1));
+    REAL *weights_backward = allocate(R * packed_size(s, 0));
     REAL *sums = allocate(R * S * sums_size(s));
     REAL *scratch = allocate(s->n_threads * scratch_size(s)), *block_grads = allocate(R * kept);
     double *segments = malloc(R * S * sizeof(double));
-    const int64_t failed = !there || !back || !sums || !scratch || !block_grads || !segments;
+    const int64_t failed = !weights_forward || !weights_backward || !sums || !scratch ||
+                           !block_grads || !segments;
     if (!failed) {
-        pack(s, parameters, 1, there);
-        pack(s, parameters, 0, back);
+        pack(s, parameters, 1, weights_forward);
+        pack(s, parameters, 0, weights_backward);
         if (gradients->tables && !gradients->add_tables)
             memset(gradients->tables, 0, R * grid->table_size * sizeof(REAL));
         Pass pass = {.s = s, .loss = loss, .grid = grid, .input = input,
-                     .parameters = parameters, .there = there, .back = back, .sums = sums,
+                     .parameters = parameters, .weights_forward = weights_forward,
+                     .weights_backward = weights_backward, .sums = sums,
                      .scratch = scratch, .losses = segments, .block_grads = block_grads,
                      .tables = gradients->tables};
         for (int64_t first = 0; first < S; first += at_once) {
             pass.first_segment = first;
             pass.n_segments = minimum(at_once, S - first);
-            share_out(squares_segment, &pass, R * pass.n_segments, s->n_threads);
-            if (pass.tables) share_out(scatter_levels, &pass, R * level_groups(&pass), s->n_threads);
+            share_out(least_squares_segment, &pass, R * pass.n_segments, s->n_threads);
+            if (pass.tables)
+                share_out(scatter_levels, &pass, R * level_groups(&pass), s->n_threads);
         }
         add_segments(s, sums);
         for (int64_t r = 0; r < R; r++) {
@@ -387,8 +394,8 @@ int64_t squares(
             losses[r] = (REAL)(loss->weight * sum / (double)(s->n_points * loss->n_equations));
         }
     }
-    free(there);
-    free(back);
+    free(weights_forward);
+    free(weights_backward);
     free(sums);
     free(scratch);
     free(block_grads);

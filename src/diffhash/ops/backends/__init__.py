@@ -10,7 +10,7 @@ import torch
 
 from diffhash.native import CompilerError, warn_slower
 from diffhash.ops.backends import native_backend, torch_backend
-from diffhash.ops.backends.backend import Backend, BackendPlan, MultiIndex, raised
+from diffhash.ops.backends.backend import Backend, BackendPlan, MultiIndex, increment_order
 from diffhash.ops.layout import GridLayout
 
 __all__ = [
@@ -18,17 +18,17 @@ __all__ = [
     "Backend",
     "BackendPlan",
     "MultiIndex",
+    "increment_order",
     "load_backend",
-    "raised",
     "select_backend",
 ]
 
 _PACKAGES = {"triton": "triton", "tcnn": "tinycudann"}
-_LOADED: dict[str, Backend] = {
+LOADED: dict[str, Backend] = {  # the others are imported when they are first needed
     "torch": cast(Backend, torch_backend),
     "native": cast(Backend, native_backend),
 }
-NAMES = ("auto", *_LOADED, *_PACKAGES)
+NAMES = ("auto", *LOADED, *_PACKAGES)
 
 
 def select_backend(name: str, layout: GridLayout, dtype: torch.dtype) -> dict[str, str]:
@@ -70,7 +70,7 @@ def load_backend(name: str) -> Backend:
     Raises:
         ModuleNotFoundError: the package it needs is not installed.
     """
-    if name not in _LOADED:
+    if name not in LOADED:
         package = _PACKAGES[name]
         if find_spec(package) is None:
             raise ModuleNotFoundError(
@@ -78,5 +78,5 @@ def load_backend(name: str) -> Backend:
                 "backend='torch' runs everywhere",
                 name=package,
             )
-        _LOADED[name] = cast(Backend, import_module(f"{__name__}.{name}_backend"))
-    return _LOADED[name]
+        LOADED[name] = cast(Backend, import_module(f"{__name__}.{name}_backend"))
+    return LOADED[name]

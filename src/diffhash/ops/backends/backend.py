@@ -12,7 +12,7 @@ from diffhash.ops.layout import GridLayout
 MultiIndex = tuple[int, ...]  # a derivative order per axis
 
 
-def raised(alphas: tuple[MultiIndex, ...], axis: int) -> tuple[MultiIndex, ...]:
+def increment_order(alphas: tuple[MultiIndex, ...], axis: int) -> tuple[MultiIndex, ...]:
     """α + e_axis for every α."""
     return tuple(tuple(m + (j == axis) for j, m in enumerate(alpha)) for alpha in alphas)
 

@@ -31,6 +31,7 @@ from diffhash.ops.layout import GridLayout
 
 _INTERPOLATIONS = {"linear": "Linear", "s1": "Smoothstep"}
 _FEATURES = (1, 2, 4, 8)
+DEVICE_TYPE = "cuda"  # the package has no other
 
 
 def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -> None:
@@ -55,7 +56,7 @@ def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -
         )
     if dtype != torch.float32:
         raise ValueError(f"dtype={dtype}: backend='tcnn' computes in float32; use backend='torch'")
-    if device is not None and not _is_cuda(device):
+    if device is not None and device.type != DEVICE_TYPE:
         raise ValueError(
             f"device={str(device)!r}: backend='tcnn' needs CUDA tensors; use backend='torch'"
         )
@@ -75,7 +76,7 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiInde
     orders = [sum(alpha) for alpha in alphas]
     if not len(x) or min(orders) >= 2:
         return _zeros(x, n_columns).repeat(len(table), len(alphas), 1, 1)
-    grid = _grid(layout, n_features)
+    grid = native_grid(layout, n_features)
     points = grid.pad(x, layout.n_input_dims)
     # The forward pass prepares J where its points require a gradient.
     forward_points = points.detach().requires_grad_(1 in orders)
@@ -108,7 +109,7 @@ def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, 
     _check_exact(layout, alphas, n_features)
     if not len(x) or all(sum(alpha) >= 2 for alpha in alphas):
         return g.new_zeros(len(g), layout.n_rows, n_features)
-    grid = _grid(layout, n_features)
+    grid = native_grid(layout, n_features)
     points = grid.pad(x, layout.n_input_dims)
     # A context comes from a forward pass alone. Neither it nor S_α depends on the table.
     params = points.new_zeros(layout.n_rows * n_features).requires_grad_(True)
@@ -174,7 +175,8 @@ class _Grid:
 
 
 @cache
-def _grid(layout: GridLayout, n_features: int) -> _Grid:
+def native_grid(layout: GridLayout, n_features: int) -> _Grid:
+    """The package's grid of this layout; see `gather` for the errors."""
     try:
         tinycudann: Any = import_module("tinycudann")
     except (ImportError, OSError) as error:  # it raises EnvironmentError where torch sees no GPU
@@ -238,7 +240,3 @@ def _zeros(x: Tensor, n_columns: int) -> Tensor:
 def _stack(tensors: list[Tensor]) -> Tensor:
     """`torch.stack`, without a copy of a single tensor."""
     return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
-
-
-def _is_cuda(device: torch.device) -> bool:
-    return device.type == "cuda"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity
 from diffhash.jets import axis_rows
-from diffhash.networks import FieldPlan, squares, stack_fields
+from diffhash.networks import FieldPlan, least_squares, stack_fields
 from tests.thinned import pairwise
 
 BOXES = {1: [(-3.0, 2.0)], 2: [(0.0, 0.5), (-1.0, 1.0)]}
@@ -74,7 +74,7 @@ def in_one_kernel(
     field: Field, plan: FieldPlan, coefficients: Tensor, target: Tensor, weight: float
 ) -> list[Tensor]:
     field.zero_grad()
-    one = plan.squares(coefficients, target)
+    one = plan.least_squares(coefficients, target)
     assert one is not None
     losses = one(weight)
     return [losses, *(p.grad for p in field.parameters() if p.grad is not None)]
@@ -171,7 +171,7 @@ def test_what_is_frozen_gets_no_gradient(frozen: str) -> None:
 def test_gradients_of_several_terms_add_up() -> None:
     field = make_field("cubic", 1)
     plan, coefficients, target = problem(field, 1, 45, 1, 2)
-    one = plan.squares(coefficients, target)
+    one = plan.least_squares(coefficients, target)
     assert one is not None
     one(1.0)
     first = [p.grad.clone() for p in field.parameters() if p.grad is not None]
@@ -195,7 +195,7 @@ def test_uninitialised_memory_does_not_leak_in(monkeypatch: pytest.MonkeyPatch) 
 
 
 def _no_compiler(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(squares, "library", lambda activation, dtype: None)
+    monkeypatch.setattr(least_squares, "library", lambda activation, dtype: None)
 
 
 def _own_encoding(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_where_the_kernel_cannot_be_had_there_is_none(
     field = make_field("cubic", 1, torch.float32)
     plan, coefficients, target = problem(field, 1, 5, 1, 2)
     reason(field, monkeypatch)
-    assert plan.squares(coefficients, target) is None
+    assert plan.least_squares(coefficients, target) is None
 
 
 @DTYPES

@@ -1,8 +1,8 @@
-"""Least squares of a field at fixed points, forwards and backwards in one C kernel.
+"""Linear least squares of a field at fixed points, forwards and backwards in one C kernel.
 
-Where the error is linear in the jet of u, its gradient needs nothing but the point itself: a block
-of points goes through encoding, network, loss and all the way back while it is in the cache. That
-leaves out most of the memory traffic of a step, and all of its bookkeeping.
+Where the error is linear in the jet of u, its gradient at a point needs nothing but that point: a
+block of points goes through encoding, network, loss and backward pass while it is in the cache.
+Most of a step's memory traffic and all of its bookkeeping are left out.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch import Tensor
 
 from diffhash.encodings.encoding import GridRows, add_gradient
 from diffhash.jets import Jet, Row
-from diffhash.networks.native_jet import Squares, library, network_kernel
+from diffhash.networks.native_jet import LeastSquaresKernel, library, network_kernel
 from diffhash.networks.network import Network
 
 Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of coefficients and a target
 
 
-class FieldSquares:
+class LinearLeastSquares:
     """weight · mean(w (Σ_kc a_kc ∂_k u_c - target)²) over points and equations, w being weights of
-    the points: `FieldPlan.squares`.
+    the points: `FieldPlan.least_squares`.
 
     Args:
         network: gives the present network.
-        source: gives its present input.
+        kernel_input: gives its present input.
         rows: of the jets.
         transform: of coefficients and targets that `put` gets.
         coefficients: a, ``[K, C, N, E]``; transformed.
@@ -39,13 +39,13 @@ class FieldSquares:
     def __init__(
         self,
         network: Callable[[], Network],
-        source: Callable[[], Jet | GridRows | None],
+        kernel_input: Callable[[], Jet | GridRows | None],
         rows: tuple[Row, ...],
         transform: Transform,
         coefficients: Tensor,
         target: Tensor,
     ) -> None:
-        self._network, self._source, self._rows = network, source, rows
+        self._network, self._kernel_input, self._rows = network, kernel_input, rows
         self._transform = transform
         self.dtype = network().params.dtype
         self._coefficients, self._target = (
@@ -78,14 +78,14 @@ class FieldSquares:
             ValueError: the field is no longer what this was made for, or a tensor is of another
                 dtype or shape.
         """
-        network, source = self._network(), self._source()
+        network, kernel_input = self._network(), self._kernel_input()
         params, table, table_grad, add_table = network.params, None, None, False
-        if isinstance(source, Jet):
-            fixed = source.data
-        elif source is None:
+        if isinstance(kernel_input, Jet):
+            fixed = kernel_input.data
+        elif kernel_input is None:
             raise ValueError("the encoding is no longer one that C can read: make a new plan")
         else:
-            table, fixed = source.params, source.rows
+            table, fixed = kernel_input.params, kernel_input.rows
             if table.requires_grad:
                 table_grad, add_table = _gradient(table)
         now = (
@@ -93,10 +93,10 @@ class FieldSquares:
             *(id(fixed), torch.get_num_threads()),
         )
         if now != self._bound_to:
-            self._squares = self._bind(network, source)
+            self._kernel_call = self._bind(network, kernel_input)
             self._bound_to = now
         params_grad, add_params = _gradient(params)
-        losses = self._squares(
+        losses = self._kernel_call(
             *(weight, params, params_grad, add_params, table, table_grad, add_table),
             *(point_weights, errors),
         )
@@ -106,8 +106,9 @@ class FieldSquares:
             add_gradient(table, table_grad)
         return losses
 
-    def _bind(self, network: Network, source: Jet | GridRows) -> Squares:
-        params, made_of = network.params, source.data if isinstance(source, Jet) else source
+    def _bind(self, network: Network, kernel_input: Jet | GridRows) -> LeastSquaresKernel:
+        params = network.params
+        made_of = kernel_input.data if isinstance(kernel_input, Jet) else kernel_input
         if library(network.activation, params.dtype) is None:
             raise ValueError(f"the field is of {params.dtype} now: make a new plan")
         kernel = network_kernel(
@@ -120,7 +121,7 @@ class FieldSquares:
             params.dtype,
             torch.get_num_threads(),
         )
-        return kernel.squares(self._coefficients, self._target, made_of)
+        return kernel.least_squares(self._coefficients, self._target, made_of)
 
 
 def _gradient(parameter: Tensor) -> tuple[Tensor, bool]:
@@ -133,21 +134,21 @@ def _gradient(parameter: Tensor) -> tuple[Tensor, bool]:
     return parameter.new_empty(parameter.shape), False
 
 
-def field_squares(
+def linear_least_squares(
     network: Callable[[], Network],
-    source: Callable[[], Jet | GridRows | None],
+    kernel_input: Callable[[], Jet | GridRows | None],
     rows: tuple[Row, ...],
     transform: Transform,
     coefficients: Tensor,
     target: Tensor,
-) -> FieldSquares | None:
-    """`FieldSquares`, or None where the kernel cannot be had; arguments as there.
+) -> LinearLeastSquares | None:
+    """`LinearLeastSquares`, or None where the kernel cannot be had; arguments as there.
 
     Raises:
         ValueError: coefficients or a target of another shape than the jet and each other.
     """
     coefficients, target = transform(coefficients, target)
-    now, present = source(), network()
+    now, present = kernel_input(), network()
     params = present.params
     if now is None or params.device.type != "cpu":
         return None
@@ -165,4 +166,4 @@ def field_squares(
             f"a target of shape {list(target.shape)}: coefficients of shape "
             f"{list(coefficients.shape)} need {list(coefficients.shape[2:])}"
         )
-    return FieldSquares(network, source, rows, transform, coefficients, target)
+    return LinearLeastSquares(network, kernel_input, rows, transform, coefficients, target)
