@@ -151,7 +151,7 @@ class JaxStep:
 
 
 def _devices(device: torch.device) -> list[Any]:
-    """Devices of that type as JAX knows them."""
+    """JAX's devices of that type."""
     try:
         found = jax.devices("gpu" if device.type == "cuda" else "cpu")
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Files that are the old ones or the new ones, never a part."""
+"""Atomic writes: a file is the old one or the new one, never a part."""
 
 from __future__ import annotations
 

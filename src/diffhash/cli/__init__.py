@@ -19,7 +19,7 @@ def main() -> None:
 
 
 def train_command(name: str = "train.py") -> None:
-    """``diffhash train`` with the settings of ``sys.argv[1:]``; ``name`` begins what it says."""
+    """``diffhash train`` with the settings of ``sys.argv[1:]``; ``name`` begins its messages."""
     tolerant_output()
     with one_line_interrupt(name):  # imports take seconds
         _imported("train").run_train()

@@ -1,7 +1,7 @@
-"""The subcommands: what they take, and where their work is done.
+"""The subcommands and their options.
 
-``evaluate`` and ``export`` import the training code when they run: it takes seconds, which
-``list`` and ``compare`` do without.
+``evaluate`` and ``export`` import the training code when they run, which takes seconds; ``list``
+and ``compare`` do not need it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class _Group(click.Group):
-    """Turns what is wrong with records into one line."""
+    """Turns errors about records into one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -218,8 +218,8 @@ def export(
 def references(as_json: bool) -> None:
     """List how the exact solutions of the package's problems are known, and their errors.
 
-    The error is relative, in L2: a score below it says nothing. After each method stands by how
-    much its own two finest resolutions differ.
+    The error is relative, in L2: a score below it says nothing. After each method comes the
+    difference between its own two finest resolutions.
     """
     from diffhash.problems import references
 

@@ -1,6 +1,6 @@
-"""What all command lines of the project have in common: how they end, and what they may print.
+"""What all command lines of the project have in common: exit codes, and tolerant output.
 
-Imports nothing that takes time, so that Ctrl-C and errors are met from the first moment on.
+Imports nothing slow, so that Ctrl-C and errors are handled from the first moment on.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def run_command(name: str, main: Callable[[], int | None]) -> NoReturn:
     """Run ``main`` and end the process with its exit code.
 
     Ctrl-C and a file that cannot be read or written are one line on standard error, with the exit
-    codes 130 and 1. A character that the terminal's encoding lacks is replaced. Nobody reading any
-    more (``… | head``) ends it quietly.
+    codes 130 and 1. A character that the terminal's encoding lacks is replaced. A closed pipe ends
+    it quietly.
 
     Args:
         name: of the command, for that line.
         main: returns the exit code.
     """
     tolerant_output()
-    atexit.register(gc.freeze)  # what there is ends with the process: it is not looked through
+    atexit.register(gc.freeze)  # objects end with the process: no garbage collection
     try:
         with one_line_interrupt(name):
             code = main()
@@ -68,7 +68,7 @@ def one_line_interrupt(name: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one has nothing to add
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
         print(f"{name}: interrupted", file=sys.stderr)
         _discard_output()
         raise SystemExit(INTERRUPTED) from None
@@ -82,18 +82,19 @@ def os_error_line(error: OSError) -> str:
 
 
 def left_out(name: str) -> Callable[[ValueError], None]:
-    """What names a bad record on standard error, for commands that go on with the others."""
+    """A function that reports a bad record on standard error, for commands that continue with the
+    others."""
     return lambda problem: print(f"{name}: left out: {problem}", file=sys.stderr)
 
 
 def _printable(text: str) -> str:
-    from diffhash.results.formats import printable  # takes time, and is for errors alone
+    from diffhash.results.formats import printable  # slow to import, and needed only for errors
 
     return printable(text)
 
 
 def _discard_output() -> None:
-    """Let nothing be written when the interpreter ends: it would fail once more, and say so."""
+    """Let nothing be written when the interpreter ends, which would fail and be reported again."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Two runs beside each other: what was set, what came out, and where."""
+"""Two runs compared: settings, results and environment."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two runs differ in, key by key, and all their numbers."""
+    """The differences of two runs, key by key, and all their numbers."""
 
     settings: dict[str, Pair]
     environment: dict[str, Pair]

@@ -1,8 +1,7 @@
-"""Lightning without what it imports and a run does not use.
+"""Lightning without the imports that a run does not use.
 
-That is half of the time of a short run: torch's compiler, Triton, and the metrics of torchmetrics
-with the parts of SciPy that they need. For command lines; in programs of others it is imported as
-it is.
+They take half of the time of a short run: torch's compiler, Triton, and torchmetrics with the parts
+of SciPy that it needs. Only command lines leave them out; elsewhere Lightning is imported as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 
 
 def import_lightning() -> None:
-    """Import it, where that has not been done; whatever was left out comes when it is used."""
+    """Import Lightning, unless that has been done; what is left out is imported when it is used."""
     if "lightning" in sys.modules:
         return
     stand_ins = [
@@ -37,7 +36,7 @@ def import_lightning() -> None:
     try:
         _defer_metrics()
         import_module("lightning")
-    except Exception:  # a release that needs more of them
+    except Exception:  # a release that uses more of them
         _forget("lightning", "torchmetrics")
     finally:
         for name, module in added.items():
@@ -53,7 +52,7 @@ def _stand_in(name: str, **attributes: object) -> ModuleType:
 
 
 class _Later(type):
-    """Of a class that stands for one of a module that may be imported later."""
+    """The metaclass of a class that stands for one in a module that may be imported later."""
 
     home: str
 
@@ -82,7 +81,8 @@ def _disable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callabl
 
 
 class _Metrics(ModuleType):
-    """torchmetrics until its code runs: when more is asked of it than Lightning's base classes."""
+    """A stand-in for torchmetrics, which is imported when more than Lightning's base classes is
+    read."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # others look through all modules

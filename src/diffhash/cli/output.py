@@ -1,4 +1,4 @@
-"""Tables on a terminal, and plain ones where nobody looks."""
+"""Tables: drawn on a terminal, plain in a pipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from diffhash.results.record import FINISHED, RunRecord
 if TYPE_CHECKING:
     from diffhash.problems import Reference
 
-_WIDE = 10_000  # columns of a pipe, which breaks no lines
+_WIDE = 10_000  # the width in a pipe, so that no line breaks
 _COLOURS = {
     "completed": "green",
     "converged": "green",
@@ -106,7 +106,7 @@ def print_references(references: Mapping[str, Reference]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """As JSON, indented; numbers that JSON has not are words, what is no JSON is its text."""
+    """As JSON, indented; numbers that JSON lacks become words, other values their text."""
     click.echo(json.dumps(_json_value(value), indent=2, allow_nan=False, default=str))
 
 
@@ -119,7 +119,7 @@ def _json_value(value: Any) -> Any:
 
 
 def _add(table: Table, *cells: str | Text) -> None:
-    """A row; text from records is shown, whatever a terminal would make of it."""
+    """Add a row; text from records is printed as it is, without a terminal's control sequences."""
     shown = [cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells]
     table.add_row(*shown)
 

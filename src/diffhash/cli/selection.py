@@ -21,7 +21,7 @@ from diffhash.results.record import (
     find_records,
 )
 
-_PLACES = ("name", "run_dir", "runs_dir", "ckpt_path")  # say where things go, not what is computed
+_PLACES = ("name", "run_dir", "runs_dir", "ckpt_path")  # they change no result
 
 
 class SelectionError(ValueError):
@@ -75,7 +75,7 @@ def find_entries(folder: Path, on_problem: OnProblem, *, timings: bool = False) 
 
     Args:
         folder: where to look.
-        on_problem: is told of each record that cannot be read, which is left out.
+        on_problem: called with each record that cannot be read, which is left out.
         timings: also those short runs.
     """
     entries = [Entry(directory, record) for directory, record in find_records(folder, on_problem)]
@@ -86,8 +86,8 @@ def select(entries: Iterable[Entry], filters: Sequence[str], on_problem: OnProbl
     """The entries that pass every filter ``key=value,value…``.
 
     A value is a number, a word, ``null``, or a pattern such as ``table2/*``. Where a setting is
-    asked for, entries whose config is missing or corrupt are left out, which ``on_problem`` is
-    told.
+    asked for, entries whose config is missing or corrupt are left out, and passed to
+    ``on_problem``.
 
     Raises:
         SelectionError: a filter without ``=``, or of a key that no entry has.
@@ -127,7 +127,7 @@ def text_of(value: Any) -> str:
 def _with_key(
     option: str, key: str, entries: Sequence[Entry], on_problem: OnProblem
 ) -> list[Entry]:
-    """The entries of which it can be said what they have under ``key``."""
+    """The entries whose value under ``key`` can be read."""
     readable = []
     for entry in entries:
         try:

@@ -19,14 +19,14 @@ from diffhash.experiment.sweep import job_task
 
 register()
 
-_FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra then raises what it would print
+_FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra then raises its errors instead of printing them
 _is_composing = False
 
 
 def run_train() -> None:
-    """Train what the command line says (``sys.argv``), as its ``--help`` explains.
+    """Train what the command line (``sys.argv``) describes; see its ``--help``.
 
-    Settings that cannot be composed are one line on standard error, with the exit code 1; a sweep
+    Settings that cannot be composed give one line on standard error and the exit code 1; a sweep
     composes its own jobs.
     """
     global _is_composing
@@ -48,14 +48,14 @@ def run_train() -> None:
 
 
 def job(cfg: DictConfig) -> float | None:
-    """Run a composed config; what it comes to is for a sweeper that optimises."""
+    """Run a composed config; the value is for an optimising sweeper."""
     _composed()
     _import_all()
     return job_task(cfg, HydraConfig.get().overrides.task)
 
 
 def _import_all() -> None:
-    """What trains, without looking through it for garbage: that is a third of the time."""
+    """Import the training code without garbage collection, which takes a third of the time."""
     if "diffhash.experiment.run" in sys.modules:
         return
     was_enabled = gc.isenabled()
@@ -69,7 +69,7 @@ def _import_all() -> None:
 
 
 def _composed() -> None:
-    """From here on errors are not those of composing."""
+    """Note that composing is over: later errors are of another kind."""
     global _is_composing
     if _is_composing:
         _is_composing = False

@@ -1,7 +1,8 @@
 """Compose a config into objects, run them, record the outcome.
 
-Imports nothing: `--help` and a mistyped override need not wait for Lightning, seconds long. But for
-one case: Lightning imports matplotlib, which may refuse what a notebook has set for itself.
+Imports nothing, so that `--help` and a mistyped override need not wait seconds for Lightning, with
+one exception: Lightning imports matplotlib, which may refuse the backend that a notebook has set
+for itself.
 """
 
 import os

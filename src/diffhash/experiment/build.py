@@ -49,10 +49,10 @@ from diffhash.training import (
 )
 from diffhash.training.solve import problem_field
 
-# Settings that say where things go, and what is told of them, not what is computed.
+# Settings of places and reports, which change nothing that is computed.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
-_MOVING = ("sampler", "weighting")  # null is as if they were not there
-_EPOCHS_FOR_A_GRAPH = 200  # with fewer, capturing it costs more than it saves
+_MOVING = ("sampler", "weighting")  # null is the same as leaving them out
+_EPOCHS_FOR_A_GRAPH = 200  # with fewer steps, capturing costs more than it saves
 _Kind = TypeVar("_Kind")
 _NO_MEMORY = "needs more memory than there is"
 
@@ -67,7 +67,7 @@ class Setup:
     accelerator: str
     grid_backend: str | None  # None without a grid
     callbacks: Sequence[Callback] = ()
-    resumed: Mapping[str, Any] | None = None  # what the checkpoint says of its run
+    resumed: Mapping[str, Any] | None = None  # the run's state in the checkpoint
 
 
 def build(cfg: DictConfig) -> Setup:
@@ -158,7 +158,7 @@ def _objective(task: Task, problem: Problem, periodic: Sequence[str]) -> Objecti
 
 
 def _group(message: str) -> str:
-    """Of the setting that an error of training or of its evaluation names."""
+    """The config group of a setting that an error of training or evaluation names."""
     setting = message.partition("=")[0]
     if setting == "n_outputs":
         return "encoder.network."
@@ -190,9 +190,8 @@ def seed_configs(cfg: DictConfig) -> list[DictConfig]:
 
 
 def _resumed(ckpt_path: str, training: FieldTraining) -> Mapping[str, Any]:
-    """What a checkpoint says of its run; one that asks for no more is refused.
-
-    But for that of a run which has not been published: it is evaluated and recorded.
+    """The state of a checkpoint's run. A run that has no epochs left is refused, unless its record
+    has not been published: then it is evaluated and recorded.
     """
     setting = f"ckpt_path={ckpt_path}"
     unpublished = Path(ckpt_path).absolute().parent.name.endswith(PARTIAL)
@@ -225,8 +224,8 @@ def _build_field(cfg: DictConfig, problem: Problem, accelerator: str, replicas: 
     torch.manual_seed(cfg.seed)
     encoding, network = cfg.encoder.encoding, cfg.encoder.network
     if _is_own(encoding) and _is_own(network):
-        # Shapes alone first: a table that is too large must not be allocated. Other people's
-        # modules may compute with their values, which the meta device has none of.
+        # First only the shapes: a table that is too large must not be allocated. Modules of the
+        # user's own may compute with values, which the meta device does not have.
         with torch.device("meta"):
             check_memory(_instantiate_layers(cfg, problem, accelerator), accelerator, replicas)
     layers = _instantiate_layers(cfg, problem, accelerator)
@@ -272,7 +271,7 @@ def _instantiate_layers(
 
 
 def _periodic(encoding: Any, problem: Problem) -> dict[str, list[int]]:
-    """The axes that a problem says are periodic, where the encoding's settings leave that to it."""
+    """The periodic axes of a problem, where the encoding's settings leave them to the problem."""
     if not (OmegaConf.is_dict(encoding) and encoding.get("periodic", ()) is None):
         return {}
     axes = problem.domain.axes
@@ -280,7 +279,7 @@ def _periodic(encoding: Any, problem: Problem) -> dict[str, list[int]]:
 
 
 def _backend(encoding: Any, dtype: torch.dtype, accelerator: str) -> dict[str, str]:
-    """The paper's linear baseline is tiny-cuda-nn: it is that wherever it can run."""
+    """The paper's linear baseline is tiny-cuda-nn, which is used wherever it can run."""
     linear = OmegaConf.is_dict(encoding) and encoding.get("interpolation") == "linear"
     if not (linear and _is_own(encoding) and encoding.get("backend") == "auto"):
         return {}
@@ -290,7 +289,7 @@ def _backend(encoding: Any, dtype: torch.dtype, accelerator: str) -> dict[str, s
 
 
 def _grid_backend(encoding: Encoding, accelerator: str) -> str | None:
-    """What computes a grid where the run will be; refuse one that does not run there."""
+    """The backend of a grid on the run's device; refuse one that does not run there."""
     if not isinstance(encoding, GridEncoding):
         return None
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
@@ -303,7 +302,7 @@ def _grid_backend(encoding: Encoding, accelerator: str) -> str | None:
 
 
 def _execution(trainer: DictConfig, accelerator: str, grid_backend: str | None) -> Execution:
-    """What ``trainer.execution`` asks for; for auto, what pays here.
+    """The execution of ``trainer.execution``; for auto the one that is faster here.
 
     On a CPU the grid and the network are C kernels, and a compiler finds little to fuse around
     them. On a GPU a step this small is mostly waiting between kernels, which a graph takes out.
@@ -324,7 +323,7 @@ def _execution(trainer: DictConfig, accelerator: str, grid_backend: str | None) 
 
 
 def _origin(cfg: DictConfig) -> dict[str, Any]:
-    """Settings that a field is built from, and what it learns: a checkpoint fits no other."""
+    """The settings of a field, task and problem, which must be those of a checkpoint's."""
     origin: dict[str, Any] = {
         "trainer.precision": cfg.trainer.precision.value,
         "seed": cfg.seed if cfg.seeds is None else list(cfg.seeds),
@@ -340,12 +339,12 @@ def _origin(cfg: DictConfig) -> dict[str, Any]:
 
 
 def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Kind:
-    """`hydra.utils.instantiate`, for nodes that may carry a ``name`` for people to read.
+    """`hydra.utils.instantiate`, for nodes that may have a ``name`` for display.
 
     Raises:
         ConfigError: no ``_target_``, one that does not make a ``kind``, or one that refuses its
             settings (with a ValueError).
-        Exception: what else the target raises is its own bug.
+        Exception: anything else that the target raises, as a bug of its own.
     """
     try:
         settings = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_dict(node) else None
@@ -379,7 +378,7 @@ def _optional(node: Any, key: str, kind: type[_Kind]) -> _Kind | None:
 
 
 def _is_about_settings(error: BaseException) -> bool:
-    """Whether an object refused its settings; anything else deserves a traceback."""
+    """Whether an object refused its settings; any other error is shown with its traceback."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     match error:
         case TypeError():  # raised by the call itself: wrong arguments

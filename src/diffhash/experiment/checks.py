@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything is trained."""
+"""Config validation, before anything is trained."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ConfigError(ValueError):
 
 
 def checked(cfg: DictConfig) -> DictConfig:
-    """``cfg`` held against the schema once more: nothing unknown (``+key=…``), nothing missing.
+    """``cfg`` checked against the schema: nothing unknown (``+key=…``), nothing missing.
 
     Raises:
         ConfigError: the message names the settings.
@@ -50,7 +50,7 @@ def checked(cfg: DictConfig) -> DictConfig:
     try:
         plain = OmegaConf.create(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
         cfg = OmegaConf.merge(OmegaConf.structured(Config), plain)  # type: ignore[assignment]
-        OmegaConf.to_container(cfg, resolve=True)  # interpolations of what is not there
+        OmegaConf.to_container(cfg, resolve=True)  # interpolations of missing keys
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {error.msg or error}".splitlines()[0]) from error
     if missing := OmegaConf.missing_keys(cfg):
@@ -62,7 +62,7 @@ def checked(cfg: DictConfig) -> DictConfig:
 
 
 def check_seeds(seed: int, seeds: Sequence[int] | None) -> None:
-    """Refuse a seed that torch does not take, and seeds that are not different ones."""
+    """Refuse a seed that torch does not take, and seeds of which two are equal."""
     for one in (seed, *(seeds or ())):
         if not isinstance(one, int) or not 0 <= one <= _MAX_SEED:
             raise ConfigError(f"seed={one}: give 0 to {_MAX_SEED}")
@@ -95,7 +95,7 @@ def choose_accelerator(name: str) -> str:
 
 
 def set_threads(num_threads: int | None) -> None:
-    """Follow ``trainer.num_threads``."""
+    """Set the number of threads to ``trainer.num_threads``."""
     if num_threads is None:
         return
     if not 1 <= num_threads <= _MAX_THREADS:
@@ -104,7 +104,7 @@ def set_threads(num_threads: int | None) -> None:
 
 
 def memory_of(accelerator: str) -> tuple[int, str]:
-    """Bytes of memory where a run will be, and what to call that."""
+    """Bytes of memory of the run's device, and the device's name in errors."""
     if accelerator == "gpu":
         return gpu_memory(), "this GPU"
     return physical_memory(), "this machine"
@@ -153,9 +153,9 @@ def read_checkpoint(
     Args:
         setting: how an error names the file.
         path: the file.
-        state: parameters that it is to fill.
-        origin: settings that their field is built from, and what it learns. Checkpoints of older
-            versions do not name the seed, the task and the problem.
+        state: the parameters to be filled.
+        origin: settings of their field, task and problem. Older checkpoints do not have the seed,
+            the task and the problem.
         diverged_too: whether parameters need not be finite.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is wrong with settings that Hydra cannot compose, in one line.
+"""One-line errors for settings that Hydra cannot compose.
 
 Hydra's own report is several lines, and a traceback where a group is null. Imports nothing that
 trains.
@@ -26,7 +26,7 @@ def config_folder() -> Path:
 
 def explained(error: BaseException, config_dir: Path | str, overrides: Sequence[str]) -> str:
     """An error of composing, in one line that names the setting and what is allowed."""
-    from diffhash.results.formats import printable  # takes time, and is for errors alone
+    from diffhash.results.formats import printable  # slow to import, and needed only for errors
 
     return printable(_explained(error, config_dir, overrides))
 
@@ -45,7 +45,7 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
         group, option = next(pairs, missing.rsplit("/", maxsplit=1))
         choices = _one_of(config_dir, str(group), error.options)
         return f"{group}={option}: could not find {missing}; {choices}"
-    if isinstance(error, (ValueError, TypeError)):  # of a group with a value that names nothing
+    if isinstance(error, (ValueError, TypeError)):  # of a group without a config of that name
         for group, value in values.items():
             is_group = bool(group) and (Path(config_dir) / group).is_dir()
             if is_group and not all(isinstance(v, str) for v in _listed(value)):
@@ -65,7 +65,8 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line; its type and place where it says nothing, or a key alone."""
+    """The message of an error, in one line; its type and place where the message is empty or only a
+    key."""
     text = " ".join(str(error).split())
     if text and not isinstance(error, KeyError):
         return text
@@ -86,7 +87,7 @@ def _one_of(config_dir: Path | str, group: str, options: Sequence[str] | None = 
 
 
 def _line(error: BaseException) -> str:
-    """The first of what it says: what follows is where Hydra looked, or where to read on."""
+    """The first line of its message: the others are where Hydra looked, or further reading."""
     text = str(error)
     for rest in ("\nConfig search path", "\nSee https://", "\n    full_key"):
         text = text.partition(rest)[0]

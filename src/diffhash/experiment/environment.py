@@ -50,9 +50,9 @@ def peak_memory_mb() -> float:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks for the next step, which asks for the same sizes again.
+    """Let glibc keep large freed blocks for the next step, which allocates the same sizes again.
 
-    Returned to the system and fetched anew, their page faults cost a fifth of a PINN step.
+    If they were returned to the system, page faults would take a fifth of a PINN step.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -73,7 +73,7 @@ def _git_state(directory: Path) -> tuple[str | None, bool | None]:
     """Commit, and whether tracked source differs from it; None outside a git checkout."""
     try:
         commit = _git(directory, "rev-parse", "HEAD")
-        # Tables and figures are rewritten while runs go on, and do not change what a run computes.
+        # Tables and figures may be rewritten during runs, and do not change what a run computes.
         changes = _git(directory, "status", "--porcelain", "--", ":/src", ":/configs")
     except (OSError, subprocess.CalledProcessError):
         return None, None
@@ -81,7 +81,7 @@ def _git_state(directory: Path) -> tuple[str | None, bool | None]:
 
 
 def _git(directory: Path, *arguments: str) -> str:
-    # `git status` would take the lock of the index to refresh it, in the way of the user's own git.
+    # `git status` would lock the index to refresh it, and block the user's own git.
     command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]
     done = subprocess.run(command, capture_output=True, check=True)
     return done.stdout.decode(errors="replace").strip()

@@ -1,16 +1,16 @@
 """The folder of a run: filled under another name, published when it is complete.
 
-Beside a run's folder ``X`` there may be, for readers to leave out:
+Beside a run's folder ``X`` there may be folders that readers ignore:
 
-- ``X.partial``: what a run writes until it is published; a killed one leaves it behind. The same
-  run (the same settings) started again goes on from its checkpoint.
+- ``X.partial``: what a run writes until it is published, and what a killed run leaves. The same run
+  (the same settings), started again, continues from its checkpoint.
 - ``X.old.partial``: the earlier record for the moment in which the new one takes its place, where
   the file system cannot exchange two folders.
-- ``X.aside-1.partial``: what was in the way and is not this run's to delete: the checkpoint of
-  another run, or files that no run has written.
+- ``X.aside-1.partial``: what had that name before and does not belong to this run: the checkpoint
+  of another run, or files that no run has written.
 
-A folder that holds ``.unpublished`` is a run's own, and is not yet in order: in ``X`` it says that
-the record is the new one and that what lies under the other two names goes.
+A folder with the file ``.unpublished`` belongs to a run that is not yet complete; in ``X`` it means
+that the record is the new one, and that the first two of these folders are to be removed.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ from diffhash.results.record import (
 
 CHECKPOINT_FILE = "checkpoint.ckpt"
 FIGURE_FILE = "predictions.png"
-WANDB, LOGS = "wandb", "logs"  # folders of loggers
-_DEFAULT_PROBLEM = "poisson1d"  # of configs/train.yaml; the folders of any other name it
+WANDB, LOGS = "wandb", "logs"  # the loggers' folders
+_DEFAULT_PROBLEM = "poisson1d"  # of configs/train.yaml; other problems are named in folders
 _MARKER = ".unpublished"
 # What a run writes, in the order in which it is removed; a folder that holds anything else is
 # never replaced.
@@ -99,7 +99,7 @@ class RunFolder:
     def publish(self, record: RunRecord) -> None:
         """Turn the finished folder into the record, in the place of an older one.
 
-        Of a record that it continues, the parts of the W&B run stay: each part is sent from its
+        The parts of the W&B run of a record that it continues are kept, since each is sent from its
         own files.
         """
         with naming(self.final):
@@ -126,7 +126,7 @@ class RunFolder:
         if not os.path.lexists(self.final):
             os.rename(self.partial, self.final)
             return
-        if self.final.is_dir():  # it gets the other's name, which nobody may claim meanwhile
+        if self.final.is_dir():  # it gets the other's name, which no run may take meanwhile
             self._locks.append(os.open(self.final, os.O_RDONLY))
             with suppress(OSError):
                 fcntl.flock(self._locks[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,7 +136,8 @@ class RunFolder:
 
 
 def places(cfg: DictConfig, seed_configs: Collection[DictConfig]) -> tuple[Place, list[Place]]:
-    """Where a run trains, and where the records of its seeds go: the same, but for ``seeds``."""
+    """Where a run trains, and where the records of its seeds go; without ``seeds`` they are the
+    same."""
     if cfg.run_dir is not None and Path(cfg.run_dir).name.endswith(PARTIAL):
         raise ConfigError(
             f"run_dir={cfg.run_dir}: a name that ends in {PARTIAL} is that of an unfinished run, "
@@ -190,20 +191,21 @@ def published(cfg: DictConfig, place: Place) -> RunRecord | None:
 def run_folder(
     place: Place, *, goes_on: bool, ckpt_path: str | None, made_anew: bool = False
 ) -> Iterator[RunFolder]:
-    """Claim the folder of a run; no other run gets it meanwhile.
+    """Reserve the folder of a run, which no other run can use meanwhile.
 
-    Of a killed run's ``X.partial`` the checkpoint stays where the run ``goes_on`` from it, and,
-    of a run that is resumed, the parts of its W&B run. A checkpoint that it does not go on from,
-    and what no run has written, is kept under another name, with a line on standard error.
+    In the ``X.partial`` of a killed run the checkpoint is kept where this run ``goes_on`` from it,
+    and, if a run is resumed, the parts of its W&B run. Any other checkpoint, and files that no run
+    has written, are kept under another name, with a line on standard error.
 
     Args:
         place: the folder.
         goes_on: from the checkpoint in ``X.partial``.
         ckpt_path: of the run.
-        made_anew: whatever ``X.partial`` holds is made again from another checkpoint.
+        made_anew: what ``X.partial`` holds is computed again from another checkpoint.
 
     Raises:
-        ConfigError: it cannot be written, another run has it, or it holds files that are no run's.
+        ConfigError: it cannot be written, another run uses it, or it holds files that no run has
+            written.
     """
     _check_replaceable(place)
     partial, locks = place.partial, []
@@ -245,7 +247,7 @@ def run_folder(
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an `OSError` of the block that names no file name this one."""
+    """Give an `OSError` of the block that names no file this one's name."""
     try:
         yield
     except OSError as error:
@@ -282,7 +284,7 @@ def _destination(cfg: DictConfig) -> Place:
 
 
 def _check_replaceable(place: Place) -> None:
-    """Refuse a folder that is not a run's: there is a record, and nothing but what runs write."""
+    """Refuse a folder that is not a run's: a run's has a record, and only files that runs write."""
     setting, final = place.setting, place.final
     advice = "give a folder, new or of an earlier run"
     try:
@@ -314,7 +316,7 @@ def take_lock(descriptor: int, path: Path, what: str, taken: str) -> None:
     Args:
         descriptor: of the file, which holds the lock until it is closed.
         path: its name, for the warning.
-        what: must not be started there a second time.
+        what: the kind of process that must not be started there twice, for the warning.
         taken: the message where another process has the lock.
 
     Raises:
@@ -355,7 +357,7 @@ def _locked(place: Place) -> int:
 
 
 def _in_the_way(partial: Path, goes_on: bool, made_anew: bool) -> bool:
-    """Whether ``X.partial`` holds what this run may neither go on from nor delete."""
+    """Whether ``X.partial`` holds something that this run can neither continue nor delete."""
     names = {entry.name for entry in os.scandir(partial)}
     if not names or goes_on:
         return False
@@ -396,11 +398,12 @@ def _remove(folder: Path, final: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        _set_aside(folder, final)  # somebody has just put it there
+        _set_aside(folder, final)  # another process has just added a file
 
 
 def _remove_known(folder: Path, kept: Collection[str] = ()) -> None:
-    """Delete what runs write, the marker last: until then it can be told that it is a run's."""
+    """Delete what runs write, the marker last, which tells until then that the folder is a
+    run's."""
     temporary = [e.name for e in os.scandir(folder) if _TEMPORARY.fullmatch(e.name)]
     for name in (*temporary, *_FILES, WANDB, LOGS, _MARKER):
         path = folder / name
@@ -427,7 +430,7 @@ def _foreign(folder: Path) -> list[str]:
 
 
 def _set_aside(path: Path, final: Path) -> None:
-    """Give what is in the way a name that readers leave out, and say so."""
+    """Rename what has this name to one that readers ignore, and report it."""
     number = 1
     while os.path.lexists(aside := _beside(final, f".aside-{number}{PARTIAL}")):
         number += 1

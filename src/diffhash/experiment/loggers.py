@@ -1,9 +1,10 @@
 """The loggers of a run: any of Lightning's by ``_target_``, each under a name of its own.
 
-All get the config, each new row of the history, and in the end the metrics of the record. What only
-the run knows is filled in where a logger's settings have it as null: ``save_dir`` (``logs/`` in the
-run's folder), ``run_name``, and ``run_id``, by which a resumed run goes on with its own. A logger
-without a ``run_id`` starts anew, with the history in the checkpoint. W&B's is `wandb_run`'s.
+Each gets the config, every new row of the history, and at the end the metrics of the record. Values
+that depend on the run are filled in where a logger's settings have null: ``save_dir`` (``logs/`` in
+the run's folder), ``run_name``, and ``run_id``, with which a resumed run continues its own log. A
+logger without a ``run_id`` starts a new log with the history in the checkpoint. W&B's logger is in
+`wandb_run`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def run_loggers(
 
 
 def log_final(cfg: DictConfig, loggers: Loggers, record: RunRecord, figure: Path) -> None:
-    """What a run came to: its metrics and costs; for W&B see `wandb_run.log_final`."""
+    """Log the metrics and costs of a finished run; for W&B see `wandb_run.log_final`."""
     final = record.metrics | {name: getattr(record, name) for name in _COSTS}
     known = {name: value for name, value in final.items() if value is not None}
     for key, logger in loggers.items():
@@ -77,7 +78,7 @@ def _logger(
     known = {"save_dir": str(directory / LOGS), "run_name": title, "run_id": earlier_id}
     own = dict(node) if OmegaConf.is_dict(node) else {}
     filled = {k: v for k, v in known.items() if k in own and own[k] is None}
-    if "name" in own:  # of a logger it is an argument, and not for people alone
+    if "name" in own:  # a logger's ``name`` is an argument, and not only for display
         filled["name"] = own["name"]
     logger = instantiate(node, setting, Logger, **filled)
     try:
@@ -86,7 +87,7 @@ def _logger(
             logger.log_hyperparams(config)  # type: ignore[arg-type]
             log_earlier_history(logger, history)
         _ = logger.version  # that of its run, which it begins or finds
-    except Exception as error:  # whatever its server or its disk makes of it, before training
+    except Exception as error:  # whatever its server or its disk raises, before training
         raise ConfigError(f"{setting}: {one_line(error)}") from error
     status = "failed"
     try:

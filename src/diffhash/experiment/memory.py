@@ -12,7 +12,7 @@ from diffhash.networks import Field
 from diffhash.optim import Objective
 
 _BYTES_PER_COORDINATE = 256  # points, targets, and what their derivatives are computed with
-_LOWER = {  # settings that each share depends on
+_LOWER = {  # the settings that each part depends on
     "parameters": "log2_hashmap_size, n_levels, n_features_per_level, width or seeds",
     "the points of the task": "the numbers of points in task",
     "plans of points": "the numbers of points in task, evaluation_points or n_levels",
@@ -22,7 +22,7 @@ _LOWER = {  # settings that each share depends on
 
 
 def check_points(setting: str, n_points: int, n_dims: int, accelerator: str) -> None:
-    """Refuse more points than could be made: 256 bytes for each of their coordinates.
+    """Refuse more points than memory can hold, at 256 bytes for each coordinate.
 
     Raises:
         ConfigError: the message names the setting and the largest number.

@@ -1,4 +1,4 @@
-"""What a field predicts at the points of its evaluation, as a table."""
+"""The predictions of a field at the points of its evaluation, as a table."""
 
 from __future__ import annotations
 

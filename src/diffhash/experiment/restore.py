@@ -1,4 +1,4 @@
-"""A finished run once more: its field with the parameters of its checkpoint."""
+"""Rebuild a finished run: its field with the parameters of its checkpoint."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Restored:
         return self.evaluation.metrics()[0]
 
     def predictions(self, points: Tensor | None = None) -> pd.DataFrame:
-        """What the field predicts there, or at points ``[N, d]``; see `predictions_frame`."""
+        """The field's predictions there, or at points ``[N, d]``; see `predictions_frame`."""
         if points is None:
             return predictions_frame(self.evaluation, self.evaluation.jets()[0])
         frames = []
@@ -54,14 +54,14 @@ class Restored:
 def restore(directory: Path | str, n_points: int, *, trust_code: bool = False) -> Restored:
     """Build what a run trained, from its config, and give it the parameters of its checkpoint.
 
-    Nothing in ``directory`` is altered. A run of a CPU is evaluated on one, a run of a GPU on one
-    if there is one. The record may be anybody's: its config may name nothing but diffhash's own
-    encodings, networks, tasks and problems, and its checkpoint holds tensors.
+    Nothing in ``directory`` is altered. A run on a CPU is evaluated on a CPU, a run on a GPU on a
+    GPU if there is one. The record may come from an untrusted source: its config may name only
+    diffhash's own encodings, networks, tasks and problems, and its checkpoint holds tensors.
 
     Args:
         directory: the run's record.
         n_points: of the evaluation, anew from `Problem.evaluation_points`.
-        trust_code: import and call whatever the config names; for who knows where it is from.
+        trust_code: import and call whatever the config names; only for records of a known source.
 
     Raises:
         FileNotFoundError: no record.

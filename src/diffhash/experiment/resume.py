@@ -22,7 +22,7 @@ from diffhash.results.record import CONFIG_FILE, PARTIAL
 
 # Groups that an override may choose from, over the settings of the run.
 _GROUPS = ("problem", "trainer", "task", "encoder", "logger", "experiment", "launcher")
-_OF_A_FIELD = ("encoder", "task", "problem")  # which a checkpoint fits alone
+_OF_A_FIELD = ("encoder", "task", "problem")  # a checkpoint fits only the same ones
 _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 
 

@@ -70,17 +70,17 @@ CHUNKS_BETWEEN_CHECKPOINTS = 10
 def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunRecord]]:
     """Train what ``cfg`` describes and write its record; with ``seeds`` one record each.
 
-    Everything is written to ``<run_dir>.partial`` first, the record last; then the folder takes
-    its name, in the place of an earlier record. A run that was killed goes on from its last
-    checkpoint when it is started again with the same settings; one that had been trained to its
-    end is evaluated and recorded.
+    Everything is written to ``<run_dir>.partial`` first, the record last; then the folder is
+    renamed to ``<run_dir>`` and replaces an earlier record. A killed run that is started again with
+    the same settings continues from its last checkpoint; if its training had ended, it is evaluated
+    and recorded.
 
     Args:
         cfg: a composed config (`diffhash.experiment.schema.Config`).
         overrides: the command line's, for the record, and for ``resume``.
 
     Returns:
-        Each record with its directory; none from a process that helps another one (DDP).
+        Each record with its directory; none from the further processes of DDP.
 
     Raises:
         ConfigError: a setting that cannot be run; nothing was trained or written.
@@ -94,7 +94,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
     check_seeds(cfg.seed, cfg.seeds)
     check_agent(cfg)
     if cfg.trainer.devices == 1:
-        rank_zero_only.rank = 0  # whatever a scheduler says of this process: it is the only one
+        rank_zero_only.rank = 0  # whatever a scheduler has set: it is the only process
     work, ends = places(cfg, seed_configs(cfg))
     if cfg.seeds is None:
         with _file_errors(work):
@@ -196,7 +196,7 @@ def _train(
 def _results(
     one: _Run, setup: Setup, replica: Replica, loggers: Loggers, started: float
 ) -> RunRecord:
-    """Write what is made of a trained replica; what is for the eye alone may fail."""
+    """Write the results of a trained replica; a figure that fails is a warning."""
     assert replica.outcome is not None
     directory = one.folder.partial
     record = _record(one, setup, replica, started)
@@ -216,7 +216,8 @@ def _results(
 
 @contextmanager
 def _warned(what: str) -> Iterator[None]:
-    """Turn an exception of the block into a warning: the record is worth more."""
+    """Turn an exception of the block into a warning: a record is kept even if its figure or log
+    fails."""
     try:
         yield
     except Exception as error:
@@ -246,7 +247,7 @@ def _file_errors(*ours: Place) -> Iterator[None]:
 
 
 def _say_schedule(setup: Setup) -> None:
-    """Where a cosine is followed to another end than before, say what becomes of the rate."""
+    """Print how the learning rate changes where a cosine schedule gets another end than before."""
     if setup.resumed is None or "schedule" not in setup.resumed:
         return
     training, done = setup.training, setup.resumed["epochs_done"]
@@ -269,7 +270,7 @@ def _with(cfg: DictConfig, **settings: Any) -> DictConfig:
 
 
 def _fit(cfg: DictConfig, setup: Setup, checkpoint: Path, callbacks: list[Callback]) -> None:
-    """Train; leave a checkpoint now and then, and at the end."""
+    """Train; write checkpoints at intervals and at the end."""
     regular = RegularCheckpoints(checkpoint, CHUNKS_BETWEEN_CHECKPOINTS)
     try:
         fit(
@@ -294,7 +295,7 @@ def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRec
         "grid_backend": setup.grid_backend,
         "execution": training.execution,
         "devices": cfg.trainer.devices,
-        "replicas": len(training.replicas),  # which share the seconds
+        "replicas": len(training.replicas),  # which trained in the same seconds
     }
     return RunRecord(
         status=_status(replica, training),
@@ -344,9 +345,9 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
     or a file that cannot be written.
 
     Returns:
-        What a sweeper that optimises is to make small: the metric that ``cfg.objective`` names,
-        the first if it names none, or the loss where there is no exact solution; the mean over
-        ``seeds``, infinite where one diverged. None from a process that helps another one.
+        The value that an optimising sweeper minimises: the metric that ``cfg.objective`` names, the
+        first one if it names none, or the loss where there is no exact solution; the mean over
+        ``seeds``, infinite where one diverged. None from the further processes of DDP.
     """
     try:
         results = run(cfg, overrides)

@@ -66,7 +66,7 @@ class GridEncodingConfig:
     layout: str = "auto"
     periodic: list[int] | None = None  # numbers of axes; null: the problem's
     init_scale: float = MISSING
-    backend: str = "auto"  # for interpolation=linear on a GPU that is tcnn where it is installed
+    backend: str = "auto"  # for interpolation=linear on a GPU: tcnn, where it is installed
 
 
 @dataclass
@@ -170,7 +170,7 @@ class EncoderConfig:
 
 @dataclass
 class TrainerConfig:
-    """Budget and machinery of training."""
+    """Budget, hardware and numerics of training."""
 
     epochs: int = MISSING
     learning_rate: float = MISSING

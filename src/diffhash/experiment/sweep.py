@@ -1,9 +1,8 @@
 """Jobs of a sweep in processes of their own: errors and signals as for a run on the command line.
 
-Hydra's launchers carry an exception from a job to the command line, once all jobs have ended. An
-exit they do not expect: it ends the other jobs as well, or is taken for a crash and tried again.
-
-What trains is imported where a job runs: a command line that only hands out jobs does without.
+Hydra's launchers pass an exception of a job on to the command line, once all jobs have ended. They
+do not expect an exit: it would end the other jobs, or count as a crash and be retried. The training
+code is imported only where a job runs, and not by a command line that starts jobs.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from omegaconf import DictConfig
 from diffhash.experiment.workers import end_with_parent
 
 _INTERRUPTED = 130
-_interrupted = False  # a job of this process, or this process between two jobs
+_interrupted = False  # during a job of this process, or between two
 _is_command_line = False
 _follows = False  # the process that started this one
 
@@ -38,10 +37,11 @@ class JobExitError(Exception):
 
 
 class LocalJobs(Callback):
-    """For a launcher that starts its jobs as child processes: Ctrl-C is theirs.
+    """For a launcher that starts its jobs as child processes: they handle Ctrl-C.
 
-    A terminal sends it to them as well. They inherit that it is ignored, until `job_task` listens;
-    the command line waits for their records. A SIGTERM that ends it reaches its children as well.
+    A terminal sends it to the children as well. They inherit that it is ignored until `job_task`
+    handles it; the command line waits for their records. A SIGTERM that ends the command line also
+    ends the jobs.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -120,7 +120,7 @@ def _follow_parent(parent_id: int | None = None) -> None:
 
 
 def _follow_in_joblib() -> None:
-    """Let joblib's processes follow this one, also those that have no job yet, or no more."""
+    """Let joblib's processes end with this one, also those that have no job at that time."""
     try:
         from joblib.parallel import LokyBackend, register_parallel_backend
     except ImportError:  # the launcher is another one

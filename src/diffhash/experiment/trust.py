@@ -1,4 +1,4 @@
-"""What the config of a record may build, when the record may be anybody's."""
+"""What the config of a record from an untrusted source may build."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TARGETS = frozenset((*(node._target_ for node in _NODES), *_ZOO, *_OWN))
 """All that a config may build without being trusted: what diffhash's own schema names, its own
 problems, optimizers, samplers and weightings."""
 
-# Loggers, callbacks and optimizers, which nobody builds who does not trust the record.
+# Loggers, callbacks and optimizers, which are built only from a trusted record.
 _OF_TRAINING = {
     "logger.": ("lightning.pytorch.loggers.",),
     "callbacks.": ("lightning.pytorch.callbacks.",),
@@ -56,12 +56,12 @@ TRUST_FLAG = "--trust-code"
 
 
 def check_untrusted(path: Path, settings: Mapping[str, Any], way_out: str = "") -> None:
-    """Refuse a config that names code of anybody else; nothing is imported or resolved.
+    """Refuse a config that names code outside diffhash; nothing is imported or resolved.
 
     Args:
         path: of the config, for the message.
         settings: as they stand in the file, interpolations as text.
-        way_out: what to do for who trusts the record.
+        way_out: the advice for users who trust the record.
 
     Raises:
         ConfigError: a ``_target_`` that is not in `TARGETS`, another of Hydra's keys

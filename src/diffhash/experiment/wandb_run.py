@@ -1,11 +1,10 @@
 """Weights & Biases: one W&B run per run, offline unless logged in.
 
-W&B's files lie in ``wandb/`` inside the run's record, so that record and W&B run come and go
-together. Only ``WANDB_MODE`` and what names server and account are read from W&B's environment
-variables, and what W&B's sweep agent says there; project, entity, group and tags are settings
-(``logger.wandb``).
+W&B's files lie in ``wandb/`` inside the run's record, so that both are moved and removed together.
+Of W&B's environment variables only ``WANDB_MODE``, those of server and account, and those of W&B's
+sweep agent are read; project, entity, group and tags are settings (``logger.wandb``).
 
-A resumed run goes on with its W&B run, whose id is in the checkpoint. Offline each part is a folder
+A resumed run continues its W&B run, whose id is in the checkpoint. Offline, each part is a folder
 of its own with the same id; `wandb sync`, given all of them, appends one to the other.
 """
 
@@ -49,14 +48,14 @@ _SUMMARY = (
     "peak_memory_mb",
     "config_hash",
 )
-_WITHOUT_ACCOUNT = ("offline", "dryrun", "disabled")  # W&B's modes that need none
+_WITHOUT_ACCOUNT = ("offline", "dryrun", "disabled")  # W&B's modes that need no login
 
 
 class _EpochLogger(WandbLogger):
-    """Lightning's logger with its step under the name that it has here: epoch."""
+    """Lightning's logger, with its step named epoch."""
 
     @property
-    def version(self) -> str | None:  # kept in the checkpoint, to go on with
+    def version(self) -> str | None:  # kept in the checkpoint, for a resumed run
         return None if self.experiment.disabled else self.experiment.id
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -107,7 +106,7 @@ def wandb_logger(
     finally:
         try:
             run.finish(exit_code=int(failed))
-        except Exception as error:  # its server or its disk: the record is worth more
+        except Exception as error:  # an error of its server or disk must not cost the record
             print(f"warning: W&B: the run did not end well ({one_line(error)})", file=sys.stderr)
         if run.offline and not run.disabled:
             folder = (directory if failed else final) / "wandb"
@@ -120,7 +119,7 @@ def check_agent(cfg: DictConfig) -> None:
     """Refuse several seeds at once under W&B's sweep agent, which names one W&B run.
 
     Raises:
-        ConfigError: as said.
+        ConfigError: several seeds under an agent.
     """
     seeds = list(cfg.seeds or ())
     used = any(is_wandb(str(key), node) for key, node in cfg.logger.items())
@@ -134,11 +133,10 @@ def check_agent(cfg: DictConfig) -> None:
 def log_final(
     cfg: DictConfig, key: str, logger: WandbLogger, record: RunRecord, figure: Path
 ) -> None:
-    """What a run came to.
+    """Log the results of a finished run.
 
-    As the W&B run's summary: status, final metrics and costs; as a table named ``final``: the
-    metrics beside those that ``logger.wandb.reference`` knows; as an image: the run's figure, if
-    it was drawn.
+    The W&B run's summary gets status, final metrics and costs; a table named ``final`` the metrics
+    beside those of ``logger.wandb.reference``; an image the run's figure, if it was drawn.
     """
     summary = {name: getattr(record, name) for name in (*_SUMMARY, *record.metrics)}
     first, value = next(iter(record.metrics.items()))
@@ -162,7 +160,7 @@ def _settings(cfg: DictConfig, key: str) -> DictConfig:
 
 
 def _reference(settings: DictConfig) -> Callable[[str | None], Mapping[str, float]]:
-    """What knows other numbers of a run's experiment, by metric."""
+    """The function that gives reference values of a run's experiment, by metric."""
     path = settings.reference
     if path is None:
         return lambda _: {}
@@ -229,7 +227,7 @@ def _start(
 
 
 def _mode() -> str:
-    """W&B's mode as the user set it; by default online for who is logged in, else offline."""
+    """W&B's mode as the user set it; by default online where a user is logged in, else offline."""
     import wandb
 
     mode = wandb.setup(wandb.Settings(silent=True)).settings.mode
@@ -249,7 +247,7 @@ def earlier(
     checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
     replicas = checkpoint["diffhash"]["replicas"]
     ids = checkpoint.get(LOGGERS, [{}] * len(replicas))[replica]
-    if isinstance(ids, list):  # of an earlier version, which knew W&B alone
+    if isinstance(ids, list):  # of an earlier version, whose only logger was W&B's
         ids = {} if not ids else {"wandb": ids[0]}
     return dict(ids).get(key), replicas[replica]["history"]
 
@@ -272,7 +270,7 @@ def _parts(ckpt_path: str | None, run: Run, directory: Path, folder: Path) -> li
         earlier = [
             folder / part.name if is_replaced else part
             for part in unsent_parts(there, run.id)
-            # Not by name: it has the second in which a part began, and an earlier one may share it.
+            # Not by name: it holds the second in which a part began, and two parts may share it.
             if part.absolute() not in (own.absolute(), (folder / own.name).absolute())
         ]
     return [*earlier, folder / own.name]

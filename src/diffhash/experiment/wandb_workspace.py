@@ -1,4 +1,4 @@
-"""The view of the project in W&B, as code: what to look at, side by side.
+"""The view of the project in W&B, as code.
 
 Runs are grouped by task, encoder and preset, so a line is the median over the seeds, with a band
 from the least to the largest. What is shown is what `diffhash.experiment.wandb_run` logs.

@@ -1,10 +1,11 @@
 """Runs side by side: each a process of its own, on processor cores of its own.
 
 The matrices of these runs are small: one thread a run, and as many runs as there are cores, takes
-about two thirds of the time of one run on all cores. Cores are not shared, so that no run waits
-for another; what a run costs alone cannot be measured here.
+about two thirds of the time of one run on all cores. Each core belongs to one run, so that no run
+waits for another; the time of a run alone cannot be measured here.
 
-Processes are forked from one that has imported everything: that takes longer than a short run.
+Processes are forked from one that has imported everything, since importing takes longer than a
+short run.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ class Command:
     """A Python script to run.
 
     Attributes:
-        title: for people.
+        title: for display.
         script: the file.
-        arguments: its.
+        arguments: the script's.
         log: where its output goes.
-        succeeded: whether it did what it was for; asked when it has ended with code 0.
+        succeeded: whether it has done its work; called when it has ended with code 0.
     """
 
     title: str
@@ -61,7 +62,7 @@ class _Running:
 
 def default_workers() -> int:
     """One run at a time on a GPU, else one a core."""
-    import torch  # seconds long, and the command line hands out jobs without it
+    import torch  # takes seconds, and a command line that starts jobs does not need it
 
     return 1 if torch.cuda.is_available() else len(_cores())
 
@@ -76,8 +77,8 @@ def preloaded() -> ForkServerContext:
 def end_with_parent(signum: int = signal.SIGKILL, parent_id: int | None = None) -> None:
     """Send ``signum`` to this process when the one that started it has ended, however that ended.
 
-    Again and again, until this process has ended as well. Of one that a fork server has forked the
-    parent is who asked for it: the server lives as long as its children do.
+    The signal is repeated until this process has ended as well. The parent of a process from a fork
+    server is the one that asked for it, since the server lives as long as its children.
 
     Args:
         signum: what is sent.
@@ -87,7 +88,7 @@ def end_with_parent(signum: int = signal.SIGKILL, parent_id: int | None = None) 
     parent_id = os.getppid() if parent_id is None else parent_id
 
     def wait() -> None:
-        if parent is not None and parent.sentinel is not None:  # joblib's have none
+        if parent is not None and parent.sentinel is not None:  # joblib's processes have none
             parent.join()
         else:
             while os.getppid() == parent_id:
@@ -103,7 +104,7 @@ def end_with_parent(signum: int = signal.SIGKILL, parent_id: int | None = None) 
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Processes for many short runs; an exception in the block ends what they are running.
 
-    Ctrl-C reaches the block alone.
+    Only the block gets Ctrl-C.
     """
     with ProcessPoolExecutor(workers, mp_context=preloaded(), initializer=_begin_in_pool) as pool:
         try:
@@ -158,7 +159,7 @@ def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]
                         failed.append(ended.command)
         except BaseException:
             for r in running:
-                # A Ctrl-C may have reached them as well; a SIGTERM besides does not hurt.
+                # They may have had the Ctrl-C as well; another SIGTERM does no harm.
                 r.process.terminate()
             for r in running:
                 r.process.join()
@@ -167,7 +168,7 @@ def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]
 
 
 def _report(ended: _Running, console: Console) -> bool:
-    """Say how a process ended; whether it succeeded."""
+    """Report how a process ended; return whether it succeeded."""
     command, code = ended.command, ended.process.exitcode
     seconds = time.perf_counter() - ended.started
     lines = command.log.read_text(errors="replace").splitlines()
@@ -192,7 +193,7 @@ def _start(command: Command, cores: tuple[int, ...] | None) -> _Running:
 def _run(
     script: Path, arguments: tuple[str, ...], log: Path, cores: tuple[int, ...] | None
 ) -> None:
-    # Leave no run behind that would write on while the next reproduction starts the same one.
+    # A run that went on writing would collide with the same one of the next reproduction.
     end_with_parent()
     with log.open("wb") as file:
         for stream in (sys.stdout, sys.stderr):

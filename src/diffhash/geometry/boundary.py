@@ -26,7 +26,7 @@ Where = Callable[[Tensor], Tensor]
 # How far from a boundary a point may lie, in parts of its extent, to be given its normal: points
 # may have been rounded to float32.
 TOLERANCE = 1e-6
-# Points that the share of a piece that remains of it is measured with, where others cut it.
+# Points by which the remaining fraction of a piece is estimated, where others cut it.
 SHARE_POINTS = 2**12
 
 
@@ -195,7 +195,7 @@ def _weight(piece: Piece) -> float:
 
 @dataclass(eq=False)
 class Part(Piece):
-    """A part of another piece, which `accepts` tells."""
+    """A part of another piece: the points that `accepts` accepts."""
 
     piece: Piece
 
@@ -238,7 +238,7 @@ class Boundary(Surface):
     where: Where | None = None
 
     def __post_init__(self) -> None:
-        _ = self._pieces  # an unknown part is said at once
+        _ = self._pieces  # an unknown part is an error at once
 
     def __repr__(self) -> str:
         inside = [repr(part) for part in self.parts]
@@ -278,7 +278,7 @@ class Boundary(Surface):
 
 
 def known(pieces: tuple[Piece, ...]) -> str:
-    """The names that parts of the boundary go by, for an error."""
+    """The names of the boundary's parts, for an error."""
     names = [repr(label) for piece in pieces for label in piece.labels if isinstance(label, str)]
     groups = [" with ".join(map(repr, piece.across)) for piece in pieces]
     return ", ".join(dict.fromkeys([*names, *groups]))

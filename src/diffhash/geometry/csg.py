@@ -13,7 +13,7 @@ from torch import Tensor
 from diffhash.geometry.boundary import Part, Piece, Surface
 from diffhash.geometry.domain import Domain, around, margins, position
 
-# How far off a boundary one looks whether a domain is there, in margins of round-off.
+# How far from a boundary membership is tested, in margins of round-off.
 STEP = 1000
 
 
@@ -55,8 +55,8 @@ class Combination(Domain):
     def _position(self, x: Tensor) -> Tensor:
         first, second = self.first._position(x), self.second._position(x)
         combined = self._combine(first, second)
-        # On the boundaries of both, what is near decides: two boxes side by side have no boundary
-        # in between, and of a box without its half no other side of that half is left.
+        # On the boundaries of both, nearby points decide: between two adjacent boxes there is no
+        # boundary, and a box minus its half has no further side of that half.
         [both] = torch.nonzero((first == 0) & (second == 0), as_tuple=True)
         if len(both):
             near = around(x[both], STEP * margins(self))
@@ -66,7 +66,8 @@ class Combination(Domain):
         return combined
 
     def _cut(self, own: Sides, others: Sides, flip: bool = False) -> tuple[Piece, ...]:
-        """The pieces of the first domain, then those of the second, cut by the other of the two."""
+        """The pieces of the first domain, then those of the second, each cut by the other
+        domain."""
         first, second = self.first, self.second
         return (
             *(Cut(piece, first, second, own) for piece in first._pieces()),
@@ -193,7 +194,7 @@ class Interface(Surface):
     def __post_init__(self) -> None:
         if self.first.axes != self.second.axes:
             raise ValueError(f"{self}: the axes {self.first.axes} and {self.second.axes} differ")
-        _ = self._weighted  # an empty interface is said at once
+        _ = self._weighted  # an empty interface is an error at once
 
     @property
     def domain(self) -> Domain:  # pyright: ignore

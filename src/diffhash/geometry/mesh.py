@@ -97,7 +97,8 @@ class Mesh(Domain):
         return closest_point(self._mesh, x)  # pyright: ignore[reportReturnType]
 
     def _outward(self, at: np.ndarray, triangle: np.ndarray) -> np.ndarray:
-        """A vector at points of the surface by which any point they are closest to is told apart.
+        """A vector at points of the surface that tells whether a point they are closest to is
+        outside.
 
         Within a triangle it is the normal, on an edge the sum of two normals, at a corner that of
         all, weighted by their angles: Bærentzen and Aanæs, Signed distance computation using the
@@ -180,7 +181,7 @@ class Triangles(Piece):
         self.size, self.unit_dims = self.ends[-1].item(), 2
 
     def place(self, unit: Tensor) -> Tensor:
-        # The first number says which triangle, by area, and how far from its first corner.
+        # The first number chooses the triangle, by area, and the distance from its first corner.
         along = unit[:, 0] * self.size
         k = torch.searchsorted(self.ends, along, right=True).clamp_max(len(self.ends) - 1)
         area = self.ends.diff(prepend=self.ends.new_zeros(1))[k]

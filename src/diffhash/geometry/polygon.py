@@ -112,7 +112,7 @@ class Polygon(Domain):
 
 
 def shapely() -> Any:
-    """The library that knows polygons.
+    """The package shapely.
 
     Raises:
         ImportError: it isn't installed.

@@ -1,4 +1,4 @@
-"""Rules that place points: sequences and sets in the unit cube, and their way into a domain.
+"""Rules that place points: sequences and sets in the unit cube, mapped into a domain.
 
 A *sequence* (``sobol``, ``uniform``) has further members for as long as they are wanted: the first
 n that lie in the domain are taken. A *set* (``grid``, ``midpoint``, ``lhs``) is made for a number
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-# Points looked at in one go: a few MB, also where a polygon or a mesh is asked about each.
+# Points tested at a time: a few MB, also where a polygon or a mesh tests each.
 CHUNK = 2**16
 MAX_POINTS = 2**24
 # Points of the bounding box that are tried before a domain counts as empty, and the least share of
@@ -101,7 +101,7 @@ def check_count(n: int) -> int:
 
 
 def check_rule(rule: str) -> None:
-    """Raise `ValueError` for a rule that there is not."""
+    """Raise `ValueError` for an unknown rule."""
     if rule not in RULES:
         raise ValueError(f"rule={rule!r}: give one of {', '.join(map(repr, RULES))}")
 
@@ -158,7 +158,7 @@ def draw(
     if rule in SEQUENCES:
         members = SEQUENCES[rule](dims, seed)
         while found < n:
-            # As many as are missing, going by the share that was accepted so far.
+            # As many as are missing, by the fraction that was accepted so far.
             share = max(found, 0.5) / tried if tried else 1.0
             size = min(max(math.ceil((n - found) / share), 16), CHUNK) if tried else min(n, CHUNK)
             points = place(members(size))

@@ -1,4 +1,4 @@
-"""Smooth activations σ: each a value and a differential equation, from which the rest follows.
+"""Smooth activations σ: each given by its value and a differential equation.
 
 An activation names a few functions of z (for tanh: a = tanh z and d = 1 - a²), gives σ as an
 expression in them and their derivatives as polynomials in them (a' = d, d' = -2 a d). All
@@ -220,7 +220,7 @@ def _softplus_functions(z: Tensor) -> dict[str, Tensor]:
 
 _SOFTPLUS = Activation(
     "softplus",
-    partial(F.softplus, threshold=40.0),  # e⁻⁴⁰ is nothing beside 40, and e⁴⁰ still finite
+    partial(F.softplus, threshold=40.0),  # e⁻⁴⁰ is below the precision of 40, and e⁴⁰ is finite
     _softplus_functions,
     first={("s",): 1},
     derivatives=_SIGMOID,

@@ -87,7 +87,7 @@ def jet_rows(rows: Rows, n_dims: int, names: Names | None = None) -> tuple[Row, 
         names: that names are of.
 
     Raises:
-        ValueError: what is no derivative in so many axes.
+        ValueError: something that is not a derivative in so many axes.
     """
     return _cached_rows(_hashable(rows, n_dims), n_dims, names)
 

@@ -1,4 +1,4 @@
-"""How compiled kernels are called with tensors: no pointer reaches C but through `call`."""
+"""How compiled kernels are called with tensors: only `call` passes pointers to C."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def call(
 ) -> int:
     """``kernel(&settings…, data of reads…, data of writes…)``; its return value.
 
-    C reads and writes what it was told of the tensors' sizes: each is compared with what its
-    argument says. One whose elements do not lie in order is replaced by a copy; if it is written,
+    A kernel computes with the sizes that it is given, so that each tensor is compared with its
+    argument's. A tensor whose elements do not lie in order is replaced by a copy; if it is written,
     the result is copied back.
 
     Raises:

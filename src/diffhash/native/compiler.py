@@ -29,7 +29,7 @@ _FLAGS = (
 _PREBUILT = Path(__file__).parent / "prebuilt"
 TIMEOUT = 120.0  # seconds; the largest kernels take a few
 _DIGEST = hashlib.sha256
-_hung: set[str] = set()  # compilers that ran into it: they are not waited for again
+_hung: set[str] = set()  # compilers that ran into it, which are not tried again
 _told: set[tuple[str, str]] = set()  # see `warn_slower`
 
 
@@ -38,7 +38,7 @@ class CompilerError(RuntimeError):
 
 
 def warn_slower(what: str, how_much: str, error: CompilerError) -> None:
-    """Say, once for each reason, that torch does ``what`` instead, and ``how_much`` slower."""
+    """Warn, once for each reason, that torch computes ``what`` instead, ``how_much`` slower."""
     if (what, str(error)) not in _told:
         _told.add((what, str(error)))
         warnings.warn(f"{what} are computed by torch, {how_much} slower: {error}", stacklevel=2)
@@ -113,7 +113,7 @@ def _definitions(constants: Mapping[str, str | int]) -> list[str]:
 
 
 def _contents(source: Path, code: str, constants: Mapping[str, str | int]) -> list[str]:
-    """All that a library is made from, but for the compiler."""
+    """Everything a library is made from except the compiler."""
     sources = [source, *sorted({*source.parent.glob("*.h"), *_SOURCES.glob("*.h")})]
     texts = (file.read_text(encoding="utf-8") for file in sources)
     return [*_definitions(constants), code, *texts]
@@ -146,7 +146,7 @@ def _compile(command: list[str], code: str, folder: Path, name: str) -> ctypes.C
         if not new.is_file():
             raise CompilerError(f"cannot compile into {folder}: {command[0]} made no library")
         content = new.read_bytes()
-        new.write_bytes(content + _DIGEST(content).digest())  # loaders do not look behind the end
+        new.write_bytes(content + _DIGEST(content).digest())  # loaders ignore what follows the end
         new.chmod(0o700)
         try:
             library = ctypes.CDLL(str(new))

@@ -43,7 +43,8 @@ def ansatz_values(ansatz: Ansatz, x: Tensor, n_components: int) -> tuple[Tensor,
 
 
 def ansatz_rows(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Rows of N that those of u are made of: φ varies, so that sums are taken apart."""
+    """Rows of N that those of u are computed from: since φ varies, sums are split into their
+    terms."""
     if not any(isinstance(row, Sum) for row in rows):
         return rows
     alphas, _ = expanded(rows)

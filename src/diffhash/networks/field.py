@@ -148,8 +148,8 @@ class Field(NoTorchScript, ConfiguredModule):
         Args:
             x: points, ``[N, d]``.
             rows: of the jet.
-            in_parts: whether it is to be read by `FieldPlan.at` alone: of more points than there is
-                memory for, nothing is kept then.
+            in_parts: whether only `FieldPlan.at` reads it: nothing is kept then for more points
+                than memory holds.
         """
         rows = jet_rows(rows, len(self.domain), self.names)
         ansatz = self._ansatz_jet(x, rows)
@@ -254,7 +254,7 @@ def stack_fields(fields: Sequence[Field]) -> Field:
             parts = [parameter, *(getattr(other, name) for other in others)]
             setattr(first, name, nn.Parameter(torch.stack(parts)))
         for name, buffer in list(first.named_buffers(recurse=False)):
-            if name in first._non_persistent_buffers_set:  # it follows from the settings
+            if name in first._non_persistent_buffers_set:  # computed from the settings
                 continue
             setattr(first, name, torch.stack([buffer, *(getattr(o, name) for o in others)]))
     return fields[0]
@@ -294,11 +294,11 @@ class FieldPlan:
         return self._of_encoding
 
     def move(self, x: Tensor) -> bool:
-        """Go to other points, as many; whether that was in place.
+        """Move to as many other points; return whether that was in place.
 
-        They are written where the present ones are, as all that is computed of them: kernels and
-        CUDA graphs that read it stay valid. The plan of an encoding that cannot (`Plan.move`) is
-        made anew.
+        The points and all that is computed from them keep their memory, so that kernels and CUDA
+        graphs that read it stay valid. The plan of an encoding that cannot (`Plan.move`) is made
+        anew.
 
         Raises:
             ValueError: another number of points, or of axes; or a plan that `at` has made.
@@ -333,7 +333,7 @@ class FieldPlan:
         return FieldPlan(field, part, self._rows, inner, ansatz, self._x[:0], self)
 
     def take(self, index: Tensor) -> None:
-        """Of a plan that `at` has made: go to others of the points, as many, in place.
+        """Move a plan that `at` has made to as many others of the points, in place.
 
         Raises:
             ValueError: a plan that was not made by `at`.

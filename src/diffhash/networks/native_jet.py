@@ -1,4 +1,5 @@
-"""Jets through a whole network in C: one pass over the points each way, or both in one.
+"""Jets through a whole network in C: one forward and one backward pass over the points, or both in
+one.
 
 Points go through all layers in blocks that stay in the processor's cache; the kernels
 (`network.c`) are compiled for an activation and a type when they are first needed.
@@ -32,7 +33,7 @@ from diffhash.native import (
 # Rows that go through a layer at a time: enough to fill registers, few enough for the cache,
 # which fills sooner with what longer jets keep for the backward pass.
 _MAX_ROWS, _MAX_ROWS_OF_LONG_JETS, _LONG, _MIN_BLOCK = 96, 48, 4, 4
-# Segments are shared out to threads; each keeps weight gradients of its own.
+# Threads take segments; each segment has weight gradients of its own.
 _FEW_POINTS, _FEW_SEGMENTS, _MANY_SEGMENTS = 2**13, 8, 64
 # Of everything that a call allocates: sizes in bytes are 64-bit integers.
 _MAX_ELEMENTS = 2**56
@@ -277,7 +278,7 @@ class LeastSquaresKernel:
     ) -> Tensor:
         """The loss, or those of the replicas ``[R]``; gradients are filled, or added to.
 
-        Gradients that are filled must be new, and of the shapes of what they are of.
+        Gradients that are filled must be new, and have the shapes of their tensors.
 
         Args:
             point_weights: w, ``[N]``; 1 if None.

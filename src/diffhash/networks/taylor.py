@@ -33,9 +33,9 @@ def network_jet(
 ) -> Tensor:
     """The jet of a network at the jet ``features`` of its input.
 
-    Differentiable in features and parameters to any order, and by every transform of torch. What
-    the kernels do not serve (transforms, forward mode, gradients of gradients) goes through torch,
-    and so does what is compiled: there fusing saves the memory traffic.
+    Differentiable in features and parameters to any order, and by every transform of torch. Where
+    the kernels cannot be used (transforms, forward mode, gradients of gradients) torch computes the
+    jet, and also in compiled code, where fusing saves memory traffic.
 
     Args:
         features: ``[K, N, C_in]``, or ``[R, K, N, C_in]`` for replicas, which may share one.
@@ -95,7 +95,7 @@ def network_jet_reference(
     rows: tuple[Row, ...],
     activation: Activation,
 ) -> Tensor:
-    """The readable truth of `network_jet`, differentiated by autograd."""
+    """The readable reference for `network_jet`, differentiated by autograd."""
     return _torch_jet(features, params, widths, rows, activation, activate)
 
 
@@ -252,7 +252,7 @@ def _kernel(
 
 
 class _NativePass:
-    """The kernels' way forward, and, if ``states`` are kept for it, back."""
+    """The kernels' forward pass, and, if ``states`` are kept for it, the backward pass."""
 
     def __init__(
         self,

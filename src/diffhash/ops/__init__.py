@@ -1,1 +1,1 @@
-"""The grid operator and its tables; nothing here knows about networks or training."""
+"""The grid operator and its tables; nothing here depends on networks or training."""

@@ -1,4 +1,4 @@
-"""What of torch's modes and transforms is on: what may run outside of its sight asks first."""
+"""Which of torch's modes and transforms are active, for code that torch cannot trace."""
 
 from __future__ import annotations
 

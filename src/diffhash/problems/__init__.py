@@ -1,6 +1,6 @@
 """Differential equations; a new one is a subclass of `Problem` and one config file.
 
-A subclass in a file of this folder is found by itself: ``from diffhash.problems import KdV``.
+A subclass in a file of this folder is found automatically: ``from diffhash.problems import KdV``.
 """
 
 from importlib import import_module
@@ -46,8 +46,8 @@ _OTHERS: dict[str, list[dict[str, Any]]] = {"cavity": [{"reynolds": 400.0}]}  # 
 
 
 def references() -> dict[str, Reference]:
-    """How the exact solutions of these problems are known, by name, with settings that are not the
-    default ones as in ``cavity reynolds=400.0``.
+    """How the exact solutions of these problems were obtained, by name; settings other than the
+    defaults are named, as in ``cavity reynolds=400.0``.
 
     Raises:
         ImportError: trimesh, which a problem needs, isn't installed.

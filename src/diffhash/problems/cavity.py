@@ -1,4 +1,4 @@
-"""The flow in a cavity that a lid drives."""
+"""The lid-driven cavity flow."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Cavity(Problem):
 
     u u_x + v u_y + p_x = Δu/Re,  u v_x + v v_y + p_y = Δv/Re,  u_x + v_y = 0,
 
-    with u = v = 0 on the walls, p = 0 in the corner (0, 0), and a lid at y = 1 that moves along by
-    u = 4x(1 - x), so that the velocity is continuous; in the two corners below it the pressure has
-    a logarithm all the same. (A lid of constant speed, as in Ghia et al., J. Comput. Phys. 1982, is
-    another flow.) For Re = 100 and 400 the exact solution is from a file: see `reference`; for
-    others it is not known.
+    with u = v = 0 on the walls, p = 0 in the corner (0, 0), and a lid at y = 1 that moves with
+    u = 4x(1 - x), so that the velocity is continuous; in the two corners below it the pressure
+    still has a logarithmic singularity. (A lid of constant speed, as in Ghia et al., J. Comput.
+    Phys. 1982, is another flow.) For Re = 100 and 400 the exact solution is from a file: see
+    `reference`; for others it is not known.
 
     Args:
         reynolds: Re.

@@ -84,18 +84,17 @@ class Condition:
             interface for conditions there; `Domain.periodic` for pairs of points, whose derivatives
             ``d`` are the differences between the two; or `Measured` values.
         residual: of points ``x [N, d]`` and `Derivatives` ``d``: one equation ``[N]``, or several
-            by `stack`, ``[N, E]``. It is traced: which derivatives it reads, and whether it is
-            linear in them, needs no telling.
+            by `stack`, ``[N, E]``. It is traced, which finds the derivatives that it reads and
+            whether it is linear in them.
         target: a number, a tensor, or a function of ``x`` with values ``[N]`` or ``[N, E]``;
             ``"exact"`` is the residual of the problem's exact solution, with the true values of
             coefficients that are trained. Of `Measured` points it is their values.
         weight: of the part.
-        kind: which of a task's numbers of points and weights are its own; None follows from
-            ``where``.
+        kind: which of a task's numbers of points and weights apply; None follows from ``where``.
 
     Raises:
-        ValueError: a name that is no column's, a weight that is negative or not finite, or what is
-            no place, residual or kind.
+        ValueError: a name that cannot be a column's, a weight that is negative or not finite, or a
+            wrong type of place, residual or kind.
     """
 
     name: str
@@ -219,5 +218,5 @@ def _read(path: Path) -> Any:
         raise ValueError(f"{path}: there is no such file")
     try:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except Exception as error:  # each reader raises its own
+    except Exception as error:  # each reader raises errors of its own
         raise ValueError(f"{path}: cannot be read as a table: {error}") from error

@@ -1,4 +1,4 @@
-"""Two fluids that a vortex winds up."""
+"""Two fluids mixed by a vortex."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffhash.problems.derivatives import Derivatives
 from diffhash.problems.problem import Problem
 
 _FASTEST = 0.385  # the largest of sech²r tanh r, as the literature rounds it
-_TINY = 1e-30  # with it √ has a derivative in the middle
+_TINY = 1e-30  # so that √ has a derivative in the middle
 
 
 class FlowMixing(Problem):

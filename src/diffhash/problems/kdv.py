@@ -27,8 +27,8 @@ class KdV(Problem):
     u(x, t) = c/2 sech²(√c/2 (x - c(t - ½))),
 
     which is an exact solution on the line (Drazin and Johnson, Solitons, 1989). It falls as
-    2c exp(-√c |x|): at the ends of the default interval, c = 4 and L = 15, it is below 4·10⁻¹¹, and
-    by so much, at most, does it fail to be periodic.
+    2c exp(-√c |x|): at the ends of the default interval, c = 4 and L = 15, it is below 4·10⁻¹¹,
+    which bounds its deviation from periodicity.
 
     Args:
         c: speed of the soliton, twice its height.

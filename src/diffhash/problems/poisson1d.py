@@ -21,7 +21,7 @@ class Poisson1D(Problem):
 
     Args:
         k: diffusion coefficient.
-        label_region: (low, high) where the PINN task knows u.
+        label_region: (low, high) where u is known in the PINN task.
 
     Raises:
         ValueError: ``label_region`` does not lie in [0, 1], or k is zero or not finite.

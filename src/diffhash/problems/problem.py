@@ -1,4 +1,4 @@
-"""What a differential equation has to say about itself to be solved."""
+"""Differential equations: a domain, unknowns, conditions and, if known, the exact solution."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Problem(nn.Module, ABC):
         unknowns: names of the components of u.
         periodic: axes along which the unknowns have the domain's length as period: a field whose
             encoding can is periodic there, with all its derivatives.
-        domain: where they are looked for; its axes are those of the points' columns.
-        parts: of the domain, by the names of the unknowns that are looked for there alone, as on
-            one side of an interface; their errors are taken there.
+        domain: of the unknowns; its axes are those of the points' columns.
+        parts: of the domain, by the names of unknowns that are defined only there, as on one side
+            of an interface; their errors are taken there.
     """
 
     unknowns: tuple[str, ...] = ("u",)
@@ -62,7 +62,7 @@ class Problem(nn.Module, ABC):
         return made
 
     def __init__(self) -> None:
-        """Nothing is left to do; in particular, what has been set stays."""
+        """Nothing is left to do; values that have been set are kept."""
 
     @abstractmethod
     def conditions(self) -> Sequence[Condition]:
@@ -95,7 +95,7 @@ class Problem(nn.Module, ABC):
         """Of axes and unknowns.
 
         Raises:
-            ValueError: unknowns that cannot be told apart, or no domain.
+            ValueError: unknowns of the same name, or no domain.
         """
         if not isinstance(getattr(self, "domain", None), Domain):
             got = getattr(self, "domain", None)
@@ -114,7 +114,7 @@ class Problem(nn.Module, ABC):
         return Names(self.domain.axes, unknowns)
 
     def checked_conditions(self) -> list[Condition]:
-        """`conditions`, which are some and have names of their own.
+        """`conditions`, of which there is at least one, with different names.
 
         Raises:
             ValueError: they are something else.
@@ -185,7 +185,7 @@ class Problem(nn.Module, ABC):
             u = self.solution(x)
             if isinstance(u, Tensor) and u.shape == (len(x),):
                 u = u[:, None]
-            # Broadcasting would make N² errors of N, silently.
+            # Broadcasting would silently turn N errors into N².
             if not isinstance(u, Tensor) or u.shape != (len(x), n_components):
                 got = list(u.shape) if isinstance(u, Tensor) else type(u).__name__
                 raise ValueError(
@@ -204,13 +204,13 @@ class Problem(nn.Module, ABC):
         return Jet(jet.data.detach().to(x.device), rows, self.names)
 
     def _varies(self, x: Tensor, u: Tensor) -> bool:
-        """Whether the solution ``u`` is another close to most of the points; a step's is not."""
+        """Whether the solution ``u`` varies near most of the points; that of a step does not."""
         x = x.detach()
         close = x + 1e-6 * (x.amax(dim=0) - x.amin(dim=0))
         return (self.solution(close).reshape(u.shape) != u).double().mean().item() > 0.5
 
     def target(self, condition: Condition, x: Tensor, normal: Tensor | None = None) -> Tensor:
-        """What a condition's residual is to be at ``x``, ``[N, E]`` in float64.
+        """The target of a condition's residual at ``x``, ``[N, E]`` in float64.
 
         Raises:
             ValueError: a target of another shape than the residual, or of an unknown solution.
@@ -227,7 +227,7 @@ class Problem(nn.Module, ABC):
                     "number, a tensor or a function of x"
                 )
             return self._exact_residual(condition, x, rows, normal)
-        # Functions of a problem are given points on the CPU, wherever the training is.
+        # Functions of a problem get points on the CPU, whatever the device of training.
         value = target(x.cpu()) if callable(target) else target
         if isinstance(value, (int, float)):
             shape = (len(x), n_equations)
@@ -288,7 +288,7 @@ _MARGIN = 1e-6  # of the domain's width, by which points may lie beyond it
 
 @contextmanager
 def _values(problem: Problem, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Parameters of the problem with other values for a while."""
+    """Give parameters of the problem other values within the block."""
     own = {name: parameter.data for name, parameter in problem.named_parameters()}
     parameters = dict(problem.named_parameters())
     try:

@@ -1,4 +1,4 @@
-"""How exact solutions are known, how large their errors are, and solutions from files."""
+"""How exact solutions were obtained, how large their errors are, and solutions from files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK = 2**13  # points of a spline in one go
 
 @dataclass(frozen=True)
 class Reference:
-    """How the exact solution of a problem is known.
+    """How the exact solution of a problem was obtained.
 
     Attributes:
         methods: that gave it, each with its own relative error: by how much its finest two

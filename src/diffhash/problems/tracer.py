@@ -1,4 +1,4 @@
-"""What a residual reads, and whether it is linear in it: found by running it."""
+"""Which derivatives a residual reads, and whether it is linear in them, found by calling it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffhash.ops.backends import MultiIndex
 from diffhash.problems.condition import Condition
 from diffhash.problems.derivatives import Derivatives, Recorder
 
-_FEW = (5, 7)  # numbers of points that tell equations from points
+_FEW = (5, 7)  # numbers of points, by which equations are told from points
 _PROBED = 64  # points at which weights of a sum are looked for
 _SCALES = (1.0, 1e-3, 1e3)  # of the jets that a linear residual is tried on
 _TOLERANCE = 1e-9
@@ -327,7 +327,7 @@ def _random_jet(names: Names, rows: tuple[Row, ...], n_points: int, device: torc
 
 @contextmanager
 def _shaken(parameters: Sequence[Tensor]) -> Iterator[bool]:
-    """Other values of the parameters that are trained, for a while; whether there are any."""
+    """Give trained parameters other values within the block; return whether there are any."""
     trained = [p for p in parameters if p.requires_grad]
     generator, own = torch.Generator().manual_seed(0), [p.data for p in trained]
     try:

@@ -23,7 +23,7 @@ from diffhash.training.checkpoint import LOGGERS
 from diffhash.training.module import FieldTraining
 
 SECONDS_BETWEEN_LINES = 10.0
-# Ctrl-C, and what schedulers and terminals send before they take a machine away.
+# Ctrl-C, and the signals of schedulers and terminals before they end a job.
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _MAY_BE_IGNORED = (signal.SIGUSR1, signal.SIGHUP)  # as nohup has it
 
@@ -93,12 +93,12 @@ def _status(module: FieldTraining) -> str:
     name = module.evaluation.names[0]
     loss, first = (median(row[key] for row in rows) for key in ("loss", name))
     diverged = len(module.replicas) - len(rows)
-    error = "" if math.isnan(first) else f"  {name} {first:.1e}"  # of no known solution
+    error = "" if math.isnan(first) else f"  {name} {first:.1e}"  # the solution is not known
     return f"{done}  loss {loss:.1e}{error}" + (f"  {diverged} diverged" if diverged else "")
 
 
 class RegularCheckpoints(Callback):
-    """Leaves a checkpoint now and then, and one of the end, before anything is made of it.
+    """Writes a checkpoint every so many chunks, and one at the end, before the run is evaluated.
 
     Args:
         path: the file, which is replaced; one that is there when training begins is the one that
@@ -160,7 +160,7 @@ class HistoryLogger(Callback):
                     try:
                         logger.log_metrics(metrics, step=int(row["epoch"]))
                         logger.save()
-                    except Exception as error:  # whatever its server or its disk made of it
+                    except Exception as error:  # whatever its server or its disk raised
                         self._failed.append(logger)
                         print(f"warning: logger.{name} logs no more: {error}", file=sys.stderr)
             self._logged[index] = len(replica.history)
@@ -190,7 +190,7 @@ class GracefulStop(Callback):
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        # Only the main thread may; another one is stopped by its own means.
+        # Only the main thread may set handlers; another thread is stopped by its own means.
         if threading.current_thread() is threading.main_thread():
             self._previous = {
                 s: signal.signal(s, self._request)

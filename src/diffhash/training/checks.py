@@ -1,4 +1,4 @@
-"""What settings of a training go together; checked before anything is trained."""
+"""Which settings of a training go together; checked before it starts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def check_moving(
     batch_size: int | None,
     replicas: int | None,
 ) -> None:
-    """Refuse what follows the errors of one field where there are several, or of some points where
-    all are needed."""
+    """Refuse a sampler or weighting that reads the errors of one field where there are several, or
+    of all points where a step reads some."""
     if weighting is not None and batch_size is not None and not weighting.takes_minibatches:
         raise ValueError(
             f"weighting={type(weighting).__name__}: needs the errors of all points at every step, "
@@ -47,10 +47,10 @@ def check_optimizer(
     sampler: Sampler | None,
     weighting: Weighting | None,
 ) -> None:
-    """Refuse what goes with Adam alone."""
+    """Refuse settings that only Adam takes."""
     name, needs = f"optimizer={type(optimizer).__name__}", optimizer.needs
     given: dict[str, tuple[object, str | None]] = {"execution": (execution, "eager")}
-    if needs != "gradient":  # it looks at the same points and weights again and again
+    if needs != "gradient":  # it needs the same points and weights at every step
         given |= {
             "batch_size": (batch_size, None),
             "sampler": (sampler and type(sampler).__name__, None),
@@ -86,7 +86,8 @@ def _of_one_field(sampler: Sampler | None, weighting: Weighting | None) -> str |
 def check_devices_of_moving(
     sampler: Sampler | None, weighting: Weighting | None, n_processes: int
 ) -> None:
-    """Raise `ValueError` for what several processes, which share out the points, cannot have."""
+    """Raise `ValueError` for a sampler or weighting that cannot run on several processes, each of
+    which has some of the points."""
     if n_processes > 1 and (name := _of_one_field(sampler, weighting)):
         raise ValueError(
             f"{name}: follows the errors at all points, devices={n_processes} share them out; use 1"

@@ -15,18 +15,19 @@ from diffhash.optim.task import residual_unit
 from diffhash.optim.term import Term
 
 _POINTS = 2000  # of a term at most
-_SEED = 271_828  # of points that no task has
+_SEED = 271_828  # of the points; no task uses it
 _NOTABLE, _TIMES = 1e-2, 10.0  # an error that is worth a warning; how many times as large
 _WAVE_NUMBER = 10.0  # of the wave that residuals are measured by, across the domain
 
 
 class ErrorEstimate:
-    """√(Σ_t mean((residual_t - target_t)²) / unit_t²) / √mean(u²), at points that training has not
-    seen.
+    """√(Σ_t mean((residual_t - target_t)²) / unit_t²) / √mean(u²), at points that are not trained
+    on.
 
     A residual's unit is what it is for a wave of amplitude 1 (`residual_unit`), so that the sum is
-    in units of u. It is an estimate, no bound: an error that the equation hardly sees, such as one
-    of a nearly singular problem, is larger. Conditions of measured values count at those.
+    in units of u. It is an estimate and no bound: an error that hardly changes the residual, as in
+    a nearly singular problem, is larger. Conditions on measured values are taken at their own
+    points.
 
     Args:
         objective: whose terms these are.
@@ -78,7 +79,7 @@ class ErrorEstimate:
     def at_the_end(
         self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet]
     ) -> list[float]:
-        """The same, with a warning where residuals are small at the points of training alone."""
+        """The same, with a warning where residuals are small only at the points of training."""
         values = self.values(field, jet)
         if not any(unseen > _NOTABLE for unseen in values):
             return values

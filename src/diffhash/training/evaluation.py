@@ -65,7 +65,7 @@ What each is called: `diffhash.results.metrics.KINDS`."""
 
 
 def _label(derivative: str) -> str:
-    """``ux`` of ``u_x``: in the names of metrics, where that is read without doubt."""
+    """``ux`` for ``u_x`` in the names of metrics, where that is unambiguous."""
     short = re.fullmatch("[a-z](_[xyzt]+)?", derivative)
     return derivative.replace("_", "") if short else derivative
 
@@ -76,9 +76,9 @@ class Evaluation:
     For each unknown and each derivative that the problem's conditions read there are three metrics,
     ``mse_ux = mean((u_x - exact)²)``, ``l2_ux = √(mean((u_x - exact)²) / mean(exact²))`` and
     ``max_ux = max|u_x - exact|``; NaN without an exact solution, l2 also where that is 0
-    throughout. Of an unknown that is looked for in a part of the domain (`Problem.parts`) they are
-    over the points there. Each coefficient that is trained is a metric of its name, and
-    ``error_nu = |ν/ν_true - 1|`` where its true value is known.
+    throughout. For an unknown of a part of the domain (`Problem.parts`) they are over the points
+    there. Each coefficient that is trained is a metric of its name, and where its true value is
+    known, ``error_nu = |ν/ν_true - 1|`` is another.
 
     Args:
         problem: whose solution it is.

@@ -1,4 +1,4 @@
-"""Lightning's trainer around a training, the same for every door to it."""
+"""Lightning's trainer around a training, which every entry point uses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fit(
         accelerator=accelerator,
         devices=devices,
         strategy="auto" if alone else SharedPoints(),
-        # Alone, it is of no concern which cluster this is, and which of its tasks.
+        # A single process need not know its cluster, or which of the cluster's tasks it is.
         plugins=[AtomicCheckpoints(), *([LightningEnvironment()] if alone else [])],
         max_epochs=-1,  # it stops by its own count
         logger=False,  # HistoryLogger has them
@@ -56,7 +56,7 @@ def fit(
 
 
 def silence_lightning() -> None:
-    """Start-up messages that our own report replaces, and warnings about what is meant to be so."""
+    """Silence start-up messages that our own report replaces, and warnings about our choices."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
         ".*callbacks used to create the checkpoint",  # an older version had other ones

@@ -1,4 +1,4 @@
-"""What training cannot do, found before it starts."""
+"""Problems and fields that cannot be trained, found before training starts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_objective(objective: Objective, field: Field) -> None:
 
 
 def _check_promises(problem: Problem, field: Field) -> None:
-    """What no condition of the problem says, since its field is to hold it by itself."""
+    """Refuse a field without the ansatz or the period that the problem's conditions rely on."""
     axes = problem.domain.axes
     for axis, (low, high), own in zip(axes, problem.domain.bounds, field.domain, strict=True):
         margin = 1e-6 * (high - low)

@@ -1,9 +1,8 @@
 """Training a field with Lightning: one Lightning batch is a chunk of many optimizer steps.
 
-A full-batch run is thousands of tiny steps, so the framework around the step must not cost more
-than the step. Lightning sees chunks (its "epoch" is one chunk); inside a chunk runs a bare loop.
-What this package calls an epoch is the paper's: one pass over the points, which for full batches
-is one optimizer step.
+A full-batch run is thousands of tiny steps, so the framework around a step must not cost more than
+the step. To Lightning one chunk is one "epoch"; inside a chunk a bare loop runs. An epoch of this
+package is the paper's: one pass over the points, which for full batches is one optimizer step.
 """
 
 from __future__ import annotations
@@ -87,21 +86,21 @@ class FieldTraining(L.LightningModule):
         seed: of the shuffling of minibatches, which are the same ones for all replicas.
         sampler: moves points while training; None leaves them where they are.
         weighting: changes the weights of terms or points; None leaves them as they are.
-        optimizer: see `diffhash.optim.OptimizerSettings`; None for Adam. Of those that need more
-            than a gradient an epoch is one step, and they do not read the learning rate.
+        optimizer: see `diffhash.optim.OptimizerSettings`; None for Adam. For an optimizer that
+            needs more than a gradient, an epoch is one step and the learning rate is not read.
         max_seconds: of training, after which it stops; None for no limit.
         tolerance: training stops when `ErrorEstimate`, taken after every chunk, is below it; None
-            not to.
+            for no limit.
         origin: what the field was built from; kept in checkpoints, so that they can be told apart.
 
     Attributes:
-        replicas: what training has come to: one, or R.
+        replicas: the state and results of each seed: one, or R.
         epochs_done: completed epochs.
         train_seconds: synchronised seconds inside optimizer steps (the paper's "Train Cost").
         warmup_seconds: seconds preparing plans and compiling before the first step.
         evaluation_seconds: seconds evaluating.
         ended_by: why it stopped before all epochs were done: ``tolerance``, ``max_seconds`` or
-            ``optimizer``, whose further steps lead nowhere; else None.
+            ``optimizer``, whose further steps would not lower the loss; else None.
 
     Raises:
         ValueError: a number out of range, or settings that do not go together; a field of several
@@ -209,7 +208,8 @@ class FieldTraining(L.LightningModule):
 
     @property
     def _present_chunk(self) -> int:
-        """Epochs between two evaluations; at least some of Adam's before another optimizer."""
+        """Epochs between two evaluations; before another optimizer at least `_ADAM_CHUNK` of
+        Adam's."""
         before_another = self._solver is not None and self.epochs_done < self._adam_epochs
         return max(self.chunk, _ADAM_CHUNK) if before_another else self.chunk
 
@@ -303,7 +303,8 @@ class FieldTraining(L.LightningModule):
         end, chunk = self.epochs, self._present_chunk
         if self._steps_are_adams:
             end = min(end, self._adam_epochs)
-        # A run that was interrupted inside a chunk meets the next evaluation where it would have.
+        # A run that was interrupted inside a chunk has its next evaluation where it would have had
+        # it.
         n_epochs = min(chunk - self.epochs_done % chunk, end - self.epochs_done)
         losses: list[Tensor] = []
         weights: dict[str, float] = {}
@@ -375,7 +376,7 @@ class FieldTraining(L.LightningModule):
         return self.train_seconds + time.perf_counter() - chunk_start >= self.max_seconds
 
     def _look_at_limits(self) -> None:
-        """After a chunk: whether the error is small enough, or the time over."""
+        """After a chunk: end training where the error is small enough or the time is over."""
         if self.tolerance is not None and self.ended_by is None:
             start = time.perf_counter()
             estimates = self._estimate.values(self.field, self._jet)
@@ -440,7 +441,7 @@ class FieldTraining(L.LightningModule):
         return Jet(jet.data, jet.rows, self.field.names)
 
     def _check_graphs_see_points(self) -> None:
-        """Refuse points that move where what was compiled or captured would not see them."""
+        """Refuse points that move where a compiled or captured step would read the old ones."""
         assert self._moving is not None
         if self.execution == "eager":
             return
@@ -454,7 +455,7 @@ class FieldTraining(L.LightningModule):
                 )
 
     def _move(self, index: int, x: Tensor) -> None:
-        """Bring a term to other points, and all that was made of the present ones."""
+        """Move a term to other points, with everything that was computed from the present ones."""
         self.objective.terms[index].move(x)
         term = self._share.terms[index]
         term.follow()
@@ -488,7 +489,7 @@ class FieldTraining(L.LightningModule):
         return cosine(self.learning_rate, epoch, end)
 
     def _sum_over_processes(self, loss: Tensor) -> None:
-        """Gradients and losses, each process having its share of every term's mean."""
+        """Sum gradients and losses, of which each process has its part of every term's mean."""
         gradients = [p.grad for p in self._trained() if p.grad is not None]
         for tensor in (*gradients, loss):
             torch.distributed.all_reduce(tensor)

@@ -19,7 +19,7 @@ _NAMES = ("sampler", "weighting")
 
 
 class Moving:
-    """Runs a sampler and a weighting over the terms of an objective.
+    """Applies a sampler and a weighting to the terms of an objective.
 
     Args:
         objective: whose points and weights move.
@@ -190,7 +190,7 @@ class Moving:
 
 @contextmanager
 def _naming(setting: str, value: object) -> Iterator[None]:
-    """Errors of the block name the setting that they are about."""
+    """Let the errors of the block name the setting that they are about."""
     try:
         yield
     except ValueError as error:

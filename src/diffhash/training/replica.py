@@ -1,4 +1,4 @@
-"""What training has come to, for one seed."""
+"""The state and results of training, for one seed."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Replica:
         seconds: float,
         others: Mapping[str, float],
     ) -> None:
-        """Take in a chunk: the loss of each of its epochs, and what followed from it.
+        """Add a chunk: the loss of each of its epochs, and the evaluation after it.
 
         ``parts`` are the terms' shares of the last of ``losses``, by name; ``others`` are further
         columns.
 
-        One that has diverged stays as it is.
+        A replica that has diverged stays as it is.
         """
         if self.diverged_epoch is not None:
             return
@@ -77,12 +77,13 @@ class Replica:
         self.history.append(row | dict(others))
 
     def forget_row_between(self, chunk: int) -> None:
-        """Before it goes on: without the row of an end that is none, between two evaluations."""
+        """Before a resumed run goes on: drop the row of the earlier end, between two
+        evaluations."""
         if self.diverged_epoch is None and self.history and self.history[-1]["epoch"] % chunk:
             self.history.pop()
 
     def finish(self, outcome: Outcome) -> None:
-        """Take in the end of training."""
+        """Add the outcome, at the end of training."""
         if self.diverged_epoch is None and not math.isfinite(outcome.loss):
             self.diverged_epoch = self.epochs_done
         self.outcome = outcome

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-# What torch raises for a file that it did not write, and ours for one of something else.
+# torch's errors for a file that it did not write, and ours for a file of something else.
 _NO_SOLUTION = (RuntimeError, KeyError, TypeError, EOFError, UnpicklingError, zipfile.BadZipFile)
 _PIXELS = 200  # along each axis of a plot
 OPTIMIZERS: dict[str, type[OptimizerSettings] | None] = {
@@ -60,7 +60,7 @@ class Solution:
         history: one row per evaluation: epoch, seconds, loss, metrics, the loss of each condition.
         metrics: of the last one; see `Evaluation`.
         diverged_epoch: the epoch whose loss was NaN or infinite, or None.
-        estimate: of the relative error, from residuals at points that training has not seen; see
+        estimate: of the relative error, from residuals at points that are not trained on; see
             `diffhash.training.ErrorEstimate`. NaN where u is 0.
     """
 
@@ -113,7 +113,7 @@ class Solution:
                 than two are fixed in the middle.
 
         Raises:
-            ValueError: an axis that the domain has not.
+            ValueError: an axis that the domain does not have.
         """
         from matplotlib.figure import Figure
 
@@ -265,14 +265,14 @@ def solve(
         evaluation_points: at which errors are computed.
         sampler: moves points while training; see `diffhash.training.samplers`.
         weighting: changes weights while training; see `diffhash.training.weightings`.
-        optimizer: its settings, as ``GaussNewton(adam_epochs=500)``, or its name. Epochs of those
-            besides Adam are costly and few: they end by themselves, and want a field in float64, as
-            the default one then is.
+        optimizer: its settings, as ``GaussNewton(adam_epochs=500)``, or its name. Optimizers other
+            than Adam take few, costly epochs and end by themselves; they need a field in float64,
+            which the default one then is.
         max_seconds: of training, after which it stops.
         tolerance: training stops when the estimated relative error is below it; see
             `diffhash.training.ErrorEstimate`.
-        windows: of time, of the same length, that are solved one after the other, each from the end
-            of the one before, with a field and epochs of its own; see `diffhash.training.windows`.
+        windows: of time, of equal length, solved one after the other: each starts from the end of
+            the one before and has a field and epochs of its own; see `diffhash.training.windows`.
         seed: of the default field, and of minibatches.
         accelerator: ``cpu`` or ``gpu``; None for a GPU where there is one.
         callbacks: Lightning's.
@@ -357,7 +357,7 @@ def _optimizer(given: OptimizerSettings | str) -> OptimizerSettings | None:
 def _joined(
     problem: Problem, field: WindowedField, solutions: Sequence[Solution], n_points: int
 ) -> Solution:
-    """One solution of those of the windows; where one has diverged, it goes on to the end."""
+    """One solution from those of the windows; a window that diverged is the last of them."""
     history: list[dict[str, float]] = []
     for number, solution in enumerate(solutions, 1):
         last = history[-1] if history else {"epoch": 0, "seconds": 0.0}

@@ -25,7 +25,7 @@ Rows = Sequence[Tensor] | None  # of every term; None for all points
 Loss = Callable[[Rows], Tensor]  # the losses of the replicas, or a scalar
 Backward = Callable[[Rows], Tensor]  # that loss, its gradients added to the parameters' grad
 
-_WARM_UPS = 3  # that CUDA's libraries may need before they can be captured
+_WARM_UPS = 3  # steps that CUDA's libraries may need before they can be captured
 
 
 def autograd(loss: Loss) -> Backward:
@@ -118,7 +118,7 @@ class GradientStep:
 
 
 class ClosureStep:
-    """A step of an optimizer that evaluates losses and gradients where it likes.
+    """A step of an optimizer that evaluates losses and gradients at parameters of its choice.
 
     Args:
         backward: of all points.
@@ -131,7 +131,7 @@ class ClosureStep:
     ) -> None:
         self._backward, self._optimizer, self._parts_now = backward, optimizer, parts
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._at: list[Tensor] = []  # where the gradients are of
+        self._at: list[Tensor] = []  # the parameters that the gradients were taken at
         self._loss: Tensor
         self.parts: list[Tensor] = []  # of the loss before the latest step
         self.evaluations = 0
@@ -218,7 +218,8 @@ class GraphedStep:
         self._captured_loss = torch.empty(0)
 
     def prepare(self) -> None:
-        """Run what will be captured, but for the optimizer, on a stream of its own."""
+        """Run the part before the optimizer's step on a stream of its own, before it is
+        captured."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

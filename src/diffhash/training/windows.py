@@ -1,4 +1,4 @@
-"""Time windows: a problem solved slab by slab, each beginning where the one before has ended."""
+"""Time windows: a problem solved interval by interval, each from the end of the one before."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _MAX_WINDOWS = 1000
 class Window(Problem):
     """A problem between two times.
 
-    Its initial conditions ask for what their residuals are of the field before: so u begins where
-    that has ended, and so does u_t where the problem has a condition for it.
+    The target of an initial condition is its residual of the field before: u begins where that
+    field has ended, and so does u_t where the problem has a condition for it.
 
     Args:
         problem: the whole; its domain is a box with the axis t, or a product with one.

@@ -1,11 +1,10 @@
 /* A pool of threads for work that takes microseconds, on machines that do other things besides.
  *
- * Units are taken one by one, so that a thread which the system does not run costs nothing: the
- * others take its share. The caller waits for units that have begun only. Who waits looks for a
- * while, because work that follows at once must not wait for a thread to wake up, and then sleeps,
- * because the processor may be needed for the very unit that is waited for. (OpenMP's barriers wait
- * for every thread: with another process on one of two cores such steps took 10 to 200 times as
- * long.)
+ * Units are taken one by one, so that a thread that the system does not run costs nothing: the other
+ * threads take its units. The caller waits only for units that have begun. Waiters spin 100 µs,
+ * since work that comes next must not wait for a thread to wake up, and then block, since the unit
+ * that they wait for may need their processor. (OpenMP's barriers wait for every thread: with another
+ * process on one of two cores such steps took 10 to 200 times as long.)
  *
  * A job is a ticket: its number, and how many units are left to take. A unit is taken by counting
  * that down with a compare-and-swap; the job's description cannot change until all taken units are
@@ -21,7 +20,7 @@ typedef void Work(void *context, int64_t unit, int64_t thread);
 
 #define MAX_THREADS 256
 #define LEFT 0xffffffffu
-#define LOOK_NANOSECONDS 100000
+#define SPIN_NANOSECONDS 100000
 
 static struct {
     _Alignas(64) _Atomic uint64_t ticket; /* number << 32 | units left to take */
@@ -78,7 +77,7 @@ static int work_for(int64_t thread) {
 static void *worker(void *argument) {
     const int64_t thread = (intptr_t)argument;
     for (;;) {
-        const int64_t end = nanoseconds() + LOOK_NANOSECONDS;
+        const int64_t end = nanoseconds() + SPIN_NANOSECONDS;
         while (!work_for(thread) && nanoseconds() < end)
             for (int i = 0; i < 16; i++) relax();
         if (!work_for(thread)) {
@@ -115,7 +114,7 @@ static void start_workers(int64_t n) {
 }
 
 static void wait_for_all(void) {
-    const int64_t end = nanoseconds() + LOOK_NANOSECONDS;
+    const int64_t end = nanoseconds() + SPIN_NANOSECONDS;
     while (atomic_load(&pool.undone) && nanoseconds() < end)
         for (int i = 0; i < 16; i++) relax();
     if (!atomic_load(&pool.undone)) return;

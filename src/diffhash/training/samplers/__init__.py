@@ -1,4 +1,4 @@
-"""Where the points of conditions go while training; a new rule is one file and one config."""
+"""How the points of conditions move while training; a new rule is one file and one config."""
 
 from diffhash.training.samplers.rad import ResidualAdaptive
 from diffhash.training.samplers.resample import Resample

@@ -59,7 +59,7 @@ class ResidualAdaptive(Sampler):
         density = density / density.mean() + self.c
         if not density.isfinite().all():  # it has diverged, or is exact everywhere
             density = torch.ones_like(density)
-        elif (density > 0).sum() < n:  # fewer than are wanted: the others follow, evenly
+        elif (density > 0).sum() < n:  # fewer than are wanted: the rest are drawn uniformly
             density = density + torch.finfo(torch.float32).eps * density.mean()
         chosen = torch.multinomial(density, n, generator=self.generator)
         if term.is_paired:

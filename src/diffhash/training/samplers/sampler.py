@@ -25,10 +25,10 @@ class Sampler(ABC):
     Args:
         every: epochs.
         conditions: names of those whose points move; null for all of the kind residual.
-        seed: of all that is drawn, which goes on from one time to the next.
+        seed: of all draws, which continue from one to the next.
 
     Attributes:
-        reads_errors: whether points follow a field's errors, of which several seeds have several.
+        reads_errors: whether points depend on a field's errors, which differ between seeds.
 
     Raises:
         ValueError: a number out of range.

@@ -39,5 +39,5 @@ class GradientNorm(GradientWeighting):
         largest = present.gradient(self._residuals, weighted=True).abs().max().item()
         for term in self.terms:
             mean = present.gradient([term]).abs().mean().item()
-            if mean > 0:  # else nothing would come of any weight
+            if mean > 0:  # a ratio to a gradient of 0 is no weight
                 yield term, largest / mean

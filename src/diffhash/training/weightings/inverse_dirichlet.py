@@ -40,5 +40,5 @@ class InverseDirichlet(GradientWeighting):
         spreads = {term.name: present.gradient([term]).std() for term in self._all}
         largest = torch.stack(list(spreads.values())).max()
         for term in self.terms:
-            if (spread := spreads[term.name]) > 0:  # else nothing would come of any weight
+            if (spread := spreads[term.name]) > 0:  # a ratio to a gradient of 0 is no weight
                 yield term, (largest / spread).item()

@@ -14,7 +14,7 @@ _MAX_WINDOWS, _MAX_EPOCHS = 2**20, 10**12
 
 
 class TimeWindows(PointWeighting):
-    """Points of the first windows of time alone count; every so many epochs another one opens.
+    """Only points in the first windows of time count; every so many epochs another window opens.
 
     The term is the mean over the points in open windows; the first has points that count from the
     beginning, and 0 without any.

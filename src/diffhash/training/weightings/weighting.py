@@ -16,11 +16,11 @@ _MAX_EVERY = 10**12
 
 
 class Present(Protocol):
-    """What a weighting can ask of the training that it is a part of."""
+    """What a weighting can read of the training."""
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done, but for minibatches of the present one."""
+        """Completed epochs: in minibatches, those before the present one."""
         ...
 
     def gradient(self, terms: Sequence[Term], weighted: bool = False) -> Tensor:
@@ -41,7 +41,7 @@ class Weighting(ABC):
 
     Attributes:
         reads_errors: whether `Term.kept_errors` are wanted.
-        takes_minibatches: whether `update` can do with the errors of some points.
+        takes_minibatches: whether `update` works with the errors of only some points.
         weighs_points: whether each point has a weight of its own.
         weighs_others: whether null means all conditions that are not of the kind residual.
     """
@@ -139,7 +139,8 @@ class PointWeighting(Weighting):
         self._given = [_weights(term).clone() for term in self.terms]
 
     def put(self, index: int, weights: Tensor, rows: Tensor | None = None) -> None:
-        """Weights of the chosen term ``index``, on top of those that its points were given."""
+        """Set weights of the chosen term ``index``; those that its points were given multiply
+        them."""
         to = _weights(self.terms[index])
         given = self._given[index] = self._given[index].to(to.device)
         if rows is None:
