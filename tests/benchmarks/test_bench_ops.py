@@ -17,11 +17,17 @@ from torch import Tensor
 
 from benchmarks import baselines, machine, ops, timing
 from diffhash import GridEncoding
+from tests.thinned import pairwise
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_ops.py"
 CPU = torch.device("cpu")
 Run = Callable[..., int]
-DENSE_OR_HASHED = pytest.mark.parametrize("hashed", [False, True], ids=["dense", "hashed"])
+ERRORS = [
+    (torch.OutOfMemoryError("tried to allocate 5 TB"), "skipped: memory"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: 5 TB"), "skipped: memory"),
+    (RuntimeError("derivative for aten::f is not implemented"), "unsupported"),
+    (RuntimeError("no such kernel\nmore"), "failed: no such kernel"),
+]
 
 
 @pytest.fixture
@@ -74,9 +80,9 @@ def _assert_equal(found: list[Tensor], expected: list[Tensor], scale: float) -> 
         torch.testing.assert_close(one, other, rtol=0, atol=bound)
 
 
-@pytest.mark.parametrize("name", baselines.WEIGHTS)
-@pytest.mark.parametrize("d", [1, 2, 3])
-@DENSE_OR_HASHED
+@pytest.mark.parametrize(
+    ("name", "d", "hashed"), pairwise(list(baselines.WEIGHTS), [1, 2, 3], [False, True])
+)
 def test_loop_and_plan_equal_the_encoding(name: str, d: int, hashed: bool) -> None:
     encoding = _encoding(name, d, hashed)
     read_out = torch.linspace(-1, 1, encoding.n_output_dims, dtype=torch.float64)
@@ -214,19 +220,12 @@ def test_what_would_take_too_long_is_skipped_and_says_so(monkeypatch: pytest.Mon
     assert not frame.query("n > 32")["ratio_to_loop"].notna().to_numpy().any()
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (torch.OutOfMemoryError("tried to allocate 5 TB"), "skipped: memory"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 5 TB"), "skipped: memory"),
-        (RuntimeError("derivative for aten::f is not implemented"), "unsupported"),
-        (RuntimeError("no such kernel\nmore"), "failed: no such kernel"),
-    ],
-)
-@pytest.mark.parametrize("while_preparing", [False, True])
+@pytest.mark.parametrize(("case", "while_preparing"), pairwise(ERRORS, [False, True], values=1))
 def test_errors_of_one_contender_leave_the_others(
-    error: Exception, status: str, while_preparing: bool, monkeypatch: pytest.MonkeyPatch
+    case: tuple[Exception, str], while_preparing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    error, status = case
+
     def planned(encoding: GridEncoding, read_out: Tensor) -> baselines.Contender:
         right = baselines.diffhash(encoding, read_out)
 

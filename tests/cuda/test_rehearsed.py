@@ -242,7 +242,7 @@ WEIGHTINGS: dict[str, Callable[[], Weighting]] = {
         ("heat", "identity", "resample", "causal"),
         ("heat", "identity", None, "windows"),
         ("periodic", "identity", "rad", "gradient"),
-        ("solitons", "identity", "resample", None),
+        pytest.param("solitons", "identity", "resample", None, marks=slow),
         ("ansatz", "ff", "resample", "attention"),
         ("inverse", "linear", "resample", None),
         pytest.param("inverse", "cubic", "rad", "attention", marks=slow),

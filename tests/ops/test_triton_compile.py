@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "compile_kernels.py"
 PROBE = Path(__file__).with_name("kernel_probe.py")
 PAPER_GPU = "sm_86"  # an RTX 3060
-SLOW = pytest.mark.slow
 
 
 def _run(cache: Path, *command: str | Path) -> str:
@@ -58,11 +57,10 @@ def _check(lines: list[dict[str, str]], *architectures: str) -> None:
     assert all(line["spill_stores"] == line["spill_loads"] == "0" for line in common)
 
 
-@pytest.mark.parametrize(
-    "name", ["cubic", *(pytest.param(n, marks=SLOW) for n in ("linear", "s1"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cubic", "linear", "s1"])
 def test_the_common_cases_compile_and_spill_no_register(name: str, tmp_path: Path) -> None:
-    """With --quick, for the paper's GPU; the others: slow."""
+    """With --quick, for the paper's GPU."""
     out = tmp_path / "deeper" / "kernels.csv"
     arguments = ("--quick", "--arch", PAPER_GPU, "--interpolations", name, "--out", out)
     printed, lines = _run(tmp_path, SCRIPT, *arguments), _lines(out)
