@@ -355,15 +355,6 @@ def test_auto_is_torch_where_triton_cannot_serve() -> None:
         assert selected["cpu"] != "triton"
 
 
-def test_a_cpu_is_refused_unless_triton_interprets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_backend, "_INTERPRETED", False)
-    layout = _layout("cubic", 1)
-    with pytest.raises(ValueError, match=r"device='cpu'.*backend='torch'.*TRITON_INTERPRET=1"):
-        gather(torch.rand(2, 1), torch.rand(layout.n_rows), layout, ((0,),), "triton")
-    triton_backend.check(layout, torch.float32, torch.device("cuda", 0))
-    triton_backend.check(layout, torch.float32, None)
-
-
 def _pair(d: int = 2, **settings: Any) -> tuple[GridEncoding, GridEncoding]:
     """The same encoding on both backends."""
     settings = {

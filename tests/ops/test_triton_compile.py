@@ -37,11 +37,17 @@ def _lines(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def probed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What `kernel_probe` finds in the compiler's output, per kernel."""
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `kernel_probe` finds where Triton does not interpret."""
     printed = _run(tmp_path_factory.mktemp("probe"), PROBE)
     (facts,) = re.findall(r"^JSON(.*)", printed, flags=re.MULTILINE)
     return json.loads(facts)
+
+
+@pytest.fixture
+def probed(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """What it finds in the compiler's output, per kernel."""
+    return found["kernels"]
 
 
 def _check(lines: list[dict[str, str]], *architectures: str) -> None:
@@ -98,6 +104,11 @@ def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--arch hopper" in done.stderr
+
+
+def test_a_cpu_is_refused_unless_triton_interprets(found: dict[str, Any]) -> None:
+    refused = found["on a CPU"]
+    assert re.search(r"device='cpu'.*backend='torch'.*TRITON_INTERPRET=1", refused), refused
 
 
 def test_a_launch_compiles_the_same_whatever_the_number_of_points(
