@@ -4,7 +4,7 @@
 
 typedef void Work(void *context, int64_t unit, int64_t thread);
 
-void share_out_by_openmp(Work *work, void *context, int64_t n_units, int64_t n_threads) {
+void parallel_for_by_openmp(Work *work, void *context, int64_t n_units, int64_t n_threads) {
     if (n_threads > n_units) n_threads = n_units;
     if (n_threads < 2) {
         for (int64_t unit = 0; unit < n_units; unit++) work(context, unit, 0);

@@ -70,10 +70,10 @@ def openmp() -> Iterator[None]:
         compiled("network.c", REAL="float"),
         compiled("adam.c", REAL="float", SQRT="sqrtf"),
     ]
-    pointers = [ctypes.c_void_p.in_dll(library, "share_out") for library in libraries]
+    pointers = [ctypes.c_void_p.in_dll(library, "parallel_for") for library in libraries]
     pools = [pointer.value for pointer in pointers]
     with mock.patch.dict(os.environ, CC=f"{os.environ.get('CC', 'cc')} -fopenmp"):
-        other = ctypes.cast(compiled(_POOL).share_out_by_openmp, ctypes.c_void_p).value
+        other = ctypes.cast(compiled(_POOL).parallel_for_by_openmp, ctypes.c_void_p).value
     for pointer in pointers:
         pointer.value = other
     try:

@@ -23,7 +23,7 @@ def test_a_library_for_an_instruction_set_can_be_read_by_everybody(tmp_path: Pat
     [library] = tmp_path.rglob("*.so")
     assert library.parent == tmp_path / oldest
     assert library.stat().st_mode & 0o777 == 0o755
-    assert ctypes.CDLL(str(library)).share_out
+    assert ctypes.CDLL(str(library)).parallel_for
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ static void count(void *context, int64_t unit, int64_t thread) {
 
 void tally(int64_t *times, int64_t *threads, int64_t n_units, int64_t n_threads, int64_t spin) {
     Tally all = {times, threads, spin};
-    share_out(count, &all, n_units, n_threads);
+    parallel_for(count, &all, n_units, n_threads);
 }
 """
 

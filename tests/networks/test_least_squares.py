@@ -199,7 +199,9 @@ def _no_compiler(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _own_encoding(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(field.encoding.plan(torch.rand(2, 1), 2)), "source", lambda self: None)
+    monkeypatch.setattr(
+        type(field.encoding.plan(torch.rand(2, 1), 2)), "kernel_input", lambda self: None
+    )
 
 
 @pytest.mark.parametrize("reason", [_no_compiler, _own_encoding])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffhash import MLP, Field, FourierFeatures, GridEncoding, Identity
-from diffhash.encodings import Encoding, Plan
+from diffhash.encodings import Encoding, EncodingPlan
 from diffhash.encodings import grid as grid_module
 from diffhash.jets import Jet, Row, Sum
 from diffhash.networks import FieldPlan
@@ -28,11 +28,11 @@ ENCODERS = ("native", "points alone", "torch", "fourier", "identity", "own")
 class Own(Identity):
     """A user's, whose plan knows neither other points nor parts."""
 
-    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> Plan:
+    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> EncodingPlan:
         return OwnPlan(self, x, rows)
 
 
-class OwnPlan(Plan):
+class OwnPlan(EncodingPlan):
     def __init__(self, encoding: Encoding, x: Tensor, rows: tuple[Row, ...]) -> None:
         self._made_of = encoding, x.clone(), rows
 

@@ -111,7 +111,7 @@ def test_shares_of_devices_add_up(name: str) -> None:
     count = min(3, *(len(term) for term in objective.terms))
     expected = gradients(objective.loss(jets(objective, field)), of)
     parts = list(objective.parts)
-    shares = [objective.share(index, count) for index in range(count)]
+    shares = [objective.shard(index, count) for index in range(count)]
     losses = [share.loss(jets(share, field)) for share in shares]
     assert_close([sum(ps) for ps in zip(*(s.parts for s in shares), strict=True)], parts)
     assert_close(gradients(torch.stack(losses).sum(), of), expected)

@@ -190,7 +190,7 @@ def test_dissections_solve_as_dense_matrices_do(
     )  # fmt: skip
     x = torch.rand(3000, n_dims, dtype=D, generator=torch.Generator().manual_seed(1))
     plan = encoding.plan(x, 0)
-    entries = plan.source()
+    entries = plan.kernel_input()
     columns = entries.rows.flatten(1).numpy()
     weights = np.einsum("nlkt->nlt", entries.weights.numpy()).reshape(len(x), -1)
     indptr = np.arange(len(x) + 1) * columns.shape[1]

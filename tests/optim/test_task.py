@@ -322,4 +322,4 @@ def test_conditions_may_be_generated_one_by_one() -> None:
 def test_a_device_needs_a_point_of_each_term() -> None:
     objective = Task(n_labels=3, n_residual=2).objective(Line())
     with pytest.raises(ValueError, match=r"^devices=3: the term residual has 2 points"):
-        objective.share(0, 3)
+        objective.shard(0, 3)

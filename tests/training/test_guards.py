@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffhash import MLP, Field, FourierFeatures, GridEncoding, Jet
 from diffhash.encodings import Identity
-from diffhash.encodings.encoding import Plan
+from diffhash.encodings.encoding import EncodingPlan
 from diffhash.geometry import Interval
 from diffhash.jets import Names, Row
 from diffhash.networks import Linear, stack_fields
@@ -219,7 +219,7 @@ def test_a_field_with_nothing_to_train() -> None:
         train(Labels(lambda x, d: d.u), field)
 
 
-class Fixed(Plan):
+class Fixed(EncodingPlan):
     """A jet without its gradient."""
 
     def __init__(self, jet: Jet) -> None:
@@ -243,7 +243,7 @@ class Scaled(Identity):
         data = torch.stack([x, torch.ones_like(x), torch.zeros_like(x)][: len(rows)])
         return Jet(data * (self.scale.detach() if self.where == "jet" else self.scale), rows)
 
-    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> Plan:
+    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> EncodingPlan:
         return Fixed(self._jet(x.to(self.scale.dtype), rows))
 
 

@@ -35,7 +35,7 @@ class GridRows(NamedTuple):
 Vjp = Callable[[Tensor], None]  # adds to the parameters' grad, for a gradient of a jet's data
 
 
-class Plan(ABC):
+class EncodingPlan(ABC):
     """Everything about fixed points that training does not change, computed once.
 
     A plan has its points, whatever becomes of the tensor that it was made of, and follows its
@@ -57,7 +57,7 @@ class Plan(ABC):
         vjp = jet.data.backward if jet.data.requires_grad else None
         return Jet(jet.data.detach(), jet.rows), vjp
 
-    def source(self) -> Jet | GridRows | None:
+    def kernel_input(self) -> Jet | GridRows | None:
         """What the jet is made of, for kernels that make it themselves: a constant jet, or rows of
         a table. None where that is not to be had."""
         return None
@@ -75,7 +75,7 @@ class Plan(ABC):
         return None
 
 
-class PartialPlan(Plan):
+class PartialPlan(EncodingPlan):
     """Some of the points of a plan, which may change."""
 
     @abstractmethod
@@ -116,7 +116,7 @@ class Encoding(NoTorchScript, nn.Module, ABC):
         self._check(x)
         return self._jet(x, rows)
 
-    def plan(self, x: Tensor, rows: Rows = 2) -> Plan:
+    def plan(self, x: Tensor, rows: Rows = 2) -> EncodingPlan:
         """Prepare `jet` at fixed points. Coordinates may be float64 whatever the parameters are.
 
         Raises:
@@ -130,8 +130,8 @@ class Encoding(NoTorchScript, nn.Module, ABC):
             return Unplanned(self, x, rows)
         return self._plan(x, rows)
 
-    def plan_in_parts(self, x: Tensor, rows: Rows) -> Plan:
-        """As `plan`, for one that is read by `Plan.at` alone."""
+    def plan_in_parts(self, x: Tensor, rows: Rows) -> EncodingPlan:
+        """As `plan`, for one that is read by `EncodingPlan.at` alone."""
         return self.plan(x, rows)
 
     def _check(self, x: Tensor) -> None:
@@ -146,10 +146,10 @@ class Encoding(NoTorchScript, nn.Module, ABC):
     def _jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet: ...
 
     @abstractmethod
-    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> Plan: ...
+    def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> EncodingPlan: ...
 
 
-class Unplanned(Plan):
+class Unplanned(EncodingPlan):
     """Points whose jet is made at every call.
 
     Such as those of a function that torch traces or transforms: what is computed of them is not
@@ -194,7 +194,7 @@ class UnplannedPart(PartialPlan):
         return self._encoding._jet(self._x, self._rows)
 
 
-class ConstantPlan(Plan):
+class ConstantPlan(EncodingPlan):
     """The plan of an encoding without parameters: its jet, made anew only after a change.
 
     Args:
@@ -232,7 +232,7 @@ class ConstantPlan(Plan):
     def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
         return self.jet(), None
 
-    def source(self) -> Jet | GridRows | None:
+    def kernel_input(self) -> Jet | GridRows | None:
         return self.jet()
 
     def move(self, x: Tensor) -> bool:
@@ -266,7 +266,7 @@ class _ConstantPart(PartialPlan):
     def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
         return self.jet(), None
 
-    def source(self) -> Jet | GridRows | None:
+    def kernel_input(self) -> Jet | GridRows | None:
         return self.jet()
 
 

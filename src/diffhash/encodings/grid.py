@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from diffhash.encodings.encoding import (
     Encoding,
+    EncodingPlan,
     GridRows,
     PartialPlan,
-    Plan,
     Unplanned,
     Vjp,
     add_gradient,
@@ -214,7 +214,7 @@ class GridEncoding(ConfiguredModule, Encoding):
         plan = grid_plan(x, self.layout, alphas, self.params.dtype, self.backend)
         return _GridEncodingPlan(self, plan, rows)
 
-    def plan_in_parts(self, x: Tensor, rows: Rows) -> Plan:
+    def plan_in_parts(self, x: Tensor, rows: Rows) -> EncodingPlan:
         rows = jet_rows(rows, self.n_input_dims)
         if self.backend == "native" and self.planned_bytes(len(x), len(rows)) <= PARTS_BYTES:
             return self.plan(x, rows)
@@ -284,11 +284,11 @@ def _uniform(size: int, dtype: torch.dtype, seed: int | None) -> Tensor:
     return torch.rand(size, dtype=dtype, generator=generator).mul_(2).sub_(1)
 
 
-class _GridEncodingPlan(Plan):
+class _GridEncodingPlan(EncodingPlan):
     def __init__(self, encoding: GridEncoding, plan: GridPlan, rows: tuple[Row, ...]) -> None:
         self._encoding, self._latest, self._rows = encoding, plan, rows
         self._made_for = encoding.params.dtype, encoding.params.device
-        self._source: GridRows | None = None
+        self._kernel_input: GridRows | None = None
 
     def _plan(self, params: Tensor) -> GridPlan:
         """The plan for such a table; made anew if it has moved or has another precision."""
@@ -296,7 +296,7 @@ class _GridEncodingPlan(Plan):
             x, encoding = self._latest.plan.x.to(params.device), self._encoding
             alphas, backend = expanded(self._rows)[0], encoding.backend_on(params.device)
             self._latest = grid_plan(x, encoding.layout, alphas, params.dtype, backend)
-            self._made_for, self._source = (params.dtype, params.device), None
+            self._made_for, self._kernel_input = (params.dtype, params.device), None
         return self._latest
 
     def jet(self) -> Jet:
@@ -314,17 +314,17 @@ class _GridEncodingPlan(Plan):
             jet = Jet(combined(plan.gather(params), self._rows), self._rows)
         return jet, checked_vjp(vjp, jet) if params.requires_grad else None
 
-    def source(self) -> Jet | GridRows | None:
+    def kernel_input(self) -> Jet | GridRows | None:
         encoding = self._encoding
         params = encoding._table()
-        plan, source = self._plan(params), self._source
-        if source is None or source.params is not params:
+        plan, entries = self._plan(params), self._kernel_input
+        if entries is None or entries.params is not params:
             kept = self._rows_and_weights(plan)
             if kept is None:
                 return None
-            source = GridRows(params, *kept, encoding.n_features_per_level, encoding.layout.n_rows)
-            self._source = source
-        return source
+            entries = GridRows(params, *kept, encoding.n_features_per_level, encoding.layout.n_rows)
+            self._kernel_input = entries
+        return entries
 
     def _rows_and_weights(self, plan: GridPlan) -> tuple[Tensor, Tensor] | None:
         """Rows ``[N, L, T]`` and weights ``[N, L, K, T]``."""
@@ -336,11 +336,12 @@ class _GridEncodingPlan(Plan):
     def move(self, x: Tensor) -> bool:
         plan = self._plan(self._encoding._table())
         plan.move(x.to(plan.plan.x.device), self._made_for[0])
-        if self._source is not None:
+        if self._kernel_input is not None:
             moved = self._rows_and_weights(plan)
             assert moved is not None
-            if moved[1].data_ptr() != self._source.weights.data_ptr():  # of sums of derivatives
-                self._source.weights.copy_(moved[1])
+            # Weights of sums of derivatives lie elsewhere.
+            if moved[1].data_ptr() != self._kernel_input.weights.data_ptr():
+                self._kernel_input.weights.copy_(moved[1])
         return True
 
     def at(self, index: Tensor) -> PartialPlan | None:
@@ -377,8 +378,8 @@ class _MovedPart(PartialPlan):
     def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
         return self._plan.jet_and_vjp()
 
-    def source(self) -> Jet | GridRows | None:
-        return self._plan.source()
+    def kernel_input(self) -> Jet | GridRows | None:
+        return self._plan.kernel_input()
 
 
 class _GridEncodingPart(PartialPlan):
@@ -387,25 +388,25 @@ class _GridEncodingPart(PartialPlan):
     def __init__(self, whole: _GridEncodingPlan, index: Tensor) -> None:
         self._whole, self._index = whole, index
         self._memory = torch.empty(0), torch.empty(0)
-        self._source: GridRows | None = None
+        self._kernel_input: GridRows | None = None
 
     def take(self, index: Tensor) -> None:
-        self._index, self._source = index, None
+        self._index, self._kernel_input = index, None
 
-    def source(self) -> Jet | GridRows | None:
-        whole = self._whole.source()
+    def kernel_input(self) -> Jet | GridRows | None:
+        whole = self._whole.kernel_input()
         if not isinstance(whole, GridRows):
             return None
-        source = self._source
-        if source is None or source.params is not whole.params:
+        entries = self._kernel_input
+        if entries is None or entries.params is not whole.params:
             self._memory = (
                 selected(whole.rows, 0, self._index, self._memory[0]),
                 selected(whole.weights, 0, self._index, self._memory[1]),
             )
             n_features, n_rows = whole.n_features, whole.n_rows
-            source = GridRows(whole.params, *self._memory, n_features, n_rows)
-            self._source = source
-        return source
+            entries = GridRows(whole.params, *self._memory, n_features, n_rows)
+            self._kernel_input = entries
+        return entries
 
     def _plan(self) -> _GridEncodingPlan:
         encoding = self._whole._encoding

@@ -61,11 +61,11 @@ def compiled(source: str | Path, code: str = "", **constants: str | int) -> ctyp
     """
     library = _library(_SOURCES / source, code, constants)
     try:
-        share_out = ctypes.c_void_p.in_dll(library, "share_out")
-    except ValueError:  # it shares nothing out
+        parallel_for = ctypes.c_void_p.in_dll(library, "parallel_for")
+    except ValueError:  # its work is not for several threads
         return library
-    pool = _library(_SOURCES / "threads.c", "", {}).share_out
-    share_out.value = ctypes.cast(pool, ctypes.c_void_p).value
+    pool = _library(_SOURCES / "threads.c", "", {}).parallel_for
+    parallel_for.value = ctypes.cast(pool, ctypes.c_void_p).value
     return library
 
 

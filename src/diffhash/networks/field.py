@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffhash.encodings import Encoding, Plan
+from diffhash.encodings import Encoding, EncodingPlan
 from diffhash.encodings.encoding import (
     GridRows,
     PartialPlan,
@@ -276,7 +276,7 @@ class FieldPlan:
     def __init__(
         self,
         field: Field,
-        plan: Plan,
+        plan: EncodingPlan,
         rows: tuple[Row, ...],
         inner: tuple[Row, ...],
         ansatz: AnsatzJet | None,
@@ -288,7 +288,7 @@ class FieldPlan:
         self._encoding = field.encoding
 
     @property
-    def _plan(self) -> Plan:
+    def _plan(self) -> EncodingPlan:
         if self._field._modules["encoding"] is not self._encoding:
             raise ValueError("the field has another encoding than its plan: make a new plan")
         return self._of_encoding
@@ -297,8 +297,8 @@ class FieldPlan:
         """Move to as many other points; return whether that was in place.
 
         The points and all that is computed from them keep their memory, so that kernels and CUDA
-        graphs that read it stay valid. The plan of an encoding that cannot (`Plan.move`) is made
-        anew.
+        graphs that read it stay valid. A plan of an encoding that cannot (`EncodingPlan.move`) is
+        made anew.
 
         Raises:
             ValueError: another number of points, or of axes; or a plan that `at` has made.
@@ -387,7 +387,7 @@ class FieldPlan:
         network = field.network
         if network.n_replicas is not None:
             raise ValueError("a Jacobian is of one field: this one has a replica axis")
-        entries = self._plan.source()
+        entries = self._plan.kernel_input()
         if not isinstance(entries, GridRows):
             entries = None
             if any(p.requires_grad for p in self._encoding.parameters()):
@@ -438,7 +438,7 @@ class FieldPlan:
         field = self._field
         return linear_least_squares(
             lambda: field.network,
-            lambda: self._plan.source(),
+            lambda: self._plan.kernel_input(),
             field._in_box(self._inner),
             self._inner_form,
             coefficients,

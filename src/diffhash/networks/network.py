@@ -111,7 +111,7 @@ class Network(NoTorchScript, ConfiguredModule):
         return Jet(data, rows, features.names)
 
     def jet_and_vjp(self, features: Jet, features_vjp: Vjp | None) -> tuple[Jet, Vjp]:
-        """`jet` outside of autograd, and its vjp on to that of the features, as in `Plan`."""
+        """`jet` outside of autograd, and its vjp on to the features'; see `EncodingPlan`."""
         params, rows = self.params, self.checked(features.rows)
         data, backward = network_jet_and_vjp(
             *(features.data, params, self.widths, rows, self.activation),

@@ -95,7 +95,7 @@ def differentiable_scatter(
 
 def differentiable_planned_gather(params: Tensor, plan: BackendPlan) -> Tensor:
     """`planned`, differentiable by compilers and tracers."""
-    if not isinstance(plan, torch_backend.Plan):
+    if not isinstance(plan, torch_backend.TorchPlan):
         return differentiable_gather(plan.x, params, plan.layout, plan.alphas, plan.backend)
     table = torch_backend.fold(params.unflatten(1, (plan.layout.n_rows, -1)))
     parts = [

@@ -74,13 +74,13 @@ class Objective(nn.Module):
                 )
         return [names.index(name) for name in conditions]
 
-    def share(self, index: int, count: int) -> Objective:
+    def shard(self, index: int, count: int) -> Objective:
         """Part ``index`` of ``count``: their losses, and gradients, add up to this one's.
 
         Raises:
             ValueError: a term has fewer points than there are parts.
         """
-        return Objective(self.problem, [term.share(index, count) for term in self.terms])
+        return Objective(self.problem, [term.shard(index, count) for term in self.terms])
 
     def loss(self, jets: Sequence[Jet], rows: Sequence[Tensor | None] | None = None) -> Tensor:
         """Σ_i weight_i · mean(error_i²): a scalar, or ``[R]`` for replicas.

@@ -65,7 +65,7 @@ class Term(nn.Module):
     offset: Tensor | None
     kept_errors: Tensor | None
     fraction = 1.0  # of the points whose mean this is a part of
-    _share_of: tuple[Term, Tensor] | None = None
+    _shard_of: tuple[Term, Tensor] | None = None
 
     def __init__(
         self,
@@ -324,7 +324,7 @@ class Term(nn.Module):
         for converted, new in zip(self._converted, (other.x, other.target), strict=True):
             converted.copy_(new)
 
-    def share(self, index: int, count: int) -> Term:
+    def shard(self, index: int, count: int) -> Term:
         """Every ``count``-th point from ``index`` on, as a part of the same mean.
 
         The weight is this term's own, also when it changes.
@@ -341,13 +341,13 @@ class Term(nn.Module):
         rows = torch.arange(index, n, count, device=self.x.device)
         part = self._some(rows)
         part.fraction = len(rows) / n
-        part._share_of = self, rows
+        part._shard_of = self, rows
         return part
 
-    def follow(self) -> None:
-        """Of a `share`: go, in place, to where the points of the whole have gone."""
-        if self._share_of is not None:
-            whole, rows = self._share_of
+    def update_shard(self) -> None:
+        """Read the points of the whole term anew, in place, where this is a `shard` of one."""
+        if self._shard_of is not None:
+            whole, rows = self._shard_of
             self._write(whole._some(rows))
 
     def _some(self, rows: Tensor) -> Term:

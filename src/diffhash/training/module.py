@@ -187,7 +187,7 @@ class FieldTraining(L.LightningModule):
             self._moving = Moving(objective, sampler, weighting, self._trained, self._jet)
             self._check_graphs_see_points()
         self._sampler, self._weighting = sampler, weighting
-        self._share = objective  # of this process
+        self._share = objective  # of this process; its name is in checkpoints
         self._plans: list[FieldPlan] = []
         self._planned: PlannedBackward | None = None
         self._eager: Step
@@ -232,7 +232,7 @@ class FieldTraining(L.LightningModule):
         if self._moving is not None:
             self._moving.prepare(params.shape[:-1], params.dtype, self.epochs_done)
         if self._n_processes > 1:
-            self._share = self.objective.share(self.global_rank, self._n_processes)
+            self._share = self.objective.shard(self.global_rank, self._n_processes)
         if self.derivatives == "taylor":
             in_parts = self.batch_size is not None
             self._plans = [
@@ -458,7 +458,7 @@ class FieldTraining(L.LightningModule):
         """Move a term to other points, with everything that was computed from the present ones."""
         self.objective.terms[index].move(x)
         term = self._share.terms[index]
-        term.follow()
+        term.update_shard()
         if self._plans:
             self._plans[index].move(term.x)
         if self._planned is not None:

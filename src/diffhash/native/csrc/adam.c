@@ -47,5 +47,5 @@ void step(
     Step all = {s, parameter, mean, square, gradient,
                 (REAL)(s->rate / (1 - pow(s->beta1, t))),
                 (REAL)(1 / sqrt(1 - pow(s->beta2, t)))};
-    share_out(step_chunk, &all, (s->n + CHUNK - 1) / CHUNK, s->n_threads);
+    parallel_for(step_chunk, &all, (s->n + CHUNK - 1) / CHUNK, s->n_threads);
 }

@@ -90,7 +90,7 @@ int gram(
     const int64_t n_units = s->n_threads > 1 ? s->n_threads * UNITS_PER_THREAD : 1;
     const int64_t chunk = (s->n + n_units - 1) / n_units;
     Product product = {s, starts, columns, values, out, ends, chunk > 0 ? chunk : 1};
-    share_out(some_columns, &product, (s->n + product.chunk - 1) / product.chunk, s->n_threads);
+    parallel_for(some_columns, &product, (s->n + product.chunk - 1) / product.chunk, s->n_threads);
     free(ends);
     return 0;
 }

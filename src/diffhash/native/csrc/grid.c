@@ -39,11 +39,11 @@ typedef struct {
     const COORD *coefficients; /* [n_orders][COEFFICIENTS][COLUMNS], ascending powers of t */
     const COORD *factors;      /* [n_orders][n_levels][DIM]: scale^order */
     const int32_t *alphas;    /* [n_alphas][DIM]: which of the orders along each axis */
-} Problem;
+} GridSettings;
 
 /* Rows [ENTRIES] and weights [n_alphas][ENTRIES] of a point on a level; axis 0 is the slowest. */
 static void stencil(
-    const Problem *restrict p, int64_t l, const COORD *restrict x, uint32_t *restrict rows,
+    const GridSettings *restrict p, int64_t l, const COORD *restrict x, uint32_t *restrict rows,
     REAL *restrict weights) {
     const Level level = p->levels[l];
     COORD axes[DIM][MAX_ORDERS][COLUMNS];
@@ -109,8 +109,8 @@ static void stencil(
 /* Threads take so many points at a time. */
 enum { CHUNK = 64 };
 
-static int64_t n_chunks(const Problem *p) { return (p->n_points + CHUNK - 1) / CHUNK; }
-static int64_t chunk_end(const Problem *p, int64_t chunk) {
+static int64_t n_chunks(const GridSettings *p) { return (p->n_points + CHUNK - 1) / CHUNK; }
+static int64_t chunk_end(const GridSettings *p, int64_t chunk) {
     const int64_t end = (chunk + 1) * CHUNK;
     return end < p->n_points ? end : p->n_points;
 }
@@ -118,7 +118,7 @@ static int64_t chunk_end(const Problem *p, int64_t chunk) {
 /* A call of an entry point, as all threads see it. Stencils are in a plan or, if x is not NULL,
  * computed from it into a thread's own room. */
 typedef struct {
-    const Problem *p;
+    const GridSettings *p;
     const COORD *x;
     const uint32_t *rows;
     const REAL *weights;
@@ -162,7 +162,7 @@ static inline Entries computed(const Pass *s, int64_t thread, int64_t i, int64_t
 static void plan_chunk(void *context, int64_t chunk, int64_t thread) {
     (void)thread;
     const Pass *pass = context;
-    const Problem *p = pass->p;
+    const GridSettings *p = pass->p;
     const int64_t L = p->n_levels, end = chunk_end(p, chunk);
     for (int64_t i = chunk * CHUNK; i < end; i++)
         for (int64_t l = 0; l < L; l++) {
@@ -176,7 +176,7 @@ static void plan_chunk(void *context, int64_t chunk, int64_t thread) {
 /* For every replica; e starts at point i and level l. Compiled once, which takes a while. */
 static __attribute__((noinline)) void gather_from(
     const Pass *pass, Entries e, int64_t i, int64_t l) {
-    const Problem *p = pass->p;
+    const GridSettings *p = pass->p;
     e.T = ENTRIES; /* known to the compiler */
     const int64_t L = p->n_levels, F = p->n_features, stride = p->n_points * L * F;
     for (int64_t r = 0; r < p->n_replicas; r++)
@@ -187,7 +187,7 @@ static __attribute__((noinline)) void gather_from(
 
 static __attribute__((noinline)) void scatter_from(
     const Pass *pass, Entries e, int64_t i, int64_t l, int64_t first, int64_t step) {
-    const Problem *p = pass->p;
+    const GridSettings *p = pass->p;
     e.T = ENTRIES;
     const int64_t L = p->n_levels, F = p->n_features, stride = p->n_points * L * F;
     for (int64_t r = 0; r < p->n_replicas; r++)
@@ -209,7 +209,7 @@ static void gather_chunk(void *context, int64_t chunk, int64_t thread) {
 /* A part of the levels, every n_threads-th: as many parts as threads. */
 static void scatter_part(void *context, int64_t part, int64_t thread) {
     const Pass *pass = context;
-    const Problem *p = pass->p;
+    const GridSettings *p = pass->p;
     for (int64_t chunk = 0; chunk < n_chunks(p); chunk++) {
         const int64_t start = chunk * CHUNK, end = chunk_end(p, chunk);
         if (pass->x)
@@ -221,31 +221,31 @@ static void scatter_part(void *context, int64_t part, int64_t thread) {
 }
 
 /* Rows [N, L, ENTRIES] and weights [N, L, n_alphas, ENTRIES] of points that stay where they are. */
-void plan(const Problem *p, const COORD *x, uint32_t *rows, REAL *weights) {
+void plan(const GridSettings *p, const COORD *x, uint32_t *rows, REAL *weights) {
     Pass pass = {.p = p, .x = x, .new_rows = rows, .new_weights = weights};
-    share_out(plan_chunk, &pass, n_chunks(p), p->n_threads);
+    parallel_for(plan_chunk, &pass, n_chunks(p), p->n_threads);
 }
 
 /* Table [R, n_rows, F] -> y [R, A, N, L F], at x [N, DIM] or, if that is NULL, at a plan's points.
  * Returns 0, or 1 without memory.
  */
 int gather(
-    const Problem *p, const COORD *x, const uint32_t *rows, const REAL *weights, const REAL *table,
-    REAL *y) {
+    const GridSettings *p, const COORD *x, const uint32_t *rows, const REAL *weights,
+    const REAL *table, REAL *y) {
     Pass pass = {.p = p, .x = x, .rows = rows, .weights = weights, .from = table, .to = y};
     const int ready = open_room(&pass);
-    if (ready) share_out(gather_chunk, &pass, n_chunks(p), p->n_threads);
+    if (ready) parallel_for(gather_chunk, &pass, n_chunks(p), p->n_threads);
     close_room(&pass);
     return !ready;
 }
 
 /* g [R, A, N, L F] -> table [R, n_rows, F], which comes zeroed; otherwise as gather. */
 int scatter(
-    const Problem *p, const COORD *x, const uint32_t *rows, const REAL *weights, const REAL *g,
+    const GridSettings *p, const COORD *x, const uint32_t *rows, const REAL *weights, const REAL *g,
     REAL *table) {
     Pass pass = {.p = p, .x = x, .rows = rows, .weights = weights, .from = g, .to = table};
     const int ready = open_room(&pass);
-    if (ready) share_out(scatter_part, &pass, p->n_threads, p->n_threads);
+    if (ready) parallel_for(scatter_part, &pass, p->n_threads, p->n_threads);
     close_room(&pass);
     return !ready;
 }

@@ -131,7 +131,7 @@ static void add_part(void *context, int64_t unit, int64_t thread) {
 /* They are added up segment by segment; each replica's total is then where its first segment was. */
 static void add_segments(const Shape *s, REAL *sums) {
     Sums all = {n_segments(s), sums_size(s), sums};
-    share_out(add_part, &all, s->n_replicas * PARTS, s->n_threads);
+    parallel_for(add_part, &all, s->n_replicas * PARTS, s->n_threads);
 }
 
 /* Working memory for a block. */
@@ -300,7 +300,7 @@ int64_t forward(
         Pass pass = {.s = s, .input = input, .parameters = parameters,
                      .weights_forward = weights_forward, .states = states, .output = output,
                      .scratch = scratch, .n_segments = n_segments(s)};
-        share_out(forward_segment, &pass, R * n_segments(s), s->n_threads);
+        parallel_for(forward_segment, &pass, R * n_segments(s), s->n_threads);
     }
     free(weights_forward);
     free(scratch);
@@ -322,7 +322,7 @@ int64_t backward(
         Pass pass = {.s = s, .input = input, .weights_backward = weights_backward, .states = states,
                      .output_grad = output_grad, .input_grad = input_grad, .sums = sums,
                      .scratch = scratch, .n_segments = S};
-        share_out(backward_segment, &pass, R * S, s->n_threads);
+        parallel_for(backward_segment, &pass, R * S, s->n_threads);
         add_segments(s, sums);
         for (int64_t r = 0; r < R; r++)
             unpack(
@@ -380,9 +380,9 @@ int64_t least_squares(
         for (int64_t first = 0; first < S; first += at_once) {
             pass.first_segment = first;
             pass.n_segments = minimum(at_once, S - first);
-            share_out(least_squares_segment, &pass, R * pass.n_segments, s->n_threads);
+            parallel_for(least_squares_segment, &pass, R * pass.n_segments, s->n_threads);
             if (pass.tables)
-                share_out(scatter_levels, &pass, R * level_groups(&pass), s->n_threads);
+                parallel_for(scatter_levels, &pass, R * level_groups(&pass), s->n_threads);
         }
         add_segments(s, sums);
         for (int64_t r = 0; r < R; r++) {

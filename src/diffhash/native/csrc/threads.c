@@ -125,7 +125,7 @@ static void wait_for_all(void) {
     pthread_mutex_unlock(&pool.lock);
 }
 
-void share_out(Work *work, void *context, int64_t n_units, int64_t n_threads) {
+void parallel_for(Work *work, void *context, int64_t n_units, int64_t n_threads) {
     if (n_threads > MAX_THREADS) n_threads = MAX_THREADS;
     if (n_threads > n_units) n_threads = n_units;
     /* One job at a time: a caller that finds the pool in use is a thread of its own. */

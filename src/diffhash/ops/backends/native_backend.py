@@ -57,7 +57,7 @@ def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, 
 
 
 @dataclass(frozen=True)
-class Plan:
+class NativePlan:
     """Rows and weights of fixed points, or the points alone where that is faster."""
 
     x: Tensor
@@ -71,7 +71,7 @@ class Plan:
         """``[N, L, n_taps]`` and ``[N, L, A, n_taps]``, where they are kept."""
         return None if isinstance(self.points, Tensor) else self.points
 
-    def at(self, index: Tensor) -> Plan:
+    def at(self, index: Tensor) -> NativePlan:
         """A plan of some of the points."""
         x, points = self.x[index], self.points
         if isinstance(points, Tensor):
@@ -88,7 +88,9 @@ class Plan:
         return _scatter(self.points, len(self.x), g, self.layout, self.alphas)
 
 
-def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype) -> Plan:
+def plan(
+    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
+) -> NativePlan:
     """See `Backend.plan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``.
 
     Points of less precision than float32 are taken as float32.
@@ -97,15 +99,15 @@ def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: t
         x = x.float()
     n_points, n_levels = _n_points(x, layout), len(layout.levels)
     if not keeps_weights(n_points, layout, len(alphas)):
-        return Plan(x, layout, alphas, x)
+        return NativePlan(x, layout, alphas, x)
     rows = x.new_empty(n_points, n_levels, layout.n_taps, dtype=torch.int32)
     weights = x.new_empty(n_points, n_levels, len(alphas), layout.n_taps, dtype=dtype)
-    problem = _problem(
+    settings = _grid_settings(
         n_points, 1, 1, layout, alphas, x.dtype, _n_threads(n_points, layout, alphas)
     )
     x_argument, *kept = _arguments(x, rows, weights, n_points, layout, len(alphas), dtype)
-    call(_library(layout, dtype, x.dtype).plan, [problem], [x_argument], kept)
-    return Plan(x, layout, alphas, (rows, weights))
+    call(_library(layout, dtype, x.dtype).plan, [settings], [x_argument], kept)
+    return NativePlan(x, layout, alphas, (rows, weights))
 
 
 def keeps_weights(n_points: int, layout: GridLayout, n_alphas: int) -> bool:
@@ -143,7 +145,7 @@ def _arguments(
 
 @dataclass(frozen=True)
 class _Tables:
-    """Arrays that a problem points to, and that must live as long as it."""
+    """Arrays that settings point to, and that must live as long as they."""
 
     levels: Any
     n_orders: int
@@ -152,7 +154,7 @@ class _Tables:
     alphas: Any
 
 
-class _Problem(ctypes.Structure):
+class _GridSettings(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("n_points", "n_replicas", "n_rows", "n_levels")),
         *((name, ctypes.c_int64) for name in ("n_features", "n_orders", "n_alphas", "n_threads")),
@@ -287,7 +289,7 @@ def _call(
     threads = _n_threads(n_points, layout, alphas)
     failed = call(
         getattr(_library(layout, dtype, x_dtype), name),
-        [_problem(n_points, n_replicas, n_features, layout, alphas, x_dtype, threads)],
+        [_grid_settings(n_points, n_replicas, n_features, layout, alphas, x_dtype, threads)],
         [
             *_arguments(x, rows, weights, n_points, layout, n_alphas, dtype),
             (*source, dtype, from_shape),
@@ -303,7 +305,7 @@ def _n_threads(n_points: int, layout: GridLayout, alphas: tuple[MultiIndex, ...]
 
 
 @lru_cache(maxsize=256)
-def _problem(
+def _grid_settings(
     n_points: int,
     n_replicas: int,
     n_features: int,
@@ -311,9 +313,9 @@ def _problem(
     alphas: tuple[MultiIndex, ...],
     x_dtype: torch.dtype,
     threads: int,
-) -> _Problem:
+) -> _GridSettings:
     tables = _tables(layout, alphas, x_dtype)
-    problem = _Problem(
+    settings = _GridSettings(
         n_points,
         n_replicas,
         layout.n_rows,
@@ -327,5 +329,5 @@ def _problem(
         ctypes.addressof(tables.factors),
         ctypes.addressof(tables.alphas),
     )
-    problem.tables = tables  # they live as long as what points to them
-    return problem
+    settings.tables = tables  # they live as long as what points to them
+    return settings

@@ -132,7 +132,7 @@ def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, 
 
 
 @dataclass(frozen=True)
-class Plan:
+class TcnnPlan:
     """Points, float32; tiny-cuda-nn keeps nothing else about them."""
 
     x: Tensor
@@ -149,14 +149,16 @@ class Plan:
         return scatter(self.x, g, self.layout, self.alphas)
 
 
-def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype) -> Plan:
+def plan(
+    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
+) -> TcnnPlan:
     """See `Backend.plan`.
 
     Raises:
         NotImplementedError: a derivative that tiny-cuda-nn does not give exactly.
     """
     _check_exact(layout, alphas)
-    return Plan(x.to(dtype), layout, alphas)
+    return TcnnPlan(x.to(dtype), layout, alphas)
 
 
 @dataclass(frozen=True)

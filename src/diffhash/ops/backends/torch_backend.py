@@ -111,7 +111,7 @@ class Csr:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TorchPlan:
     """G_α at fixed points as one sparse matrix ``[A·N·L, n_rows]``; its transpose for S_α."""
 
     x: Tensor
@@ -135,7 +135,9 @@ class Plan:
         return sums.unflatten(1, (n_replicas, n_features)).transpose(0, 1)
 
 
-def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype) -> Plan:
+def plan(
+    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
+) -> TorchPlan:
     """See `Backend.plan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``.
 
     Raises:
@@ -157,7 +159,7 @@ def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: t
     ends = torch.bincount(columns, minlength=layout.n_rows).cumsum(0)
     t_starts = torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
     t_columns = (order // layout.n_taps).to(torch.int32)
-    return Plan(
+    return TorchPlan(
         x,
         layout,
         alphas,

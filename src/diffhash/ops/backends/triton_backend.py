@@ -302,7 +302,7 @@ def _sorted_scatter(
 
 
 @dataclass(frozen=True)
-class Plan:
+class TritonPlan:
     """Gather recomputes rows and weights, which is cheaper than to read them; scatter is sorted."""
 
     x: Tensor
@@ -320,10 +320,12 @@ class Plan:
         return _sorted_scatter(self.x, g, self.layout, self.alphas, self.segments)
 
 
-def plan(x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype) -> Plan:
+def plan(
+    x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
+) -> TritonPlan:
     """See `Backend.plan`; weights are evaluated in the dtype of ``x``, then rounded.
 
     Raises:
         ValueError: the points touch more than 2³¹ - 1 vertices of a level.
     """
-    return Plan(x, layout, alphas, _segments(x, layout))
+    return TritonPlan(x, layout, alphas, _segments(x, layout))
