@@ -38,8 +38,8 @@ Vjp = Callable[[Tensor], None]  # adds to the parameters' grad, for a gradient o
 class EncodingPlan(ABC):
     """Everything about fixed points that training does not change, computed once.
 
-    A plan has its points, whatever becomes of the tensor that it was made of, and follows its
-    encoding: values are always those of a plan that is made now.
+    A plan keeps its points, even if the tensor that it was made from changes, and uses the present
+    parameters of its encoding: values are always those of a new plan.
     """
 
     @abstractmethod
@@ -58,14 +58,14 @@ class EncodingPlan(ABC):
         return Jet(jet.data.detach(), jet.rows), vjp
 
     def kernel_input(self) -> Jet | GridRows | None:
-        """What the jet is made of, for kernels that make it themselves: a constant jet, or rows of
-        a table. None where that is not to be had."""
+        """What kernels compute the jet from: a constant jet, or rows of a table. None where there
+        is neither."""
         return None
 
     def move(self, x: Tensor) -> bool:
-        """Go to other points, as many, and write all that is computed of them in place.
+        """Move to as many other points, and write everything that is computed from them in place.
 
-        False where that cannot be: a new plan must be made.
+        False where that is impossible: a new plan must be made.
         """
         return False
 
@@ -80,7 +80,7 @@ class PartialPlan(EncodingPlan):
 
     @abstractmethod
     def take(self, index: Tensor) -> None:
-        """Go to others of the points, as many, by their indices ``[n]``; in place."""
+        """Move to as many others of the points, by their indices ``[n]``, in place."""
 
 
 class Encoding(NoTorchScript, nn.Module, ABC):
@@ -218,7 +218,7 @@ class ConstantPlan(EncodingPlan):
         self._made = self._state()
 
     def _state(self) -> list[tuple[int, int, int]]:
-        """What is another after a change: of the buffers, or in place of the jet itself."""
+        """What differs after a change of the buffers, or of the jet itself in place."""
         tensors = [t for t in self._encoding._buffers.values() if t is not None]
         tensors.append(self._jet.data)
         return [(id(t), version(t), t.data_ptr()) for t in tensors]

@@ -1,4 +1,4 @@
-"""What is made small: a problem's conditions as terms of a loss over points; and with what."""
+"""A problem's conditions as terms of a loss over points, and the optimizers that minimise it."""
 
 from diffhash.optim.first_order import FirstOrder
 from diffhash.optim.gauss_newton import GaussNewton

@@ -24,8 +24,9 @@ PARTS = ("encoding", "network", "problem")
 class FirstOrder(OptimizerSettings):
     """Any of torch's optimizers, or one with its interface, in place of Adam.
 
-    It gets the matrices that the parameters are made of, which some tell from vectors: a grid's
-    table with a row for each vertex, the weights and the biases of each layer, coefficients.
+    It gets the matrices and vectors that the parameters consist of, which some optimizers treat
+    differently: a grid's table with a row for each vertex, the weights and the biases of each
+    layer, coefficients.
 
     Args:
         make_optimizer: makes it from groups of parameters, as ``torch.optim.RAdam`` does.
@@ -34,7 +35,7 @@ class FirstOrder(OptimizerSettings):
         adam_epochs: epochs of Adam before.
 
     Raises:
-        ValueError: a part that there is not, or a factor out of range.
+        ValueError: an unknown part, or a factor out of range.
     """
 
     needs: ClassVar[Needs] = "gradient"
@@ -61,7 +62,7 @@ class FirstOrder(OptimizerSettings):
             for is_matrix in (True, False):
                 chosen = [view for view in views if (view.ndim == 2) == is_matrix]
                 if chosen:
-                    # Muon is for weights, and asks to be told.
+                    # Muon takes matrices of weights only, and must be told which they are.
                     own = {"use_muon": is_matrix and name == "network"}
                     groups.append({"params": chosen, "factor": self.rates.get(name, 1.0)} | own)
         return self.make_optimizer(groups)
@@ -107,7 +108,7 @@ class Views:
                     view.grad = piece.view(view.shape)
 
     def tell_changes(self) -> None:
-        """Tell autograd that a step has changed the parameters."""
+        """Mark the parameters as changed by a step, for autograd."""
         increment_version([*self._views])
 
     def set_rate(self, rate: float) -> None:

@@ -34,7 +34,7 @@ class GaussNewton(OptimizerSettings):
         adam_epochs: epochs of Adam before.
 
     Raises:
-        ValueError: a number out of range, or a method that there is not.
+        ValueError: a number out of range, or an unknown method.
     """
 
     needs: ClassVar[Needs] = "residuals"

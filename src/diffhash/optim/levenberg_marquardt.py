@@ -9,11 +9,11 @@ the loss's fall over what |r + Jδ|² promises, is near 1, and grows until one d
 (Nielsen, IMM-REP-1999-05). Where it had to grow, it falls by less from then on: a step that fails
 costs a factorisation.
 
-What the linearisation has left out is known once a step is tried: r(θ + δ) - r - Jδ. The same
-factors give a step that takes it out, which is half of the geodesic acceleration of Transtrum and
-Sethna (arXiv:1201.5885), found without second derivatives; it is taken if it is short beside δ and
-makes the loss smaller still. Nothing has to be tuned, and neither unused rows of a table nor
-redundant levels are an obstacle.
+The error of the linearisation is known once a step is tried: r(θ + δ) - r - Jδ. The same factors
+give a correction, which is half of the geodesic acceleration of Transtrum and Sethna
+(arXiv:1201.5885), found without second derivatives; it is taken if it is short beside δ and makes
+the loss smaller still. Nothing has to be tuned, and neither unused rows of a table nor redundant
+levels are an obstacle.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class DampedSystem:
 
 @contextmanager
 def _singular() -> Iterator[None]:
-    """What linear algebra raises, as `SingularError`."""
+    """Turn the errors of linear algebra into `SingularError`."""
     try:
         with np.errstate(all="ignore"):
             yield

@@ -51,7 +51,7 @@ class LBFGS(OptimizerSettings):
         check_count(1, _MAX_HISTORY, history=self.history)
 
     def make(self, field: Field, problem: Problem, residuals: object) -> Optimizer:
-        """`torch.optim.LBFGS`, which tells when it has ended."""
+        """`torch.optim.LBFGS`, with an attribute for its end."""
         return _RestartedLBFGS(
             [*field.parameters(), *problem.parameters()], lr=1.0, max_iter=1, max_eval=_TRIALS,
             history_size=self.history, tolerance_grad=0.0, tolerance_change=0.0,
@@ -68,8 +68,8 @@ class SSBroyden(OptimizerSettings):
         adam_epochs: epochs of Adam before.
 
     Raises:
-        ValueError: a number out of range or an update that there is not; from `make`, more
-            parameters than that.
+        ValueError: a number out of range or an unknown update; from `make`, more parameters than
+            that.
     """
 
     needs: ClassVar[Needs] = "closure"

@@ -125,8 +125,8 @@ class Term(nn.Module):
         return len(self.target)
 
     def kernel_form(self) -> tuple[Tensor, Tensor] | None:
-        """Coefficients ``[K, C, N, E]`` and target ``[N, E]`` of its linear form, for the kernel
-        of squares; None where it has none."""
+        """Coefficients ``[K, C, N, E]`` and target ``[N, E]`` of its linear form, for the kernel of
+        linear least squares; None where it has none."""
         if self.coefficients is None or self.offset is None:
             return None
         return self.coefficients, self.target - self.offset
@@ -174,7 +174,7 @@ class Term(nn.Module):
             normal = None if normal is None else normal[index]
         value = equations(self.condition, x, taken_apart(jet, self._read), normal)
         if value.shape[-2:] != target.shape:
-            # Broadcasting would make N² errors of N, silently.
+            # Broadcasting would silently turn N errors into N².
             raise ValueError(
                 f"{self.name}: its residual is of shape {list(value.shape)}, its target of shape "
                 f"{list(target.shape)}: give both alike"
@@ -239,10 +239,10 @@ class Term(nn.Module):
             )
 
     def prepare_to_move(self) -> None:
-        """Before plans are made: find what its residual is made of at points in general.
+        """Before plans are made: find which derivatives its residual reads at points in general.
 
-        Derivatives in one proportion, or a residual that is linear, at the first points alone are
-        not taken for granted.
+        A fixed ratio of derivatives, or a residual that is linear, only at the first points does
+        not count.
 
         Raises:
             ValueError: as `check_moves`.
@@ -330,7 +330,7 @@ class Term(nn.Module):
         The weight is this term's own, also when it changes.
 
         Raises:
-            ValueError: fewer points than shares.
+            ValueError: fewer points than parts.
         """
         n = len(self)
         if n < count:
