@@ -93,7 +93,7 @@ def _stencil(layout: GridLayout, term: LossTerm) -> _Stencil:
         indices.append(layout.rows(level, vertices))
         # [axis][order] of [N, taps]
         axes = [
-            [interpolation.weights(t[:, j], m) * level.scales[0] ** m for m in range(order + 1)]
+            [interpolation.weights(t[:, j], m) * level.scales[j] ** m for m in range(order + 1)]
             for j, order in enumerate(highest)
         ]
         by_alpha = [

@@ -152,13 +152,14 @@ class GridEncoding(ConfiguredModule, Encoding):
                 f"2^{math.log2(_MAX_RESOLUTION):.0f}: lower n_levels ({n_levels}), "
                 f"per_level_scale ({per_level_scale}) or base_resolution ({max(base)})"
             )
+        # tiny-cuda-nn has no 1-D grids: its backend holds a second axis constant at 0.
+        n_axes = 2 if backend == "tcnn" and n_input_dims == 1 else n_input_dims
         self.layout = grid_layout(
-            # tiny-cuda-nn has no 1-D grids: its backend holds a second axis constant at 0.
-            2 if backend == "tcnn" and n_input_dims == 1 else n_input_dims,
+            n_axes,
             interpolation,
             n_levels,
             log2_hashmap_size,
-            base if len({*base}) > 1 else base[0],
+            base * (n_axes // n_input_dims),
             per_level_scale,
             level_offset,
             layout,

@@ -11,12 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-KINDS = {
-    "mse": ("MSE", "mean squared error"),
-    "l2": ("relative L2", "relative L2 error"),
-    "max": ("max", "largest error"),
-}
-"""By the first part of a name: in short, and in words. None of these is ever negative."""
+KINDS = {"mse": "MSE", "l2": "relative L2", "max": "max"}
+"""Errors by the first part of a name: mean squared, relative L2, largest; never negative."""
 
 ENCODERS = {"mlp": "MLP", "siren": "SIREN", "ff": "FF", "linear": "Linear", "s1": "S1", "s2": "S2",
             "cubic": "Cubic"}  # fmt: skip
@@ -69,11 +65,6 @@ class Metric:
         return f"{base}<sub>{axes}</sub>" if self.kind and axes else self.quantity
 
     @property
-    def spoken(self) -> str:
-        """What it is, without what it is of: ``mean squared error``; empty for what is no error."""
-        return KINDS[self.name.partition("_")[0]][1] if self.kind else ""
-
-    @property
     def is_of_derivative(self) -> bool:
         """Whether it is an error of a derivative."""
         return bool(self.kind) and "_" in self.quantity
@@ -89,7 +80,7 @@ def metric(name: str) -> Metric:
     kind, _, quantity = name.partition("_")
     if kind in KINDS and quantity:
         short = _SHORT.fullmatch(quantity)
-        return Metric(name, KINDS[kind][0], "_".join(short.groups()) if short else quantity)
+        return Metric(name, KINDS[kind], "_".join(short.groups()) if short else quantity)
     return Metric(name, "", name)
 
 

@@ -211,7 +211,10 @@ def error(table: str, row: str, column: str = "mse_u") -> Quantity:
 def relative(table: str, row: str, column: str = "mse_u", region: str = "everywhere") -> Quantity:
     """An MSE at the end as a fraction of that of predicting 0, in a region of the domain."""
     group = metric(column).quantity + _REGIONS[region]
-    values = lambda e: e.relative(table, row, column, region)  # noqa: E731
+
+    def values(evidence: Evidence) -> np.ndarray:
+        return evidence.relative(table, row, column, region)
+
     return Quantity(table, row, values, group, show=format_share)
 
 
@@ -232,13 +235,19 @@ def over_paper(table: str, row: str, column: str = "mse_u", paper_row: str = "")
 
 def at_budget_of(table: str, row: str, other: str) -> Quantity:
     """MSE of u after as many epochs as another row trains for."""
-    values = lambda e: e.history(table, row, epoch=e.of_row(table, other, "epochs"))  # noqa: E731
+
+    def values(evidence: Evidence) -> np.ndarray:
+        return evidence.history(table, row, epoch=evidence.of_row(table, other, "epochs"))
+
     return Quantity(table, row, values, "u after the epochs of {}", (table, other))
 
 
 def in_time_of(table: str, row: str, other: str) -> Quantity:
     """MSE of u within another row's train seconds."""
-    values = lambda e: e.history(table, row, seconds=e.seconds(table, other))  # noqa: E731
+
+    def values(evidence: Evidence) -> np.ndarray:
+        return evidence.history(table, row, seconds=evidence.seconds(table, other))
+
     return Quantity(table, row, values, "u within the train seconds of {}", (table, other))
 
 
@@ -273,7 +282,10 @@ def step_over(table: str, row: str, other_table: str, other: str) -> Quantity:
 
 def peak_memory(table: str, row: str) -> Quantity:
     """MB of the largest of a row's runs."""
-    values = lambda e: np.repeat(e.of_row(table, row, "peak_memory_mb"), 3)  # noqa: E731
+
+    def values(evidence: Evidence) -> np.ndarray:
+        return np.repeat(evidence.of_row(table, row, "peak_memory_mb"), 3)
+
     return _fixed(table, row, values, "peak MB", None, ".0f")
 
 
