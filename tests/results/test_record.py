@@ -180,6 +180,7 @@ def test_nan_in_the_environment_is_refused(tmp_path: Path, make_record: MakeReco
         ('{"schema_version": 2}', "this version reads 1"),
         ('{"schema_version": 1}', "missing config_hash"),
         ('{"schema_version": NaN}', "NaN is not JSON"),
+        ('{"schema_version": 1, "mse_u": 1e999}', "1e999 is too large"),
         ("\xff", "decode"),
     ],
 )

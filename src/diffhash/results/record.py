@@ -185,7 +185,7 @@ def read_record(directory: Path | str) -> RunRecord:
     path = Path(directory) / RESULT_FILE
     try:
         text = read_bytes(path, _MAX_RECORD_BYTES).decode("utf-8")
-        content = msgspec.convert(json.loads(text, parse_constant=_refuse), dict[str, Any])
+        content = msgspec.convert(_loads(text), dict[str, Any])
         if (version := content.get("schema_version")) != SCHEMA_VERSION:
             raise ValueError(f"schema_version = {version!r}: this version reads {SCHEMA_VERSION}")
         names = _checked("metrics", content.pop("metrics", _METRICS), list[str])
@@ -202,8 +202,19 @@ def read_record(directory: Path | str) -> RunRecord:
         raise RecordError(f"corrupt record {path}: {brief(error)}") from error
 
 
+def _loads(text: str) -> Any:
+    """JSON as its standard has it, and without numbers beyond the largest of a double."""
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise ValueError(f"{number} is too large for a number")
+    return value
 
 
 def _printable(value: Any) -> Any:
