@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from diffhash.paper.printed import ROWS
 from diffhash.paper.readme import PAGES, results_block, rows_block, update_page, zoo_block
 
 ROOT = Path(__file__).parent.parent
@@ -44,6 +45,23 @@ def test_the_short_table_has_both_tasks_of_every_model() -> None:
     assert cubic[1] == "3k"
     assert cubic[3::2] == ["3.0e-12", "8.9e-5", "781.3"]
     assert next(line for line in cells if line[:2] == ["MLP", "100k / 50k"])[5] == "1.1e-5"
+
+
+def test_the_short_table_of_rows_that_are_missing(tmp_path: Path) -> None:
+    """As after a reproduction of a few rows alone: of the others there are the paper's numbers."""
+    head = "row,model,epochs,paper_epochs,mse_u,paper_mse_u,train_seconds,paper_train_seconds"
+    table1 = [f"{row},{row},,3000,,1e-3,,5" for row in ROWS["table1"]]
+    table2 = [f"{row},{row},3000,3000,2e-3,1e-3,4,5" for row in ROWS["table2"]]
+    best = "cubic_best,Cubic (best),3000,,1e-9,,3,"
+    (tmp_path / "table1.csv").write_text("\n".join([head, *table1, best]) + "\n")
+    (tmp_path / "table2.csv").write_text("\n".join([head, *table2]) + "\n")
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in rows_block(tmp_path).splitlines()
+    ]
+    assert cells[2] == ["mlp_10k", "3k", "–", "1.0e-3", "2.0e-3", "1.0e-3", "4.0", "5.0"]
+    assert cells[-1] == ["Cubic (best)", "3k", "1.0e-9", *"–––––"]
+    assert len(cells) == 2 + 7 + 1
 
 
 def test_the_problems_are_listed_with_their_best_run(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from diffhash.experiment.schema import register
 from diffhash.paper.calibration import rows, search
 from diffhash.paper.calibration.outcome import report_trial, write_outcome
 from diffhash.paper.calibration.search import calibrate
-from diffhash.paper.calibration.study import Study, _distribution, load_study
+from diffhash.paper.calibration.study import Study, distribution, load_study
 from diffhash.paper.printed import load_paper_table
 from diffhash.results import RunRecord
 
@@ -174,7 +174,7 @@ def _ends(values: Any) -> list[Any]:
     ],
 )
 def test_values_are_those_of_a_sweep(values: str, expected: object) -> None:
-    assert _distribution("key", values) == expected
+    assert distribution("key", values) == expected
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_values_are_those_of_a_sweep(values: str, expected: object) -> None:
 )
 def test_values_that_are_none(values: str) -> None:
     with pytest.raises(ConfigError, match=r"params: key: "):
-        _distribution("key", values)
+        distribution("key", values)
 
 
 def test_search_and_confirmation(load: Load, tmp_path: Path) -> None:

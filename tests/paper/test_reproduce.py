@@ -57,7 +57,7 @@ def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return failed
 
     monkeypatch.setattr(reproduce, "run_side_by_side", run_here)
-    monkeypatch.setattr(reproduce, "_run_alone", reproduce._run)
+    monkeypatch.setattr(reproduce, "run_alone", reproduce.run_here)
     return titles
 
 

@@ -54,9 +54,9 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def here(cfg: Any, overrides: list[str]) -> None:
         names.append(cfg.name)
-        timing._run(cfg, overrides)
+        timing.run_here(cfg, overrides)
 
-    monkeypatch.setattr(timing, "_run_alone", here)
+    monkeypatch.setattr(timing, "run_alone", here)
     return names
 
 
@@ -66,12 +66,9 @@ def change(result: Path, **changes: Any) -> None:
     result.write_text(json.dumps(content | changes))
 
 
-def test_a_timing_is_the_rows_run_made_short(
-    run_row: Call, timed: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(timing, "_EPOCHS", 4)
+def test_a_timing_is_the_rows_run_made_short(run_row: Call, timed: list[str], runs: Path) -> None:
     record = run_row("table1/ff", "trainer.learning_rate=3e-3")
-    assert time_rows(runs, ["table1/ff"]) == []
+    assert time_rows(runs, ["table1/ff"], epochs=4) == []
     directory = timing_directory(runs, record)
     short = read_record(directory)
     assert (short.status, short.epochs, short.learning_rate) == ("completed", 4, 3e-3)
@@ -185,18 +182,18 @@ def test_an_interrupt_keeps_what_was_timed(
     run_row: Call, timed: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = [run_row(row) for row in ROWS]
-    here = timing._run_alone
+    here = timing.run_alone
 
     def interrupted(cfg: Any, overrides: list[str]) -> None:
         here(cfg, overrides)
         if cfg.name == ROWS[1]:
             change(Path(cfg.run_dir) / "result.json", status="interrupted")
 
-    monkeypatch.setattr(timing, "_run_alone", interrupted)
+    monkeypatch.setattr(timing, "run_alone", interrupted)
     with pytest.raises(KeyboardInterrupt):
         time_rows(runs, ROWS)
     assert find_timing(runs, records[0])
-    monkeypatch.setattr(timing, "_run_alone", here)
+    monkeypatch.setattr(timing, "run_alone", here)
     time_rows(runs, ROWS)
     assert timed == [ROWS[0], ROWS[1], ROWS[1]]
 
@@ -216,7 +213,7 @@ def test_an_error_of_that_process_arrives(run_row: Call, config: Call, runs: Pat
     run_row("table1/ff")
     cfg = config("experiment=table1/ff", f"run_dir={runs}/timed", "trainer.epochs=0")
     with pytest.raises(ConfigError, match=r"trainer\.epochs=0"):
-        timing._run_alone(cfg, [])
+        timing.run_alone(cfg, [])
 
 
 @pytest.mark.slow

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import diffhash.results.figures  # noqa: F401  # before any import of matplotlib
 from diffhash.paper.continuity import GRIDS, Curve
 from diffhash.paper.printed import LABELS_END, METRICS, TITLES
 from diffhash.paper.table import Table
+from diffhash.results.figures import style
 from diffhash.results.figures.run import (
     absolute_error,
     draw_band,
@@ -22,29 +22,6 @@ from diffhash.results.figures.run import (
     draw_prediction,
     error_limits,
     exact_values,
-)
-from diffhash.results.figures.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    LIGHT,
-    ORANGE,
-    PURPLE,
-    SKY,
-    SMALL,
-    TEXT,
-    VERMILION,
-    Axes,
-    Figure,
-    add_legend,
-    annotate,
-    drawable,
-    log_y,
-    new_figure,
-    plain,
-    style_axes,
-    write_figure,
 )
 from diffhash.results.formats import format_value
 from diffhash.results.metrics import metric, symbol
@@ -63,11 +40,12 @@ _FOUR_ROWS = ("mlp_10k", "linear", "s2", "cubic")
 _ERRORS = {metric(name).quantity: name for name in METRICS if name != "loss"}
 # By row: colour, and whether the line is dashed, where one of the same colour or hue is not.
 LINES = {
-    "mlp_10k": (BLACK, False), "mlp_100k": (GREY, True), "mlp_50k": (GREY, True),
-    "siren": (ORANGE, False), "ff": (PURPLE, True), "linear": (SKY, False), "s2": (GREEN, True),
-    "cubic": (VERMILION, False), "cubic_best": (BLUE, False), "cubic_compact": (BLUE, True),
+    "mlp_10k": (style.BLACK, False), "mlp_100k": (style.GREY, True), "mlp_50k": (style.GREY, True),
+    "siren": (style.ORANGE, False), "ff": (style.PURPLE, True), "linear": (style.SKY, False),
+    "s2": (style.GREEN, True), "cubic": (style.VERMILION, False),
+    "cubic_best": (style.BLUE, False), "cubic_compact": (style.BLUE, True),
 }  # fmt: skip
-OTHER_LINE = (BLUE, True)
+OTHER_LINE = (style.BLUE, True)
 _DASHED = (0, (4, 1.5))
 _COLUMNS = 4  # of Fig. 5
 
@@ -205,11 +183,11 @@ def make_figures(tables: Mapping[str, Table], output_dir: Path | str) -> list[Pa
     lacking = _lacking(tables)
     written: list[Path] = []
     for name, draw in {"figure1": figure1, "figure2": figure2}.items():
-        written += write_figure(draw(), Path(output_dir) / name)
+        written += style.write_figure(draw(), Path(output_dir) / name)
     for table, figures in _OF_RECORDS.items():
         rows = table_rows(tables[table])
         for name, draw in figures.items() if table not in lacking else ():
-            written += write_figure(draw(rows), Path(output_dir) / name)
+            written += style.write_figure(draw(rows), Path(output_dir) / name)
     if lacking:
         raise NoRecordsError(lacking, written)
     return written
@@ -238,50 +216,52 @@ def _lacking(tables: Mapping[str, Table]) -> dict[str, str]:
 # ------------------------------------------------------------------------------- Figures 1 and 2
 
 
-def figure1() -> Figure:
+def figure1() -> style.Figure:
     """Linear (top) and cubic (bottom) interpolation: u, u_x and u_xx of a single level."""
     return _continuity("linear", "cubic")
 
 
-def figure2() -> Figure:
+def figure2() -> style.Figure:
     """Smoothsteps S1 (top) and S2 (middle), and four levels of S2 offset to each other (bottom)."""
     return _continuity("s1", "s2", "offset")
 
 
-def _continuity(*names: str) -> Figure:
-    figure = new_figure(height=0.5 + 1.6 * len(names))
+def _continuity(*names: str) -> style.Figure:
+    figure = style.new_figure(height=0.5 + 1.6 * len(names))
     grid = figure.subplots(len(names), 3, sharex=True)
     for axes, name in zip(grid, names, strict=True):
         curve = GRIDS[name].curve()
         for order, ax in enumerate(axes):
-            _continuity_panel(style_axes(ax), curve, order)
+            _continuity_panel(style.style_axes(ax), curve, order)
         label = GRIDS[name].label.replace("S1", "$S_1$").replace("S2", "$S_2$")
-        axes[0].set_ylabel(label, fontsize=TEXT)
+        axes[0].set_ylabel(label, fontsize=style.TEXT)
     for top, bottom, quantity in zip(grid[0], grid[-1], ("u", "u_x", "u_xx"), strict=True):
-        top.set_title(symbol(quantity), fontsize=TEXT)
-        bottom.set_xlabel("$x$", fontsize=TEXT)
+        top.set_title(symbol(quantity), fontsize=style.TEXT)
+        bottom.set_xlabel("$x$", fontsize=style.TEXT)
         bottom.set_xticks([0, pi / 2, pi, 3 * pi / 2, 2 * pi], ["0", "π/2", "π", "3π/2", "2π"])
-    add_legend(figure, grid[0, :1])
+    style.add_legend(figure, grid[0, :1])
     return figure
 
 
-def _continuity_panel(ax: Axes, curve: Curve, order: int) -> None:
+def _continuity_panel(ax: style.Axes, curve: Curve, order: int) -> None:
     exact, fitted = curve.exact[order], curve.fitted[order]
     in_axes = ax.get_xaxis_transform()
     if len(curve.vertices) == 1:
-        style = {"color": LIGHT, "linewidth": 0.4, "zorder": 0}
-        ax.vlines(curve.vertices[0], 0, 1, transform=in_axes, **style)
+        thin = {"color": style.LIGHT, "linewidth": 0.4, "zorder": 0}
+        ax.vlines(curve.vertices[0], 0, 1, transform=in_axes, **thin)
     # Wide and pale, so that it shows on both sides of a fit that covers it.
-    ax.plot(curve.x.ravel(), exact.ravel(), color=SKY, linewidth=2.6, label="exact, $u = \\sin x$")
+    ax.plot(
+        curve.x.ravel(), exact.ravel(), color=style.SKY, linewidth=2.6, label="exact, $u = \\sin x$"
+    )
     # What is discontinuous is drawn so.
-    ax.plot(*curve.broken(order), color=VERMILION, linewidth=0.9, label="fitted grid")
+    ax.plot(*curve.broken(order), color=style.VERMILION, linewidth=0.9, label="fitted grid")
     # A row of ticks per level, in a strip of its own below the curves.
     strip = 0.05 * len(curve.vertices)
     low, high = min(exact.min(), fitted.min()), max(exact.max(), fitted.max())
     height = (high - low) / (0.92 - strip)
     ax.set_ylim(high + 0.04 * height - height, high + 0.04 * height)
     ax.margins(x=0.02)
-    ticks = {"color": BLACK, "marker": "|", "markersize": 3.5, "markeredgewidth": 0.7}
+    ticks = {"color": style.BLACK, "marker": "|", "markersize": 3.5, "markeredgewidth": 0.7}
     for level, vertices in enumerate(curve.vertices):
         place, label = np.full_like(vertices, 0.025 + 0.045 * level), None if level else "vertices"
         ax.plot(vertices, place, linestyle="none", transform=in_axes, label=label, **ticks)
@@ -290,48 +270,48 @@ def _continuity_panel(ax: Axes, curve: Curve, order: int) -> None:
 # -------------------------------------------------------------------------------- Figures 3 to 5
 
 
-def figure3(rows: Sequence[Row]) -> Figure:
+def figure3(rows: Sequence[Row]) -> style.Figure:
     """Table I: predictions of u, u_x and u_xx of four models against the exact solution."""
-    figure = new_figure(height=6.2)
+    figure = style.new_figure(height=6.2)
     grid = figure.subplots(len(_FOUR_ROWS), len(_ERRORS), sharex=True)
     drawn = [row for key in _FOUR_ROWS for row in rows if row.row == key]
     bands = band_labels(row.n_predictions for row in drawn)
     for axes, name in zip(grid.T, _ERRORS, strict=True):
         limits = _exact_limits(drawn, name)
         for ax, row in zip(axes, drawn, strict=True):
-            _prediction(style_axes(ax), row, name, limits, bands)
+            _prediction(style.style_axes(ax), row, name, limits, bands)
         where = "left" if drawn[0].has_band else "center"
-        axes[0].set_title(symbol(name), fontsize=TEXT, loc=where)
-        axes[-1].set_xlabel("$x$", fontsize=TEXT)
+        axes[0].set_title(symbol(name), fontsize=style.TEXT, loc=where)
+        axes[-1].set_xlabel("$x$", fontsize=style.TEXT)
     for ax, row in zip(grid[:, 0], drawn, strict=True):
-        ax.set_ylabel(plain(row.label), fontsize=TEXT)
-    add_legend(figure, grid.flat)
+        ax.set_ylabel(style.plain(row.label), fontsize=style.TEXT)
+    style.add_legend(figure, grid.flat)
     return figure
 
 
-def figure4(rows: Sequence[Row]) -> Figure:
+def figure4(rows: Sequence[Row]) -> style.Figure:
     """Table I: histories of the loss and of the MSE of u, u_x and u_xx of every model."""
-    figure = new_figure(height=4.6)
+    figure = style.new_figure(height=4.6)
     grid = figure.subplots(2, 2, sharex=True)
     for ax, column in zip(grid.flat, ("loss", *_ERRORS.values()), strict=True):
-        log_y(style_axes(ax)).set_xscale("log")
-        ax.set_title(metric(column).title, fontsize=TEXT)
+        style.log_y(style.style_axes(ax)).set_xscale("log")
+        ax.set_title(metric(column).title, fontsize=style.TEXT)
         for row in rows:
             _history(ax, row, column)
         _history_bands(ax, rows, column)
     for ax in grid[-1]:
-        ax.set_xlabel("epoch", fontsize=TEXT)
-    add_legend(figure, [grid[0, 0]], n_columns=2 if any(row.remark for row in rows) else 4)
+        ax.set_xlabel("epoch", fontsize=style.TEXT)
+    style.add_legend(figure, [grid[0, 0]], n_columns=2 if any(row.remark for row in rows) else 4)
     return figure
 
 
-def figure5(rows: Sequence[Row]) -> Figure:
+def figure5(rows: Sequence[Row]) -> style.Figure:
     """Table II: predictions over the whole domain and their pointwise absolute errors.
 
     Values of u are known in the shaded region (Section III-B), beyond it only the equation.
     """
     n_bands = -(-len(rows) // _COLUMNS)
-    figure = new_figure(height=0.4 + 3.0 * n_bands)
+    figure = style.new_figure(height=0.4 + 3.0 * n_bands)
     grid = figure.subplots(2 * n_bands, _COLUMNS, sharex=True, squeeze=False)
     values, errors = list(grid[0::2].flat), list(grid[1::2].flat)
     for ax in (*values[len(rows) :], *errors[len(rows) :]):
@@ -340,27 +320,28 @@ def figure5(rows: Sequence[Row]) -> Figure:
     limits = _exact_limits(rows, "u")
     bands = band_labels(row.n_predictions for row in rows)
     for index, (row, upper, lower) in enumerate(zip(rows, values, errors, strict=True)):
-        _prediction(style_axes(upper), row, "u", limits, bands)
-        upper.set_title(f"{plain(row.label)}\n", fontsize=TEXT, loc="left", pad=3)  # above the MSE
-        style_axes(lower).set_xlabel("$x$", fontsize=TEXT)
+        _prediction(style.style_axes(upper), row, "u", limits, bands)
+        above_mse = f"{style.plain(row.label)}\n"
+        upper.set_title(above_mse, fontsize=style.TEXT, loc="left", pad=3)
+        style.style_axes(lower).set_xlabel("$x$", fontsize=style.TEXT)
         lower.tick_params(labelbottom=True)
         if (predictions := row.predictions) is not None:
             draw_error(lower, predictions, "u", row.has_band)
         else:
-            annotate(lower, row.remark or "no predictions", "bottom")
+            style.annotate(lower, row.remark or "no predictions", "bottom")
         for ax in (upper, lower):
-            shade = {"color": LIGHT, "alpha": 0.5, "linewidth": 0, "zorder": 0}
+            shade = {"color": style.LIGHT, "alpha": 0.5, "linewidth": 0, "zorder": 0}
             ax.axvspan(0, LABELS_END, label="labels of $u$ given", **shade)
             ax.set_xlim(0, 1)
             ax.set_xticks([0, LABELS_END, 1], ["0", f"{LABELS_END:g}", "1"])
         if index % _COLUMNS == 0:
-            upper.set_ylabel("$u$", fontsize=TEXT)
-            lower.set_ylabel("absolute error of $u$", fontsize=TEXT)
+            upper.set_ylabel("$u$", fontsize=style.TEXT)
+            lower.set_ylabel("absolute error of $u$", fontsize=style.TEXT)
     drawn = [absolute_error(row.predictions, "u") for row in rows if row.predictions is not None]
     if drawn := [each for each in drawn if each is not None]:
         for ax in errors:
-            log_y(ax).set_ylim(*error_limits(*drawn))
-    add_legend(figure, values)
+            style.log_y(ax).set_ylim(*error_limits(*drawn))
+    style.add_legend(figure, values)
     return figure
 
 
@@ -371,7 +352,11 @@ _OF_RECORDS = {
 
 
 def _prediction(
-    ax: Axes, row: Row, name: str, limits: tuple[float, float] | None, bands: Mapping[int, str]
+    ax: style.Axes,
+    row: Row,
+    name: str,
+    limits: tuple[float, float] | None,
+    bands: Mapping[int, str],
 ) -> None:
     """Prediction of a row with its MSE as in the tables; what is wrong with the run is said."""
     predictions = row.predictions
@@ -380,11 +365,11 @@ def _prediction(
     elif limits is not None:
         ax.set_ylim(*limits)
     if row.remark or predictions is None:
-        annotate(ax, row.remark or "no predictions", "bottom")
+        style.annotate(ax, row.remark or "no predictions", "bottom")
     mse = row.metric(_ERRORS[name])
     if mse is not None:
         text = f"{'median ' if row.has_band else ''}MSE {format_value('mse_u', mse)}"
-        ax.set_title(text, fontsize=SMALL, loc="right", pad=3)
+        ax.set_title(text, fontsize=style.SMALL, loc="right", pad=3)
 
 
 def _exact_limits(rows: Iterable[Row], name: str) -> tuple[float, float] | None:
@@ -398,14 +383,14 @@ def _exact_limits(rows: Iterable[Row], name: str) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
-def _history(ax: Axes, row: Row, column: str) -> None:
+def _history(ax: style.Axes, row: Row, column: str) -> None:
     color, dashed = LINES.get(row.row, OTHER_LINE)
     history = row.history
     remark = row.remark or ("no history" if history is None else "")
-    label = plain(f"{row.label} ({remark})" if remark else row.label)
+    label = style.plain(f"{row.label} ({remark})" if remark else row.label)
     epochs = values = np.empty(0)
     if history is not None:
-        values = drawable(history[column].to_numpy())
+        values = style.drawable(history[column].to_numpy())
         epochs, values = history["epoch"].to_numpy()[values > 0], values[values > 0]
     ax.plot(
         epochs,
@@ -419,12 +404,14 @@ def _history(ax: Axes, row: Row, column: str) -> None:
         ax.plot(epochs[-1:], values[-1:], color=color, marker="x", markersize=5)
 
 
-def _history_bands(ax: Axes, rows: Iterable[Row], column: str) -> None:
+def _history_bands(ax: style.Axes, rows: Iterable[Row], column: str) -> None:
     """Bands of the rows that have them, within limits that their finite ends set."""
     bands = [(row, row.history) for row in rows if row.has_band and row.history is not None]
     if not bands:
         return
-    ends = [drawable(h[f"{column}_{end}"].to_numpy()) for _, h in bands for end in ("low", "high")]
+    ends = [
+        style.drawable(h[f"{column}_{end}"].to_numpy()) for _, h in bands for end in ("low", "high")
+    ]
     finite = np.concatenate([ax.get_ylim(), *(end[end > 0] for end in ends)])
     ax.set_ylim(finite.min(), finite.max())
     labels = band_labels(len(row.runs) for row, _ in bands)
@@ -432,4 +419,4 @@ def _history_bands(ax: Axes, rows: Iterable[Row], column: str) -> None:
         color, _ = LINES.get(row.row, OTHER_LINE)
         draw_band(ax, history["epoch"].to_numpy(), history, column, color)
         label = labels[len(row.runs)]
-        ax.fill_between([], [], color=GREY, alpha=0.25, linewidth=0, label=label)
+        ax.fill_between([], [], color=style.GREY, alpha=0.25, linewidth=0, label=label)

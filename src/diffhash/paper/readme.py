@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import zip_longest
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from diffhash._files import write_text_atomically
-from diffhash.results.formats import format_epochs, format_value
+from diffhash.paper.printed import ROWS
+from diffhash.paper.table import line_epochs
+from diffhash.results.formats import format_value
 
 PAGES = ("README.md", "docs/reproduction.md")
 """The pages with marked blocks, in a clone."""
@@ -41,13 +44,22 @@ def update_page(page: Path | str, tables: Path | str) -> None:
 
 def rows_block(tables: Path) -> str:
     """Both tables in one, short: a line per model, ours beside the paper's."""
-    data, pinn = (pd.read_csv(tables / f"table{i}.csv").to_dict("records") for i in (1, 2))
+    data, pinn = (
+        pd.read_csv(tables / f"{name}.csv", index_col="row").to_dict("index") for name in ROWS
+    )
+    ours = ((row, row) for row in {**data, **pinn} if row not in (*ROWS["table1"], *ROWS["table2"]))
     lines = []
-    for one, other in zip(data, pinn, strict=True):
-        epochs = dict.fromkeys(format_epochs(int(row["epochs"])) for row in (one, other))
+    for in_data, in_pinn in (*zip(ROWS["table1"], ROWS["table2"], strict=True), *ours):
+        # A row that only one table has, as far as it has been run, has no numbers in the other.
+        known = [rows[row] for rows, row in ((data, in_data), (pinn, in_pinn)) if row in rows]
+        nothing = dict.fromkeys(known[0], math.nan)
+        one, other = data.get(in_data, nothing), pinn.get(in_pinn, nothing)
+        epochs = dict.fromkeys(map(line_epochs, known))
         cells = [(one, "mse_u"), (other, "mse_u"), (other, "train_seconds")]
         pairs = ((format_value(v, row[v]), format_value(v, row[f"paper_{v}"])) for row, v in cells)
-        lines.append([one["model"], " / ".join(epochs), *(cell for pair in pairs for cell in pair)])
+        lines.append(
+            [known[0]["model"], " / ".join(epochs), *(cell for pair in pairs for cell in pair)]
+        )
     measured = ["Data: MSE u", "paper", "PINN: MSE u", "paper", "PINN: seconds", "paper"]
     return _markdown(lines, ["Model", "Epochs", *measured], left=2)
 

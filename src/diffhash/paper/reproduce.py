@@ -37,8 +37,6 @@ from diffhash.results.record import CONFIG_FILE, RESULT_FILE, RecordError, RunRe
 _OURS = ("cubic_best", "cubic_compact")  # not in the paper
 ROWS = tuple(f"{table}/{row}" for table, rows in printed.ROWS.items() for row in (*rows, *_OURS))
 
-# Of a timing. The first chunk warms up: with the rows' chunks of 100 three are left for the median.
-_EPOCHS = 400
 _MACHINE = ("processor", "cpu_count", "device", "torch")
 
 
@@ -142,7 +140,7 @@ def exclusive(runs_dir: Path) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------- timing
 
 
-def time_rows(runs: Path, rows: Iterable[str]) -> list[str]:
+def time_rows(runs: Path, rows: Iterable[str], epochs: int = 400) -> list[str]:
     """Time each row that has a completed run and no timing of it yet; return those that failed.
 
     One that fails does not stop the others; its reason goes to standard error.
@@ -150,6 +148,8 @@ def time_rows(runs: Path, rows: Iterable[str]) -> list[str]:
     Args:
         runs: folder of the records of all rows.
         rows: experiment names, such as ``table1/cubic``.
+        epochs: of a timing, at most. The first chunk warms up: with the rows' chunks of 100 three
+            are left for the median.
 
     Raises:
         KeyboardInterrupt: interrupted; every finished timing is on disk.
@@ -164,10 +164,10 @@ def time_rows(runs: Path, rows: Iterable[str]) -> list[str]:
             if not completed:
                 continue
             directory, record = completed[0]
-            cfg = _timing_config(runs, directory, record)
+            cfg = _timing_config(runs, directory, record, epochs)
             if _is_timed(cfg, directory):
                 continue
-            _run_alone(cfg, record.overrides)
+            run_alone(cfg, record.overrides)
             status = read_record(cfg.run_dir).status
             timing = find_timing(runs, record)
         except Exception as error:  # the tables can be written all the same
@@ -181,13 +181,13 @@ def time_rows(runs: Path, rows: Iterable[str]) -> list[str]:
     return failed
 
 
-def _timing_config(runs: Path, directory: Path, record: RunRecord) -> DictConfig:
+def _timing_config(runs: Path, directory: Path, record: RunRecord, epochs: int) -> DictConfig:
     """That of a row's run, but short, with as many threads as it had, and logged nowhere else."""
     path = directory / CONFIG_FILE
     settings = read_config(path)
     check_untrusted(path, settings)
     cfg = OmegaConf.create(settings)
-    cfg.trainer.epochs = min(_EPOCHS, record.epochs_requested)
+    cfg.trainer.epochs = min(epochs, record.epochs_requested)
     cfg.trainer.num_threads = record.environment.get("torch_threads")
     cfg.logger, cfg.callbacks = {}, {}
     cfg.ckpt_path = None
@@ -210,13 +210,14 @@ def _is_timed(cfg: DictConfig, of: Path) -> bool:
     )
 
 
-def _run_alone(cfg: DictConfig, overrides: list[str]) -> None:
+def run_alone(cfg: DictConfig, overrides: list[str]) -> None:
     """Run in a process of its own, which like the row's has compiled and allocated nothing yet."""
     with process_pool(1) as pool:
-        pool.submit(_run, cfg, overrides).result()
+        pool.submit(run_here, cfg, overrides).result()
 
 
-def _run(cfg: DictConfig, overrides: list[str]) -> None:
+def run_here(cfg: DictConfig, overrides: list[str]) -> None:
+    """Run in this process; what is printed goes to a log beside the run's folder."""
     log = Path(cfg.run_dir).with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):

@@ -9,17 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diffhash.results.figures.style import (
-    BLUE,
-    GREY,
-    SMALL,
-    TEXT,
-    VERMILION,
-    add_legend,
-    annotate_empty,
-    new_figure,
-    style_axes,
-)
+from diffhash.results.figures import style
 
 _COLUMNS = 4
 _LOG_FROM = 50.0  # of the largest value to the smallest
@@ -40,16 +30,16 @@ def calibration_figure(trials: pd.DataFrame, importances: pd.DataFrame) -> Figur
     trials = _with_finest(trials)
     names = parameters(trials)
     n_rows = -(-(len(names) + 1) // _COLUMNS)
-    figure = new_figure(height=0.5 + _ROW_HEIGHT * n_rows)
+    figure = style.new_figure(height=0.5 + _ROW_HEIGHT * n_rows)
     axes = figure.subplots(n_rows, _COLUMNS, squeeze=False).ravel()
-    _draw_importances(style_axes(axes[0]), importances)
+    _draw_importances(style.style_axes(axes[0]), importances)
     top = _top(trials)
-    axes[1].set_ylabel("objective", fontsize=TEXT)
+    axes[1].set_ylabel("objective", fontsize=style.TEXT)
     for ax, name in zip(axes[1:], names, strict=False):
-        _draw_parameter(style_axes(ax), trials, name, top)
+        _draw_parameter(style.style_axes(ax), trials, name, top)
     for ax in axes[1 + len(names) :]:
         ax.set_axis_off()
-    add_legend(figure, axes[1 : 1 + len(names)], loc="outside lower center")
+    style.add_legend(figure, axes[1 : 1 + len(names)], loc="outside lower center")
     return figure
 
 
@@ -69,14 +59,14 @@ def _with_finest(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_importances(ax: Axes, importances: pd.DataFrame) -> None:
-    ax.set_title("importance", fontsize=TEXT)
+    ax.set_title("importance", fontsize=style.TEXT)
     if importances.empty:
-        annotate_empty(ax, "too few trials")
+        style.annotate_empty(ax, "too few trials")
         return
     ordered = importances.sort_values("importance")
     labels = [_short(name) for name in ordered["parameter"]]
-    ax.barh(np.arange(len(ordered)), ordered["importance"], color=BLUE, height=0.6)
-    ax.set_yticks(np.arange(len(ordered)), labels, fontsize=SMALL)
+    ax.barh(np.arange(len(ordered)), ordered["importance"], color=style.BLUE, height=0.6)
+    ax.set_yticks(np.arange(len(ordered)), labels, fontsize=style.SMALL)
 
 
 def _top(trials: pd.DataFrame) -> float:
@@ -89,28 +79,30 @@ def _top(trials: pd.DataFrame) -> float:
 
 
 def _draw_parameter(ax: Axes, trials: pd.DataFrame, name: str, top: float) -> None:
-    ax.set_title(_short(name), fontsize=TEXT)
+    ax.set_title(_short(name), fontsize=style.TEXT)
     known = trials.dropna(subset=["so_far", name])
     if known.empty:
-        annotate_empty(ax, "no trials")
+        style.annotate_empty(ax, "no trials")
         return
     x = _positions(ax, list(known[name]))
     objective = known["objective"].to_numpy(dtype=float)
     finished = np.isfinite(objective)
     y = np.where(finished, np.minimum(objective, top), top)
-    ax.scatter(x[~finished], y[~finished], s=8, facecolor="none", edgecolor=GREY, linewidth=0.6,
-               label="stopped early")  # fmt: skip
-    ax.scatter(x[finished], y[finished], s=8, color=BLUE, label="ran all rows")
+    hollow = {"facecolor": "none", "edgecolor": style.GREY, "linewidth": 0.6}
+    ax.scatter(x[~finished], y[~finished], s=8, label="stopped early", **hollow)
+    ax.scatter(x[finished], y[finished], s=8, color=style.BLUE, label="ran all rows")
     if finished.any():
         best = int(np.nanargmin(objective))
-        ax.scatter(x[best], y[best], s=40, marker="*", color=VERMILION, zorder=3, label="best")
+        ax.scatter(
+            x[best], y[best], s=40, marker="*", color=style.VERMILION, zorder=3, label="best"
+        )
 
 
 def _positions(ax: Axes, values: list[Any]) -> np.ndarray:
     """Where values stand on the x axis; names side by side, in alphabetical order."""
     if any(isinstance(value, str) for value in values):
         names = sorted({str(value) for value in values})
-        ax.set_xticks(np.arange(len(names)), names, fontsize=SMALL)
+        ax.set_xticks(np.arange(len(names)), names, fontsize=style.SMALL)
         ax.set_xlim(-0.5, len(names) - 0.5)
         return np.array([names.index(str(value)) for value in values], dtype=float)
     x = np.array(values, dtype=float)

@@ -209,7 +209,7 @@ def load_study(
     if trials is not None:
         config.trials = trials
     _check(config)
-    space = {key: _distribution(key, values) for key, values in config.params.items()}
+    space = {key: distribution(key, values) for key, values in config.params.items()}
     # Beside each other, so one thread each: the matrices are small.
     bases = {
         row: _compose(f"experiment={row}", "trainer.num_threads=1", *extra)
@@ -273,7 +273,7 @@ def _preset(
     return preset
 
 
-def _distribution(name: str, values: str) -> BaseDistribution:
+def distribution(name: str, values: str) -> BaseDistribution:
     """One of Hydra's sweeps as a distribution of Optuna's; a range leaves out its end."""
     try:
         override: Override = OverridesParser.create().parse_override(f"{name}={values}")

@@ -6,22 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm, Normalize
 
-from diffhash.results.figures.style import (
-    DRAWABLE,
-    SKY,
-    SMALL,
-    TEXT,
-    VERMILION,
-    Axes,
-    Figure,
-    add_legend,
-    annotate,
-    annotate_empty,
-    drawable,
-    log_y,
-    new_figure,
-    style_axes,
-)
+from diffhash.results.figures import style
 from diffhash.results.formats import format_value
 from diffhash.results.metrics import symbol
 
@@ -30,7 +15,7 @@ _MAPS = ("u", "u_x0", "u_x1", "u_x0x0", "u_x1x1")
 _SLAB = 0.25  # of the points, where more than two axes are looked at from one side
 
 
-def run_figure(predictions: pd.DataFrame, title: str) -> Figure:
+def run_figure(predictions: pd.DataFrame, title: str) -> style.Figure:
     """Draw the predictions of one run against the exact solution, and the pointwise error.
 
     One axis: u, u_x and u_xx as curves. More: u over the first two axes as a scatter map; with
@@ -53,38 +38,38 @@ def run_figure(predictions: pd.DataFrame, title: str) -> Figure:
             "and x or x0, x1, …"
         )
     figure = _maps(predictions) if maps else _curves(predictions)
-    figure.suptitle(title, fontsize=TEXT, parse_math=False)  # whatever the run is called
+    figure.suptitle(title, fontsize=style.TEXT, parse_math=False)  # whatever the run is called
     return figure
 
 
-def _curves(predictions: pd.DataFrame) -> Figure:
+def _curves(predictions: pd.DataFrame) -> style.Figure:
     predictions = predictions.sort_values("x")
     names = [str(c) for c in predictions if str(c) == "u" or str(c).startswith("u_")]
     known = any(exact_values(predictions, name) is not None for name in names)
-    figure = new_figure(height=3.6 if known else 2.3)
+    figure = style.new_figure(height=3.6 if known else 2.3)
     grid = figure.subplots(1 + known, len(names), squeeze=False, sharex=True)
     for column, name in enumerate(names):
-        draw_prediction(style_axes(grid[0, column]), predictions, name)
-        grid[0, column].set_title(symbol(name), fontsize=TEXT)
-        grid[-1, column].set_xlabel("$x$", fontsize=TEXT)
+        draw_prediction(style.style_axes(grid[0, column]), predictions, name)
+        grid[0, column].set_title(symbol(name), fontsize=style.TEXT)
+        grid[-1, column].set_xlabel("$x$", fontsize=style.TEXT)
         if known:
-            draw_error(style_axes(grid[1, column]), predictions, name)
+            draw_error(style.style_axes(grid[1, column]), predictions, name)
             error = absolute_error(predictions, name)
             if error is not None and not np.isnan(error).any():
                 mse = format_value("mse_u", float(np.mean(error**2)))
-                grid[1, column].set_title(f"MSE {mse}", fontsize=SMALL, loc="right", pad=2)
+                grid[1, column].set_title(f"MSE {mse}", fontsize=style.SMALL, loc="right", pad=2)
     if known:
-        grid[1, 0].set_ylabel("absolute error", fontsize=TEXT)
+        grid[1, 0].set_ylabel("absolute error", fontsize=style.TEXT)
     else:
-        annotate(grid[0, -1], "no exact solution")
-    add_legend(figure, grid[0], loc="outside lower center")
+        style.annotate(grid[0, -1], "no exact solution")
+    style.add_legend(figure, grid[0], loc="outside lower center")
     return figure
 
 
-def _maps(predictions: pd.DataFrame) -> Figure:
+def _maps(predictions: pd.DataFrame) -> style.Figure:
     """u, the exact u and the error; without an exact u, u and its derivatives along two axes."""
     points, note = _slab(predictions)
-    exact, u = exact_values(points, "u"), drawable(points["u"].to_numpy())
+    exact, u = exact_values(points, "u"), style.drawable(points["u"].to_numpy())
     if exact is not None:
         norm = _norm(np.concatenate([u, exact]))  # one colour scale for both maps of u
         error = np.abs(u - exact)
@@ -95,26 +80,26 @@ def _maps(predictions: pd.DataFrame) -> Figure:
         ]
     else:
         note = f"no exact solution; {note}" if note else "no exact solution"
-        each = {name: drawable(points[name].to_numpy()) for name in _MAPS if name in points}
+        each = {name: style.drawable(points[name].to_numpy()) for name in _MAPS if name in points}
         panels = [
             (f"predicted {symbol(name)}" if name == "u" else symbol(name), v, _norm(v), "viridis")
             for name, v in each.items()
         ]
     n_rows = -(-len(panels) // 3)
-    figure = new_figure(height=2.7 * n_rows)
+    figure = style.new_figure(height=2.7 * n_rows)
     grid = figure.subplots(n_rows, min(3, len(panels)), sharex=True, sharey=True, squeeze=False)
     for ax in list(grid.flat)[len(panels) :]:
         ax.remove()
     for ax, (title, values, norm, colours) in zip(grid.flat, panels, strict=False):
-        ax.set_title(title, fontsize=TEXT)
+        ax.set_title(title, fontsize=style.TEXT)
         _map(figure, ax, points, values, norm, colours)
-        style_axes(ax).set_xlabel("$x_0$", fontsize=TEXT)
+        style.style_axes(ax).set_xlabel("$x_0$", fontsize=style.TEXT)
     if exact is not None:
         annotate_gaps(grid[0, 0], u)
     for ax in grid[:, 0]:
-        ax.set_ylabel("$x_1$", fontsize=TEXT)
+        ax.set_ylabel("$x_1$", fontsize=style.TEXT)
     if note:
-        figure.supxlabel(note, fontsize=SMALL)
+        figure.supxlabel(note, fontsize=style.SMALL)
     return figure
 
 
@@ -145,8 +130,8 @@ def _error_norm(error: np.ndarray) -> Normalize:
 
 
 def _map(
-    figure: Figure,
-    ax: Axes,
+    figure: style.Figure,
+    ax: style.Axes,
     points: pd.DataFrame,
     values: np.ndarray,
     norm: Normalize,
@@ -154,7 +139,7 @@ def _map(
 ) -> None:
     good = ~np.isnan(values)
     if not good.any():
-        annotate_empty(ax, "not finite")
+        style.annotate_empty(ax, "not finite")
         return
     x0, x1 = points["x0"].to_numpy(), points["x1"].to_numpy()
     size = float(np.clip(2e4 / good.sum(), 2, 40))
@@ -164,7 +149,7 @@ def _map(
     )  # fmt: skip
     ax.margins(0.01)
     bar = figure.colorbar(dots, ax=ax, location="bottom", pad=0.02, aspect=25)
-    bar.ax.tick_params(labelsize=SMALL, length=2)
+    bar.ax.tick_params(labelsize=style.SMALL, length=2)
 
 
 # ------------------------------------------------------------------------------------ the panels
@@ -175,7 +160,7 @@ def exact_values(predictions: pd.DataFrame, name: str) -> np.ndarray | None:
     column = f"exact_{name}"
     if column not in predictions:
         return None
-    exact = drawable(predictions[column].to_numpy())
+    exact = style.drawable(predictions[column].to_numpy())
     return None if np.isnan(exact).all() else exact
 
 
@@ -186,12 +171,12 @@ def absolute_error(predictions: pd.DataFrame, name: str) -> np.ndarray | None:
     """
     exact = exact_values(predictions, name)
     if exact is not None and (median := f"error_{name}") in predictions:
-        return drawable(predictions[median].to_numpy())
-    return None if exact is None else np.abs(drawable(predictions[name].to_numpy()) - exact)
+        return style.drawable(predictions[median].to_numpy())
+    return None if exact is None else np.abs(style.drawable(predictions[name].to_numpy()) - exact)
 
 
 def draw_prediction(
-    ax: Axes,
+    ax: style.Axes,
     predictions: pd.DataFrame,
     name: str,
     limits: tuple[float, float] | None = None,
@@ -207,26 +192,28 @@ def draw_prediction(
             axes say, and goes behind the exact curve, which it could otherwise hide.
         band: what ``<name>_low`` to ``<name>_high`` is, drawn around the median; empty for one run.
     """
-    x, values = predictions["x"].to_numpy(), drawable(predictions[name].to_numpy())
+    x, values = predictions["x"].to_numpy(), style.drawable(predictions[name].to_numpy())
     exact = exact_values(predictions, name)
     leaves = limits is not None and bool(((values < limits[0]) | (values > limits[1])).any())
     if exact is not None:
         # Wide and pale, so that it shows on both sides of a prediction that covers it.
         width, layer = (1.2, 3) if leaves else (2.4, 1)
-        ax.plot(x, exact, color=SKY, linewidth=width, zorder=layer, label="exact")
+        ax.plot(x, exact, color=style.SKY, linewidth=width, zorder=layer, label="exact")
     label = "median prediction" if band else "predicted"
-    ax.plot(x, values, color=VERMILION, linewidth=0.4 if leaves else 0.9, label=label)
+    ax.plot(x, values, color=style.VERMILION, linewidth=0.4 if leaves else 0.9, label=label)
     if band:
-        draw_band(ax, x, predictions, name, VERMILION, band)
+        draw_band(ax, x, predictions, name, style.VERMILION, band)
     if leaves:
         ax.margins(y=0.2)
-        annotate(ax, "wider scale")
+        style.annotate(ax, "wider scale")
     elif limits is not None:
         ax.set_ylim(*limits)
     annotate_gaps(ax, values)
 
 
-def draw_error(ax: Axes, predictions: pd.DataFrame, name: str, has_band: bool = False) -> None:
+def draw_error(
+    ax: style.Axes, predictions: pd.DataFrame, name: str, has_band: bool = False
+) -> None:
     """The absolute error over x on a logarithmic axis; says so where there is none to show.
 
     Args:
@@ -237,26 +224,33 @@ def draw_error(ax: Axes, predictions: pd.DataFrame, name: str, has_band: bool = 
     """
     error = absolute_error(predictions, name)
     if error is None:
-        annotate_empty(ax, "no exact solution")
+        style.annotate_empty(ax, "no exact solution")
     elif np.isnan(error).all():
-        annotate_empty(ax, "not finite")
+        style.annotate_empty(ax, "not finite")
     else:
         x = predictions["x"].to_numpy()
-        log_y(ax).plot(x, np.maximum(error, _TINY), color=VERMILION, linewidth=0.6)
+        style.log_y(ax).plot(x, np.maximum(error, _TINY), color=style.VERMILION, linewidth=0.6)
         ax.set_ylim(*error_limits(error))
         if has_band:
-            draw_band(ax, x, predictions, f"error_{name}", VERMILION)
+            draw_band(ax, x, predictions, f"error_{name}", style.VERMILION)
 
 
 def draw_band(
-    ax: Axes, x: np.ndarray, frame: pd.DataFrame, name: str, color: str, label: str | None = None
+    ax: style.Axes,
+    x: np.ndarray,
+    frame: pd.DataFrame,
+    name: str,
+    color: str,
+    label: str | None = None,
 ) -> None:
     """Fill from ``<name>_low`` to ``<name>_high``; where that is infinite, out of the axes.
 
     Set the limits of the y axis first, if any end may be infinite.
     """
     low, high = (frame[f"{name}_{end}"].to_numpy(dtype=np.float64) for end in ("low", "high"))
-    low, high = (np.where(np.isposinf(end), DRAWABLE, drawable(end)) for end in (low, high))
+    low, high = (
+        np.where(np.isposinf(end), style.DRAWABLE, style.drawable(end)) for end in (low, high)
+    )
     if ax.get_yscale() == "log":
         low = np.maximum(low, _TINY)
     # As pixels: a band's outline has every point of the grid, megabytes in a PDF.
@@ -278,10 +272,10 @@ def error_limits(*errors: np.ndarray) -> tuple[float, float]:
     return float(np.quantile(values, 0.01)) / 2, 2 * float(values.max())
 
 
-def annotate_gaps(ax: Axes, values: np.ndarray) -> None:
+def annotate_gaps(ax: style.Axes, values: np.ndarray) -> None:
     """Say in the axes how many of the drawable ``values`` are NaN."""
     bad = int(np.isnan(values).sum())
     if bad and bad == len(values):
-        annotate(ax, "not finite", "centre")
+        style.annotate(ax, "not finite", "centre")
     elif bad:
-        annotate(ax, f"not finite at {bad} of {len(values)} points")
+        style.annotate(ax, f"not finite at {bad} of {len(values)} points")
