@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import pi
@@ -105,39 +106,30 @@ class Row:
         values = over_seeds((record for _, record in self.runs), name)
         return float(median_interval(values)[0]) if len(values) else None
 
-    def each_prediction(self) -> Iterator[tuple[RunRecord, pd.DataFrame]]:
-        """The predictions of each run that has them; raises RecordError where one is corrupt."""
-        return self._each(read_predictions)
-
-    def each_history(self) -> Iterator[tuple[RunRecord, pd.DataFrame]]:
-        """The history of each run that has one; raises RecordError where one is corrupt."""
-        return self._each(read_history)
-
-    def _each(
-        self, read: Callable[[Path], pd.DataFrame]
-    ) -> Iterator[tuple[RunRecord, pd.DataFrame]]:
+    def each(self, read: Callable[[Path], pd.DataFrame]) -> list[tuple[RunRecord, pd.DataFrame]]:
+        """What ``read`` makes of the file of each run that has it; raises what ``read`` raises."""
+        frames = []
         for directory, record in self.runs:
-            try:
-                frame = read(directory)
-            except FileNotFoundError:
-                continue
-            yield record, frame
+            with suppress(FileNotFoundError):
+                frames.append((record, read(directory)))
+        return frames
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
         """The run's, or `combine_predictions` over seeds; None where none were written, or all of
         several runs diverged. Raises RecordError where files are corrupt or do not fit."""
+        found = self.each(read_predictions)
         if not self.has_band:
-            return next((frame for _, frame in self.each_prediction()), None)
-        frames = [frame for record, frame in self.each_prediction() if record.status == "completed"]
+            return found[0][1] if found else None
+        frames = [frame for record, frame in found if record.status == "completed"]
         return combine_predictions(frames, self.n_diverged) if frames else None
 
     @cached_property
     def history(self) -> pd.DataFrame | None:
         """The run's, or `combine_histories` over seeds; None where none was written."""
+        found = self.each(read_history)
         if not self.has_band:
-            return next((frame for _, frame in self.each_history()), None)
-        found = list(self.each_history())
+            return found[0][1] if found else None
         completed, diverged = (
             [frame for record, frame in found if record.status == status]
             for status in ("completed", "diverged")

@@ -13,7 +13,7 @@ import pandas as pd
 from diffhash._files import write_text_atomically
 from diffhash.paper.claims.verdicts import Claim, count_verdicts
 from diffhash.paper.printed import METRICS, PAPER_DEVICE
-from diffhash.paper.table import Table, train_total
+from diffhash.paper.table import Table, train_seconds
 from diffhash.paper.tables import markdown_text
 from diffhash.results.formats import format_decades
 from diffhash.results.metrics import metric
@@ -100,18 +100,20 @@ def _distance(tables: Sequence[Table]) -> Card:
 
 
 def _cost(tables: Sequence[Table], records: Sequence[RunRecord]) -> Card:
-    total = train_total(table.frame for table in tables)
-    if not total.n_rows:
+    printed = train_seconds(tables)
+    both = printed.dropna()
+    if both.empty:
         return Card("Cost", "–", ["no run has been timed yet."])
-    everything = total.n_rows == total.n_paper_rows
-    rows = "each row of both tables" if everything else f"each of {total.n_rows} rows"
-    factor = total.paper_same_rows / total.ours
+    ours, paper = both["ours"].sum(), both["paper"].sum()
+    everything = len(both) == len(printed)
+    rows = "each row of both tables" if everything else f"each of {len(both)} rows"
+    factor = paper / ours
     devices = dict.fromkeys(_device(record.environment) for record in records)
     return Card(
         "Cost",
-        _duration(total.ours),
+        _duration(ours),
         [
-            f"to train {rows} once. The paper's took {_duration(total.paper_same_rows)} on an "
+            f"to train {rows} once. The paper's took {_duration(paper)} on an "
             f"{PAPER_DEVICE}, {f'{factor:.2g}' if factor < 10 else f'{factor:.0f}'} times as long.",
             f"On {' and '.join(devices)}.",
             f"All {len(records)} runs with set-up and evaluation: "

@@ -196,29 +196,11 @@ def decades(ours: Any, paper: Any) -> Any:
         return np.log10(ours / paper)
 
 
-@dataclass(frozen=True)
-class TrainTotal:
-    """Train seconds added up over rows, ours and the paper's.
-
-    ``ours`` and ``paper_same_rows`` add up the ``n_rows`` rows that both have; ``paper`` adds up
-    all ``n_paper_rows`` rows of the paper.
-    """
-
-    ours: float
-    paper_same_rows: float
-    n_rows: int
-    paper: float
-    n_paper_rows: int
-
-
-def train_total(frames: Iterable[pd.DataFrame]) -> TrainTotal:
-    """Total train seconds of the paper's rows in the given frames of tables."""
-    lines = pd.concat([f[["train_seconds", "paper_train_seconds"]] for f in frames])
-    ours, paper = lines.to_numpy(dtype=float).T
-    printed = ~np.isnan(paper)
-    both = printed & ~np.isnan(ours)
-    totals = float(ours[both].sum()), float(paper[both].sum()), int(both.sum())
-    return TrainTotal(*totals, float(paper[printed].sum()), int(printed.sum()))
+def train_seconds(tables: Iterable[Table]) -> pd.DataFrame:
+    """Of each of the paper's rows, ``ours`` (NaN of one without a completed run) and ``paper``."""
+    columns = {"train_seconds": "ours", "paper_train_seconds": "paper"}
+    lines = pd.concat([table.frame[list(columns)] for table in tables])
+    return lines.rename(columns=columns).dropna(subset="paper")
 
 
 # ------------------------------------------------------------------------------------- the frame

@@ -11,7 +11,7 @@ import pandas as pd
 
 from diffhash._files import write_text_atomically
 from diffhash.paper.printed import FOOTNOTES, METRICS, PAPER_DEVICE, TITLES, VALUES, Footnote
-from diffhash.paper.table import Line, Table, check_any_records, line_epochs, train_total
+from diffhash.paper.table import Line, Table, check_any_records, line_epochs, train_seconds
 from diffhash.results.formats import (
     format_decades,
     format_epochs,
@@ -308,16 +308,17 @@ def remarks(tables: Iterable[Table]) -> dict[str, list[str]]:
 
 def total_sentence(tables: Iterable[Table]) -> str:
     """Our total train seconds beside the paper's, saying which rows are counted if not all."""
-    total = train_total(table.frame for table in tables)
-    if total.n_rows == total.n_paper_rows:
+    rows = train_seconds(tables)
+    both, paper = rows.dropna(), rows["paper"].sum()
+    if len(both) == len(rows):
         return (
-            f"Train seconds of both tables together: {total.ours:.1f} "
-            f"(paper: {total.paper:.1f} on an {PAPER_DEVICE})."
+            f"Train seconds of both tables together: {both['ours'].sum():.1f} "
+            f"(paper: {paper:.1f} on an {PAPER_DEVICE})."
         )
     return (
-        f"Train seconds of the {total.n_rows} rows of {total.n_paper_rows} that completed: "
-        f"{total.ours:.1f} (paper, on an {PAPER_DEVICE}: {total.paper_same_rows:.1f} for the same "
-        f"rows, {total.paper:.1f} for all)."
+        f"Train seconds of the {len(both)} rows of {len(rows)} that completed: "
+        f"{both['ours'].sum():.1f} (paper, on an {PAPER_DEVICE}: {both['paper'].sum():.1f} for the "
+        f"same rows, {paper:.1f} for all)."
     )
 
 

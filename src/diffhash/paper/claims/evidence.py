@@ -50,17 +50,16 @@ class Evidence:
         self.tables = tables
         self._predictions, self._histories = cache(read_predictions), cache(read_history)
         names = ("seed", "status", "epochs", "train_seconds")
-        parts = [pd.DataFrame(columns=["table", "row", "directory", *names, *METRICS])]
+        lines = []
         for name, table in tables.items():
             for row, found in table.runs.items():
-                records = [record for _, record in counted(found)]
-                columns: dict[str, Any] = {"directory": [folder for folder, _ in counted(found)]}
-                columns |= {key: [getattr(record, key) for record in records] for key in names}
-                for key in METRICS:
-                    values = over_seeds(records, key)
-                    columns[key] = values if len(values) else math.nan
-                parts.append(pd.DataFrame({"table": name, "row": row} | columns))
-        self.runs = pd.concat([part for part in parts if len(part)] or parts)
+                found = counted(found)
+                errors = {key: over_seeds((run for _, run in found), key) for key in METRICS}
+                for i, (directory, run) in enumerate(found):
+                    line = {"table": name, "row": row, "directory": directory}
+                    line |= {key: getattr(run, key) for key in names}
+                    lines.append(line | {key: v[i] for key, v in errors.items() if len(v)})
+        self.runs = pd.DataFrame(lines, columns=["table", "row", "directory", *names, *METRICS])
 
     def line(self, table: str, row: str) -> Line:
         """A row's line of the table."""
@@ -211,11 +210,9 @@ def error(table: str, row: str, column: str = "mse_u") -> Quantity:
 def relative(table: str, row: str, column: str = "mse_u", region: str = "everywhere") -> Quantity:
     """An MSE at the end as a fraction of that of predicting 0, in a region of the domain."""
     group = metric(column).quantity + _REGIONS[region]
-
-    def values(evidence: Evidence) -> np.ndarray:
-        return evidence.relative(table, row, column, region)
-
-    return Quantity(table, row, values, group, show=format_share)
+    return Quantity(
+        table, row, lambda e: e.relative(table, row, column, region), group, show=format_share
+    )
 
 
 def over_paper(table: str, row: str, column: str = "mse_u", paper_row: str = "") -> Quantity:
@@ -235,30 +232,27 @@ def over_paper(table: str, row: str, column: str = "mse_u", paper_row: str = "")
 
 def at_budget_of(table: str, row: str, other: str) -> Quantity:
     """MSE of u after as many epochs as another row trains for."""
-
-    def values(evidence: Evidence) -> np.ndarray:
-        return evidence.history(table, row, epoch=evidence.of_row(table, other, "epochs"))
-
-    return Quantity(table, row, values, "u after the epochs of {}", (table, other))
+    return Quantity(
+        table, row, lambda e: e.history(table, row, epoch=e.of_row(table, other, "epochs")),
+        "u after the epochs of {}", (table, other),
+    )  # fmt: skip
 
 
 def in_time_of(table: str, row: str, other: str) -> Quantity:
     """MSE of u within another row's train seconds."""
-
-    def values(evidence: Evidence) -> np.ndarray:
-        return evidence.history(table, row, seconds=evidence.seconds(table, other))
-
-    return Quantity(table, row, values, "u within the train seconds of {}", (table, other))
+    return Quantity(
+        table, row, lambda e: e.history(table, row, seconds=e.seconds(table, other)),
+        "u within the train seconds of {}", (table, other),
+    )  # fmt: skip
 
 
 def epochs_over(table: str, row: str, other: str) -> Quantity:
     """Budget of a row over that of another of its table."""
-
-    def values(evidence: Evidence) -> np.ndarray:
-        a, b = (evidence.of_row(table, each, "epochs") for each in (row, other))
-        return np.repeat(a / b, 3)
-
-    return _fixed(table, row, values, "epochs over those of {}", (table, other))
+    return Quantity(
+        table, row,
+        lambda e: _known(e.of_row(table, row, "epochs") / e.of_row(table, other, "epochs")),
+        "epochs over those of {}", (table, other), "{:.2f}".format, fixed=True,
+    )  # fmt: skip
 
 
 def step_over(table: str, row: str, other_table: str, other: str) -> Quantity:
@@ -277,19 +271,17 @@ def step_over(table: str, row: str, other_table: str, other: str) -> Quantity:
 
     task = "" if other_table == table else f"{_TASKS[other_table]} "
     group = f"cost of an epoch over that of {task}{{}}"
-    return _fixed(table, row, values, group, (other_table, other))
+    return Quantity(table, row, values, group, (other_table, other), "{:.2f}".format, fixed=True)
 
 
 def peak_memory(table: str, row: str) -> Quantity:
     """MB of the largest of a row's runs."""
+    return Quantity(
+        table, row, lambda e: _known(e.of_row(table, row, "peak_memory_mb")),
+        "peak MB", show="{:.0f}".format, fixed=True,
+    )  # fmt: skip
 
-    def values(evidence: Evidence) -> np.ndarray:
-        return np.repeat(evidence.of_row(table, row, "peak_memory_mb"), 3)
 
-    return _fixed(table, row, values, "peak MB", None, ".0f")
-
-
-def _fixed(
-    table: str, row: str, values: Any, group: str, other: tuple[str, str] | None, form: str = ".2f"
-) -> Quantity:
-    return Quantity(table, row, values, group, other, lambda value: f"{value:{form}}", True)
+def _known(value: float) -> np.ndarray:
+    """A number with itself as both ends."""
+    return np.repeat(value, 3)

@@ -30,7 +30,7 @@ from diffhash.results.figures.style import (
 )
 from diffhash.results.formats import format_value
 from diffhash.results.metrics import metric
-from diffhash.results.record import RunRecord
+from diffhash.results.record import RunRecord, read_history, read_predictions
 
 _ORDERS = ("u", "u_x", "u_xx")
 _POINTS = 120_000  # of all curves of a plot together
@@ -117,7 +117,8 @@ def predictions_plot(table: Table) -> Figure | None:
     parts = [part for row in rows for part in _predictions(row, n)]
     if not parts:
         return None
-    exact = next(frame for row in rows for _, frame in row.each_prediction()).sort_values("x")
+    [(_, exact), *_] = (found for row in rows for found in row.each(read_predictions))
+    exact = exact.sort_values("x")
     step = -(-len(exact) // _MOST)
     parts[:0] = [
         _curve(
@@ -142,7 +143,7 @@ def predictions_plot(table: Table) -> Figure | None:
 
 
 def _predictions(row: Row, n: int) -> Iterator[pd.DataFrame]:
-    for record, frame in row.each_prediction():
+    for record, frame in row.each(read_predictions):
         frame = frame.sort_values("x", ignore_index=True)
         for name in (name for name in _ORDERS if name in frame):
             error = (frame[name] - frame[f"exact_{name}"]).abs()
@@ -181,7 +182,7 @@ def histories_plot(table: Table) -> Figure | None:
 
 def _histories(table: Table, row: Row, n: int) -> Iterator[pd.DataFrame]:
     """The courses of a row's runs; their seconds are those of a row timed alone, if it was."""
-    timing, found = table.timings.get(row.row), list(row.each_history())
+    timing, found = table.timings.get(row.row), row.each(read_history)
     seconds = pd.concat(
         [frame for _, frame in found] or [pd.DataFrame(columns=["epoch", "seconds"])]
     )
