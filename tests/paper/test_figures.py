@@ -145,7 +145,8 @@ def test_a_corrupt_record_is_an_error_that_names_it(tmp_path: Path, write_run: W
         make_figures(load_tables(tmp_path / "runs", PAPER), tmp_path / "figures")
 
 
-def test_an_unwritable_output_folder_is_an_error(tmp_path: Path) -> None:
+def test_an_unwritable_output_folder_is_an_error(tmp_path: Path, write_run: WriteRun) -> None:
+    write_run(tmp_path / "runs", "table1", "cubic")
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         make_figures(load_tables(tmp_path / "runs", PAPER), tmp_path / "file")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from diffhash.paper.continuity import GRIDS, Curve
-from diffhash.paper.printed import LABELS_END, METRICS, TITLES
+from diffhash.paper.printed import ERRORS, FOUR_ROWS, LABELS_END, TITLES
 from diffhash.paper.table import Table
 from diffhash.results.figures import style
 from diffhash.results.figures.run import (
@@ -25,7 +25,7 @@ from diffhash.results.figures.run import (
     exact_values,
 )
 from diffhash.results.formats import format_value
-from diffhash.results.metrics import metric, symbol
+from diffhash.results.metrics import metric, model_symbol, symbol
 from diffhash.results.record import RecordError, RunRecord, read_history, read_predictions
 from diffhash.results.seeds import (
     band_labels,
@@ -36,9 +36,6 @@ from diffhash.results.seeds import (
 )
 from diffhash.results.statistics import median_interval
 
-_FOUR_ROWS = ("mlp_10k", "linear", "s2", "cubic")
-"""The four models of Fig. 3; of the MLP's two budgets the one that the others have."""
-_ERRORS = {metric(name).quantity: name for name in METRICS if name != "loss"}
 # By row: colour, and whether the line is dashed, where one of the same colour or hue is not.
 LINES = {
     "mlp_10k": (style.BLACK, False), "mlp_100k": (style.GREY, True), "mlp_50k": (style.GREY, True),
@@ -165,15 +162,21 @@ def make_figures(tables: Mapping[str, Table], output_dir: Path | str) -> list[Pa
     Figures 1 and 2 fit single grids, the others are drawn from the tables' records:
     of a row with several seeds the pointwise median, and as a band the interval
     that the tables give. A row without a record is said to have none in its panel; a table
-    without any leaves its figures out.
+    without any leaves its figures out, and where neither has any nothing is written.
 
     Raises:
-        NoRecordsError: a table without records; all other figures have been written.
+        NoRecordsError: a table without records; the figures of the other have been written.
         RecordError: a corrupt file, or predictions that do not fit each other.
         OSError: ``output_dir`` cannot be written.
     """
-    lacking = _lacking(tables)
+    lacking = {
+        table: f"{', '.join(figures)} (records of {TITLES[table]} in {tables[table].folder})"
+        for table, figures in _OF_RECORDS.items()
+        if not tables[table].records
+    }
     written: list[Path] = []
+    if len(lacking) == len(_OF_RECORDS):
+        raise NoRecordsError(lacking, written)
     for name, draw in {"figure1": figure1, "figure2": figure2}.items():
         written += style.write_figure(draw(), Path(output_dir) / name)
     for table, figures in _OF_RECORDS.items():
@@ -183,26 +186,6 @@ def make_figures(tables: Mapping[str, Table], output_dir: Path | str) -> list[Pa
     if lacking:
         raise NoRecordsError(lacking, written)
     return written
-
-
-def check_records(tables: Mapping[str, Table]) -> None:
-    """Refuse before anything is written where no table has a record.
-
-    Raises:
-        NoRecordsError: as said.
-    """
-    lacking = _lacking(tables)
-    if len(lacking) == len(_OF_RECORDS):
-        raise NoRecordsError(lacking, [])
-
-
-def _lacking(tables: Mapping[str, Table]) -> dict[str, str]:
-    """The tables without records, and what cannot be made of them."""
-    return {
-        table: f"{', '.join(figures)} (records of {TITLES[table]} in {tables[table].folder})"
-        for table, figures in _OF_RECORDS.items()
-        if not tables[table].records
-    }
 
 
 # ------------------------------------------------------------------------------- Figures 1 and 2
@@ -225,9 +208,8 @@ def _continuity(*names: str) -> style.Figure:
         curve = GRIDS[name].curve()
         for order, ax in enumerate(axes):
             _continuity_panel(style.style_axes(ax), curve, order)
-        label = GRIDS[name].label.replace("S1", "$S_1$").replace("S2", "$S_2$")
-        axes[0].set_ylabel(label, fontsize=style.TEXT)
-    for top, bottom, quantity in zip(grid[0], grid[-1], ("u", "u_x", "u_xx"), strict=True):
+        axes[0].set_ylabel(model_symbol(GRIDS[name].label), fontsize=style.TEXT)
+    for top, bottom, quantity in zip(grid[0], grid[-1], ERRORS, strict=True):
         top.set_title(symbol(quantity), fontsize=style.TEXT)
         bottom.set_xlabel("$x$", fontsize=style.TEXT)
         bottom.set_xticks([0, pi / 2, pi, 3 * pi / 2, 2 * pi], ["0", "π/2", "π", "3π/2", "2π"])
@@ -265,10 +247,10 @@ def _continuity_panel(ax: style.Axes, curve: Curve, order: int) -> None:
 def figure3(rows: Sequence[Row]) -> style.Figure:
     """Table I: predictions of u, u_x and u_xx of four models against the exact solution."""
     figure = style.new_figure(height=6.2)
-    grid = figure.subplots(len(_FOUR_ROWS), len(_ERRORS), sharex=True)
-    drawn = [row for key in _FOUR_ROWS for row in rows if row.row == key]
+    grid = figure.subplots(len(FOUR_ROWS), len(ERRORS), sharex=True)
+    drawn = [row for key in FOUR_ROWS for row in rows if row.row == key]
     bands = band_labels(row.n_predictions for row in drawn)
-    for axes, name in zip(grid.T, _ERRORS, strict=True):
+    for axes, name in zip(grid.T, ERRORS, strict=True):
         limits = _exact_limits(drawn, name)
         for ax, row in zip(axes, drawn, strict=True):
             _prediction(style.style_axes(ax), row, name, limits, bands)
@@ -285,7 +267,7 @@ def figure4(rows: Sequence[Row]) -> style.Figure:
     """Table I: histories of the loss and of the MSE of u, u_x and u_xx of every model."""
     figure = style.new_figure(height=4.6)
     grid = figure.subplots(2, 2, sharex=True)
-    for ax, column in zip(grid.flat, ("loss", *_ERRORS.values()), strict=True):
+    for ax, column in zip(grid.flat, ("loss", *ERRORS.values()), strict=True):
         style.log_y(style.style_axes(ax)).set_xscale("log")
         ax.set_title(metric(column).title, fontsize=style.TEXT)
         for row in rows:
@@ -358,7 +340,7 @@ def _prediction(
         ax.set_ylim(*limits)
     if row.remark or predictions is None:
         style.annotate(ax, row.remark or "no predictions", "bottom")
-    mse = row.metric(_ERRORS[name])
+    mse = row.metric(ERRORS[name])
     if mse is not None:
         text = f"{'median ' if row.has_band else ''}MSE {format_value('mse_u', mse)}"
         ax.set_title(text, fontsize=style.SMALL, loc="right", pad=3)
@@ -384,14 +366,8 @@ def _history(ax: style.Axes, row: Row, column: str) -> None:
     if history is not None:
         values = style.drawable(history[column].to_numpy())
         epochs, values = history["epoch"].to_numpy()[values > 0], values[values > 0]
-    ax.plot(
-        epochs,
-        values,
-        color=color,
-        linestyle=_DASHED if dashed else "-",
-        linewidth=1.0,
-        label=label,
-    )
+    dashes = _DASHED if dashed else "-"
+    ax.plot(epochs, values, color=color, linestyle=dashes, linewidth=1.0, label=label)
     if row.n_diverged == len(row.runs) == 1:
         ax.plot(epochs[-1:], values[-1:], color=color, marker="x", markersize=5)
 

@@ -18,10 +18,14 @@ ROWS = {
     "table2": ("mlp_10k", "mlp_50k", "siren", "ff", "linear", "s2", "cubic"),
 }
 TABLES = tuple(ROWS)
+FOUR_ROWS = ("mlp_10k", "linear", "s2", "cubic")
+"""The four models of Section III-A and Fig. 3; of the MLP's two budgets the one that they have."""
 LABELS_END = 0.5
 """Where the labelled region of the physics-informed task ends (Section III-B)."""
-METRICS = ("mse_u", "mse_ux", "mse_uxx", "loss")
-"""Those that the paper prints."""
+ERRORS = {"u": "mse_u", "u_x": "mse_ux", "u_xx": "mse_uxx"}
+"""The mean squared errors that the paper prints, by the quantity that they are of."""
+METRICS = (*ERRORS.values(), "loss")
+"""All metrics that it prints."""
 VALUES = (*METRICS, "train_seconds")
 TITLES = {
     "table1": "Table I. Data-driven learning",

@@ -19,7 +19,7 @@ from diffhash.results.formats import (
     format_value,
     printable,
 )
-from diffhash.results.metrics import metric
+from diffhash.results.metrics import metric, model_symbol
 from diffhash.results.record import RunRecord
 from diffhash.results.statistics import describe_interval, interval_rank
 
@@ -147,7 +147,7 @@ def to_latex(table: Table, remarks: Iterable[str] = ()) -> str:
     lines = []
     for position, row in enumerate(table.lines.values()):
         marks = _marks(notes, row)
-        model = _latex(row["model"]).replace("S1", "$S_1$").replace("S2", "$S_2$")
+        model = model_symbol(_latex(row["model"]))
         model = ("\\addlinespace\n" if position else "") + model + (f"$^{{{marks}}}$" * bool(marks))
         ours = _numbers(row, "{}")
         if not row["seeds"]:  # no completed run: the note below says at which epoch it ended

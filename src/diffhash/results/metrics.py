@@ -1,4 +1,4 @@
-"""Names of metrics, and what they are called in tables, figures and W&B: the one place for both.
+"""Names of metrics and models, and what they are called in tables, figures and W&B: the one place.
 
 A metric is named ``<kind>_<quantity>``, as ``mse_u`` or ``l2_v_xy``. Its name is its key in
 records, its column in histories and in W&B, and what ``objective=`` takes; everything else that it
@@ -95,3 +95,8 @@ def symbol(quantity: str) -> str:
     base, _, axes = quantity.partition("_")
     axes = re.sub(r"([a-z])(\d+)", r"\1_\2", axes)
     return f"${base}_{{{axes}}}$" if len(axes) > 1 else f"${base}_{axes}$" if axes else f"${base}$"
+
+
+def model_symbol(label: str) -> str:
+    """A model's label as matplotlib and LaTeX set it: the smoothstep S2 as ``$S_2$``."""
+    return label.replace("S1", "$S_1$").replace("S2", "$S_2$")

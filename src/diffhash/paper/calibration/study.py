@@ -29,7 +29,7 @@ from optuna.distributions import (
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.composing import one_line
-from diffhash.paper.printed import METRICS, load_paper_table
+from diffhash.paper.printed import ERRORS, load_paper_table
 from diffhash.paper.reproduce import ROWS
 from diffhash.results.record import RunRecord
 
@@ -145,7 +145,7 @@ def decades_from_paper(
     Raises:
         ValueError: no record, or a row of which no MSE is printed.
     """
-    targets = {name: printed[name] for name in METRICS[:3] if not pd.isna(printed[name])}
+    targets = {name: printed[name] for name in ERRORS.values() if not pd.isna(printed[name])}
     if not records or not targets:
         raise ValueError(f"decades of {len(records)} records from {len(targets)} printed MSEs")
     distances = {

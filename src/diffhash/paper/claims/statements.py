@@ -16,11 +16,10 @@ from diffhash.paper.claims.evidence import (
     step_over,
 )
 from diffhash.paper.claims.verdicts import Part, Statement, above, at_most, lower
-from diffhash.paper.printed import LABELS_END, METRICS, ROWS
+from diffhash.paper.printed import ERRORS, FOUR_ROWS, LABELS_END, ROWS
 
-_MSE = METRICS[:3]
+_MSE = tuple(ERRORS.values())
 _PRINTED = (*(("table1", column) for column in _MSE), ("table2", "mse_u"))  # the printed MSEs
-_FOUR = ("mlp_10k", "linear", "s2", "cubic")  # the four models of Section III-A and Fig. 3
 _ALL = tuple((table, row) for table in ROWS for row in ROWS[table])
 _SHORT_MLP, _LONG_MLP = "mlp_10k", {"table1": "mlp_100k", "table2": "mlp_50k"}
 _OVERHEAD, _MEMORY_MB = 1.2, 1500
@@ -52,7 +51,7 @@ STATEMENTS = (
     Statement(
         _DATA, "all four methods approximate the target function values",
         "MSE of u accurate for MLP, Linear, S2 and Cubic",
-        tuple(at_most(_one(row), ACCURATE) for row in _FOUR)),
+        tuple(at_most(_one(row), ACCURATE) for row in FOUR_ROWS)),
     Statement(
         _DATA, "only the MLP and Cubic predict the first and second derivatives accurately",
         "MLP and Cubic are accurate in u_x and u_xx, Linear and S2 are not accurate in u_xx",
@@ -71,7 +70,7 @@ STATEMENTS = (
         _DATA, "S2 introduces undesirable fluctuations, its error is the largest of all",
         "largest MSE of u_x and of u_xx among MLP, Linear, S2 and Cubic",
         tuple(lower(error("table1", row, column), error("table1", "s2", column))
-              for column in _MSE[1:] for row in _FOUR if row != "s2")),
+              for column in _MSE[1:] for row in FOUR_ROWS if row != "s2")),
     Statement(
         "Table I", "S2's second derivative is worse than predicting 0",
         "MSE of u_xx above the zero predictor's",

@@ -15,7 +15,7 @@ from plotly.graph_objects import Figure
 
 from diffhash.paper.continuity import GRIDS
 from diffhash.paper.figures import LINES, OTHER_LINE, Row, table_rows
-from diffhash.paper.printed import LABELS_END, METRICS, VALUES
+from diffhash.paper.printed import ERRORS, LABELS_END, METRICS, VALUES
 from diffhash.paper.table import Table, decades
 from diffhash.results.figures.style import (
     BLACK,
@@ -32,7 +32,6 @@ from diffhash.results.formats import format_value
 from diffhash.results.metrics import metric
 from diffhash.results.record import RunRecord, read_history, read_predictions
 
-_ORDERS = ("u", "u_x", "u_xx")
 _POINTS = 120_000  # of all curves of a plot together
 _MOST, _FEWEST = 500, 40  # of one curve
 _EXACT, _PALE = "exact", "#86bde8"
@@ -100,7 +99,7 @@ def continuity_plot() -> Figure:
     """Figures 1 and 2 in one: u, u_x and u_xx of single grids of each interpolation."""
     curves = {GRIDS[name].label: GRIDS[name].curve() for name in GRIDS}
     first, parts = next(iter(curves.values())), []
-    for order, name in enumerate(_ORDERS):
+    for order, name in enumerate(ERRORS):
         parts.append(_curve(name, _EXACT, first.x.ravel(), first.exact[order].ravel(), width=_WIDE))
         parts += [_curve(name, label, *curve.broken(order)) for label, curve in curves.items()]
     colours = {GRIDS[name].label: (colour, False) for name, colour in _GRIDS.items()}
@@ -113,23 +112,15 @@ def continuity_plot() -> Figure:
 def predictions_plot(table: Table) -> Figure | None:
     """Every run's predictions beside the exact solution, and their errors; None without any."""
     rows = table_rows(table, every=True)
-    n = _n_points(rows, 2 * len(_ORDERS))
+    n = _n_points(rows, 2 * len(ERRORS))
     parts = [part for row in rows for part in _predictions(row, n)]
     if not parts:
         return None
     [(_, exact), *_] = (found for row in rows for found in row.each(read_predictions))
-    exact = exact.sort_values("x")
-    step = -(-len(exact) // _MOST)
+    exact = exact.sort_values("x")[:: -(-len(exact) // _MOST)]
     parts[:0] = [
-        _curve(
-            name,
-            _EXACT,
-            exact["x"][::step],
-            exact[f"exact_{name}"][::step],
-            panel="prediction",
-            width=_WIDE,
-        )
-        for name in _ORDERS
+        _curve(name, _EXACT, exact["x"], exact[f"exact_{name}"], panel="prediction", width=_WIDE)
+        for name in ERRORS
     ]
     figure = _lines(pd.concat(parts), _styles(rows), x="x", facet_row="panel")
     figure.update_yaxes(type="log", row=1)  # plotly counts from below
@@ -145,7 +136,7 @@ def predictions_plot(table: Table) -> Figure | None:
 def _predictions(row: Row, n: int) -> Iterator[pd.DataFrame]:
     for record, frame in row.each(read_predictions):
         frame = frame.sort_values("x", ignore_index=True)
-        for name in (name for name in _ORDERS if name in frame):
+        for name in (name for name in ERRORS if name in frame):
             error = (frame[name] - frame[f"exact_{name}"]).abs()
             kept = _largest(error, n * frame.index / len(frame))
             for panel, values in (("prediction", frame[name]), ("absolute error", error)):
@@ -216,13 +207,8 @@ def _run_name(record: RunRecord) -> str:
 
 def _curve(quantity: str, model: str, x: Any, value: Any, **others: Any) -> pd.DataFrame:
     """A curve as a tidy table, and a line without a value that parts it from the next."""
-    curve = {
-        "quantity": quantity,
-        "model": _text(model),
-        "x": np.asarray(x),
-        "value": drawable(value),
-    }
-    frame = pd.DataFrame(curve | {"run": "", "width": _THICK} | others)
+    curve = {"quantity": quantity, "model": _text(model), "run": "", "width": _THICK}
+    frame = pd.DataFrame(curve | {"x": np.asarray(x), "value": drawable(value)} | others)
     numbers = {name: np.float32 for name in ("x", "value", "seconds") if name in frame}
     return pd.concat([frame, frame.tail(1).assign(value=np.nan)]).astype(numbers)
 
