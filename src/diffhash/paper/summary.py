@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pandas as pd
 
@@ -101,7 +102,7 @@ def _distance(tables: Sequence[Table]) -> Card:
 
 def _cost(tables: Sequence[Table], records: Sequence[RunRecord]) -> Card:
     printed = train_seconds(tables)
-    both = printed.dropna()
+    both: Any = printed.dropna()
     if both.empty:
         return Card("Cost", "–", ["no run has been timed yet."])
     ours, paper = both["ours"].sum(), both["paper"].sum()

@@ -199,7 +199,7 @@ def decades(ours: Any, paper: Any) -> Any:
 def train_seconds(tables: Iterable[Table]) -> pd.DataFrame:
     """Of each of the paper's rows, ``ours`` (NaN of one without a completed run) and ``paper``."""
     columns = {"train_seconds": "ours", "paper_train_seconds": "paper"}
-    lines = pd.concat([table.frame[list(columns)] for table in tables])
+    lines: Any = pd.concat([table.frame[list(columns)] for table in tables])
     return lines.rename(columns=columns).dropna(subset="paper")
 
 
