@@ -12,6 +12,9 @@ SEEDS ?= 1
 # Of make calibrate: paper, best or compact, and how many trials in all (the study's own number).
 STUDY ?= paper
 TRIALS ?=
+# Of make suite: words of the runs that are wanted, and seconds of training of each.
+ONLY ?=
+SECONDS ?= 10
 
 # No account is needed, unless this says otherwise; no display, whatever a notebook has set.
 WANDB_MODE ?= offline
@@ -28,14 +31,14 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow test-faults lint solvers bench bench-ops bench-start-up bench-gpu \
+.PHONY: help setup test test-slow test-faults lint solvers suite bench bench-ops bench-start-up bench-gpu \
 	reproduce-tables docs tables figures report report-screenshots calibrate wandb-sync \
 	wandb-workspace clean distclean
 
 help: ## list the targets
 	@echo "Targets (each sets up what it needs):"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PYTHON, VENV ($(VENV)), TORCH_INDEX, SEEDS ($(SEEDS)), STUDY ($(STUDY)), TRIALS, WANDB_MODE ($(WANDB_MODE))"
+	@echo "Variables: PYTHON, VENV ($(VENV)), TORCH_INDEX, SEEDS ($(SEEDS)), STUDY ($(STUDY)), TRIALS, ONLY, SECONDS ($(SECONDS)), WANDB_MODE ($(WANDB_MODE))"
 
 setup: $(STAMP) ## create the virtual environment with the pinned versions
 
@@ -110,6 +113,9 @@ bench: $(EXTRA)bench ## time training steps beside JAX and others, and training 
 
 solvers: $(STAMP) ## solve the package's problems by Gauss–Newton (SEEDS), into results/tables/solvers.csv
 	"$(PY)" scripts/solvers_table.py --seeds $(SEEDS)
+
+suite: $(EXTRA)geometry ## problem x method x optimizer in equal SECONDS (SEEDS, ONLY), into results/tables/suite.csv
+	"$(PY)" scripts/suite.py --seeds $(SEEDS) --only "$(ONLY)" --seconds $(SECONDS)
 
 bench-ops: $(STAMP) ## time the grid operator beside other implementations, into results/benchmarks
 	"$(PY)" scripts/bench_ops.py

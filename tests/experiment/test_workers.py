@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,31 @@ def test_one_that_fails_does_not_stop_the_others(
     assert "error: the reason" in captured.err
     assert "failed   useless with exit code 0" in captured.err
     assert "finished right" in captured.out
+
+
+def test_one_that_takes_too_long_is_killed_and_failures_have_words_of_their_own(
+    command: MakeCommand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[tuple[int | None, bool]] = []
+
+    def failed(code: int | None, is_late: bool) -> str:
+        told.append((code, is_late))
+        return "the reason"
+
+    late = replace(command("late", "import time; time.sleep(60)"), limit=0.5, failed=failed)
+    wrong = replace(command("wrong", "raise SystemExit(3)"), failed=failed)
+    assert run_side_by_side([late, wrong], workers=1) == [late, wrong]
+    assert told == [(-signal.SIGKILL, True), (3, False)]
+    captured = capsys.readouterr()
+    assert "failed   late: the reason" in captured.out
+    assert not captured.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux")
+def test_memory_is_limited(command: MakeCommand, tmp_path: Path) -> None:
+    large = replace(command("large", "b = bytearray(1 << 32)"), memory=1 << 31)
+    assert run_side_by_side([large], workers=1) == [large]
+    assert "MemoryError" in (tmp_path / "logs/large.log").read_text()
 
 
 def test_an_interrupt_stops_them_all_and_waits(command: MakeCommand, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -43,6 +44,10 @@ class Command:
         arguments: the script's.
         log: where its output goes.
         succeeded: whether it has done its work; called when it has ended with code 0.
+        limit: seconds after which it is killed; None for no limit.
+        memory: bytes that it may allocate (on Linux); None for no limit.
+        failed: is told the exit code, and whether the limit was passed, if it did not succeed;
+            returns a line about it. None: the end of its output goes to standard error.
     """
 
     title: str
@@ -50,6 +55,9 @@ class Command:
     arguments: tuple[str, ...]
     log: Path
     succeeded: Callable[[], bool]
+    limit: float | None = None
+    memory: int | None = None
+    failed: Callable[[int | None, bool], str] | None = None
 
 
 @dataclass
@@ -58,6 +66,7 @@ class _Running:
     process: ForkServerProcess
     cores: tuple[int, ...] | None
     started: float
+    is_late: bool = False
 
 
 def default_workers() -> int:
@@ -151,6 +160,9 @@ def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]
                 names = ", ".join(r.command.title for r in running)
                 bar.update(total, description=names)
                 time.sleep(_POLL_SECONDS)
+                for late in [r for r in running if _has_passed_limit(r)]:
+                    late.is_late = True
+                    late.process.kill()
                 for ended in [r for r in running if not r.process.is_alive()]:
                     running.remove(ended)
                     free.append(ended.cores)
@@ -167,6 +179,11 @@ def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]
     return failed
 
 
+def _has_passed_limit(running: _Running) -> bool:
+    limit = running.command.limit
+    return limit is not None and time.perf_counter() - running.started > limit
+
+
 def _report(ended: _Running, console: Console) -> bool:
     """Report how a process ended; return whether it succeeded."""
     command, code = ended.command, ended.process.exitcode
@@ -175,6 +192,9 @@ def _report(ended: _Running, console: Console) -> bool:
     if code == 0 and command.succeeded():
         console.print(f"finished {command.title} in {seconds:.0f} s: {lines[-1] if lines else ''}")
         return True
+    if command.failed is not None:
+        console.print(f"failed   {command.title}: {command.failed(code, ended.is_late)}")
+        return False
     print(f"failed   {command.title} with exit code {code}; {command.log}:", file=sys.stderr)
     print(*lines[-_LINES_OF_A_FAILURE:], sep="\n", file=sys.stderr)
     return False
@@ -184,20 +204,26 @@ def _start(command: Command, cores: tuple[int, ...] | None) -> _Running:
     command.log.parent.mkdir(parents=True, exist_ok=True)
     command.log.touch()
     process = preloaded().Process(
-        target=_run, args=(command.script, command.arguments, command.log, cores)
+        target=_run, args=(command.script, command.arguments, command.log, cores, command.memory)
     )
     process.start()
     return _Running(command, process, cores, time.perf_counter())
 
 
 def _run(
-    script: Path, arguments: tuple[str, ...], log: Path, cores: tuple[int, ...] | None
+    script: Path,
+    arguments: tuple[str, ...],
+    log: Path,
+    cores: tuple[int, ...] | None,
+    memory: int | None,
 ) -> None:
     # A run that went on writing would collide with the same one of the next reproduction.
     end_with_parent()
     with log.open("wb") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.RLIM_INFINITY))
     if cores is not None:
         os.sched_setaffinity(0, cores)
         os.environ["OMP_NUM_THREADS"] = str(len(cores))

@@ -79,8 +79,10 @@ class FieldTraining(L.LightningModule):
         batch_size: at most so many points per optimizer step, term and process; None for all at
             once.
         schedule: ``constant`` (the paper's) or ``cosine``, which lets the rate fall to zero as
-            learning_rate · (1 + cos(π·epoch/epochs))/2. A resumed run follows its own ``epochs``
-            and ``learning_rate``, whatever they were before.
+            learning_rate · (1 + cos(π·epoch/epochs))/2; with ``max_seconds``, by the part of the
+            time where that is larger, so that it is zero at either end (but not in several
+            processes, whose clocks differ). A resumed run follows its own ``epochs`` and
+            ``learning_rate``, whatever they were before.
         derivatives: ``taylor`` (jets) or ``autograd`` (nested reverse mode, the slow oracle).
         execution: of a step, see `diffhash.training.steps`.
         seed: of the shuffling of minibatches, which are the same ones for all replicas.
@@ -180,6 +182,7 @@ class FieldTraining(L.LightningModule):
         self.max_seconds, self.tolerance = max_seconds, tolerance
         self.ended_by: EndedBy | None = None
         self.train_seconds = self.warmup_seconds = self.evaluation_seconds = 0.0
+        self._chunk_start = 0.0
         self._shuffle = torch.Generator().manual_seed(seed)
         self._n_processes = 1
         self._moving: Moving | None = None
@@ -244,6 +247,9 @@ class FieldTraining(L.LightningModule):
         if self._has_ended():  # resumed, to evaluate what is there
             self.trainer.should_stop = True
         else:
+            if self.batch_size is None:
+                with torch.no_grad():
+                    self._loss(None)  # kernels that have to be compiled are not training
             self._prepare_steps()
         self.warmup_seconds += self._seconds_since(start)
 
@@ -308,13 +314,13 @@ class FieldTraining(L.LightningModule):
         n_epochs = min(chunk - self.epochs_done % chunk, end - self.epochs_done)
         losses: list[Tensor] = []
         weights: dict[str, float] = {}
-        start = time.perf_counter()
+        start = self._chunk_start = time.perf_counter()
         alone = self._n_processes == 1  # several processes stop together, later
         for index in range(n_epochs):
             if self._moving is not None:
                 self._moving.before_epoch(self.epochs_done + index, self._move)
             rate = self.rate(self.epochs_done + index)
-            if alone and self._is_out_of_time(start):
+            if alone and self._is_out_of_time():
                 self.ended_by = "max_seconds"
             asked = alone and (self.stop_requested or self.ended_by is not None)
             last = index == n_epochs - 1 or asked
@@ -369,11 +375,16 @@ class FieldTraining(L.LightningModule):
         step = self._step
         return isinstance(step, ClosureStep | ResidualStep) and step.has_ended
 
-    def _is_out_of_time(self, chunk_start: float) -> bool:
-        """Whether `max_seconds` are over; chunk_start is when this chunk began."""
-        if self.max_seconds is None:
-            return False
-        return self.train_seconds + time.perf_counter() - chunk_start >= self.max_seconds
+    def _is_out_of_time(self) -> bool:
+        """Whether `max_seconds` are over."""
+        return self.max_seconds is not None and self._time_spent >= 1
+
+    @property
+    def _time_spent(self) -> float:
+        """The part of `max_seconds` that is over."""
+        assert self.max_seconds is not None
+        seconds = self.train_seconds + time.perf_counter() - self._chunk_start
+        return seconds / self.max_seconds
 
     def _look_at_limits(self) -> None:
         """After a chunk: end training where the error is small enough or the time is over."""
@@ -486,7 +497,9 @@ class FieldTraining(L.LightningModule):
         end = self.epochs if by_rate else self._adam_epochs
         if self.schedule == "constant" or epoch >= end:
             return self.learning_rate
-        return cosine(self.learning_rate, epoch, end)
+        if self.max_seconds is None or self._n_processes > 1 or not by_rate:
+            return cosine(self.learning_rate, epoch, end)
+        return cosine(self.learning_rate, min(1.0, max(epoch / end, self._time_spent)), 1)
 
     def _sum_over_processes(self, loss: Tensor) -> None:
         """Sum gradients and losses, of which each process has its part of every term's mean."""
@@ -541,6 +554,6 @@ class FieldTraining(L.LightningModule):
                 replica.forget_row_between(self._present_chunk)
 
 
-def cosine(learning_rate: float, epoch: int, epochs: int) -> float:
+def cosine(learning_rate: float, epoch: float, epochs: int) -> float:
     """The rate after ``epoch`` of ``epochs``: learning_rate · (1 + cos(π·epoch/epochs))/2."""
     return learning_rate * (1 + math.cos(math.pi * epoch / epochs)) / 2

@@ -1,0 +1,305 @@
+"""The suite's results as a tidy CSV and a Markdown page, beside what others have published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from benchmarks.suite import GRIDS, METHODS, Case, Job, Outcome, result
+from diffhash._files import write_text_atomically
+from diffhash.problems import zoo
+from diffhash.results import RunRecord
+from diffhash.results.formats import format_value
+from diffhash.results.metrics import metric
+from diffhash.results.statistics import describe_interval, median_interval
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+PUBLISHED = RESULTS / "published.csv"
+_LETTERS = {"adam": "A", "gauss_newton": "G"}
+_KEY = ["case", "method", "optimizer"]
+
+
+def write_tables(jobs: Sequence[Job], runs: Path, output: Path) -> list[str]:
+    """Write ``suite.csv`` and ``suite.md`` of the jobs that have been run; lines of a summary."""
+    table = make_table(jobs, runs)
+    if table.empty:
+        return ["no run is finished"]
+    published = pd.read_csv(PUBLISHED, keep_default_na=False)
+    scores = [_score(case, rows, published) for case, rows in table.groupby("case", sort=False)]
+    summary = _summary(scores)
+    page = "\n\n".join([_head(table), _overview(scores), *summary, _outcomes(table)]) + "\n"
+    text = table.to_csv(index=False, float_format="%.4g")
+    paths = [
+        write_text_atomically(output / "suite.csv", text),
+        write_text_atomically(output / "suite.md", page),
+    ]
+    return [*"\n".join(summary).splitlines(), *map(str, paths)]
+
+
+# ------------------------------------------------------------------------------------ the data
+
+
+def make_table(jobs: Sequence[Job], runs: Path) -> pd.DataFrame:
+    """A row for each case, method, optimizer and quantity; medians over seeds.
+
+    ``error`` is the relative L2 error of an unknown or a derivative, or the relative error of a
+    coefficient; a diverged run, or one that left no record, counts as infinitely large where
+    another seed has one. ``is_below_reference``: the reference's own error is larger.
+    """
+    found: dict[tuple[str, ...], list[RunRecord | Outcome]] = {}
+    job_of: dict[tuple[str, ...], Job] = {}
+    for job in jobs:
+        if (outcome := result(job, runs)) is not None:
+            key = job.case.name, job.method, job.optimizer
+            job_of[key] = job
+            found.setdefault(key, []).append(outcome)
+    limits: dict[str, dict[str, float]] = {}
+    rows: list[dict[str, Any]] = []
+    for key, outcomes in found.items():
+        job, name = job_of[key], key[0]
+        if name not in limits:
+            limits[name] = _reference_errors(job.case)
+        start = dict(zip(_KEY, key, strict=True)) | {"budget_seconds": job.seconds}
+        rows += (start | row for row in _rows(outcomes, limits[name]))
+    return pd.DataFrame(rows)
+
+
+def _rows(
+    outcomes: Sequence[RunRecord | Outcome], limits: dict[str, float]
+) -> Iterable[dict[str, Any]]:
+    records = [o for o in outcomes if isinstance(o, RunRecord)]
+    failures = [o for o in outcomes if isinstance(o, Outcome)]
+    common: dict[str, Any] = {
+        "seeds": len(outcomes),
+        "diverged": sum(record.status == "diverged" for record in records),
+        "without_record": len(failures),
+        "status": " ".join(dict.fromkeys(o.status for o in outcomes)),
+        "reason": failures[0].reason if failures else "",
+    }
+    if not records:
+        yield common | {"quantity": ""}
+        return
+
+    def median(name: str) -> float:
+        values = [getattr(record, name) for record in records]
+        return float(np.median([v for v in values if v is not None] or [math.nan]))
+
+    common |= {
+        "train_seconds": median("train_seconds"),
+        "wall_seconds": median("wall_seconds"),
+        "steps": int(median("epochs")),
+        "parameters": records[0].n_parameters,
+        "peak_memory_mb": max(record.peak_memory_mb for record in records),
+        "threads": records[0].environment.get("torch_threads"),
+        "processor": records[0].environment.get("processor"),
+        "estimate": median("estimate"),
+    }
+    for name in dict.fromkeys(name for record in records for name in record.metrics):
+        quantity = _quantity(name)
+        if quantity is None:
+            continue
+        values = [_value(record, name) for record in records] + [math.inf] * len(failures)
+        if any(math.isnan(value) for value in values):
+            continue
+        middle, low, high = median_interval(np.array(values))
+        limit = limits.get(quantity, math.nan)
+        yield common | {
+            "quantity": quantity,
+            "error": float(middle),
+            "error_low": float(low),
+            "error_high": float(high),
+            "reference_error": limit,
+            "is_below_reference": bool(middle < limit),
+        }
+
+
+def _quantity(name: str) -> str | None:
+    """What a metric is the relative error of: an unknown, a derivative or a coefficient."""
+    if name.startswith("l2_"):
+        return metric(name).quantity
+    return name.removeprefix("error_") if name.startswith("error_") else None
+
+
+def _value(record: RunRecord, name: str) -> float:
+    value = record.metrics.get(name)
+    if value is None:
+        return math.inf if record.status == "diverged" else math.nan
+    return float(value)
+
+
+def _reference_errors(case: Case) -> dict[str, float]:
+    """Of unknowns and derivatives by name, as far as they are known."""
+    settings = {key: yaml.safe_load(value) for key, value in case.settings.items()}
+    make: Any = zoo()[case.problem]
+    problem = make(**settings)
+    reference = problem.reference
+    if reference is None:
+        return {}
+    return dict.fromkeys(problem.unknowns, reference.error) | dict(reference.errors)
+
+
+# ------------------------------------------------------------------------------------ the page
+
+
+@dataclass(frozen=True)
+class Score:
+    """A case: its errors by method, and what has been published.
+
+    Attributes:
+        case: its name.
+        quantities: whose errors are compared, of which the largest counts.
+        published: the best published errors of these; empty where there is none.
+        says: where they are from.
+        best: by method, the error, the optimizer, and whether the reference's error is larger.
+    """
+
+    case: str
+    quantities: list[str]
+    published: list[float]
+    says: str
+    best: dict[str, tuple[float, str, bool]]
+
+    def ratio(self, methods: Iterable[str]) -> tuple[float, str]:
+        """The smallest error of some methods as a part of the published one, and whose it is."""
+        found = [(self.best[m][0], m) for m in methods if m in self.best]
+        value, method = min(found, default=(math.inf, "no run"))
+        return value / self.published[0], method
+
+
+def _score(case: Any, rows: pd.DataFrame, published: pd.DataFrame) -> Score:
+    known = published[(published["case"] == case) & (published["comparable"] == "yes")]
+    quantities = [*known["quantity"]]
+    limits = [float(value) for value in known["error"]]
+    if not quantities:
+        own = [q for q in rows["quantity"].unique() if q and "_" not in q]
+        quantities, limits = own, []
+    # Several published quantities are compared as parts of these.
+    units = dict(zip(quantities, limits or [1.0] * len(quantities), strict=True))
+    scale = limits[0] if limits else 1.0
+    best: dict[str, tuple[float, str, bool]] = {}
+    for method, of_method in rows.groupby("method", sort=False):
+        for optimizer, own in of_method.groupby("optimizer", sort=False):
+            by_quantity = own.set_index("quantity")
+            if not set(quantities) <= set(by_quantity.index):
+                continue
+            parts = [
+                (float(by_quantity.at[q, "error"]) / units[q] * scale, q)  # type: ignore[arg-type]
+                for q in quantities
+            ]
+            error, worst = max(parts)
+            is_below = bool(by_quantity.at[worst, "is_below_reference"])
+            if is_below:
+                error = float(by_quantity.at[worst, "reference_error"]) / units[worst] * scale  # type: ignore[arg-type]
+            if method not in best or error < best[str(method)][0]:
+                best[str(method)] = error, str(optimizer), is_below
+    says = "; ".join(dict.fromkeys(_source(row) for row in known.to_dict("records")))
+    return Score(str(case), quantities, limits, says, best)
+
+
+def _source(row: dict[Any, Any]) -> str:
+    parts = [row["method"], row["hardware"], f"{row['seconds']} s" if row["seconds"] else ""]
+    second_hand = "" if row["read"] == "yes" else " (second-hand)"
+    return ", ".join(part for part in parts if part) + second_hand
+
+
+def _head(table: pd.DataFrame) -> str:
+    seeds = int(table["seeds"].max())
+    budget = " and ".join(f"{s:g}" for s in sorted(table["budget_seconds"].unique()))
+    processors = ", ".join(map(str, table["processor"].dropna().unique()))
+    over = f", medians over {seeds} seeds ({describe_interval(seeds)})" if seeds > 1 else ""
+    return (
+        f"# Problems, methods, optimizers\n\n"
+        f"Relative L2 errors after {budget} s of training on one thread ({processors}){over}; by "
+        "`make suite`. A: Adam. G: Gauss–Newton. The better of the two is shown. A method has one "
+        "set of hyper-parameters for all problems. ≤: the error of the reference is larger than "
+        "what was measured. –: there is no error, see below.\n\n"
+        "Grids (linear to quintic hashed) have a network on top, `spline` has none. Every "
+        "quantity, derivative, time and size: [CSV](suite.csv). What is published: "
+        "[CSV](../published.csv), on hardware of theirs and without limit of time."
+    )
+
+
+def _overview(scores: Sequence[Score]) -> str:
+    rows = []
+    for score in scores:
+        published = format_value("l2", score.published[0]) if score.published else ""
+        smallest = min((value for value, _, _ in score.best.values()), default=math.nan)
+        cells = []
+        for method in METHODS:
+            if method not in score.best:
+                cells.append("–")
+                continue
+            value, optimizer, is_below = score.best[method]
+            text = f"{'≤ ' * is_below}{format_value('l2', value)} {_LETTERS[optimizer]}"
+            cells.append(f"**{text}**" if value == smallest else text)
+        rows.append([f"`{score.case}`", ", ".join(score.quantities), published, score.says, *cells])
+    columns = ["Problem", "of", "published", "by", *METHODS]
+    align = ["left", "left", "right", "left", *["right"] * len(METHODS)]
+    frame = pd.DataFrame(rows, columns=columns)
+    return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
+
+
+def _summary(scores: Sequence[Score]) -> list[str]:
+    compared = [score for score in scores if score.published]
+    lines, misses = [], []
+    for what, methods in (("a grid and a network", GRIDS), ("any field", [*METHODS])):
+        reached = [score for score in compared if score.ratio(methods)[0] <= 1]
+        lines.append(
+            f"At or below the best published number with {what}: {len(reached)} of "
+            f"{len(compared)} problems that have one."
+        )
+    for score in compared:
+        ratio, method = score.ratio(METHODS)
+        if ratio > 1:
+            value = format_value("l2", ratio * score.published[0])
+            misses.append(
+                f"- `{score.case}`: {value} ({method}), {format_value('l2', ratio)} times the "
+                f"published {format_value('l2', score.published[0])}"
+            )
+    return ["\n".join(lines), "\n".join(["Missed:", "", *misses])] if misses else ["\n".join(lines)]
+
+
+def _outcomes(table: pd.DataFrame) -> str:
+    """What it cost, by method and optimizer, and runs without a number, with reasons."""
+    runs = table.drop_duplicates(_KEY)
+    costs = runs.groupby(["method", "optimizer"], sort=False).agg(
+        problems=("case", "nunique"),
+        diverged=("diverged", "sum"),
+        without_record=("without_record", "sum"),
+        seconds=("train_seconds", "median"),
+        steps=("steps", "median"),
+        parameters=("parameters", "median"),
+        memory=("peak_memory_mb", "max"),
+    )
+    head = ["Method", "Optimizer", "Problems", "Diverged", "No record", "Seconds", "Steps",
+            "Parameters", "Peak MB"]  # fmt: skip
+    rows = [
+        [method, optimizer, f"{row.problems}", f"{row.diverged}", f"{row.without_record}"]
+        + [
+            "–" if math.isnan(v) else text.format(v)
+            for v, text in zip(
+                (row.seconds, row.steps, row.parameters, row.memory),
+                ("{:.1f}", "{:.0f}", "{:.0f}", "{:.0f}"),
+                strict=True,
+            )
+        ]
+        for (method, optimizer), row in zip(costs.index, costs.itertuples(), strict=True)  # type: ignore[misc]
+    ]
+    frame = pd.DataFrame(rows, columns=head)
+    align = ["left", "left", *["right"] * 7]
+    text = str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
+    lines = [
+        f"- `{row.case}`, {row.method}, {row.optimizer}: {row.status}: {row.reason}"
+        for row in runs[runs["without_record"] > 0].itertuples()
+    ]
+    parts = ["## What it costs\n\nMedians over problems; the largest memory of a process.", text]
+    if lines:
+        parts.append("\n".join(["## Runs without a record", "", *lines]))
+    return "\n\n".join(parts)

@@ -1,0 +1,64 @@
+"""Train each of the package's problems by each method and optimizer for as many seconds, and
+tabulate the errors beside what others have published. What is finished stays."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not installed
+
+from benchmarks.suite import jobs, result, run_jobs  # noqa: E402
+from benchmarks.suite_table import write_tables  # noqa: E402
+from diffhash.cli.command import run_command  # noqa: E402
+from diffhash.experiment.checks import ConfigError  # noqa: E402
+from diffhash.experiment.workers import default_workers  # noqa: E402
+from diffhash.paper.reproduce import exclusive  # noqa: E402
+
+RESULTS = ROOT / "results"
+
+
+def main() -> int:
+    """Parse the command line, run what is missing, write; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    option = parser.add_argument
+    option("--seeds", type=int, default=1, metavar="N", help="seeds 0 … N-1 (%(default)s)")
+    option("--only", default="", help="runs whose names have these words in them")
+    option("--seconds", type=float, default=10.0, help="of training, each (%(default)s)")
+    option("--jobs", type=int, metavar="N", help="runs at a time (one a core)")
+    option("--runs", type=Path, default=RESULTS / "runs" / "suite", help="records")
+    option("--output", type=Path, default=RESULTS / "tables", help="for suite.csv and suite.md")
+    arguments = parser.parse_args()
+    workers = default_workers() if arguments.jobs is None else arguments.jobs
+    for name, value in {"seeds": arguments.seeds, "jobs": workers}.items():
+        if value < 1:
+            parser.error(f"--{name} {value}: give at least 1")
+    if not arguments.seconds > 0:
+        parser.error(f"--seconds {arguments.seconds:g}: give a positive number")
+    chosen = jobs(range(arguments.seeds), arguments.only, arguments.seconds)
+    if not chosen:
+        parser.error(f"--only {arguments.only!r}: no run has these words in its name")
+    start = time.perf_counter()
+    try:
+        with exclusive(arguments.runs):
+            todo = [job for job in chosen if result(job, arguments.runs) is None]
+            print(f"{len(chosen)} runs: {len(chosen) - len(todo)} finished, {len(todo)} to do")
+            run_jobs(ROOT, todo, arguments.runs, workers)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: finished runs stay; the same command does the rest", file=sys.stderr)
+        return 130
+    everything = jobs(range(arguments.seeds), "", arguments.seconds)
+    for line in write_tables(everything, arguments.runs, arguments.output):
+        print(line)
+    print(f"{time.perf_counter() - start:.0f} s in all")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command("suite", main)

@@ -1,0 +1,128 @@
+"""The suite: what its runs leave, that they are not run twice, and the tables made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks import suite, suite_table
+from benchmarks.suite import METHODS, OPTIMIZERS, Case, Job, Outcome
+from diffhash.results import RunRecord
+from diffhash.results.record import write_record
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"task.n_residual": "30", "task.n_boundary": "8", "trainer.evaluation_points": "40"}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods of two steps."""
+    settings = tuple(f"{key}={value}" for key, value in SMALL.items())
+    monkeypatch.setitem(OPTIMIZERS, "adam", ("optimizer=adam", "trainer.epochs=2", *settings))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def job(problem: str, method: str, seed: int = 0, **settings: str) -> Job:
+    return Job(Case(problem, settings), method, "adam", seed, seconds=5.0)
+
+
+def test_every_problem_is_in_it_and_every_method_and_optimizer() -> None:
+    from diffhash.problems import zoo
+
+    assert {case.problem for case in suite.CASES} == {*zoo()}
+    chosen = suite.jobs([0], "", 1.0)
+    assert {job.method for job in chosen} == {*METHODS}
+    assert {job.optimizer for job in chosen} == {*OPTIMIZERS}
+    assert len({job.directory(Path()) for job in chosen}) == len(chosen)
+    of_one = suite.jobs([0, 1], "cavity reynolds=400 siren", 1.0)
+    assert len(of_one) == 2 * len(OPTIMIZERS)
+
+
+def test_what_is_finished_stays_and_a_failure_is_an_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(METHODS, "spline", ("recipe=pde", "encoder=linear", "encoder.name=spline"))
+    done, refused = job("heat1d", "siren"), job("heat1d", "spline")
+    suite.run_jobs(ROOT, [done, refused], tmp_path, workers=2)
+    record, outcome = (suite.result(each, tmp_path) for each in (done, refused))
+    assert isinstance(record, RunRecord)
+    assert (record.epochs, record.problem, record.encoder) == (2, "heat1d", "siren")
+    assert isinstance(outcome, Outcome)
+    assert outcome.status == "cannot"
+    assert "take an interpolation of a higher degree" in outcome.reason
+    assert "failed   heat1d, spline, adam, seed 0: cannot: " in capsys.readouterr().out
+    # Those with other settings are other runs.
+    assert suite.result(Job(Case("heat1d"), "siren", "adam", 0, 6.0), tmp_path) is None
+
+    table = suite_table.make_table([done, refused, job("heat1d", "mlp")], tmp_path)
+    assert [*table["method"].unique()] == ["siren", "spline"]
+    own = table.set_index("quantity").loc["u"]
+    assert own["error"] == record.l2_u
+    assert set(table["quantity"]) == {"u", "u_x", "u_t", "u_xx", ""}
+    assert table.set_index("method").at["spline", "reason"] == outcome.reason
+    suite_table.write_tables([done, refused], tmp_path, tmp_path / "out")
+    page = (tmp_path / "out/suite.md").read_text()
+    assert f"- `heat1d`, spline, adam: cannot: {outcome.reason}" in page
+    assert len(pd.read_csv(tmp_path / "out/suite.csv")) == len(table)
+
+
+def _write(job: Job, runs: Path, l2_u: float | None, **metrics: float) -> None:
+    """The record that a run of it would leave; diverged without an error."""
+    status = {"status": "completed", "diverged_epoch": None}
+    if l2_u is None:
+        status = {"status": "diverged", "diverged_epoch": 2}
+    record = RunRecord(
+        **status, experiment=None, encoder="cubic", preset=None, task="pinn",
+        problem=job.case.problem, seed=job.seed, epochs=2, epochs_requested=2, learning_rate=1e-3,
+        metrics={"mse_u": 1.0, "l2_u": l2_u, **metrics, "loss": 1.0}, train_seconds=1.0,
+        warmup_seconds=0.1, evaluation_seconds=0.1, wall_seconds=2.0, n_parameters=10,
+        peak_memory_mb=1.0, config_hash="", overrides=[*job.overrides, "run_dir=there"],
+        environment={"torch_threads": 1, "processor": "P"},
+    )  # type: ignore[arg-type]  # fmt: skip
+    job.directory(runs).mkdir(parents=True)
+    write_record(job.directory(runs), record)
+
+
+def test_errors_below_the_references_and_beside_published_ones(tmp_path: Path) -> None:
+    burgers = [job("burgers1d", "cubic", seed) for seed in (0, 1, 2)]
+    for one, l2 in zip(burgers, (1e-13, 2e-13, None), strict=True):  # the reference: 4e-11
+        _write(one, tmp_path, l2)
+    flow = [job("flow_mixing", "mlp"), job("flow_mixing", "quintic")]
+    _write(flow[0], tmp_path, 1e-4)  # published: 2.35e-4
+    _write(flow[1], tmp_path, 1e-3)
+    coefficients = job("inverse_burgers", "cubic")
+    _write(coefficients, tmp_path, 1e-3, error_speed=1e-4, error_viscosity=0.024)  # twice that
+    free = job("heat1d", "cubic")
+    _write(free, tmp_path, 1e-5)
+    jobs = [*burgers, *flow, coefficients, free]
+
+    table = suite_table.make_table(jobs, tmp_path).set_index(["case", "method", "quantity"])
+    own = table.loc[("burgers1d", "cubic", "u")]
+    assert (own["seeds"], own["diverged"], own["error"], own["error_low"]) == (3, 1, 2e-13, 1e-13)
+    assert own["error_high"] == float("inf")
+    assert own["is_below_reference"]
+    assert not table.at[("flow_mixing", "mlp", "u"), "is_below_reference"]
+
+    summary = suite_table.write_tables(jobs, tmp_path, tmp_path / "out")
+    page = (tmp_path / "out/suite.md").read_text()
+    assert "≤ 4.0e-11 A" in page
+    assert "with a grid and a network: 1 of 3 problems" in summary[0]
+    assert "with any field: 2 of 3 problems" in summary[1]
+    [missed] = [line for line in summary if line.startswith("- ")]
+    assert missed.startswith("- `inverse_burgers`: ")
+    assert "2.0 times" in missed
+    assert "heat1d" not in "".join(summary)
+
+
+def test_published_numbers_are_of_cases_and_quantities_that_there_are() -> None:
+    published = pd.read_csv(suite_table.PUBLISHED, keep_default_na=False)
+    assert set(published["case"]) <= {case.name for case in suite.CASES}
+    assert set(published["read"]) == set(published["comparable"]) == {"yes", "no"}
+    assert (published["error"].astype(float) > 0).all()
+    assert published["source"].all()
