@@ -31,8 +31,11 @@ def write_tables(jobs: Sequence[Job], runs: Path, output: Path) -> list[str]:
     table = make_table(jobs, runs)
     if table.empty:
         return ["no run is finished"]
-    published = pd.read_csv(PUBLISHED, keep_default_na=False)
-    scores = [_score(case, rows, published) for case, rows in table.groupby("case", sort=False)]
+    published = pd.read_csv(PUBLISHED, keep_default_na=False).to_dict("records")
+    scores = []
+    for case in table["case"].unique():
+        known = [r for r in published if r["case"] == case and r["comparable"] == "yes"]
+        scores.append(_score(case, _records(table[table["case"] == case]), known))
     summary = _summary(scores)
     page = "\n\n".join([_head(table), _overview(scores), *summary, _outcomes(table)]) + "\n"
     text = table.to_csv(index=False, float_format="%.4g")
@@ -41,6 +44,10 @@ def write_tables(jobs: Sequence[Job], runs: Path, output: Path) -> list[str]:
         write_text_atomically(output / "suite.md", page),
     ]
     return [*"\n".join(summary).splitlines(), *map(str, paths)]
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return table.to_dict("records")  # type: ignore[return-value]
 
 
 # ------------------------------------------------------------------------------------ the data
@@ -173,37 +180,35 @@ class Score:
         return value / self.published[0], method
 
 
-def _score(case: Any, rows: pd.DataFrame, published: pd.DataFrame) -> Score:
-    known = published[(published["case"] == case) & (published["comparable"] == "yes")]
-    quantities = [*known["quantity"]]
-    limits = [float(value) for value in known["error"]]
-    if not quantities:
-        own = [q for q in rows["quantity"].unique() if q and "_" not in q]
-        quantities, limits = own, []
-    # Several published quantities are compared as parts of these.
-    units = dict(zip(quantities, limits or [1.0] * len(quantities), strict=True))
-    scale = limits[0] if limits else 1.0
+def _score(case: str, rows: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]) -> Score:
+    """Of the rows of a case, and what is comparable of the published ones."""
+    published = {row["quantity"]: float(row["error"]) for row in known}
+    quantities = [*published]
+    if not quantities:  # unknowns and coefficients
+        quantities = [*dict.fromkeys(q for row in rows if (q := row["quantity"]) and "_" not in q)]
+    # Of several published numbers, errors are compared as parts of them.
+    first = next(iter(published.values()), 1.0)
+    scale = {quantity: first / published.get(quantity, 1.0) for quantity in quantities}
+    errors: dict[tuple[str, str], dict[str, tuple[float, bool]]] = {}
+    for row in rows:
+        if row["quantity"] not in scale:
+            continue
+        is_below = row["is_below_reference"]
+        error = row["reference_error"] if is_below else row["error"]
+        of_run = errors.setdefault((row["method"], row["optimizer"]), {})
+        of_run[row["quantity"]] = error * scale[row["quantity"]], is_below
     best: dict[str, tuple[float, str, bool]] = {}
-    for method, of_method in rows.groupby("method", sort=False):
-        for optimizer, own in of_method.groupby("optimizer", sort=False):
-            by_quantity = own.set_index("quantity")
-            if not set(quantities) <= set(by_quantity.index):
-                continue
-            parts = [
-                (float(by_quantity.at[q, "error"]) / units[q] * scale, q)  # type: ignore[arg-type]
-                for q in quantities
-            ]
-            error, worst = max(parts)
-            is_below = bool(by_quantity.at[worst, "is_below_reference"])
-            if is_below:
-                error = float(by_quantity.at[worst, "reference_error"]) / units[worst] * scale  # type: ignore[arg-type]
-            if method not in best or error < best[str(method)][0]:
-                best[str(method)] = error, str(optimizer), is_below
-    says = "; ".join(dict.fromkeys(_source(row) for row in known.to_dict("records")))
-    return Score(str(case), quantities, limits, says, best)
+    for (method, optimizer), of_run in errors.items():
+        if len(of_run) == len(scale):
+            error, is_below = max(of_run.values())
+            best[method] = min(
+                best.get(method, (math.inf, "", False)), (error, optimizer, is_below)
+            )
+    says = "; ".join(dict.fromkeys(map(_source, known)))
+    return Score(case, quantities, [*published.values()], says, best)
 
 
-def _source(row: dict[Any, Any]) -> str:
+def _source(row: dict[str, Any]) -> str:
     parts = [row["method"], row["hardware"], f"{row['seconds']} s" if row["seconds"] else ""]
     second_hand = "" if row["read"] == "yes" else " (second-hand)"
     return ", ".join(part for part in parts if part) + second_hand
@@ -280,24 +285,23 @@ def _outcomes(table: pd.DataFrame) -> str:
     )
     head = ["Method", "Optimizer", "Problems", "Diverged", "No record", "Seconds", "Steps",
             "Parameters", "Peak MB"]  # fmt: skip
+    formats = [
+        *("{}", "{}", "{}", "{}", "{}"),
+        *("{:.1f}", "{:.0f}", "{:.0f}", "{:.0f}"),
+    ]
     rows = [
-        [method, optimizer, f"{row.problems}", f"{row.diverged}", f"{row.without_record}"]
-        + [
-            "–" if math.isnan(v) else text.format(v)
-            for v, text in zip(
-                (row.seconds, row.steps, row.parameters, row.memory),
-                ("{:.1f}", "{:.0f}", "{:.0f}", "{:.0f}"),
-                strict=True,
-            )
+        [
+            "–" if isinstance(value, float) and math.isnan(value) else form.format(value)
+            for value, form in zip(row, formats, strict=True)
         ]
-        for (method, optimizer), row in zip(costs.index, costs.itertuples(), strict=True)  # type: ignore[misc]
+        for row in costs.reset_index().to_numpy().tolist()
     ]
     frame = pd.DataFrame(rows, columns=head)
     align = ["left", "left", *["right"] * 7]
     text = str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
     lines = [
-        f"- `{row.case}`, {row.method}, {row.optimizer}: {row.status}: {row.reason}"
-        for row in runs[runs["without_record"] > 0].itertuples()
+        f"- `{row['case']}`, {row['method']}, {row['optimizer']}: {row['status']}: {row['reason']}"
+        for row in _records(runs[runs["without_record"] > 0])
     ]
     parts = ["## What it costs\n\nMedians over problems; the largest memory of a process.", text]
     if lines:

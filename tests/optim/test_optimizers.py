@@ -175,6 +175,22 @@ def test_training_ends_when_the_time_is_over(optimizer: OptimizerSettings | None
     assert 0 < training.epochs_done < 10**7
 
 
+def test_a_cosine_is_at_its_end_when_the_time_is_over() -> None:
+    problem = Decay()
+    training = FieldTraining(
+        field_for(problem), Task(n_residual=20, n_boundary=1).objective(problem),
+        Evaluation(problem, 10), epochs=10**7, learning_rate=1e-3, schedule="cosine",
+        max_seconds=0.05,
+    )  # fmt: skip
+    rate, noted = training.rate, []
+    training.rate = lambda epoch: noted.append(rate(epoch)) or noted[-1]  # type: ignore[method-assign]
+    fit(training, "cpu")
+    assert training.epochs_done < 10**6
+    assert noted[0] == pytest.approx(1e-3, rel=0.2)
+    assert noted == sorted(noted, reverse=True)
+    assert noted[-1] < 1e-5
+
+
 @pytest.mark.parametrize("epochs", [3, 60])
 def test_errors_are_estimated_without_the_exact_solution(epochs: int) -> None:
     solution = solved(GaussNewton(), epochs, field=field_for(Decay(), "grid"))

@@ -46,8 +46,8 @@ class Command:
         succeeded: whether it has done its work; called when it has ended with code 0.
         limit: seconds after which it is killed; None for no limit.
         memory: bytes that it may allocate (on Linux); None for no limit.
-        failed: is told the exit code, and whether the limit was passed, if it did not succeed;
-            returns a line about it. None: the end of its output goes to standard error.
+        failed: called with the exit code, and whether the limit was passed, if it did not succeed;
+            returns a line about that. None: the end of its output goes to standard error.
     """
 
     title: str
