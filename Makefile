@@ -12,9 +12,9 @@ SEEDS ?= 1
 # Of make calibrate: paper, best or compact, and how many trials in all (the study's own number).
 STUDY ?= paper
 TRIALS ?=
-# Of make suite: words of the runs that are wanted, and seconds of training of each.
+# Of make suite: problems, methods and optimizers that are wanted (all), and seconds of training of each.
 ONLY ?=
-SECONDS ?= 10
+SECONDS ?= 7
 
 # No account is needed, unless this says otherwise; no display, whatever a notebook has set.
 WANDB_MODE ?= offline

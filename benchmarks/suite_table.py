@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.suite import GRIDS, METHODS, Case, Job, Outcome, result
+from benchmarks.suite import CHOSEN_ON, GRIDS, METHODS, Case, Job, Outcome, result
 from diffhash._files import write_text_atomically
 from diffhash.problems import zoo
 from diffhash.results import RunRecord
@@ -46,8 +46,8 @@ def write_tables(jobs: Sequence[Job], runs: Path, output: Path) -> list[str]:
     return [*"\n".join(summary).splitlines(), *map(str, paths)]
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return table.to_dict("records")  # type: ignore[return-value]
+def _records(table: Any) -> list[dict[str, Any]]:  # of a DataFrame
+    return table.to_dict("records")
 
 
 # ------------------------------------------------------------------------------------ the data
@@ -149,7 +149,8 @@ def _reference_errors(case: Case) -> dict[str, float]:
     reference = problem.reference
     if reference is None:
         return {}
-    return dict.fromkeys(problem.unknowns, reference.error) | dict(reference.errors)
+    known = dict.fromkeys(problem.unknowns, reference.error) | dict(reference.errors)
+    return {name: float(error) for name, error in known.items() if error is not None}
 
 
 # ------------------------------------------------------------------------------------ the page
@@ -165,6 +166,7 @@ class Score:
         published: the best published errors of these; empty where there is none.
         says: where they are from.
         best: by method, the error, the optimizer, and whether the reference's error is larger.
+        without: by method without an error, what became of its runs.
     """
 
     case: str
@@ -172,6 +174,7 @@ class Score:
     published: list[float]
     says: str
     best: dict[str, tuple[float, str, bool]]
+    without: dict[str, str]
 
     def ratio(self, methods: Iterable[str]) -> tuple[float, str]:
         """The smallest error of some methods as a part of the published one, and whose it is."""
@@ -205,7 +208,11 @@ def _score(case: str, rows: Sequence[dict[str, Any]], known: Sequence[dict[str, 
                 best.get(method, (math.inf, "", False)), (error, optimizer, is_below)
             )
     says = "; ".join(dict.fromkeys(map(_source, known)))
-    return Score(case, quantities, [*published.values()], says, best)
+    without: dict[str, str] = {}
+    for row in rows:
+        if row["method"] not in best:
+            without.setdefault(row["method"], row["status"])
+    return Score(case, quantities, [*published.values()], says, best, without)
 
 
 def _source(row: dict[str, Any]) -> str:
@@ -215,7 +222,7 @@ def _source(row: dict[str, Any]) -> str:
 
 
 def _head(table: pd.DataFrame) -> str:
-    seeds = int(table["seeds"].max())
+    seeds = max(map(int, table["seeds"]))
     budget = " and ".join(f"{s:g}" for s in sorted(table["budget_seconds"].unique()))
     processors = ", ".join(map(str, table["processor"].dropna().unique()))
     over = f", medians over {seeds} seeds ({describe_interval(seeds)})" if seeds > 1 else ""
@@ -224,7 +231,8 @@ def _head(table: pd.DataFrame) -> str:
         f"Relative L2 errors after {budget} s of training on one thread ({processors}){over}; by "
         "`make suite`. A: Adam. G: Gauss–Newton. The better of the two is shown. A method has one "
         "set of hyper-parameters for all problems. ≤: the error of the reference is larger than "
-        "what was measured. –: there is no error, see below.\n\n"
+        "what was measured. –: there has been no run. Reasons for “not possible” are below. The "
+        f"hyper-parameters were chosen on {', '.join(CHOSEN_ON)}.\n\n"
         "Grids (linear to quintic hashed) have a network on top, `spline` has none. Every "
         "quantity, derivative, time and size: [CSV](suite.csv). What is published: "
         "[CSV](../published.csv), on hardware of theirs and without limit of time."
@@ -239,7 +247,7 @@ def _overview(scores: Sequence[Score]) -> str:
         cells = []
         for method in METHODS:
             if method not in score.best:
-                cells.append("–")
+                cells.append(score.without.get(method, "–"))
                 continue
             value, optimizer, is_below = score.best[method]
             text = f"{'≤ ' * is_below}{format_value('l2', value)} {_LETTERS[optimizer]}"

@@ -26,8 +26,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--seeds", type=int, default=1, metavar="N", help="seeds 0 … N-1 (%(default)s)")
-    option("--only", default="", help="runs whose names have these words in them")
-    option("--seconds", type=float, default=10.0, help="of training, each (%(default)s)")
+    option("--only", default="", help="problems, methods and optimizers")
+    option("--seconds", type=float, default=7.0, help="of training, each (%(default)s)")
     option("--jobs", type=int, metavar="N", help="runs at a time (one a core)")
     option("--runs", type=Path, default=RESULTS / "runs" / "suite", help="records")
     option("--output", type=Path, default=RESULTS / "tables", help="for suite.csv and suite.md")
@@ -38,11 +38,11 @@ def main() -> int:
             parser.error(f"--{name} {value}: give at least 1")
     if not arguments.seconds > 0:
         parser.error(f"--seconds {arguments.seconds:g}: give a positive number")
-    chosen = jobs(range(arguments.seeds), arguments.only, arguments.seconds)
-    if not chosen:
-        parser.error(f"--only {arguments.only!r}: no run has these words in its name")
     start = time.perf_counter()
     try:
+        chosen = jobs(range(arguments.seeds), arguments.only, arguments.seconds)
+        if not chosen:
+            raise ConfigError(f"ONLY={arguments.only}: splines have no run with adam")
         with exclusive(arguments.runs):
             todo = [job for job in chosen if result(job, arguments.runs) is None]
             print(f"{len(chosen)} runs: {len(chosen) - len(todo)} finished, {len(todo)} to do")

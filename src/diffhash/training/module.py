@@ -247,9 +247,6 @@ class FieldTraining(L.LightningModule):
         if self._has_ended():  # resumed, to evaluate what is there
             self.trainer.should_stop = True
         else:
-            if self.batch_size is None:
-                with torch.no_grad():
-                    self._loss(None)  # kernels that have to be compiled are not training
             self._prepare_steps()
         self.warmup_seconds += self._seconds_since(start)
 
