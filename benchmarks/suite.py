@@ -28,7 +28,7 @@ from diffhash.results import RecordError, RunRecord
 from diffhash.results.record import FINISHED, read_record
 
 _LATEST = 2.0  # times the seconds for training, after which a run is killed
-_START_SECONDS = 15.0  # and so many for what comes before and after
+_START_SECONDS = 45.0  # and so many for what comes before and after
 _MEMORY = 0.9  # of the machine's, for all runs of a time together
 
 
