@@ -31,7 +31,8 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow test-faults lint solvers suite bench bench-ops bench-start-up bench-gpu \
+.PHONY: help setup test test-slow test-faults lint solvers suite gallery bench bench-ops \
+	bench-start-up bench-gpu \
 	reproduce-tables docs tables figures report report-screenshots calibrate wandb-sync \
 	wandb-workspace clean distclean
 
@@ -116,6 +117,9 @@ solvers: $(STAMP) ## solve the package's problems by Gauss–Newton (SEEDS), int
 
 suite: $(EXTRA)geometry ## problem x method x optimizer in equal SECONDS (SEEDS, ONLY), into results/tables/suite.csv
 	"$(PY)" scripts/suite.py --seeds $(SEEDS) --only "$(ONLY)" --seconds $(SECONDS)
+
+gallery: $(EXTRA)geometry ## solve and draw every problem that has no picture in docs/gallery yet
+	"$(PY)" scripts/gallery.py
 
 bench-ops: $(STAMP) ## time the grid operator beside other implementations, into results/benchmarks
 	"$(PY)" scripts/bench_ops.py

@@ -52,7 +52,14 @@ def __getattr__(name: str) -> Any:
         return import_module(f"diffhash.{name}")
     for home, names in _HOMES.items():
         if name in names:
-            value = globals()[name] = getattr(import_module(f"diffhash.{home}"), name)
+            try:
+                value = globals()[name] = getattr(import_module(f"diffhash.{home}"), name)
+            except ModuleNotFoundError as error:
+                if home != "training.solve" or str(error.name).startswith("diffhash"):
+                    raise
+                raise ImportError(
+                    f"diffhash.{name} needs {error.name}: pip install 'diffhash[experiments]'"
+                ) from error
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

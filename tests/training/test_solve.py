@@ -99,17 +99,6 @@ def test_it_is_saved_loaded_and_exported(rotation: dh.Solution, tmp_path: Path) 
         dh.Solution.load(tmp_path / "solution.pt", problem, default_field(problem))
 
 
-def test_it_draws(rotation: dh.Solution) -> None:
-    figure = rotation.plot()
-    assert [axes.get_title() for axes in figure.axes] == ["u", "v", "error of u", "error of v"]
-    problem = Bump()
-    solution = dh.solve(problem, task=Task(n_residual=50), epochs=2, progress=False)
-    assert len(solution.plot().axes) == 4  # two pictures with their scales
-    assert len(solution.plot(y=0.5).axes) == 2
-    with pytest.raises(ValueError, match="z: not an axis; those are x, y"):
-        solution.plot(z=0.0)
-
-
 def test_an_ansatz_is_exact_on_the_boundary_and_trains() -> None:
     problem = Bump()
     network = dh.MLP(2, 1, 16, 2, dtype=torch.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
@@ -16,17 +16,19 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from diffhash.encodings import GridEncoding
-from diffhash.jets import Jet, Rows, jet_rows
+from diffhash.encodings import GridEncoding, Identity
+from diffhash.jets import Jet, Rows
 from diffhash.networks import Field, Linear
-from diffhash.optim import LBFGS, GaussNewton, OptimizerSettings, SSBroyden, Task
+from diffhash.optim import LBFGS, FirstOrder, GaussNewton, OptimizerSettings, SSBroyden, Task
 from diffhash.problems import Problem
 from diffhash.training.callbacks import GracefulStop, ProgressReport
 from diffhash.training.evaluation import Evaluation, Metrics
 from diffhash.training.fit import fit
 from diffhash.training.guards import periodic_axes
 from diffhash.training.module import FieldTraining, Schedule
+from diffhash.training.picture import Part, draw
 from diffhash.training.samplers import Sampler
+from diffhash.training.values import write_values
 from diffhash.training.weightings import Weighting
 from diffhash.training.windows import Window, WindowedField
 from diffhash.training.windows import times as window_times
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
 
 # torch's errors for a file that it did not write, and ours for a file of something else.
 _NO_SOLUTION = (RuntimeError, KeyError, TypeError, EOFError, UnpicklingError, zipfile.BadZipFile)
-_PIXELS = 200  # along each axis of a plot
 OPTIMIZERS: dict[str, type[OptimizerSettings] | None] = {
     "adam": None,
     "lbfgs": LBFGS,
@@ -62,6 +63,8 @@ class Solution:
         diverged_epoch: the epoch whose loss was NaN or infinite, or None.
         estimate: of the relative error, from residuals at points that are not trained on; see
             `diffhash.training.ErrorEstimate`. NaN where u is 0.
+        optimizer: the name of what trained it.
+        points: of each condition at the end of training, ``[N, d]``; none of one from a file.
     """
 
     def __init__(
@@ -72,8 +75,11 @@ class Solution:
         metrics: Metrics,
         diverged_epoch: int | None = None,
         estimate: float = math.nan,
+        optimizer: str = "",
+        points: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.problem, self.field = problem, field
+        self.optimizer, self.points = optimizer, dict(points or {})
         self.metrics, self.diverged_epoch, self.estimate = metrics, diverged_epoch, estimate
         self._history = history
 
@@ -104,58 +110,79 @@ class Solution:
         device = self.field.network.params.device
         return torch.as_tensor(x, device=device).to(torch.float64)
 
-    def plot(self, **fixed: float) -> Figure:
-        """A picture of the unknowns, and of their errors where the exact solution is known: curves
-        over the one axis that is left, or colours over the two.
+    @property
+    def method(self) -> str:
+        """The field and the optimizer, in a few words."""
+        return ", ".join(filter(None, (_described(self.field), self.optimizer)))
+
+    @property
+    def title(self) -> str:
+        """The problem, the method, and the relative L2 error of each unknown, or, where the exact
+        solution is not known, the estimate."""
+        if self.problem.has_solution:
+            errors = ", ".join(f"{u} {error:.1e}" for u, error in self.relative_l2.items())
+            errors = f"relative error {errors}"
+        else:
+            errors = f"estimated relative error {self.estimate:.1e}"
+        if self.diverged_epoch is not None:
+            errors = f"diverged at epoch {self.diverged_epoch}"
+        return f"{type(self.problem).__name__}: {self.method}; {errors}"
+
+    def __repr__(self) -> str:
+        return f"<Solution of {self.title}>"
+
+    def plot(self, *parts: Part, **fixed: float) -> Figure:
+        """A picture: curves over one axis, colours over two, slices of a third.
+
+        Time goes from left to right beside one axis of space; with two of them there are the first,
+        the middle and the last time, and of three axes of space the middles of the halves and of
+        the whole of the third. Points outside the domain are left white. A velocity, two
+        unknowns whose divergence a condition asks to be 0, has its streamlines.
 
         Args:
-            fixed: values of the other axes, e.g. ``t=0.5``; those that are not named and are more
-                than two are fixed in the middle.
+            parts: which of ``solution``, ``error``, ``residual`` (√ of the sum of the squares of
+                all equations in the domain), ``points`` (of training) and ``convergence``; none for
+                all that there are.
+            fixed: values of other axes, e.g. ``t=0.5``.
 
         Raises:
-            ValueError: an axis that the domain does not have.
+            ValueError: a part that is unknown, or is not there: an error without an exact
+                solution, points of a solution from a file; an axis that the domain does not
+                have, or a value beyond it; no axis that is left.
+            ImportError: without matplotlib, ``pip install 'diffhash[experiments]'``.
         """
-        from matplotlib.figure import Figure
+        return draw(self, parts, fixed)
 
-        axes, bounds = self.problem.domain.axes, self.problem.domain.bounds
-        if unknown := [axis for axis in fixed if axis not in axes]:
-            raise ValueError(f"{', '.join(unknown)}: not an axis; those are {', '.join(axes)}")
-        free = [axis for axis in axes if axis not in fixed][:2]
-        x, shape = self._lattice(free, fixed)
-        inside = self.problem.domain.contains(x)
-        rows = {"": self(x).double().cpu()}
-        if self.problem.has_solution:
-            exact = self.problem.exact_jet(x, jet_rows(0, self.problem.n_dims)).value
-            rows["error of "] = rows[""] - exact
-        for values in rows.values():
-            values[~inside] = float("nan")
-        figure = Figure(figsize=(4 * len(self.problem.unknowns), 3 * len(rows)), layout="tight")
-        panels = figure.subplots(len(rows), len(self.problem.unknowns), squeeze=False)
-        for line, (prefix, values) in zip(panels, rows.items(), strict=True):
-            for c, (panel, unknown) in enumerate(zip(line, self.problem.unknowns, strict=True)):
-                panel.set(title=f"{prefix}{unknown}", xlabel=free[0])
-                picture = values[:, c].reshape(shape).numpy()
-                if len(free) == 1:
-                    panel.plot(x[:, axes.index(free[0])].numpy(), picture)
-                    continue
-                panel.set_ylabel(free[1])
-                extent = [end for axis in free for end in bounds[axes.index(axis)]]
-                shown = panel.imshow(picture.T, origin="lower", extent=extent, aspect="auto")
-                figure.colorbar(shown, ax=panel)
-        return figure
+    def export_values(
+        self,
+        path: Path | str,
+        derivatives: Sequence[str] = (),
+        *,
+        n: int | Mapping[str, int] | None = None,
+        at: Any = None,
+    ) -> Path:
+        """Unknowns, derivatives and, where they are known, their exact values as a file.
 
-    def _lattice(self, free: Sequence[str], fixed: dict[str, float]) -> tuple[Tensor, list[int]]:
-        columns = []
-        for axis, (low, high) in zip(
-            self.problem.domain.axes, self.problem.domain.bounds, strict=True
-        ):
-            if axis in free:
-                columns.append(torch.linspace(low, high, _PIXELS, dtype=torch.float64))
-            else:
-                value = fixed.get(axis, (low + high) / 2)
-                columns.append(torch.tensor([value], dtype=torch.float64))
-        grids = torch.meshgrid(*columns, indexing="ij")
-        return torch.stack([g.flatten() for g in grids], dim=1), [_PIXELS] * len(free)
+        A name that ends in ``.npz`` gives arrays of NumPy: coordinates of each axis, and each name
+        and ``exact_…`` of it, ``[n_1, …, n_d]``. ``.vtu`` is an unstructured grid of VTK, for
+        ParaView, in which every axis is one of space, t as well; ``.pvd`` is a series of them in
+        time, in a folder beside it. Values outside the domain are NaN, cells outside are left out.
+
+        Args:
+            path: of the file.
+            derivatives: besides the unknowns, as ``["u_x", "u_xx"]``.
+            n: points along each axis of a grid over the domain's bounding box, or by axis,
+                ``{"x": 200, "t": 20}``; 1001, 201, 51 or 21 unless said otherwise, by the number of
+                axes, and 21 times of a series.
+            at: points of your own instead, ``[N, d]``, or a `diffhash.geometry.Mesh`, for the
+                corners and triangles of its surface.
+
+        Raises:
+            ValueError: another ending, no such derivative or axis, a size out of range, points of a
+                wrong shape, more axes than VTK has, or a series without time.
+            ImportError: of ``.vtu`` and ``.pvd`` without pyvista, ``pip install 'diffhash[vtk]'``.
+        """
+        return write_values(self, path, derivatives, n, at)
 
     def save(self, path: Path | str) -> None:
         """Parameters of the field and coefficients of the problem, history and metrics, as a file
@@ -167,6 +194,7 @@ class Solution:
             "metrics": self.metrics,
             "diverged_epoch": self.diverged_epoch,
             "estimate": self.estimate,
+            "optimizer": self.optimizer,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -184,11 +212,12 @@ class Solution:
             field.load_state_dict(state["field"])
             problem.load_state_dict(state["problem"])
             rest = (state["history"], state["metrics"], state["diverged_epoch"], state["estimate"])
+            optimizer = state.get("optimizer", "")
         except _NO_SOLUTION as error:
             raise ValueError(
                 f"{path}: not a solution of this problem and field: {error}"
             ) from error
-        return cls(problem, field, *rest)
+        return cls(problem, field, *rest, optimizer)
 
     def export(self, path: Path | str) -> None:
         """The field as a program of `torch.export`, for any number of points, which runs where
@@ -318,6 +347,8 @@ def solve(
         return Solution(
             *(problem, field, replica.history, dict(replica.outcome.metrics)),
             *(replica.diverged_epoch, replica.outcome.estimate),
+            _name_of(settings),
+            {term.name: term.x.detach().cpu().clone() for term in training.objective.terms},
         )
 
     name = type(problem).__name__
@@ -354,6 +385,35 @@ def _optimizer(given: OptimizerSettings | str) -> OptimizerSettings | None:
     return None if make is None else make()
 
 
+def _name_of(optimizer: OptimizerSettings | None) -> str:
+    if isinstance(optimizer, FirstOrder):
+        return getattr(optimizer.make_optimizer, "__name__", "FirstOrder")
+    name = "Adam" if optimizer is None else type(optimizer).__name__
+    return {"GaussNewton": "Gauss–Newton", "LBFGS": "L-BFGS"}.get(name, name)
+
+
+def _described(field: Field | WindowedField) -> str:
+    """A field in a few words."""
+    encoding, network = field.encoding, field.network
+    hidden = network.widths[1:-1]
+    head = f"{type(network).__name__} {'×'.join(map(str, hidden))}" if hidden else ""
+    windows = f", {len(field.fields)} windows" if isinstance(field, WindowedField) else ""
+    if isinstance(encoding, Identity):
+        return f"{head or 'a linear function'}{windows}"
+    if not isinstance(encoding, GridEncoding):
+        return f"{type(encoding).__name__}{' + ' * bool(head)}{head}{windows}"
+    levels = encoding.layout.levels
+    sizes = f"{'–'.join(dict.fromkeys(_cells(levels[k].scales) for k in (0, -1)))} cells"
+    hashed = ", hashed" if any(level.hashed for level in levels) else ""
+    kind = f"grid + {head}" if head else "splines"
+    return f"{encoding.layout.interpolation.name} {kind}, {sizes}{hashed}{windows}"
+
+
+def _cells(scales: Sequence[float]) -> str:
+    told = [f"{scale:g}" for scale in scales]
+    return told[0] if len(set(told)) == 1 else "×".join(told)
+
+
 def _joined(
     problem: Problem, field: WindowedField, solutions: Sequence[Solution], n_points: int
 ) -> Solution:
@@ -372,4 +432,9 @@ def _joined(
     if diverged is not None:
         diverged = int(history[-1]["epoch"])
     estimate = max(s.estimate for s in solutions)
-    return Solution(problem, field, history, metrics, diverged, estimate)
+    names = dict.fromkeys(name for solution in solutions for name in solution.points)
+    points = {
+        name: torch.cat([s.points[name] for s in solutions if name in s.points]) for name in names
+    }
+    optimizer = solutions[0].optimizer
+    return Solution(problem, field, history, metrics, diverged, estimate, optimizer, points)
