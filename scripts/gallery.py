@@ -51,7 +51,8 @@ They have splines of one grid and, some of them,
 [windows of time](tutorials/encoding-and-optimizer.md). Numbers of cells, points and windows were
 chosen by the widths of fronts and waves and by the estimated error, and a few by how many
 coefficients a step can have in its time (`FIELDS` in `scripts/gallery.py`). Errors are relative L2
-errors over the domain; training does not see them.
+errors over the domain. Training does not see them, but they were printed beside the estimates
+while these settings were chosen.
 A problem counts as solved if they are at most {solved:.0%} for each unknown and coefficient:
 {n_solved} of {n} are.
 
