@@ -14,15 +14,23 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not installed
 
-from benchmarks import equations, growth, own_parts, steps, time_to_accuracy  # noqa: E402
+from benchmarks import (  # noqa: E402
+    equations,
+    gauss_newton,
+    growth,
+    own_parts,
+    steps,
+    time_to_accuracy,
+)
 from benchmarks.machine import ENVIRONMENT, progress, slug  # noqa: E402
 from benchmarks.step_plots import plot_accuracy, plot_growth, plot_steps  # noqa: E402
 from diffhash._files import write_text_atomically  # noqa: E402
 from diffhash.cli.command import run_command  # noqa: E402
 from diffhash.experiment.environment import keep_freed_memory  # noqa: E402
 
-PARTS = ("steps", "equations", "own_parts", "growth", "accuracy")
-TABLES = {"equations": equations, "own_parts": own_parts}  # without pictures
+PARTS = ("steps", "equations", "gauss_newton", "own_parts", "growth", "accuracy")
+# Those without pictures.
+TABLES = {"equations": equations, "gauss_newton": gauss_newton, "own_parts": own_parts}
 
 
 def main() -> int:
@@ -61,7 +69,7 @@ def main() -> int:
         print("bench: JAX is not installed or sees no such device: without it", file=sys.stderr)
     parts = ("steps",) if arguments.quick else arguments.parts
     if device.type == "cuda":
-        parts = [part for part in parts if part != "own_parts"]  # of a CPU
+        parts = [part for part in parts if part not in ("gauss_newton", "own_parts")]  # of a CPU
     name = slug(device) + ("-quick" if arguments.quick else "")
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)

@@ -39,8 +39,9 @@ class Row:
         problem: of the package.
         settings: of it.
         interpolation: of the grid.
-        cells: of its coarsest level, an axis.
+        cells: of its coarsest level, an axis, or of each axis; with windows, of each of them.
         levels: each twice as fine.
+        windows: of time.
         width: units of the network's one hidden layer; 0 for splines alone.
         table: 2^table vertices a level at most, and hashed beyond.
         n_residual: points of each condition in the domain; likewise the others.
@@ -50,8 +51,9 @@ class Row:
     problem: str
     settings: dict[str, Any] = field(default_factory=dict)
     interpolation: str = "nonic"
-    cells: int = 64
+    cells: int | tuple[int, ...] = 64
     levels: int = 1
+    windows: int = 1
     width: int = 0
     table: int = 24
     n_residual: int = 12_000
@@ -64,12 +66,14 @@ class Row:
     def name(self) -> str:
         """What tells it from other rows."""
         told = " ".join(f"{key}={value}" for key, value in self.settings.items())
+        cells = self.cells if isinstance(self.cells, int) else "x".join(map(str, self.cells))
         levels = f" {self.levels} levels" if self.levels > 1 else ""
+        windows = f" {self.windows} windows" if self.windows > 1 else ""
         head = f" + MLP {self.width}" if self.width else ""
         hashed = f" hashed to 2^{self.table}" if self.table < 20 else ""
         return " ".join(
-            f"{self.problem} {told} {self.kind}: {self.interpolation} {self.cells} cells{levels}"
-            f"{hashed}{head}".split()
+            f"{self.problem} {told} {self.kind}: {self.interpolation} {cells} cells{levels}"
+            f"{windows}{hashed}{head}".split()
         )
 
 
@@ -79,6 +83,7 @@ ROWS = [
     Row("wave1d", cells=48, target=1e-8),
     Row("convection", cells=64, target=1e-8),
     Row("multiscale_poisson2d", cells=96, n_residual=36_000, n_boundary=3000, target=1e-6),
+    Row("kdv", cells=(176, 12), windows=4, target=1e-6),
     Row("kovasznay", cells=24, n_residual=6000, n_boundary=800, target=1e-8),
     Row("helmholtz3d", {"a": 3}, cells=12, n_residual=28_000, n_boundary=3000, target=1e-6),
     Row("poisson1d", cells=1, levels=8, width=32, interpolation="quintic", n_residual=2000,
@@ -140,7 +145,7 @@ def _results(row: Row, seed: int) -> Iterator[dict[str, object]]:
     made = _field(row, problem, seed)
     solution = solve(
         problem, made, task=task, optimizer=GaussNewton(), epochs=row.epochs, seed=seed,
-        progress=False,
+        windows=row.windows, progress=False,
     )  # fmt: skip
     seconds = time.perf_counter() - start
     history = solution.history
@@ -157,7 +162,7 @@ def _results(row: Row, seed: int) -> Iterator[dict[str, object]]:
             "seconds": seconds,
             "steps": len(history),
             "diverged": solution.diverged_epoch is not None,
-            "parameters": sum(p.numel() for p in made.parameters()),
+            "parameters": sum(p.numel() for p in solution.field.parameters()),
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
             "machine": platform.processor() or platform.machine(),

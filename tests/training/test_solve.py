@@ -78,6 +78,14 @@ def test_it_finds_two_unknowns_and_a_coefficient(rotation: dh.Solution) -> None:
     assert list(rotation.history["epoch"]) == [100.0, 200.0, 300.0, 400.0, 500.0, 600.0]
 
 
+def test_printed_it_says_errors_and_coefficients(rotation: dh.Solution) -> None:
+    text = repr(rotation)
+    assert text.startswith(f"<Solution of {type(rotation.problem).__name__}, solved in ")
+    assert f"l2_u {rotation.relative_l2['u']:.2e}" in text
+    for name, value in rotation.problem.named_parameters():
+        assert f"{name} {value.item():.6g}" in text
+
+
 def test_it_is_saved_loaded_and_exported(rotation: dh.Solution, tmp_path: Path) -> None:
     rotation.save(tmp_path / "solution.pt")
     problem = Rotation()

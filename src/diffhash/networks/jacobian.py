@@ -68,15 +68,16 @@ def network_jet_and_rows(
     out[0] += bias
 
     def pullback(g: Tensor) -> tuple[Tensor, Tensor]:
-        parts: list[Tensor] = []
+        by_params = g.new_empty(g.shape[1], params.numel())
+        parts = split_layers(by_params, widths)
         for index in range(len(layers) - 1, -1, -1):
-            y = inputs[index]
-            by_weight = torch.einsum("kno,kni->noi", g, y.detach())
-            parts = [by_weight.flatten(1), g[0], *parts]
+            y, (by_weight, by_bias) = inputs[index], parts[index]
+            by_weight.copy_(torch.einsum("kno,kni->noi", g, y.detach()))
+            by_bias.copy_(g[0])
             g = g @ layers[index][0]
             if index:
                 (g,) = torch.autograd.grad(y, before[index - 1], g, retain_graph=True)
-        return torch.cat(parts, dim=1), g
+        return by_params, g
 
     return out, pullback
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.linalg import cho_solve
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
@@ -94,7 +95,7 @@ class DampedSystem:
         self._jacobian = jacobian = jacobian.divided(self._lengths)
         table, dense = jacobian.table, jacobian.dense
         if method == "dual":
-            self._matrix = (table @ table.T).toarray() + dense @ dense.T
+            self._matrix = gram(sparse.csr_array(table.T)) + dense @ dense.T
             return
         n_table, n = jacobian.shape[1] - dense.shape[1], jacobian.shape[1]
         # Unknowns of the matrix that is sparse, and all others: its border.
@@ -184,7 +185,7 @@ def _lengths(jacobian: Jacobian, least: float) -> np.ndarray:
     table, dense = jacobian.table, jacobian.dense
     n = jacobian.shape[1] - dense.shape[1]
     by_table = np.bincount(table.indices, np.square(table.data), n)
-    lengths = np.sqrt(np.concatenate([by_table, np.square(dense).sum(axis=0)]))
+    lengths = np.sqrt(np.concatenate([by_table, np.einsum("ij,ij->j", dense, dense)]))
     return np.maximum(lengths, least * lengths.max(initial=0.0) or 1.0)
 
 
@@ -193,7 +194,8 @@ def _cholesky(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     factor, info = torch.linalg.cholesky_ex(torch.from_numpy(matrix))
     if info.item():
         raise ArithmeticError("JᵀJ with its damping is not positive definite")
-    return lambda b: torch.cholesky_solve(torch.from_numpy(b)[:, None], factor)[:, 0].numpy()
+    lower = np.asfortranarray(factor.numpy())  # as it is already; torch's own solve copies it
+    return lambda b: cho_solve((lower, True), b, check_finite=False)
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):

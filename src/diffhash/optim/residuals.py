@@ -166,31 +166,32 @@ class Residuals:
     @torch.enable_grad()
     def value_and_jacobian(self) -> tuple[np.ndarray, Jacobian]:
         """r ``[M]`` and J ``[M, P]``."""
-        values, tables, dense = [], [], []
+        n_rows = sum(term.target.numel() for term in self._objective.terms)
+        n_network = self._field.network.params.numel() - self._first_dense
+        n_dense = n_network + sum(p.numel() for p in self._coefficients)
+        dense = torch.empty(n_rows, n_dense, dtype=torch.float64)
+        values, tables, n_done = [], [], 0
         for term, plan, index in self._pieces():
             jet, rows_of = plan.jet_and_rows(self.of_splines)
             leaf = jet.data.requires_grad_(True)
             errors = term.errors(Jet(leaf, jet.rows, jet.names), index) * _scale(term, index)
             n_points, n_equations = errors.shape
             values.append(errors.detach().flatten())
-            blocks = []
+            own_dense = dense[n_done : n_done + errors.numel()].unflatten(0, errors.shape)
+            n_done += errors.numel()
+            by_table = []
             for e in range(n_equations):
                 own = errors[:, e]
                 (g,) = torch.autograd.grad(
                     own.sum(), leaf, retain_graph=True, materialize_grads=True
                 )
                 rows = _both_points(self._of_levels(rows_of(g)), term, n_points)
-                rows = rows._replace(network=rows.network[:, self._first_dense :])
-                blocks.append((rows, self._by_coefficients(own)))
-            dense.append(
-                torch.stack([torch.cat([r.network, c], dim=1) for r, c in blocks], dim=1).flatten(
-                    0, 1
-                )
-            )
-            tables.append(_csr([r for r, _ in blocks], n_points, self.n_columns))
+                own_dense[:, e, :n_network] = rows.network[:, self._first_dense :]
+                own_dense[:, e, n_network:] = self._by_coefficients(own)
+                by_table.append(rows)
+            tables.append(_csr(by_table, n_points, self.n_columns))
         table = sparse.csr_array(sparse.vstack(tables, format="csr"))
-        jacobian = Jacobian(table, torch.cat(dense).double().numpy())
-        return torch.cat(values).double().numpy(), jacobian
+        return torch.cat(values).double().numpy(), Jacobian(table, dense.numpy())
 
     def _pieces(self) -> Iterator[tuple[Term, FieldPlan, Tensor | None]]:
         """Terms with plans of their points; of some after the others, where plans of all would not

@@ -83,6 +83,16 @@ class Solution:
         self.metrics, self.diverged_epoch, self.estimate = metrics, diverged_epoch, estimate
         self._history = history
 
+    def __repr__(self) -> str:
+        told = [f"l2_{unknown} {l2:.2e}" for unknown, l2 in self.relative_l2.items() if l2 == l2]
+        coefficients = dict(self.problem.named_parameters())
+        told += [f"{k} {v.item():.6g}" for k, v in coefficients.items() if v.numel() == 1]
+        told.append(f"estimated error {self.estimate:.0e}")
+        last = self._history[-1] if self._history else {"epoch": 0, "seconds": 0.0}
+        after = f"{last['epoch']:.0f} epochs, {last['seconds']:.1f} s"
+        ended = "solved" if self.diverged_epoch is None else "diverged"
+        return f"<Solution of {type(self.problem).__name__}, {ended} in {after}: {', '.join(told)}>"
+
     @property
     def history(self) -> pd.DataFrame:
         """See the class."""
