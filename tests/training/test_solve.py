@@ -80,8 +80,9 @@ def test_it_finds_two_unknowns_and_a_coefficient(rotation: dh.Solution) -> None:
 
 def test_printed_it_says_errors_and_coefficients(rotation: dh.Solution) -> None:
     text = repr(rotation)
-    assert text.startswith(f"<Solution of {type(rotation.problem).__name__}, solved in ")
-    assert f"l2_u {rotation.relative_l2['u']:.2e}" in text
+    assert text.startswith(f"<Solution of {rotation.title}; ")
+    assert f"u {rotation.relative_l2['u']:.1e}" in text
+    assert text.endswith(" s>")
     for name, value in rotation.problem.named_parameters():
         assert f"{name} {value.item():.6g}" in text
 

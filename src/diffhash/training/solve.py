@@ -83,16 +83,6 @@ class Solution:
         self.metrics, self.diverged_epoch, self.estimate = metrics, diverged_epoch, estimate
         self._history = history
 
-    def __repr__(self) -> str:
-        told = [f"l2_{unknown} {l2:.2e}" for unknown, l2 in self.relative_l2.items() if l2 == l2]
-        coefficients = dict(self.problem.named_parameters())
-        told += [f"{k} {v.item():.6g}" for k, v in coefficients.items() if v.numel() == 1]
-        told.append(f"estimated error {self.estimate:.0e}")
-        last = self._history[-1] if self._history else {"epoch": 0, "seconds": 0.0}
-        after = f"{last['epoch']:.0f} epochs, {last['seconds']:.1f} s"
-        ended = "solved" if self.diverged_epoch is None else "diverged"
-        return f"<Solution of {type(self.problem).__name__}, {ended} in {after}: {', '.join(told)}>"
-
     @property
     def history(self) -> pd.DataFrame:
         """See the class."""
@@ -139,7 +129,11 @@ class Solution:
         return f"{type(self.problem).__name__}: {self.method}; {errors}"
 
     def __repr__(self) -> str:
-        return f"<Solution of {self.title}>"
+        coefficients = dict(self.problem.named_parameters())
+        told = [f"{k} {v.item():.6g}" for k, v in coefficients.items() if v.numel() == 1]
+        if self._history:
+            told.append("{epoch:.0f} epochs, {seconds:.1f} s".format(**self._history[-1]))
+        return f"<Solution of {'; '.join([self.title, *told])}>"
 
     def plot(self, *parts: Part, **fixed: float) -> Figure:
         """A picture: curves over one axis, colours over two, slices of a third.
