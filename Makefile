@@ -31,7 +31,7 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow test-faults lint solvers suite gallery bench bench-ops \
+.PHONY: help setup test test-slow test-faults lint solvers solvers-picture suite gallery bench bench-ops \
 	bench-start-up bench-gpu \
 	reproduce-tables docs tables figures report report-screenshots calibrate wandb-sync \
 	wandb-workspace clean distclean
@@ -114,6 +114,9 @@ bench: $(EXTRA)bench ## time training steps beside JAX and others, and training 
 
 solvers: $(STAMP) ## solve the package's problems by Gauss–Newton (SEEDS), into results/tables/solvers.csv
 	"$(PY)" scripts/solvers_table.py --seeds $(SEEDS)
+
+solvers-picture: $(EXTRA)optimizers ## draw error against seconds: every optimizer on six problems, and the classical floor
+	"$(PY)" scripts/solvers_picture.py
 
 suite: $(EXTRA)geometry ## problem x method x optimizer in equal SECONDS (SEEDS, ONLY), into results/tables/suite.csv
 	"$(PY)" scripts/suite.py --seeds $(SEEDS) --only "$(ONLY)" --seconds $(SECONDS)

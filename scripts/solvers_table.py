@@ -87,12 +87,16 @@ ROWS = [
     Row("kovasznay", cells=24, n_residual=6000, n_boundary=800, target=1e-8),
     Row("helmholtz3d", {"a": 3}, cells=12, n_residual=28_000, n_boundary=3000, target=1e-6),
     Row("poisson1d", cells=1, levels=8, width=32, interpolation="quintic", n_residual=2000,
-        n_boundary=500, epochs=25),
+        n_boundary=500, epochs=45),
     Row("poisson1d", cells=1, levels=8, width=32, interpolation="cubic", n_residual=2000,
-        n_boundary=500, epochs=25),
-    Row("poisson1d", cells=1, levels=8, width=32, interpolation="quintic", kind="data", epochs=25),
-    Row("helmholtz2d", {"a": 10}, "septic", 72, width=16, n_residual=18_000, epochs=12,
+        n_boundary=500, epochs=45),
+    Row("poisson1d", cells=1, levels=8, width=32, interpolation="quintic", n_residual=2000,
+        n_boundary=500, epochs=45, table=5),
+    Row("poisson1d", cells=1, levels=8, width=32, interpolation="quintic", kind="data", epochs=45),
+    Row("helmholtz2d", {"a": 10}, "septic", 72, width=16, n_residual=18_000, epochs=28,
         target=1.8e-5),
+    Row("kdv", {}, "septic", (128, 8), windows=4, width=8, n_residual=9000, n_boundary=1500,
+        epochs=20, target=1e-4),
 ]  # fmt: skip
 
 

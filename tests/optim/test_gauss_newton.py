@@ -20,7 +20,7 @@ from diffhash.optim import GaussNewton, Objective, Task
 from diffhash.optim.dissection import find_dissection, gram
 from diffhash.optim.levenberg_marquardt import DampedSystem, SingularError
 from diffhash.optim.residuals import Jacobian, Residuals
-from diffhash.problems import Condition, Poisson1D, Problem, zoo
+from diffhash.problems import Condition, Derivatives, Poisson1D, Problem, zoo
 from diffhash.training import Evaluation, FieldTraining
 from diffhash.training.fit import fit
 from diffhash.training.samplers import Resample
@@ -387,3 +387,28 @@ def test_splines_begin_with_the_coarsest_grid(tmp_path: Path) -> None:
     fit(second, "cpu", checkpoint=tmp_path / "checkpoint.ckpt")
     for one, other in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_too_little_memory_is_one_error_with_the_method() -> None:
+    is_full = False
+
+    def residual(x: Tensor, d: Derivatives) -> Tensor:
+        if is_full:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return d.u_xx
+
+    class Straight(Problem):
+        domain = Interval(x=(0, 1))
+
+        def conditions(self) -> list[Condition]:
+            return [Condition("equation", self.domain, residual)]
+
+    problem = Straight()
+    field = field_for(problem, "spline")
+    training = FieldTraining(
+        field, Task(n_residual=20).objective(problem), Evaluation(problem, 20),
+        epochs=3, learning_rate=1e-3, chunk=1, optimizer=GaussNewton(),
+    )  # fmt: skip
+    is_full = True
+    with pytest.raises(MemoryError, match=r"Gauss–Newton \(method=auto\) needs more memory"):
+        fit(training, "cpu")

@@ -31,9 +31,9 @@ _ADVICE = {
 def run_command(name: str, main: Callable[[], int | None]) -> NoReturn:
     """Run ``main`` and end the process with its exit code.
 
-    Ctrl-C and a file that cannot be read or written are one line on standard error, with the exit
-    codes 130 and 1. A character that the terminal's encoding lacks is replaced. A closed pipe ends
-    it quietly.
+    Ctrl-C, a file that cannot be read or written and too little memory are one line on standard
+    error, with the exit codes 130 and 1. A character that the terminal's encoding lacks is
+    replaced. A closed pipe ends it quietly.
 
     Args:
         name: of the command, for that line.
@@ -51,6 +51,10 @@ def run_command(name: str, main: Callable[[], int | None]) -> NoReturn:
     except OSError as error:
         _discard_output()
         print(f"{name}: {_printable(os_error_line(error))}", file=sys.stderr)
+        code = 1
+    except MemoryError as error:
+        _discard_output()
+        print(f"{name}: out of memory: {_printable(str(error))}", file=sys.stderr)
         code = 1
     raise SystemExit(code)
 

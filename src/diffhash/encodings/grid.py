@@ -29,6 +29,7 @@ from diffhash.ops.interpolation import interpolation as find_interpolation
 from diffhash.ops.layout import base_resolutions, grid_layout
 from diffhash.ops.settings import ConfiguredModule, Seed, integer, seeds
 
+_FINEST_DENSE = 256  # cells an axis, of as many levels as fit: in 1-D a table has room for more
 _LIMITS = {
     "n_input_dims": (1, 4),
     "n_levels": (1, 64),
@@ -58,7 +59,7 @@ class GridEncoding(ConfiguredModule, Encoding):
     Args:
         n_input_dims: axes of x, 1 to 4.
         n_levels: L; None for all those that are dense, which ``log2_hashmap_size`` has a row of its
-            own for each vertex of, and one at least.
+            own for each vertex of, and of at most 256 cells an axis; one at least.
         n_features_per_level: F; ``n_output_dims = L·F``.
         log2_hashmap_size: a level keeps at most 2^this vertices and hashes beyond.
         base_resolution: cells of level 0 along an axis (vertices of the layout tcnn); one number
@@ -143,6 +144,7 @@ class GridEncoding(ConfiguredModule, Encoding):
                 n_levels < _LIMITS["n_levels"][1]
                 and math.prod(n * per_level_scale**n_levels - 1 + taps for n in base)
                 <= 2**log2_hashmap_size
+                and max(base) * per_level_scale**n_levels <= _FINEST_DENSE
             ):
                 n_levels += 1
         finest = math.log2(max(base)) + (n_levels - 1) * math.log2(per_level_scale)

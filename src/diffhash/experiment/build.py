@@ -35,6 +35,7 @@ from diffhash.experiment.memory import check_points, check_run
 from diffhash.experiment.schema import TrainerConfig
 from diffhash.networks import Field, Network, stack_fields
 from diffhash.ops.backends import load_backend
+from diffhash.ops.settings import is_out_of_memory
 from diffhash.optim import Objective, OptimizerSettings, Task
 from diffhash.problems import Problem
 from diffhash.results.record import PARTIAL
@@ -124,7 +125,7 @@ def build(cfg: DictConfig) -> Setup:
     except (ValueError, RuntimeError) as error:
         if not _is_about_settings(error):
             raise
-        if _out_of_memory(error):
+        if is_out_of_memory(error):
             raise ConfigError(f"trainer.evaluation_points={n_points}: {_NO_MEMORY}") from error
         raise ConfigError(f"{_group(str(error))}{one_line(error)}") from error
     resumed = None if cfg.ckpt_path is None else _resumed(cfg.ckpt_path, training)
@@ -361,7 +362,7 @@ def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Ki
             cause = cause.__cause__ or cause  # importing the target ran into a bug in its module
         if cause is not None and not _is_about_settings(cause):
             raise cause from None
-        if _out_of_memory(cause):
+        if is_out_of_memory(cause):
             sizes = ", ".join(f"{k}={v}" for k, v in settings.items() if isinstance(v, int))
             raise ConfigError(f"{key}: {sizes}: {_NO_MEMORY}") from error
         raise ConfigError(f"{key}: {one_line(cause or error)}") from error
@@ -386,9 +387,4 @@ def _is_about_settings(error: BaseException) -> bool:
         case ValueError():  # raised by the object itself, or by ours that it is made of
             return len(frames) <= 2 or frames[-1].f_globals["__name__"].startswith("diffhash.")
         case _:
-            return isinstance(error, (ImportError, NotImplementedError)) or _out_of_memory(error)
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-    torchs = isinstance(error, RuntimeError) and "allocate" in str(error)
-    return torchs or isinstance(error, MemoryError)
+            return isinstance(error, (ImportError, NotImplementedError)) or is_out_of_memory(error)

@@ -30,6 +30,7 @@ from scipy.linalg import cho_solve
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
+from diffhash.ops.settings import is_out_of_memory
 from diffhash.optim.dissection import Dissection, find_dissection, gram
 from diffhash.optim.gauss_newton import GaussNewton, Method
 from diffhash.optim.residuals import Jacobian, Residuals
@@ -177,6 +178,8 @@ def _singular() -> Iterator[None]:
         with np.errstate(all="ignore"):
             yield
     except (ArithmeticError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise SingularError(str(error)) from error
 
 
@@ -231,11 +234,27 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self.loss, self.parts, self.has_ended = math.nan, [math.nan], False
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """θ ← θ + δ, with λ large enough that the loss falls."""
+        """θ ← θ + δ, with λ large enough that the loss falls.
+
+        Raises:
+            MemoryError: J or its products do not fit in memory.
+        """
         if closure is not None:
             closure()
-        (group,) = self.param_groups
         residuals = self._residuals = self._residuals or self._made_by()
+        try:
+            self._step(residuals)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            method = self._how[0] if self._how else self._settings.method
+            raise MemoryError(
+                f"a step of Gauss–Newton (method={method}) needs more memory than there is: take "
+                "fewer points or a smaller field, another method, or an optimizer by gradients"
+            ) from error
+
+    def _step(self, residuals: Residuals) -> None:
+        (group,) = self.param_groups
         if residuals.is_linear:
             group["stage"] = residuals.n_stages - 1
         residuals.select(group["stage"])

@@ -1,0 +1,220 @@
+"""Draw error against seconds: every optimizer on six problems, beside the classical floor.
+
+All train the same field, a grid and a network in float64, from the same points, for as many
+seconds; ``splines`` are Gauss–Newton's steps for splines alone, least squares where the problem is
+linear. The floor is collocation with splines (`benchmarks.collocation`), with more and more cells.
+What is finished stays: ``--again`` starts over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not installed
+
+from benchmarks import collocation  # noqa: E402
+from benchmarks.machine import ENVIRONMENT, environment_columns  # noqa: E402
+from diffhash import MLP, Field, GridEncoding, solve  # noqa: E402
+from diffhash._files import write_text_atomically  # noqa: E402
+from diffhash.cli.command import run_command  # noqa: E402
+from diffhash.networks import Linear  # noqa: E402
+from diffhash.optim import (  # noqa: E402
+    LBFGS,
+    FirstOrder,
+    GaussNewton,
+    OptimizerSettings,
+    SSBroyden,
+    Task,
+)
+from diffhash.problems import Problem, zoo  # noqa: E402
+from diffhash.results.figures import style  # noqa: E402
+
+PROBLEMS = tuple(collocation.CELLS)
+KEY = ["problem", "optimizer", "budget"]
+COLUMNS = [*KEY, "epoch", "seconds", "l2", "loss", "parameters", *ENVIRONMENT]
+SPLINES = "splines"  # alone
+# Of nonic splines alone, an axis.
+CELLS = {"helmholtz2d": 40, "wave1d": 48, "convection": 64, "multiscale_poisson2d": 96,
+         "kovasznay": 24, "burgers1d": 96}  # fmt: skip
+_RATES = {"adam": 1e-2, "soap": 3e-3}
+_MANY = 10**6  # epochs, more than there are seconds for
+_CHUNK = 20  # epochs between two evaluations
+_LARGEST = 500  # rows of a matrix whose curvature SOAP has: none of a table
+
+
+def _soap(parameters: Any) -> torch.optim.Optimizer:
+    from pytorch_optimizer import SOAP
+
+    return SOAP(parameters, max_precondition_dim=_LARGEST)
+
+
+OPTIMIZERS: dict[str, Callable[[], OptimizerSettings | None]] = {
+    "adam": lambda: None,
+    "soap": lambda: FirstOrder(make_optimizer=_soap),
+    "lbfgs": LBFGS,
+    "ssbroyden": SSBroyden,
+    "gauss_newton": GaussNewton,
+    SPLINES: GaussNewton,
+}
+_LOOKS = {
+    "adam": ("Adam", style.BLACK),
+    "soap": ("SOAP", style.SKY),
+    "lbfgs": ("L-BFGS", style.ORANGE),
+    "ssbroyden": ("self-scaled Broyden", style.PURPLE),
+    "gauss_newton": ("Gauss–Newton", style.BLUE),
+    SPLINES: ("splines alone, Gauss–Newton", style.GREEN),
+}
+
+
+def main() -> int:
+    """Parse the command line, solve what is missing, write, draw; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    option = parser.add_argument
+    option("--seconds", type=float, default=20.0, help="of training, each (%(default)g)")
+    option("--threads", type=int, default=2, help="of the CPU (%(default)s)")
+    option("--problems", nargs="+", choices=PROBLEMS, default=PROBLEMS, help="which (all)")
+    option("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS), help="(all)")
+    option("--again", action="store_true", help="also what is finished")
+    option("--output", type=Path, default=ROOT / "results", help="its tables/ and figures/")
+    arguments = parser.parse_args()
+    for name in ("seconds", "threads"):
+        if not getattr(arguments, name) > 0:
+            parser.error(f"--{name} {getattr(arguments, name):g}: give a positive number")
+    torch.set_num_threads(arguments.threads)
+    tables, figures = (arguments.output / name for name in ("tables", "figures"))
+    for folder in (tables, figures):
+        folder.mkdir(parents=True, exist_ok=True)
+    floor = _floor(tables / "floor.csv", arguments)
+    curves = _read(tables / "solvers_curves.csv", COLUMNS, arguments)
+    for problem in arguments.problems:
+        for name in arguments.optimizers:
+            is_there = (curves[KEY] == [problem, name, arguments.seconds]).all(axis=1)
+            if is_there.any():
+                continue
+            print(f"{problem}, {name}", file=sys.stderr)
+            curve = _curve(problem, name, arguments.seconds)
+            curves = pd.concat([curves, curve])[COLUMNS] if len(curves) else curve[COLUMNS]
+            _write(tables / "solvers_curves.csv", curves)
+    chosen = curves[curves["budget"] == arguments.seconds]
+    for path in _plot(chosen, floor, figures / "solvers"):
+        print(path)
+    best = chosen.groupby(["problem", "optimizer"], sort=False)["l2"].last().unstack()
+    best["floor"] = floor.groupby("problem")["l2"].min()
+    print(best.to_string(float_format=lambda value: f"{value:.1e}"))
+    return 0
+
+
+def _read(path: Path, columns: list[str], arguments: argparse.Namespace) -> pd.DataFrame:
+    if path.is_file() and not arguments.again:
+        return pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+    return pd.DataFrame(columns=columns)
+
+
+def _write(path: Path, frame: pd.DataFrame) -> None:
+    write_text_atomically(path, frame.to_csv(index=False, float_format="%.4g", na_rep="nan"))
+
+
+def _floor(path: Path, arguments: argparse.Namespace) -> pd.DataFrame:
+    """Its table, with what is missing."""
+    floor = _read(path, list(collocation.COLUMNS), arguments)
+    for problem in arguments.problems:
+        if not (floor["problem"] == problem).any():
+            print(f"{problem}, floor", file=sys.stderr)
+            rows = pd.DataFrame(collocation.rows(problem))
+            rows = rows.assign(**environment_columns(torch.device("cpu")))
+            floor = pd.concat([floor, rows]) if len(floor) else rows
+            _write(path, floor)
+    return floor
+
+
+def _curve(name: str, optimizer: str, seconds: float) -> pd.DataFrame:
+    """A row for each evaluation of a training."""
+    problem = zoo()[name]()
+    task = Task(n_residual=6000, n_boundary=1000, wave_number=10.0)
+    settings = OPTIMIZERS[optimizer]()
+    if optimizer == SPLINES:
+        cells = CELLS[name]
+        task = Task(n_residual=3 * (cells + 9) ** 2, n_boundary=1500, wave_number=10.0)
+    common: dict[str, Any] = {
+        "task": task, "optimizer": settings or "adam", "seed": 0, "accelerator": "cpu",
+        "evaluation_points": 5000, "progress": False,
+        "learning_rate": _RATES.get(optimizer, 1e-2),
+    }  # fmt: skip
+    field = _field(problem, name, optimizer)
+    chunk = 1 if settings and settings.needs == "residuals" else _CHUNK
+    solution = solve(problem, field, epochs=_MANY, chunk=chunk, max_seconds=seconds, **common)
+    history = solution.history
+    return pd.DataFrame(
+        {
+            "problem": name,
+            "optimizer": optimizer,
+            "budget": seconds,
+            "epoch": history["epoch"].astype(int),
+            "seconds": history["seconds"],
+            "l2": history[f"l2_{problem.unknowns[0]}"],
+            "loss": history["loss"],
+            "parameters": sum(p.numel() for p in field.parameters()),
+        }
+    ).assign(**environment_columns(torch.device("cpu")))
+
+
+def _field(problem: Problem, name: str, optimizer: str) -> Field:
+    """The one of all optimizers, or splines alone."""
+    torch.manual_seed(0)
+    axes, n_unknowns, dtype = problem.domain.axes, len(problem.unknowns), torch.float64
+    alone = optimizer == SPLINES
+    encoding = GridEncoding(
+        problem.n_dims,
+        n_levels=1 if alone else 2,
+        n_features_per_level=n_unknowns if alone else 2,
+        log2_hashmap_size=24,
+        base_resolution=CELLS[name] if alone else 8,
+        per_level_scale=4.0,
+        interpolation="nonic" if alone else "quintic",
+        periodic=[axes.index(axis) for axis in problem.periodic],
+        init_scale=0.0 if alone else 0.1,
+        dtype=dtype,
+    )
+    network: Any = Linear(encoding.n_output_dims, n_unknowns, dtype=dtype)
+    if not alone:
+        network = MLP(encoding.n_output_dims, n_unknowns, width=16, depth=1, dtype=dtype)
+    return Field(encoding, network, problem.domain.bounds, problem.names, problem.ansatz)
+
+
+def _plot(curves: pd.DataFrame, floor: pd.DataFrame, stem: Path) -> list[Path]:
+    """A panel for each problem: relative L2 over seconds of training."""
+    figure = style.new_figure(height=4.4)
+    axes = figure.subplots(2, 3, squeeze=False, sharex=True).ravel()
+    for ax, problem in zip(axes, PROBLEMS, strict=True):
+        style.log_y(style.style_axes(ax))
+        ax.set_xscale("log")
+        ax.set_title(problem, fontsize=style.TEXT)
+        own = floor[floor["problem"] == problem]
+        if len(own):
+            ax.axhline(own["l2"].min(), color=style.GREY, linewidth=0.8, linestyle=":")
+            ax.plot(own["seconds"], own["l2"], color=style.GREY, marker=".", markersize=3,
+                    linewidth=1.0, linestyle="--", label="floor: collocation, SciPy")  # fmt: skip
+        for name, (label, colour) in _LOOKS.items():
+            rows = curves[(curves["problem"] == problem) & (curves["optimizer"] == name)]
+            marker = "o" if len(rows) < 5 else None
+            errors = style.drawable(rows["l2"].to_numpy(float))
+            ax.plot(rows["seconds"], errors, color=colour, label=label, linewidth=1.2,
+                    marker=marker, markersize=3)  # fmt: skip
+    for ax in axes[3:]:
+        ax.set_xlabel("seconds of training", fontsize=style.TEXT)
+    for ax in axes[::3]:
+        ax.set_ylabel("relative $L_2$ error", fontsize=style.TEXT)
+    style.add_legend(figure, axes)
+    return style.write_figure(figure, stem)
+
+
+if __name__ == "__main__":
+    run_command("solvers_picture", main)
