@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -47,6 +48,7 @@ CELLS = {"helmholtz2d": 40, "wave1d": 48, "convection": 64, "multiscale_poisson2
 _RATES = {"adam": 1e-2, "soap": 3e-3}
 _MANY = 10**6  # epochs, more than there are seconds for
 _CHUNK = 20  # epochs between two evaluations
+_ROWS = 80  # of a curve, at most
 _LARGEST = 500  # rows of a matrix whose curvature SOAP has: none of a table
 
 
@@ -78,7 +80,7 @@ def main() -> int:
     """Parse the command line, solve what is missing, write, draw; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
-    option("--seconds", type=float, default=20.0, help="of training, each (%(default)g)")
+    option("--seconds", type=float, default=10.0, help="of training, each (%(default)g)")
     option("--threads", type=int, default=2, help="of the CPU (%(default)s)")
     option("--problems", nargs="+", choices=PROBLEMS, default=PROBLEMS, help="which (all)")
     option("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS), help="(all)")
@@ -152,6 +154,8 @@ def _curve(name: str, optimizer: str, seconds: float) -> pd.DataFrame:
     chunk = 1 if settings and settings.needs == "residuals" else _CHUNK
     solution = solve(problem, field, epochs=_MANY, chunk=chunk, max_seconds=seconds, **common)
     history = solution.history
+    shown = np.unique(np.geomspace(1, len(history), _ROWS).astype(int)) - 1
+    history = history.iloc[shown]
     return pd.DataFrame(
         {
             "problem": name,
