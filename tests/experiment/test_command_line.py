@@ -112,7 +112,8 @@ def test_looking_runs_nothing(
     assert (job["name"], job["trainer"]["epochs"]) == ("table1/ff", 10000)
     done = command_line("train.py", "--help")
     assert done.code in (0, None)
-    for line in ("encoder: cubic, ff, linear, mlp, quintic, s1, s2, siren", "task: data, pinn"):
+    encoders = "cubic, ff, hermite, linear, mlp, quintic, s1, s2, siren"
+    for line in (f"encoder: {encoders}", "task: data, pinn"):
         assert line in done.out.splitlines()
     assert not list(tmp_path.iterdir())
 

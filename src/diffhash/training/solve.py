@@ -132,7 +132,7 @@ class Solution:
         coefficients = dict(self.problem.named_parameters())
         told = [f"{k} {v.item():.6g}" for k, v in coefficients.items() if v.numel() == 1]
         if self._history:
-            told.append("{epoch:.0f} epochs, {seconds:.1f} s".format(**self._history[-1]))
+            told.append("epochs {epoch:.0f}, {seconds:.1f} s".format(**self._history[-1]))
         return f"<Solution of {'; '.join([self.title, *told])}>"
 
     def plot(self, *parts: Part, **fixed: float) -> Figure:
