@@ -121,8 +121,8 @@ class Product:
         return values
 
 
-def _uniform(low: float, high: float, cells: int, **options: object) -> Axis:
-    return Axis(np.linspace(low, high, cells + 1), **options)  # type: ignore[arg-type]
+def _uniform(low: float, high: float, cells: int, is_closed: bool = False) -> Axis:
+    return Axis(np.linspace(low, high, cells + 1), is_closed=is_closed)
 
 
 def _chosen(

@@ -295,6 +295,6 @@ def _outcome(job: Job, log: Path, code: int | None, is_late: bool) -> Outcome:
         last = f"still running after {_LATEST:g} times its seconds"
     elif last.startswith("error: "):
         status, last = "not possible", last.removeprefix("error: ")
-    elif re.search(r"MemoryError|can't allocate memory|Unable to allocate", last):
+    elif re.search(r"out of memory: |MemoryError|can't allocate memory|Unable to allocate", last):
         status = "out of memory"
     return Outcome(status, last, [*job.overrides])

@@ -37,6 +37,7 @@ from diffhash.optim import (  # noqa: E402
 )
 from diffhash.problems import Problem, zoo  # noqa: E402
 from diffhash.results.figures import style  # noqa: E402
+from diffhash.training.solve import problem_field  # noqa: E402
 
 PROBLEMS = tuple(collocation.CELLS)
 KEY = ["problem", "optimizer", "budget"]
@@ -190,7 +191,7 @@ def _field(problem: Problem, name: str, optimizer: str) -> Field:
     network: Any = Linear(encoding.n_output_dims, n_unknowns, dtype=dtype)
     if not alone:
         network = MLP(encoding.n_output_dims, n_unknowns, width=16, depth=1, dtype=dtype)
-    return Field(encoding, network, problem.domain.bounds, problem.names, problem.ansatz)
+    return problem_field(problem, encoding, network)
 
 
 def _plot(curves: pd.DataFrame, floor: pd.DataFrame, stem: Path) -> list[Path]:

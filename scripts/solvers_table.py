@@ -26,6 +26,7 @@ from diffhash._files import write_text_atomically
 from diffhash.networks import Linear
 from diffhash.optim import GaussNewton, Task
 from diffhash.problems import Problem, zoo
+from diffhash.training.solve import problem_field
 
 OUTPUT = Path(__file__).resolve().parent.parent / "results" / "tables" / "solvers.csv"
 KEY = ["row", "seed"]
@@ -193,7 +194,7 @@ def _field(row: Row, problem: Problem, seed: int) -> Field:
         network: Any = MLP(inputs, n_unknowns, width=row.width, depth=1, dtype=torch.float64)
     else:
         network = Linear(inputs, n_unknowns, dtype=torch.float64)
-    return Field(encoding, network, problem.domain.bounds, problem.names, problem.ansatz)
+    return problem_field(problem, encoding, network)
 
 
 if __name__ == "__main__":
