@@ -43,6 +43,7 @@ class Row:
         cells: of its coarsest level, an axis, or of each axis; with windows, of each of them.
         levels: each twice as fine.
         windows: of time.
+        features: of a vertex of a level; 0 for one for each unknown.
         width: units of the network's one hidden layer; 0 for splines alone.
         table: 2^table vertices a level at most, and hashed beyond.
         n_residual: points of each condition in the domain; likewise the others.
@@ -55,6 +56,7 @@ class Row:
     cells: int | tuple[int, ...] = 64
     levels: int = 1
     windows: int = 1
+    features: int = 0
     width: int = 0
     table: int = 24
     n_residual: int = 12_000
@@ -181,7 +183,7 @@ def _field(row: Row, problem: Problem, seed: int) -> Field:
     encoding = GridEncoding(
         problem.n_dims,
         n_levels=row.levels,
-        n_features_per_level=2 if row.width else n_unknowns,
+        n_features_per_level=row.features or n_unknowns,
         log2_hashmap_size=row.table,
         base_resolution=row.cells,
         interpolation=row.interpolation,

@@ -1,4 +1,4 @@
-"""`make bench`: the dense Gauss–Newton step has the library's residuals and Jacobian."""
+"""`make bench`: the dense Gauss–Newton steps have the library's residuals and Jacobian."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ SMALL = ("encoder.encoding.n_levels=2", "encoder.encoding.base_resolution=3",
          "trainer.num_threads=1")  # fmt: skip
 
 
+@pytest.mark.parametrize("make", [gauss_newton.DenseSteps, gauss_newton.DenseStepsOfAll])
 @pytest.mark.parametrize("case", gauss_newton.CASES)
-def test_both_have_the_same_residuals_and_jacobian(case: str) -> None:
+def test_all_have_the_same_residuals_and_jacobian(
+    case: str, make: type[gauss_newton.DenseSteps]
+) -> None:
     cfg = gauss_newton.config(case, SMALL)
     r, jacobian = gauss_newton.OurSteps(cfg).residuals.value_and_jacobian()
-    dense = gauss_newton.DenseSteps(cfg)
+    dense = make(cfg)
     start = dense.parameters()
     with torch.no_grad():
         np.testing.assert_allclose(dense.value(start).numpy(), r, rtol=1e-12, atol=1e-14)

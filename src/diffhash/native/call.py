@@ -72,7 +72,7 @@ def call(
         if not pointer or pointer & 7 or tensor.is_neg():
             pointer = _dense(name, tensor, copies)
         pointers.append(pointer)
-    if len({*pointers}) < len(pointers):
+    if len({*pointers}) + (pointers.count(None) or 1) <= len(pointers):  # None may come again
         _check_memory(pointers, len(reads), writes)
     if kernel.argtypes is None:  # from now on it takes so many pointers
         kernel.argtypes = [ctypes.c_void_p] * (len(settings) + len(pointers))

@@ -313,11 +313,14 @@ class FieldTraining(L.LightningModule):
         weights: dict[str, float] = {}
         start = self._chunk_start = time.perf_counter()
         alone = self._n_processes == 1  # several processes stop together, later
+        # What is the same for all steps is asked once: small ones take half a millisecond.
+        is_timed = alone and self.max_seconds is not None
+        solver = self._step if isinstance(self._step, ClosureStep | ResidualStep) else None
         for index in range(n_epochs):
             if self._moving is not None:
                 self._moving.before_epoch(self.epochs_done + index, self._move)
             rate = self.rate(self.epochs_done + index)
-            if alone and self._is_out_of_time():
+            if is_timed and self._time_spent >= 1:
                 self.ended_by = "max_seconds"
             asked = alone and (self.stop_requested or self.ended_by is not None)
             last = index == n_epochs - 1 or asked
@@ -329,7 +332,7 @@ class FieldTraining(L.LightningModule):
                     weights = self._moving.weights() if last else {}
                     self._moving.after_step(rows)
             losses.append(loss)
-            if self._optimizer_has_ended:
+            if solver is not None and solver.has_ended:
                 self.ended_by = "optimizer"
             asked = self.stop_requested or self.ended_by is not None
             if last or (alone and asked and self._step is self._eager):
@@ -366,15 +369,6 @@ class FieldTraining(L.LightningModule):
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)
         ended = self.epochs_done >= self.epochs or everything_diverged
         return ended or self.ended_by is not None
-
-    @property
-    def _optimizer_has_ended(self) -> bool:
-        step = self._step
-        return isinstance(step, ClosureStep | ResidualStep) and step.has_ended
-
-    def _is_out_of_time(self) -> bool:
-        """Whether `max_seconds` are over."""
-        return self.max_seconds is not None and self._time_spent >= 1
 
     @property
     def _time_spent(self) -> float:
