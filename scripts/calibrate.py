@@ -34,9 +34,8 @@ def main() -> int:
     if workers < 1:
         parser.error(f"--jobs {workers}: give at least 1")
     try:
-        from diffhash.paper.calibration.outcome import report_trial, write_outcome
-        from diffhash.paper.calibration.search import calibrate
-        from diffhash.paper.calibration.study import load_study
+        from diffhash.paper.calibration.outcome import write_outcome
+        from diffhash.paper.calibration.search import calibrate, load_study
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise
@@ -49,9 +48,7 @@ def main() -> int:
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
             study = load_study(ROOT, arguments.study, arguments.overrides, arguments.trials)
             with exclusive(folder):
-                parts = calibrate(
-                    study, folder, workers, lambda *ended: report_trial(study, *ended, output)
-                )
+                parts = calibrate(study, folder, workers)
                 paths, summary = write_outcome(study, *parts, output)
     except (ConfigError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -13,7 +13,7 @@ import pytest
 
 from diffhash.paper.printed import METRICS, TABLES, VALUES
 from diffhash.paper.rows import row_records
-from diffhash.paper.table import COLUMNS, decades, load_table, load_tables, train_seconds
+from diffhash.paper.table import COLUMNS, decades, load_tables, train_seconds
 from diffhash.results.record import RecordError
 
 WriteRun = Callable[..., Path]
@@ -21,14 +21,14 @@ DIVERGED = {"status": "diverged", "diverged_epoch": 120, "epochs": 120}
 
 
 def _row(table: str, runs: Path, paper: Path, row: str) -> dict[Any, Any]:
-    return load_table(table, runs, paper).frame.set_index("row").loc[row].to_dict()
+    return load_tables(runs, paper)[table].frame.set_index("row").loc[row].to_dict()
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_the_papers_own_numbers_are_no_decades_away(
     table: str, paper_runs: Path, paper: Path
 ) -> None:
-    frame = load_table(table, paper_runs, paper).frame
+    frame = load_tables(paper_runs, paper)[table].frame
     assert list(frame.columns) == list(COLUMNS)
     assert (frame["status"] == "completed").all()
     assert (frame["epochs"] == frame["paper_epochs"]).all()
@@ -130,7 +130,7 @@ def test_an_interrupted_run_counts_for_no_value(
 
 def test_a_missing_row_is_there_and_says_so(paper_runs: Path, paper: Path) -> None:
     shutil.rmtree(paper_runs / "table1" / "ff")
-    frame = load_table("table1", paper_runs, paper).frame
+    frame = load_tables(paper_runs, paper)["table1"].frame
     assert list(frame.loc[frame["status"] == "missing", "row"]) == ["ff"]
     row = _row("table1", paper_runs, paper, "ff")
     assert pd.isna(row["epochs"])
@@ -156,7 +156,7 @@ def test_rows_that_are_not_the_papers_come_last(
 ) -> None:
     write_run(paper_runs, "table1", "cubic_best", preset="best", mse_u=1e-13)
     write_run(paper_runs, "table1", "s1_wide", preset=None)
-    frame = load_table("table1", paper_runs, paper).frame
+    frame = load_tables(paper_runs, paper)["table1"].frame
     assert list(frame["row"])[-3:] == ["cubic", "cubic_best", "s1_wide"]
     assert list(frame["model"])[-3:] == ["Cubic", "Cubic (best)", "S1 (s1_wide)"]
     last = frame.iloc[-2]
@@ -169,7 +169,7 @@ def test_records_elsewhere_below_the_runs_are_not_table_rows(
     tmp_path: Path, paper: Path, write_run: WriteRun
 ) -> None:
     write_run(tmp_path, "other", "cubic")
-    assert (load_table("table1", tmp_path, paper).frame["status"] == "missing").all()
+    assert (load_tables(tmp_path, paper)["table1"].frame["status"] == "missing").all()
 
 
 def test_a_row_is_found_by_its_experiment_wherever_its_run_lies(

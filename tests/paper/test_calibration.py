@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,20 @@ import pandas as pd
 import pytest
 from hydra import initialize_config_dir
 from omegaconf import DictConfig
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.schema import register
-from diffhash.paper.calibration import rows, search
-from diffhash.paper.calibration.outcome import report_trial, write_outcome
-from diffhash.paper.calibration.search import calibrate
-from diffhash.paper.calibration.study import Study, distribution, load_study
+from diffhash.paper.calibration import search
+from diffhash.paper.calibration.outcome import calibration_figure, write_outcome, write_report
+from diffhash.paper.calibration.search import Study, calibrate, load_study
 from diffhash.paper.printed import load_paper_table
 from diffhash.results import RunRecord
 
 SCRIPT = "scripts/calibrate.py"
 CHEAP, DEAR = "table1/cubic", "table2/cubic"
+MSES = ("mse_u", "mse_ux", "mse_uxx")
 Load = Callable[..., Study]
+Make = Callable[..., RunRecord]
 
 
 class Here(Executor):
@@ -59,11 +60,13 @@ def load(studies: dict[str, Study]) -> Load:
     """``load(name, **settings)``: a study of one seed, made small; ``paper`` of two rows."""
 
     def make(name: str = "paper", **settings: Any) -> Study:
-        study = studies[name]
+        config = deepcopy(studies[name].config)
         small = {"seeds": [10], "confirm_seeds": [0], "trials": 4, "finalists": 1}
         if name == "paper":
             small["rows"] = {CHEAP: None, DEAR: None}
-        return replace(study, config=replace(study.config, **(small | settings)))
+        for key, value in (small | settings).items():
+            config[key] = value
+        return replace(studies[name], config=config)
 
     return make
 
@@ -98,8 +101,7 @@ class Rows:
         decades = self.outcome(cfg.name, levels)
         table, _, row = cfg.name.partition("/")
         printed = load_paper_table(table, self._paper).loc[row]
-        names = ("mse_u", "mse_ux", "mse_uxx")
-        mses = {n: None if decades is None else float(printed[n]) * 10**decades for n in names}
+        mses = {n: None if decades is None else float(printed[n]) * 10**decades for n in MSES}
         diverged = {} if decades is not None else {"status": "diverged", "diverged_epoch": 3}
         return [_record(cfg, seed, metrics=mses | {"loss": 1.0}, **diverged) for seed in cfg.seeds]
 
@@ -136,9 +138,8 @@ def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
 
 def run_all(study: Study, folder: Path, workers: int = 1) -> dict[str, pd.DataFrame]:
     """Search and confirm; the tables by name."""
-    output = folder / "tables"
-    calibrate(study, folder, workers, lambda *ended: report_trial(study, *ended, output))
-    return {path.stem: pd.read_csv(path) for path in output.glob("*.csv")}
+    write_outcome(study, *calibrate(study, folder, workers), folder / "tables")
+    return {path.stem: pd.read_csv(path) for path in (folder / "tables").glob("*.csv")}
 
 
 @pytest.mark.parametrize(("name", "levels"), [("paper", 9), ("best", 9), ("compact", 10)])
@@ -148,7 +149,7 @@ def test_a_study_fits_its_rows(
     study = studies[name]
     for pick in (0, -1):
         params = {key: _ends(values)[pick] for key, values in study.space.items()}
-        for row in study.rows:
+        for row in study.config.rows:
             cfg = study.run_config(row, params, study.config.seeds, tmp_path)
             assert cfg.name == row
             assert cfg.seeds == study.config.seeds
@@ -161,82 +162,78 @@ def _ends(values: Any) -> list[Any]:
     return list(choices) if choices else [values.low, values.high]
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ("choice(torch, xavier)", CategoricalDistribution(["torch", "xavier"])),
-        ("1,2,4", CategoricalDistribution([1, 2, 4])),
-        ("range(4,12,3)", IntDistribution(4, 10, step=3)),
-        ("range(1.2,2.1,0.1)", FloatDistribution(1.2, 2.0, step=0.1)),
-        ("range(1,2.05,0.5)", FloatDistribution(1.0, 2.0, step=0.5)),
-        ("int(interval(4,12))", IntDistribution(4, 12)),
-        ("tag(log, interval(1e-6,1))", FloatDistribution(1e-6, 1.0, log=True)),
-    ],
-)
-def test_values_are_those_of_a_sweep(values: str, expected: object) -> None:
-    assert distribution("key", values) == expected
+# ---------------------------------------------------------------------------------------- scores
 
 
-@pytest.mark.parametrize(
-    "values", ["3", "[1,2]", "range(4,4)", "range(4,9,0)", "interval(2,1)", "oops(", "choice()"]
-)
-def test_values_that_are_none(values: str) -> None:
-    with pytest.raises(ConfigError, match=r"params: key: "):
-        distribution("key", values)
+def test_distance_counts_every_printed_mse(load: Load, make_record: Make, paper: Path) -> None:
+    row = load_paper_table("table1", paper).loc["cubic"].to_dict()
+    off = make_record(mse_u=row["mse_u"] / 100, mse_ux=row["mse_ux"] * 10, mse_uxx=row["mse_uxx"])
+    scores = load().scores(CHEAP, [off])
+    assert scores == pytest.approx({"mse_u": -2.0, "mse_ux": 1.0, "mse_uxx": 0.0})
+    assert set(load().scores(DEAR, [off])) == {"mse_u"}
+    assert load().objective({CHEAP: scores}) == pytest.approx(1.0)
+
+
+def test_distance_is_of_the_median_and_bounded(load: Load, make_record: Make, paper: Path) -> None:
+    printed = load_paper_table("table2", paper).loc["cubic"].to_dict()["mse_u"]
+    gone = make_record(status="diverged", diverged_epoch=7, mse_u=None)
+    close = [make_record(seed=i, mse_u=printed * factor) for i, factor in enumerate((1, 10))]
+    assert load().scores(DEAR, [gone]) == {"mse_u": 10.0}
+    assert load().scores(DEAR, [gone, *close])["mse_u"] == pytest.approx(1.0)
+    for far, bound in ((0.0, -10.0), (1e30, 10.0)):
+        assert load().scores(DEAR, [make_record(mse_u=far)]) == {"mse_u": bound}
+
+
+def test_error_is_that_of_the_geometric_mean(load: Load, make_record: Make) -> None:
+    study = load("best")
+    records = [make_record(seed=i, mse_u=mse) for i, mse in enumerate((1e-8, 1e-4, 1e-6))]
+    assert study.scores(CHEAP, records)["mse_u"] == pytest.approx(-6.0)
+    gone = make_record(seed=3, status="diverged", diverged_epoch=1)
+    assert study.scores(CHEAP, [*records, gone])["mse_u"] == pytest.approx((-18 + 1) / 4)
+
+
+# ---------------------------------------------------------------------------------------- search
 
 
 def test_search_and_confirmation(load: Load, tmp_path: Path) -> None:
     study = load(trials=2, rows={CHEAP: None})
     tables = run_all(study, tmp_path)
-    parts = calibrate(study, tmp_path, 1, lambda *ended: pytest.fail("there was nothing to do"))
-    write_outcome(study, *parts, tmp_path / "tables")
     trials, runs = tables["paper"], tables["paper-runs"]
     assert list(trials["trial"]) == [0, 1]
     assert trials.loc[0, "encoder.encoding.n_levels"] == 9  # the preset comes first
     assert set(runs["seed"]) == {10}
-    scores = [f"{CHEAP} {name}" for name in ("mse_u", "mse_ux", "mse_uxx")]
+    scores = [f"{CHEAP} {name}" for name in MSES]
     assert list(trials["objective"]) == pytest.approx(list(trials[scores].abs().mean(axis=1)))
     confirmed = tables["paper-confirmed"]
     assert list(confirmed["candidate"]) == ["preset", "trial 1"]
     assert confirmed.loc[0, "searched"] == pytest.approx(trials.loc[0, "objective"])
     assert set(tables["paper-confirmed-runs"]["seed"]) == {0}
-    assert {p.suffix for p in (tmp_path / "tables").glob("paper.*")} == {
-        *(".csv", ".md", ".png", ".pdf"),
-    }
+    kinds = {path.suffix for path in (tmp_path / "tables").glob("paper.*")}
+    assert kinds == {".csv", ".md", ".png", ".pdf"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["study.db", "tables"]
 
 
-def test_killed_and_resumed_is_the_same_search(load: Load, ran: Rows, tmp_path: Path) -> None:
+def test_killed_and_resumed_repeats_no_trial(load: Load, ran: Rows, tmp_path: Path) -> None:
     study = load(trials=6)
-    whole = run_all(study, tmp_path / "whole")
-    n_runs, ran.ran = len(ran.ran), []
-    for dies_before in (1, 4, 5, n_runs - 1):
+    for dies_before in (1, 4, 5):
         ran.dies_before = dies_before
         with pytest.raises(SystemExit):
-            run_all(study, tmp_path / "parts")
-    parts = run_all(study, tmp_path / "parts")
-    assert len(ran.ran) == n_runs  # none was repeated
-    for name, table in whole.items():
-        pd.testing.assert_frame_equal(parts[name], table)
+            run_all(study, tmp_path)
+    tables = run_all(study, tmp_path)
+    assert len(tables["paper"]) == 6
+    assert len(tables["paper-runs"].drop_duplicates(["trial", "row"])) == len(tables["paper-runs"])
+    ran.ran.clear()
+    run_all(study, tmp_path)
+    assert ran.ran == []
+    assert len(run_all(load(trials=8), tmp_path)["paper"]) == 8
 
 
 def test_side_by_side(load: Load, ran: Rows, tmp_path: Path) -> None:
     tables = run_all(load(trials=6), tmp_path, workers=3)
-    assert list(tables["paper"]["trial"]) == list(range(6))
+    assert sorted(tables["paper"]["trial"]) == list(range(6))
     assert len(tables["paper-runs"].drop_duplicates(["trial", "row", "seed"])) == len(
         tables["paper-runs"]
     )
-
-
-def test_more_trials_later(load: Load, ran: Rows, tmp_path: Path) -> None:
-    first = run_all(load(trials=3), tmp_path)
-    ran.ran.clear()
-    run_all(load(trials=3), tmp_path)
-    assert ran.ran == []
-    second = run_all(load(trials=8), tmp_path)
-    assert len(second["paper"]) == 8
-    pd.testing.assert_frame_equal(second["paper"].head(3), first["paper"], check_dtype=False)
-    assert (9, [0]) not in [(levels, seeds) for _, levels, seeds in ran.ran]  # the preset again
 
 
 def test_what_falls_behind_is_stopped(load: Load, ran: Rows, tmp_path: Path) -> None:
@@ -250,37 +247,15 @@ def test_what_falls_behind_is_stopped(load: Load, ran: Rows, tmp_path: Path) -> 
     assert trials.loc[0, "status"] == "complete"
 
 
-def test_importances_rank_what_got_further_first(
-    load: Load, ran: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The cheap row's values are far below the dear one's: a mean over it alone beats every other.
-    ran.outcome = lambda row, levels: abs(levels - 7) / 100 + (5 if row == DEAR else 0)
-    study = load(trials=8)
-    opened, _ = calibrate(study, tmp_path, 1, lambda *ended: None)
-    found = search.importances(study, opened)
-    assert found.keys() == study.space.keys()
-    assert sum(found.values()) == pytest.approx(1.0)
-    ranked: list[optuna.Study] = []
-    monkeypatch.setattr(optuna.importance, "get_param_importances", lambda s, **_: ranked.append(s))
-    search.importances(study, opened)
-    complete = [t for t in opened.trials if t.state == optuna.trial.TrialState.COMPLETE]
-    best_first = sorted(ranked[0].trials, key=lambda trial: trial.value or 0)
-    assert 1 <= len(complete) < len(best_first) == 8
-    by_objective = sorted(complete, key=lambda trial: trial.value or 0)
-    assert [t.params for t in best_first[: len(complete)]] == [t.params for t in by_objective]
-
-
 def test_diverged_trials_count_and_are_named(load: Load, ran: Rows, tmp_path: Path) -> None:
     ran.outcome = lambda row, levels: None if levels != 9 and row == DEAR else abs(levels - 7) / 10
-    study = load(trials=5, diverged=6.0)
-    tables = run_all(study, tmp_path)
+    tables = run_all(load(trials=5, diverged=6.0), tmp_path)
     trials = tables["paper"]
     reached = trials[(trials["rows_run"] == 2) & (trials["trial"] > 0)]
     assert len(reached) > 0
     assert (reached["status"] == "diverged").all()
     assert (reached["n_diverged"] == 1).all()
     assert (reached[f"{DEAR} mse_u"] == 6.0).all()
-    assert reached["objective"].between(0, 6).all()
     gone = tables["paper-runs"].query("status == 'diverged'")
     assert list(gone["diverged_epoch"]) == [3] * len(gone)
     assert gone["mse_u"].isna().all()
@@ -294,7 +269,7 @@ def test_values_that_cannot_be_run(load: Load, ran: Rows, tmp_path: Path) -> Non
 
     ran.outcome = refuse
     tables = run_all(load(trials=4), tmp_path)
-    assert list(tables["paper"]["status"]) == ["complete", "failed", "failed", "failed"]
+    assert list(tables["paper"]["status"]) == ["complete", "fail", "fail", "fail"]
     assert tables["paper"]["error"].iloc[1:].str.contains("too many").all()
     assert list(tables["paper-confirmed"]["candidate"]) == ["preset"]
 
@@ -308,35 +283,80 @@ def test_another_study_in_the_same_folder(load: Load, ran: Rows, tmp_path: Path)
 def test_limits_are_measured_where_something_is_to_be_run(
     load: Load, ran: Rows, tmp_path: Path
 ) -> None:
-    limited = load(trials=2, rows={CHEAP: "table1/linear", DEAR: None})
+    limited = load(trials=2, rows={CHEAP: DEAR, DEAR: None})
     run_all(limited, tmp_path, workers=2)
     # Two at once as in the search, then one: nothing runs beside what is confirmed.
-    assert ran.timed == ["table1/linear"] * 3
+    assert ran.timed == [DEAR] * 3
     assert sorted(ran.limits, key=str) == [pytest.approx(7.7), None]
     run_all(limited, tmp_path, workers=2)
     assert len(ran.timed) == 3
-
-
-def test_the_seconds_of_a_row(load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(rows, "chunk_seconds", lambda directory: (0.03,))
-    cfg = load("best").run_config("table1/cubic_best", {}, [0, 1], tmp_path / "row")
-    cfg.trainer.epochs = 8
-    assert rows.row_seconds(cfg) == pytest.approx(0.24)
-    assert not tmp_path.exists() or not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(0.2, 6), (0.01, 1), (10.0, 8)])
 def test_as_many_epochs_as_fit(
     load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float, epochs: int
 ) -> None:
-    monkeypatch.setattr(rows, "chunk_seconds", lambda directory: (0.03,))
+    monkeypatch.setattr(search, "chunk_seconds", lambda directory: (0.03,))
     study = load("best")
-    cfg = study.run_config("table1/cubic_best", study.preset, [0, 1], tmp_path / "row")
+    cfg = study.run_config("table1/cubic_best", study.preset, [0, 1], tmp_path)
     cfg.trainer.epochs = 8
-    records = rows.run_row(cfg, seconds)
+    records = search.run_row(cfg, seconds)
     assert [(record.seed, record.epochs) for record in records] == [(0, epochs), (1, epochs)]
     assert all(record.epochs_requested == epochs for record in records)  # the schedule's end
-    assert not tmp_path.exists() or not list(tmp_path.iterdir())
+
+
+# --------------------------------------------------------------------------------- what is written
+
+LINE = {
+    "trial": 0, "status": "complete", "objective": 0.5, "so_far": 0.5, "rows_run": 2,
+    "n_diverged": 0, "seconds": 7.0, "encoder.encoding.base_resolution": 3,
+    "encoder.encoding.per_level_scale": 2.0, "encoder.encoding.n_levels": 5,
+    "encoder.network.init": "torch",
+}  # fmt: skip
+
+
+def test_report(tmp_path: Path) -> None:
+    failed = LINE | {"trial": 1, "status": "fail", "rows_run": 0, "seconds": 0.0}
+    pd.DataFrame([LINE, failed]).to_csv(tmp_path / "paper.csv", index=False)
+    rows = {"table1/cubic mse_u": 0.5, "table1/s2 mse_u": -3.0}
+    confirmed = pd.DataFrame([LINE | {"candidate": "preset", "searched": 0.4} | rows])
+    confirmed.to_csv(tmp_path / "paper-confirmed.csv", index=False)
+    path, summary = write_report(tmp_path, "paper", "a title", {"device": "cpu"}, behind=True)
+    assert summary.startswith("2 trials (1 complete, 1 fail) in 0.00 hours")
+    cells = [[c.strip() for c in line.split("|")[1:-1]] for line in path.read_text().splitlines()]
+    for line in (["", "preset"], ["table1/cubic mse_u", "0.5"], ["encoder.network.init", "torch"],
+                 ["behind, mean", "0.25"], ["behind, most", "0.5"]):  # fmt: skip
+        assert line in cells
+    assert "device cpu" in path.read_text()
+    path, _ = write_report(tmp_path, "paper", "a title", {})
+    assert "behind" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [LINE],
+        [LINE | {"status": "fail", "objective": None, "so_far": None}],
+        [LINE, LINE | {"objective": None, "so_far": 0.1, "encoder.network.init": "xavier"}],
+        [LINE | {"trainer.learning_rate": 1e-4}, LINE | {"trainer.learning_rate": 1.0}],
+    ],
+    ids=["one", "none known", "the best was stopped early", "log axis"],
+)
+def test_figure_draws_what_there_is(tmp_path: Path, lines: list[dict[str, Any]]) -> None:
+    trials = pd.DataFrame(lines).astype({"objective": float, "so_far": float})
+    importances = pd.DataFrame({"parameter": pd.Series(dtype=str), "importance": []})
+    figure = calibration_figure(trials, importances)
+    panels = {ax.get_title(): ax for ax in figure.axes}
+    assert {"importance", "init"} <= panels.keys()
+    drawn = {t.get_label() for ax in figure.axes for t in ax.collections if len(t.get_offsets())}
+    assert ("best" in drawn) == trials["objective"].notna().any()
+    found = {float(x) for dots in panels["finest resolution"].collections
+             for x, _ in dots.get_offsets()}  # fmt: skip
+    assert found == ({3 * 2.0**4} if trials["so_far"].notna().any() else set())
+    figure.savefig(tmp_path / "a.png")
+
+
+# ---------------------------------------------------------------------------------- command line
 
 
 @pytest.mark.parametrize(
@@ -345,7 +365,6 @@ def test_as_many_epochs_as_fit(
         (["none"], "error: study 'none' is unknown; studies are best, compact, paper"),
         (["paper", "--trials", "0"], "error: trials=0: give at least 1"),
         (["paper", "trainer.epoch=3"], "error: "),
-        (["paper", "encoder.encoding.n_levels=3"], "leaves out 3, the preset's value"),
     ],
 )
 def test_bad_command_line(
@@ -383,11 +402,13 @@ def test_killed_process(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     storage = f"sqlite:///{tmp_path}/runs/paper/study.db"
-    before = optuna.load_study(study_name="search", storage=storage).trials
+    before = optuna.load_study(study_name="search", storage=storage)
+    kept = [t.params for t in before.trials if t.state.is_finished()]
     again = start(*command)
     _, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
+    trials = pd.read_csv(tmp_path / "tables" / "paper.csv")
+    assert len(trials) == 4
     after = optuna.load_study(study_name="search", storage=storage).trials
-    assert len(after) == 4
     assert all(trial.state.is_finished() for trial in after)
-    assert [t.params for t in after[: len(before)]] == [t.params for t in before]
+    assert all(params in [t.params for t in after] for params in kept)

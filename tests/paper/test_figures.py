@@ -20,14 +20,13 @@ from matplotlib.text import Text
 from diffhash.paper.continuity import Curve, fit_sine
 from diffhash.paper.figures import (
     NoRecordsError,
-    Row,
     figure3,
     figure4,
     figure5,
     make_figures,
-    table_rows,
 )
-from diffhash.paper.table import load_table, load_tables
+from diffhash.paper.rows import Row
+from diffhash.paper.table import load_tables
 from diffhash.results.figures import run_figure
 from diffhash.results.figures.run import error_limits
 from diffhash.results.figures.style import write_figure
@@ -107,7 +106,7 @@ def test_all_figures_are_written_at_print_width(tmp_path: Path, paper_runs: Path
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, paper_runs: Path) -> None:
     contents = []
     for _ in range(2):
-        figure = figure4(table_rows(load_table("table1", paper_runs, PAPER)))
+        figure = figure4(list(load_tables(paper_runs, PAPER)["table1"].rows.values()))
         contents.append([path.read_bytes() for path in write_figure(figure, tmp_path / "figure4")])
     assert contents[0] == contents[1]
     assert b"CreationDate" not in contents[0][1]
@@ -156,35 +155,40 @@ def test_an_unwritable_output_folder_is_an_error(tmp_path: Path, write_run: Writ
 
 
 def _row(runs: Path, table: str, key: str) -> Row:
-    return next(row for row in table_rows(load_table(table, runs, PAPER)) if row.row == key)
+    return load_tables(runs, PAPER)[table].rows[key]
 
 
 def test_all_seeds_that_count_stand_for_their_row(tmp_path: Path, write_run: WriteRun) -> None:
     write_run(tmp_path, "table1", "cubic", seed=11, status="interrupted", epochs=70)
     only = _row(tmp_path, "table1", "cubic")
-    assert (only.label, only.remark, only.has_band) == (
+    assert (only.label, only.note, only.has_band) == (
         "Cubic 3k",
-        "interrupted at epoch 70",
+        "interrupted @ epoch 70",
         False,
     )
+    assert only.predictions is not None and not len(only.values("mse_u"))
     write_run(tmp_path, "table1", "cubic", seed=3)
     completed = _row(tmp_path, "table1", "cubic")
-    assert [record.seed for _, record in completed.runs] == [3]
-    assert (completed.remark, completed.has_band) == ("", False)
+    assert [record.seed for _, record in completed.seeds] == [3]
+    assert not completed.has_band
     for seed in (1, 2):
         write_run(tmp_path, "table1", "cubic", seed=seed, **DIVERGED)
     row = _row(tmp_path, "table1", "cubic")
-    assert [record.seed for _, record in row.runs] == [1, 2, 3]
-    assert (row.remark, row.has_band) == ("2 of 3 diverged", True)
-    assert row.n_predictions == 1, "one run of three predicts something"
-    assert row.metric("mse_u") == np.inf
+    assert [record.seed for _, record in row.seeds] == [1, 2, 3]
+    assert (row.n_diverged, row.has_band) == (2, True)
+    assert [record.seed for record in row.completed] == [3], "one run of three predicts something"
+    assert row.line()["mse_u"] == np.inf
 
 
 def test_rows_beyond_the_paper_are_drawn_too(tmp_path: Path, write_run: WriteRun) -> None:
     write_run(tmp_path, "table1", "cubic_best", preset="best")
     write_run(tmp_path, "table2", "cubic_best", preset="best")
-    assert "Cubic (best) 3k" in _texts(figure4(table_rows(load_table("table1", tmp_path, PAPER))))
-    assert "Cubic (best) 3k" in _texts(figure5(table_rows(load_table("table2", tmp_path, PAPER))))
+    assert "Cubic (best) 3k" in _texts(
+        figure4(list(load_tables(tmp_path, PAPER)["table1"].rows.values()))
+    )
+    assert "Cubic (best) 3k" in _texts(
+        figure5(list(load_tables(tmp_path, PAPER)["table2"].rows.values()))
+    )
 
 
 def test_missing_and_diverged_runs_are_said(tmp_path: Path, write_run: WriteRun) -> None:
@@ -193,15 +197,15 @@ def test_missing_and_diverged_runs_are_said(tmp_path: Path, write_run: WriteRun)
     write_run(tmp_path, "table2", "siren", epochs_requested=10_000, **diverged)
     for table in ("table1", "table2"):
         write_run(tmp_path, table, "linear", status="interrupted", epochs=70)
-    one, two = (table_rows(table) for table in load_tables(tmp_path, PAPER).values())
+    one, two = (list(table.rows.values()) for table in load_tables(tmp_path, PAPER).values())
     texts = _texts(figure4(one))
-    assert "S2 10k (diverged at epoch 812)" in texts
-    assert "Linear 3k (interrupted at epoch 70)" in texts
+    assert "S2 10k (diverged @ epoch 812)" in texts
+    assert "Linear 3k (interrupted @ epoch 70)" in texts
     assert "MLP 100k (no record)" in texts
     for figure, n_missing in ((figure3(one), 2 * 3), (figure5(two), 2 * 5)):
         texts = _texts(figure)
-        assert "diverged at epoch 812" in texts
-        assert "interrupted at epoch 70" in texts
+        assert "diverged @ epoch 812" in texts
+        assert "interrupted @ epoch 70" in texts
         assert texts.count("no record") == n_missing
 
 
@@ -212,7 +216,7 @@ def test_records_without_history_or_predictions_are_said(
         directory = write_run(tmp_path, table, "cubic")
         for name in ("history.csv", "predictions.csv"):
             (directory / name).unlink()
-    one, two = (table_rows(table) for table in load_tables(tmp_path, PAPER).values())
+    one, two = (list(table.rows.values()) for table in load_tables(tmp_path, PAPER).values())
     assert "no predictions" in _texts(figure3(one))
     assert "Cubic 3k (no history)" in _texts(figure4(one))
     assert "no predictions" in _texts(figure5(two))
@@ -226,10 +230,10 @@ def test_a_run_that_diverged_at_once_is_drawn(tmp_path: Path, write_run: WriteRu
         frame = pd.read_csv(directory / "predictions.csv")
         frame[["u", "u_x", "u_xx"]] = np.nan
         frame.to_csv(directory / "predictions.csv", index=False)
-    one, two = (table_rows(table) for table in load_tables(tmp_path, PAPER).values())
+    one, two = (list(table.rows.values()) for table in load_tables(tmp_path, PAPER).values())
     for figure in (figure3(one), figure4(one), figure5(two)):
         figure.savefig(os.devnull, format="png", dpi=50)
-        assert "diverged at epoch 1" in _texts(figure)
+        assert "diverged @ epoch 1" in _texts(figure)
 
 
 def test_a_prediction_far_off_does_not_flatten_the_others(
@@ -237,7 +241,7 @@ def test_a_prediction_far_off_does_not_flatten_the_others(
 ) -> None:
     for row in ("s2", "cubic"):
         write_run(tmp_path, "table1", row, mse_u=1e8 if row == "s2" else 1e-12)
-    figure = figure3(table_rows(load_table("table1", tmp_path, PAPER)))
+    figure = figure3(list(load_tables(tmp_path, PAPER)["table1"].rows.values()))
     heights = [np.ptp(ax.get_ylim()) for ax in figure.axes[0::3]]  # u of the four rows
     assert heights[2] > 1e3 and max(heights[0], heights[1], heights[3]) < 10
     assert _texts(figure).count("wider scale") == 1

@@ -12,8 +12,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from diffhash.paper.figures import Row, figure3, figure4, figure5, table_rows
-from diffhash.paper.table import load_table, load_tables
+from diffhash.paper.figures import figure3, figure4, figure5
+from diffhash.paper.rows import Row
+from diffhash.paper.table import load_tables
 from diffhash.results.figures.style import add_legend, new_figure
 from diffhash.results.record import RecordError
 from diffhash.results.seeds import band_labels, combine_histories, combine_predictions
@@ -29,7 +30,7 @@ def _texts(figure: Figure) -> str:
 
 
 def _row(runs: Path, table: str, key: str) -> Row:
-    return next(row for row in table_rows(load_table(table, runs, PAPER)) if row.row == key)
+    return load_tables(runs, PAPER)[table].rows[key]
 
 
 def _write_seeds(write_run: WriteRun, runs: Path, table: str, row: str, n: int) -> None:
@@ -118,7 +119,7 @@ def test_figures_over_seeds_say_what_their_bands_are(tmp_path: Path, write_run: 
         for seed in range(3):
             write_run(tmp_path, table, "linear", seed=seed, **(DIVERGED if seed else {}))
             write_run(tmp_path, table, "s2", seed=seed, **DIVERGED)
-    one, two = (table_rows(table) for table in load_tables(tmp_path, PAPER).values())
+    one, two = (list(table.rows.values()) for table in load_tables(tmp_path, PAPER).values())
     # Two seeds of the MLP predict something, one of Linear's three, but all three have a history.
     for figure, n_seeds in ((figure3(one), "2"), (figure4(one), "2 to 3"), (figure5(two), "2")):
         figure.savefig(os.devnull, format="png", dpi=50)

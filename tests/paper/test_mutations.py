@@ -36,7 +36,7 @@ def test_good_records_are_found_and_bad_ones_named_in_a_line(
     found = {directory for directory, _ in find_records(runs, problems.append)}
     assert {runs / f"table1/cubic/seed{seed}" for seed in GOOD} <= found
     tables = load_tables(runs, paper, problems.append)
-    rows = tables["table1"].runs["cubic"]
+    rows = tables["table1"].rows["cubic"].runs
     assert set(GOOD) <= {record.seed for _, record in rows}
     for problem in map(str, problems):
         assert problem.isprintable() and len(problem) < 2000

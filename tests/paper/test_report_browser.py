@@ -69,22 +69,16 @@ def page(browser: Any, file: Path) -> Iterator[Any]:
     assert opened.problems == []
 
 
-def test_the_theme_follows_the_button_and_plots_follow_the_theme(page: Any) -> None:
-    def colours() -> tuple[str, str]:
-        return page.evaluate(
-            "[getComputedStyle(document.body).backgroundColor,"
-            " document.querySelector('#distance .canvas').layout.font.color]"
-        )
-
-    light = colours()
-    page.locator("#theme").click()
-    page.wait_for_function(
-        "(old) => document.querySelector('#distance .canvas').layout.font.color !== old",
-        arg=light[1],
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_theme_is_the_systems(browser: Any, file: Path, theme: str) -> None:
+    opened = open_page(browser, file, "desktop", theme)
+    ground, text = opened.evaluate(
+        "[getComputedStyle(document.body).backgroundColor,"
+        " document.querySelector('#distance .canvas').layout.font.color]"
     )
-    dark = colours()
-    assert dark[0] != light[0]
-    assert page.locator("#theme").inner_text() == "Light theme"
+    assert ground == {"light": "rgb(252, 252, 250)", "dark": "rgb(21, 23, 26)"}[theme]
+    assert text == {"light": "#1b1b1a", "dark": "#e9e9e5"}[theme]
+    opened.context.close()
 
 
 def test_choices_change_what_is_shown(page: Any) -> None:

@@ -15,10 +15,9 @@ import pytest
 
 from diffhash.paper.claims.evidence import Evidence
 from diffhash.paper.claims.page import check_claims
-from diffhash.paper.figures import table_rows
 from diffhash.paper.printed import TABLES
 from diffhash.paper.rows import row_records
-from diffhash.paper.table import COLUMNS, load_table, load_tables
+from diffhash.paper.table import COLUMNS, load_tables
 from diffhash.paper.tables import to_latex, to_markdown, write_tables
 from diffhash.paper.timing import find_timing, timing_directory
 from diffhash.results import read_record, write_record
@@ -83,7 +82,7 @@ def test_a_timing_is_of_one_config_and_completed(
     assert find_timing(tmp_path, record) is None
     (folder / "result.json").write_text("{")
     with pytest.raises(RecordError, match="corrupt record"):
-        load_table("table1", tmp_path)
+        load_tables(tmp_path)["table1"]
 
 
 def test_the_first_run_of_a_row_that_was_timed_stands_for_all(
@@ -93,7 +92,7 @@ def test_the_first_run_of_a_row_that_was_timed_stands_for_all(
         run = write_run(tmp_path, "table1", "cubic", seed=seed, config_hash=str(seed) * 64)
         if seed:
             time_run(tmp_path, run, (1.0, 1.0 + 3 * seed))
-    row = load_table("table1", tmp_path, paper).frame.set_index("row").loc["cubic"]
+    row = load_tables(tmp_path, paper)["table1"].frame.set_index("row").loc["cubic"]
     assert row["train_seconds"] == pytest.approx(3000 * 0.03)
     assert math.isnan(row["train_seconds_low"]), "a single chunk spreads over nothing"
     assert row["timed_alone"]
@@ -104,7 +103,7 @@ def test_the_ends_of_a_train_cost_are_those_of_its_chunks(
     tmp_path: Path, paper: Path, write_run: WriteRun, time_run: Callable[..., Path]
 ) -> None:
     time_run(tmp_path, write_run(tmp_path, "table1", "cubic"), (9.0, 10.0, 12.0, 17.0))
-    row = load_table("table1", tmp_path, paper).frame.set_index("row").loc["cubic"]
+    row = load_tables(tmp_path, paper)["table1"].frame.set_index("row").loc["cubic"]
     ends = [row[f"train_seconds{end}"] for end in ("_low", "", "_high")]
     assert ends == pytest.approx([30.0, 60.0, 150.0])
     costs = Evidence(load_tables(tmp_path, paper)).step_seconds("table1", "cubic")
@@ -119,12 +118,12 @@ def test_timings_change_nothing_but_the_train_cost(
             (c.statement.text, c.points) for c in check_claims(load_tables(paper_runs, paper))
         ]
         figures = [
-            [(row.label, row.runs, row.remark) for row in table_rows(table)]
+            [(row.label, row.runs, row.note) for row in table.rows.values()]
             for table in load_tables(paper_runs, paper).values()
         ]
         records = [row_records(table, paper_runs) for table in TABLES]
         frames = [
-            load_table(table, paper_runs, paper)
+            load_tables(paper_runs, paper)[table]
             .frame.drop(columns=["timed_alone", *(c for c in COLUMNS if "train_seconds" in c)])
             .to_csv()
             for table in TABLES
@@ -137,7 +136,7 @@ def test_timings_change_nothing_but_the_train_cost(
             [(directory, record)] = found
             each = record.train_seconds / record.epochs  # as costly as the run itself
             time_run(paper_runs, directory, (9.0, 9.0 + 100 * each))
-        assert load_table(table, paper_runs, paper).frame["timed_alone"].all()
+        assert load_tables(paper_runs, paper)[table].frame["timed_alone"].all()
     assert everything() == before
 
 
@@ -165,7 +164,7 @@ def test_the_tables_say_how_each_cost_was_measured(
     marked = [line[:5] for line in first.splitlines() if line[0:1] == "|" and f"{mark}<" in line]
     assert marked == ["| MLP", "| SIR", "| FF ", "| Lin", "| S2 "]  # MLP 100k: 10k was timed
     [cubic] = [line for line in first.splitlines() if line.startswith("| Cubic")]
-    assert " 15.0 / 574.3 (-1.58) " in cubic
+    assert " 15.0<br>/ 574.3 (-1.58) " in cubic
 
 
 def test_latex_says_it_as_well(
@@ -204,7 +203,7 @@ def test_memory_of_the_largest_run(
         *(paper_runs, "table2", "s1_wide"),
         **{"status": "diverged", "diverged_epoch": 7, "peak_memory_mb": 1501.4, "preset": None},
     )
-    table = load_table("table1", paper_runs, paper)
+    table = load_tables(paper_runs, paper)["table1"]
     assert table.frame.set_index("row").loc["cubic", "peak_memory_mb"] == 777.7
     [cubic] = [x for x in to_markdown(table).splitlines() if x.startswith("| Cubic")]
     assert [cell.strip() for cell in cubic.split("|")][-3:-1] == ["778", "2"]

@@ -12,7 +12,7 @@ import pytest
 
 from diffhash.paper.printed import TABLES
 from diffhash.paper.rows import row_records
-from diffhash.paper.table import load_table, load_tables
+from diffhash.paper.table import load_tables
 from diffhash.paper.tables import (
     environment_lines,
     to_latex,
@@ -84,19 +84,23 @@ def test_format_decades_and_epochs() -> None:
 
 
 def test_markdown_shows_ours_the_papers_and_the_distance(spoilt_runs: Path, paper: Path) -> None:
-    text = to_markdown(load_table("table1", spoilt_runs, paper))
+    text = to_markdown(load_tables(spoilt_runs, paper)["table1"])
     cubic = _line(text, "Cubic <sup>e</sup>")
-    assert cubic[:3] == ["Cubic <sup>e</sup>", "3k", "3.0e-13 / 3.0e-12 (-1.00)"]
-    assert cubic[5] == "1.0e-13 / –", "the paper prints no loss in Table I"
-    assert cubic[6] == "3.4 / 574.3 (-2.23)"
+    assert cubic[:3] == ["Cubic <sup>e</sup>", "3k", "3.0e-13<br>/ 3.0e-12 (-1.00)"]
+    assert cubic[5] == "1.0e-13<br>/ –", "the paper prints no loss in Table I"
+    assert cubic[6] == "3.4<br>/ 574.3 (-2.23)"
 
 
 def test_markdown_hides_no_failure(spoilt_runs: Path, paper: Path) -> None:
-    text = to_markdown(load_table("table1", spoilt_runs, paper))
-    linear = _line(text, "Linear <sup>b</sup>")
-    assert linear[2] == "diverged @ epoch 77 / 3.4e-8"
-    assert linear[3] == "diverged / 2.1e-1"
-    assert _line(text, "FF <sup>a</sup>")[1:4] == ["10k", "missing / 1.3e-6", "missing / 2.2e-2"]
+    text = to_markdown(load_tables(spoilt_runs, paper)["table1"])
+    linear = _line(text, "Linear <sup>b,f</sup>")
+    assert linear[2:4] == ["diverged<br>/ 3.4e-8", "diverged<br>/ 2.1e-1"]
+    assert "- <sup>f</sup> Linear 10k: diverged @ epoch 77." in text
+    assert _line(text, "FF <sup>a</sup>")[1:4] == [
+        "10k",
+        "missing<br>/ 1.3e-6",
+        "missing<br>/ 2.2e-2",
+    ]
     assert all(
         cell for line in text.splitlines() if line[:1] == "|" for cell in line[1:-1].split("|")
     )
@@ -104,31 +108,31 @@ def test_markdown_hides_no_failure(spoilt_runs: Path, paper: Path) -> None:
 
 def test_an_interrupted_run_is_said(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
     write_run(tmp_path, "table1", "s2", status="interrupted", epochs=9)
-    text = to_markdown(load_table("table1", tmp_path, paper))
-    assert "| interrupted @ epoch 9 / 8.1e-7 | interrupted / 2.3 |" in re.sub(" +", " ", text)
+    text = to_markdown(load_tables(tmp_path, paper)["table1"])
+    assert "| interrupted<br>/ 8.1e-7 | interrupted<br>/ 2.3 |" in re.sub(" +", " ", text)
     # It is a record, though of no seed.
     write_tables(load_tables(tmp_path, paper), tmp_path / "out")
     for seed in (1, 2):
         write_run(tmp_path, "table1", "s2", seed=seed)
-    text = to_markdown(load_table("table1", tmp_path, paper))
+    text = to_markdown(load_tables(tmp_path, paper)["table1"])
     assert _line(text, "S2 <sup>c,d,f,g</sup>")[-1] == "2"
     assert "S2 3k: completed; seed 0 interrupted @ epoch 9." in text
 
 
 def test_both_tables_have_the_same_columns(paper_runs: Path, paper: Path) -> None:
     heads = [
-        to_markdown(load_table(table, paper_runs, paper)).splitlines()[2].split()
+        to_markdown(load_tables(paper_runs, paper)[table]).splitlines()[2].split()
         for table in TABLES
     ]
     assert heads[0] == heads[1]
 
 
 def test_footnotes_say_what_is_odd(spoilt_runs: Path, paper: Path) -> None:
-    table1 = to_markdown(load_table("table1", spoilt_runs, paper))
+    table1 = to_markdown(load_tables(spoilt_runs, paper)["table1"])
     assert "identical SIREN and FF rows" in table1
     assert "MSE u_xx = 2.03e5: the paper's 1.8e5 is no skill" in table1
     assert "Cubic (best) is not in the paper" in table1
-    table2 = to_markdown(load_table("table2", spoilt_runs, paper))
+    table2 = to_markdown(load_tables(spoilt_runs, paper)["table2"])
     assert "MSE u = 1.95" in table2
     assert "bold" in table2
     assert "{" not in table1 + table2
@@ -138,7 +142,7 @@ def test_a_budget_that_is_not_the_papers_is_noted(
     tmp_path: Path, paper: Path, write_run: WriteRun
 ) -> None:
     write_run(tmp_path, "table1", "siren", epochs=50, epochs_requested=50)
-    text = to_markdown(load_table("table1", tmp_path, paper))
+    text = to_markdown(load_tables(tmp_path, paper)["table1"])
     assert "SIREN 50: not the paper's budget of 10k epochs." in text
     assert "MLP 10k: not" not in text, "a missing row has no budget"
 
@@ -179,7 +183,7 @@ def test_every_run_is_listed_beside_its_table(
 def test_the_csv_gives_the_frame_back(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
     paths = write_tables(load_tables(spoilt_runs, paper), tmp_path / "out")
     read = pd.read_csv(io.StringIO(paths[0].read_text()), dtype={"seeds": str})
-    frame = load_table("table1", spoilt_runs, paper).frame
+    frame = load_tables(spoilt_runs, paper)["table1"].frame
     assert list(read.columns) == list(frame.columns)
     assert read["status"].tolist() == frame["status"].tolist()
     assert read["status"][4] == "diverged @ epoch 77"
@@ -220,7 +224,7 @@ def test_environments(make_record: Callable) -> None:
 
 
 def test_latex_names_each_failure(spoilt_runs: Path, paper: Path) -> None:
-    text = to_latex(load_table("table1", spoilt_runs, paper))
+    text = to_latex(load_tables(spoilt_runs, paper)["table1"])
     assert "Linear 10k: diverged @ epoch 77." in text
     assert "& missing & missing &" in text
     assert r"$\mathrm{MSE}_{u_{xx}}$" in text
@@ -270,7 +274,7 @@ def seeded_runs(tmp_path: Path, paper_runs: Path, write_run: WriteRun) -> Path:
 
 
 def test_markdown_over_seeds(seeded_runs: Path, paper: Path) -> None:
-    text = to_markdown(load_table("table2", seeded_runs, paper))
+    text = to_markdown(load_tables(seeded_runs, paper)["table2"])
     cubic = _line(text, "Cubic <sup>c,e</sup>")
     assert cubic[2] == "5.5e-5<br>[2.0e-5, 9.0e-5]<br>/ 8.9e-5 (-0.21)"
     assert cubic[-1] == "10"
@@ -284,7 +288,7 @@ def test_markdown_over_seeds(seeded_runs: Path, paper: Path) -> None:
         "order statistics: 2nd and 9th of n = 10 (97.9 %); smallest and largest of n = 3, since no "
         "95 % interval of the median exists below n = 6"
     ) in text
-    assert "In brackets" not in to_markdown(load_table("table1", seeded_runs, paper))
+    assert "In brackets" not in to_markdown(load_tables(seeded_runs, paper)["table1"])
 
 
 def test_the_csv_has_the_interval(seeded_runs: Path, paper: Path, tmp_path: Path) -> None:
@@ -297,7 +301,7 @@ def test_the_csv_has_the_interval(seeded_runs: Path, paper: Path, tmp_path: Path
 
 
 def test_latex_over_seeds(seeded_runs: Path, paper: Path) -> None:
-    lines = to_latex(load_table("table2", seeded_runs, paper)).splitlines()
+    lines = to_latex(load_tables(seeded_runs, paper)["table2"]).splitlines()
     [start] = [i for i, line in enumerate(lines) if line.startswith("Cubic$")]
     assert lines[start + 1].startswith(r"\quad low &  & 2.0e$-$5 &")
     assert lines[start + 2].startswith(r"\quad high &  & 9.0e$-$5 &")

@@ -20,7 +20,7 @@ from diffhash.experiment.run import run
 from diffhash.paper import reproduce as timing
 from diffhash.paper.reproduce import time_rows
 from diffhash.paper.rows import row_records
-from diffhash.paper.table import load_table
+from diffhash.paper.table import load_tables
 from diffhash.paper.timing import find_timing, timing_directory
 from diffhash.results import RunRecord, read_record
 
@@ -90,12 +90,12 @@ def test_the_train_cost_is_that_of_an_epoch_alone_times_the_epochs(
     run_row: Call, timed: list[str], runs: Path
 ) -> None:
     record = run_row("table1/ff")
-    before = load_table("table1", runs, PAPER).frame.set_index("row").loc["ff"]
+    before = load_tables(runs, PAPER)["table1"].frame.set_index("row").loc["ff"]
     assert before["train_seconds"] == record.train_seconds
     time_rows(runs, ["table1/ff"])
     found = find_timing(runs, record)
     assert found
-    after = load_table("table1", runs, PAPER).frame.set_index("row").loc["ff"]
+    after = load_tables(runs, PAPER)["table1"].frame.set_index("row").loc["ff"]
     assert after["train_seconds"] == pytest.approx(6 * found.seconds_per_epoch)
     changed = {"train_seconds", "decades_train_seconds", "timed_alone"}
     for name in set(before.index) - changed:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from math import pi
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from diffhash.paper.continuity import GRIDS, Curve
 from diffhash.paper.printed import ERRORS, FOUR_ROWS, LABELS_END, TITLES
+from diffhash.paper.rows import Row
 from diffhash.paper.table import Table
 from diffhash.results.figures import style
 from diffhash.results.figures.run import (
@@ -26,14 +23,8 @@ from diffhash.results.figures.run import (
 )
 from diffhash.results.formats import format_value
 from diffhash.results.metrics import metric, model_symbol, symbol
-from diffhash.results.record import RecordError, RunRecord, read_history, read_predictions
-from diffhash.results.seeds import (
-    band_labels,
-    combine_histories,
-    combine_predictions,
-    counted,
-    over_seeds,
-)
+from diffhash.results.record import RecordError
+from diffhash.results.seeds import band_labels
 from diffhash.results.statistics import median_interval
 
 # By row: colour, and whether the line is dashed, where one of the same colour or hue is not.
@@ -48,99 +39,6 @@ _DASHED = (0, (4, 1.5))
 _COLUMNS = 4  # of Fig. 5
 
 
-# -------------------------------------------------------------------------------------- the rows
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table, with the runs that are drawn of it.
-
-    Attributes:
-        row: its key, e.g. ``mlp_10k``.
-        label: ``MLP 10k``; the epochs are the runs' budget, or the paper's without a run.
-        runs: directory and record of each seed that counts, or of the one there is.
-    """
-
-    row: str
-    label: str
-    runs: tuple[tuple[Path, RunRecord], ...] = ()
-
-    @property
-    def has_band(self) -> bool:
-        """Whether it is a median, with a band around it; a single run is drawn as it is."""
-        return len(self.runs) > 1
-
-    @property
-    def n_predictions(self) -> int:
-        """How many of the runs predict something: those that did not diverge."""
-        return len(self.runs) - self.n_diverged
-
-    @property
-    def n_diverged(self) -> int:
-        """How many of the runs diverged."""
-        return sum(record.status == "diverged" for _, record in self.runs)
-
-    @property
-    def remark(self) -> str:
-        """What a reader must know of the runs: empty if they completed."""
-        if not self.runs:
-            return "no record"
-        record = self.runs[0][1]
-        if self.has_band:
-            return f"{self.n_diverged} of {len(self.runs)} diverged" if self.n_diverged else ""
-        if record.status in ("diverged", "interrupted"):
-            epoch = record.epochs if record.diverged_epoch is None else record.diverged_epoch
-            return f"{record.status} at epoch {epoch}"
-        return ""
-
-    def metric(self, name: str) -> float | None:
-        """A metric at the end, the median over seeds, infinite where that diverged.
-
-        None where there is none, as of a single run that diverged.
-        """
-        if len(self.runs) == 1:
-            return self.runs[0][1].metrics.get(name)
-        values = over_seeds((record for _, record in self.runs), name)
-        return float(median_interval(values)[0]) if len(values) else None
-
-    def each(self, read: Callable[[Path], pd.DataFrame]) -> list[tuple[RunRecord, pd.DataFrame]]:
-        """What ``read`` makes of the file of each run that has it; raises what ``read`` raises."""
-        frames = []
-        for directory, record in self.runs:
-            with suppress(FileNotFoundError):
-                frames.append((record, read(directory)))
-        return frames
-
-    @cached_property
-    def predictions(self) -> pd.DataFrame | None:
-        """The run's, or `combine_predictions` over seeds; None where none were written, or all of
-        several runs diverged. Raises RecordError where files are corrupt or do not fit."""
-        found = self.each(read_predictions)
-        if not self.has_band:
-            return found[0][1] if found else None
-        frames = [frame for record, frame in found if record.status == "completed"]
-        return combine_predictions(frames, self.n_diverged) if frames else None
-
-    @cached_property
-    def history(self) -> pd.DataFrame | None:
-        """The run's, or `combine_histories` over seeds; None where none was written."""
-        found = self.each(read_history)
-        if not self.has_band:
-            return found[0][1] if found else None
-        completed, diverged = (
-            [frame for record, frame in found if record.status == status]
-            for status in ("completed", "diverged")
-        )
-        return combine_histories(completed, diverged) if completed or diverged else None
-
-
-def table_rows(table: Table, *, every: bool = False) -> list[Row]:
-    """The paper's rows in printed order, then others with records; ``every``: all of their runs."""
-    found = {row: table.runs.get(row, []) for row in table.labels}
-    kept = {row: items if every else counted(items) or items[:1] for row, items in found.items()}
-    return [Row(row, label, tuple(kept[row])) for row, label in table.labels.items()]
-
-
 # ------------------------------------------------------------------------------------- all of them
 
 
@@ -151,8 +49,8 @@ class NoRecordsError(RecordError):
         written: the files of the others, which were made.
     """
 
-    def __init__(self, lacking: Mapping[str, str], written: list[Path]) -> None:
-        super().__init__(f"not made for want of records: {'; '.join(lacking.values())}")
+    def __init__(self, lacking: Iterable[str], written: list[Path]) -> None:
+        super().__init__(f"not made for want of records: {'; '.join(lacking)}")
         self.written = written
 
 
@@ -169,22 +67,19 @@ def make_figures(tables: Mapping[str, Table], output_dir: Path | str) -> list[Pa
         RecordError: a corrupt file, or predictions that do not fit each other.
         OSError: ``output_dir`` cannot be written.
     """
-    lacking = {
-        table: f"{', '.join(figures)} (records of {TITLES[table]} in {tables[table].folder})"
-        for table, figures in _OF_RECORDS.items()
-        if not tables[table].records
-    }
-    written: list[Path] = []
-    if len(lacking) == len(_OF_RECORDS):
-        raise NoRecordsError(lacking, written)
-    for name, draw in {"figure1": figure1, "figure2": figure2}.items():
-        written += style.write_figure(draw(), Path(output_dir) / name)
-    for table, figures in _OF_RECORDS.items():
-        rows = table_rows(tables[table])
-        for name, draw in figures.items() if table not in lacking else ():
+    written, lacking = [], []
+    there = {name: table for name, table in tables.items() if table.records}
+    for name, (table, draw) in _FIGURES.items() if there else ():
+        if table is None:
+            written += style.write_figure(draw(), Path(output_dir) / name)
+        elif table in there:
+            rows = list(there[table].rows.values())
             written += style.write_figure(draw(rows), Path(output_dir) / name)
+    for key in tables.keys() - there.keys():
+        names = ", ".join(name for name, (table, _) in _FIGURES.items() if table == key)
+        lacking.append(f"{names} (records of {TITLES[key]} in {tables[key].folder})")
     if lacking:
-        raise NoRecordsError(lacking, written)
+        raise NoRecordsError(sorted(lacking), written)
     return written
 
 
@@ -249,11 +144,8 @@ def figure3(rows: Sequence[Row]) -> style.Figure:
     figure = style.new_figure(height=6.2)
     grid = figure.subplots(len(FOUR_ROWS), len(ERRORS), sharex=True)
     drawn = [row for key in FOUR_ROWS for row in rows if row.row == key]
-    bands = band_labels(row.n_predictions for row in drawn)
     for axes, name in zip(grid.T, ERRORS, strict=True):
-        limits = _exact_limits(drawn, name)
-        for ax, row in zip(axes, drawn, strict=True):
-            _prediction(style.style_axes(ax), row, name, limits, bands)
+        _predictions(axes, drawn, name)
         where = "left" if drawn[0].has_band else "center"
         axes[0].set_title(symbol(name), fontsize=style.TEXT, loc=where)
         axes[-1].set_xlabel("$x$", fontsize=style.TEXT)
@@ -275,7 +167,7 @@ def figure4(rows: Sequence[Row]) -> style.Figure:
         _history_bands(ax, rows, column)
     for ax in grid[-1]:
         ax.set_xlabel("epoch", fontsize=style.TEXT)
-    style.add_legend(figure, [grid[0, 0]], n_columns=2 if any(row.remark for row in rows) else 4)
+    style.add_legend(figure, [grid[0, 0]], n_columns=2 if any(map(_remark, rows)) else 4)
     return figure
 
 
@@ -291,18 +183,16 @@ def figure5(rows: Sequence[Row]) -> style.Figure:
     for ax in (*values[len(rows) :], *errors[len(rows) :]):
         ax.remove()
     values, errors = values[: len(rows)], errors[: len(rows)]
-    limits = _exact_limits(rows, "u")
-    bands = band_labels(row.n_predictions for row in rows)
+    _predictions(values, rows, "u")
     for index, (row, upper, lower) in enumerate(zip(rows, values, errors, strict=True)):
-        _prediction(style.style_axes(upper), row, "u", limits, bands)
         above_mse = f"{style.plain(row.label)}\n"
         upper.set_title(above_mse, fontsize=style.TEXT, loc="left", pad=3)
         style.style_axes(lower).set_xlabel("$x$", fontsize=style.TEXT)
         lower.tick_params(labelbottom=True)
-        if (predictions := row.predictions) is not None:
-            draw_error(lower, predictions, "u", row.has_band)
+        if row.predictions is not None:
+            draw_error(lower, row.predictions, "u", row.has_band)
         else:
-            style.annotate(lower, row.remark or "no predictions", "bottom")
+            style.annotate(lower, _remark(row) or "no predictions", "bottom")
         for ax in (upper, lower):
             shade = {"color": style.LIGHT, "alpha": 0.5, "linewidth": 0, "zorder": 0}
             ax.axvspan(0, LABELS_END, label="labels of $u$ given", **shade)
@@ -319,48 +209,51 @@ def figure5(rows: Sequence[Row]) -> style.Figure:
     return figure
 
 
-_OF_RECORDS = {
-    "table1": {"figure3": figure3, "figure4": figure4},
-    "table2": {"figure5": figure5},
+# The table whose records each is drawn of.
+_FIGURES: dict[str, tuple[str | None, Callable[..., style.Figure]]] = {
+    "figure1": (None, figure1),
+    "figure2": (None, figure2),
+    "figure3": ("table1", figure3),
+    "figure4": ("table1", figure4),
+    "figure5": ("table2", figure5),
 }
 
 
-def _prediction(
-    ax: style.Axes,
-    row: Row,
-    name: str,
-    limits: tuple[float, float] | None,
-    bands: Mapping[int, str],
-) -> None:
-    """Prediction of a row with its MSE as in the tables; what is wrong with the run is said."""
-    predictions = row.predictions
-    if predictions is not None:
-        draw_prediction(ax, predictions, name, limits, bands.get(row.n_predictions, ""))
-    elif limits is not None:
-        ax.set_ylim(*limits)
-    if row.remark or predictions is None:
-        style.annotate(ax, row.remark or "no predictions", "bottom")
-    mse = row.metric(ERRORS[name])
-    if mse is not None:
-        text = f"{'median ' if row.has_band else ''}MSE {format_value('mse_u', mse)}"
-        ax.set_title(text, fontsize=style.SMALL, loc="right", pad=3)
+def _remark(row: Row) -> str:
+    """What a panel says of a row's runs: empty if they completed."""
+    if row.has_band:
+        return f"{row.n_diverged} of {len(row.seeds)} diverged" if row.n_diverged else ""
+    return row.note
 
 
-def _exact_limits(rows: Iterable[Row], name: str) -> tuple[float, float] | None:
-    """The range of the exact values and a quarter of it on either side, one for all rows."""
-    frames = [row.predictions for row in rows]
-    exact = [e for f in frames if f is not None and (e := exact_values(f, name)) is not None]
-    if not exact:
-        return None
-    low, high = float(np.nanmin(exact[0])), float(np.nanmax(exact[0]))
-    margin = 0.25 * (high - low)
-    return low - margin, high + margin
+def _predictions(axes: Iterable[style.Axes], rows: Sequence[Row], name: str) -> None:
+    """A panel for each row: its prediction, and its MSE as in the tables."""
+    frames = [row.predictions for row in rows if row.predictions is not None]
+    exact = [values for frame in frames if (values := exact_values(frame, name)) is not None]
+    limits = None
+    if exact:  # their range and a quarter of it on either side, one for all rows
+        low, high = float(np.nanmin(exact[0])), float(np.nanmax(exact[0]))
+        limits = low - 0.25 * (high - low), high + 0.25 * (high - low)
+    bands = band_labels(len(row.seeds) - row.n_diverged for row in rows)
+    for ax, row in zip(axes, rows, strict=True):
+        style.style_axes(ax)
+        if row.predictions is not None:
+            band = bands.get(len(row.seeds) - row.n_diverged, "")
+            draw_prediction(ax, row.predictions, name, limits, band)
+        elif limits is not None:
+            ax.set_ylim(*limits)
+        if _remark(row) or row.predictions is None:
+            style.annotate(ax, _remark(row) or "no predictions", "bottom")
+        if len(values := row.values(ERRORS[name])):
+            mse = format_value("mse_u", float(median_interval(values)[0]))
+            text = f"{'median ' if len(values) > 1 else ''}MSE {mse}"
+            ax.set_title(text, fontsize=style.SMALL, loc="right", pad=3)
 
 
 def _history(ax: style.Axes, row: Row, column: str) -> None:
     color, dashed = LINES.get(row.row, OTHER_LINE)
     history = row.history
-    remark = row.remark or ("no history" if history is None else "")
+    remark = _remark(row) or ("no history" if history is None else "")
     label = style.plain(f"{row.label} ({remark})" if remark else row.label)
     epochs = values = np.empty(0)
     if history is not None:
@@ -368,13 +261,11 @@ def _history(ax: style.Axes, row: Row, column: str) -> None:
         epochs, values = history["epoch"].to_numpy()[values > 0], values[values > 0]
     dashes = _DASHED if dashed else "-"
     ax.plot(epochs, values, color=color, linestyle=dashes, linewidth=1.0, label=label)
-    if row.n_diverged == len(row.runs) == 1:
-        ax.plot(epochs[-1:], values[-1:], color=color, marker="x", markersize=5)
 
 
 def _history_bands(ax: style.Axes, rows: Iterable[Row], column: str) -> None:
     """Bands of the rows that have them, within limits that their finite ends set."""
-    bands = [(row, row.history) for row in rows if row.has_band and row.history is not None]
+    bands = [(row, h) for row in rows if row.has_band and (h := row.history) is not None]
     if not bands:
         return
     ends = [
@@ -382,9 +273,9 @@ def _history_bands(ax: style.Axes, rows: Iterable[Row], column: str) -> None:
     ]
     finite = np.concatenate([ax.get_ylim(), *(end[end > 0] for end in ends)])
     ax.set_ylim(finite.min(), finite.max())
-    labels = band_labels(len(row.runs) for row, _ in bands)
+    labels = band_labels(len(row.seeds) for row, _ in bands)
     for row, history in bands:
         color, _ = LINES.get(row.row, OTHER_LINE)
         draw_band(ax, history["epoch"].to_numpy(), history, column, color)
-        label = labels[len(row.runs)]
+        label = labels[len(row.seeds)]
         ax.fill_between([], [], color=style.GREY, alpha=0.25, linewidth=0, label=label)

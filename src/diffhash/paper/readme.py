@@ -11,8 +11,7 @@ import pandas as pd
 
 from diffhash._files import write_text_atomically
 from diffhash.paper.printed import ROWS
-from diffhash.paper.table import line_epochs
-from diffhash.results.formats import format_value
+from diffhash.results.formats import format_epochs, format_value
 
 PAGES = ("README.md", "docs/reproduction.md")
 """The pages with marked blocks, in a clone."""
@@ -54,7 +53,8 @@ def rows_block(tables: Path) -> str:
         known = [rows[row] for rows, row in ((data, in_data), (pinn, in_pinn)) if row in rows]
         nothing = dict.fromkeys(known[0], math.nan)
         one, other = data.get(in_data, nothing), pinn.get(in_pinn, nothing)
-        epochs = dict.fromkeys(map(line_epochs, known))
+        budgets = (row["paper_epochs" if pd.isna(row["epochs"]) else "epochs"] for row in known)
+        epochs = dict.fromkeys(format_epochs(int(n)) for n in budgets)
         cells = [(one, "mse_u"), (other, "mse_u"), (other, "train_seconds")]
         pairs = ((format_value(v, row[v]), format_value(v, row[f"paper_{v}"])) for row, v in cells)
         lines.append(

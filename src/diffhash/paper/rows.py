@@ -10,14 +10,21 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from diffhash.paper.printed import TABLES
-from diffhash.paper.timing import TIMINGS, Timing, find_timing
+from diffhash.paper.printed import METRICS, TABLES, VALUES
+from diffhash.paper.timing import TIMINGS, Timing
+from diffhash.results.formats import format_epochs, printable
+from diffhash.results.metrics import ENCODERS
 from diffhash.results.record import (
     RESULT_FILE,
     OnProblem,
@@ -26,7 +33,11 @@ from diffhash.results.record import (
     check_files,
     find_records,
     raise_problem,
+    read_history,
+    read_predictions,
 )
+from diffhash.results.seeds import combine_histories, combine_predictions, counted, over_seeds
+from diffhash.results.statistics import median_interval
 
 Found = tuple[Path, RunRecord]
 RowRecords = dict[str, list[Found]]
@@ -39,7 +50,153 @@ _SAME_ROW = ("experiment", "seed", "seeds", "run_dir", "runs_dir", "ckpt_path", 
              "logger.*", "hydra.*", "hydra/*", "trainer.accelerator", "trainer.devices",
              "trainer.num_threads", "trainer.execution")  # fmt: skip
 _ALIKE = ("encoder", "preset", "task", "problem", "epochs_requested", "learning_rate",
-          "n_parameters")  # fmt: skip
+          "n_parameters", "predictions at points x with the checksum")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: what the paper prints of it, and its runs.
+
+    Attributes:
+        row: its key, e.g. ``mlp_10k``.
+        printed: the paper's numbers; None of a row that it does not have.
+        runs: directory and record of each run.
+        timing: of the row alone on the machine, if there is one.
+    """
+
+    row: str
+    printed: dict[str, Any] | None
+    runs: list[Found]
+    timing: Timing | None = None
+
+    @property
+    def model(self) -> str:
+        """As the paper names it; of others the encoder and the preset."""
+        if self.printed is not None:
+            return self.printed["label"]
+        encoder, preset = self.runs[0][1].encoder, self.runs[0][1].preset
+        return f"{ENCODERS.get(encoder, printable(encoder))} ({printable(preset or self.row)})"
+
+    @property
+    def epochs(self) -> int:
+        """The budget of the runs, or the paper's without a run, to tell it from the others."""
+        return self.runs[0][1].epochs_requested if self.runs else self.paper_epochs
+
+    @property
+    def paper_epochs(self) -> Any:
+        """The paper's budget; NA of a row that it does not have."""
+        return pd.NA if self.printed is None else self.printed["epochs"]
+
+    @property
+    def label(self) -> str:
+        """Its name with its budget: ``MLP 10k``."""
+        return f"{self.model} {format_epochs(self.epochs)}"
+
+    @property
+    def seeds(self) -> list[Found]:
+        """The runs that count as a seed."""
+        return counted(self.runs)
+
+    @property
+    def has_band(self) -> bool:
+        """Whether it is a median over seeds, with a band around it."""
+        return len(self.seeds) > 1
+
+    @property
+    def completed(self) -> list[RunRecord]:
+        """The records of the completed runs."""
+        return [record for _, record in self.runs if record.status == "completed"]
+
+    @property
+    def n_diverged(self) -> int:
+        """How many of the runs diverged."""
+        return sum(record.status == "diverged" for _, record in self.runs)
+
+    @property
+    def note(self) -> str:
+        """What a reader must know of the runs: empty if all completed."""
+        if not self.runs:
+            return "no record"
+        ends = {
+            record.seed: f"{record.status} @ epoch "
+            f"{record.epochs if record.diverged_epoch is None else record.diverged_epoch}"
+            for _, record in self.runs
+            if record.status != "completed"
+        }
+        if len(self.runs) == 1:
+            return next(iter(ends.values()), "")
+        return "; ".join(f"seed {seed} {end}" for seed, end in ends.items())
+
+    @property
+    def status(self) -> str:
+        """``completed``, how each other run ended, or ``missing``."""
+        if not self.runs:
+            return "missing"
+        return "; ".join(filter(None, ("completed" if self.completed else "", self.note)))
+
+    def values(self, name: str) -> np.ndarray:
+        """A metric by seed; see `diffhash.results.seeds.over_seeds`."""
+        return over_seeds((record for _, record in self.seeds), name)
+
+    def line(self) -> dict[str, Any]:
+        """Its line of `diffhash.paper.table.Table.frame`."""
+        records = [record for _, record in self.runs]
+        values = {name: self.values(name) for name in METRICS}
+        values["train_seconds"] = np.array([record.train_seconds for record in self.completed])
+        line: dict[str, Any] = {
+            "row": self.row,
+            "model": self.model,
+            "status": self.status,
+            "epochs": self.epochs if self.runs else pd.NA,
+            "paper_epochs": self.paper_epochs,
+            "timed_alone": self.timing is not None,
+            "peak_memory_mb": max((r.peak_memory_mb for r in records), default=np.nan),
+            "seeds": " ".join(str(record.seed) for record in self.completed),
+            "n": len(self.seeds),
+            "n_diverged": self.n_diverged,
+        }
+        for name in VALUES:
+            each = values[name]
+            middle, low, high = median_interval(each) if len(each) else [np.nan] * 3
+            if name == "train_seconds" and self.timing is not None and self.completed:
+                chunks = np.array(self.timing.chunks)
+                ends = (chunks.min(), chunks.max()) if len(chunks) > 1 else (np.nan, np.nan)
+                each = np.array([np.median(chunks), *ends]) * self.completed[0].epochs
+                middle, low, high = each
+            line |= {name: float(middle), f"{name}_low": float(low), f"{name}_high": float(high)}
+            line[f"paper_{name}"] = np.nan if self.printed is None else self.printed[name]
+        return line
+
+    def each(self, read: Callable[[Path], pd.DataFrame]) -> list[tuple[RunRecord, pd.DataFrame]]:
+        """What ``read`` makes of the file of each run that has it; raises what ``read`` raises."""
+        frames = []
+        for directory, record in self.runs:
+            with suppress(FileNotFoundError):
+                frames.append((record, read(directory)))
+        return frames
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame | None:
+        """Over the seeds, see `combine_predictions`; None where there are none that completed.
+
+        Raises:
+            RecordError: files that are corrupt or do not fit.
+        """
+        frames, _ = self._over_seeds(read_predictions)
+        return combine_predictions(frames, self.n_diverged) if frames else None
+
+    @cached_property
+    def history(self) -> pd.DataFrame | None:
+        """Over the seeds, see `combine_histories`; None where none was written."""
+        completed, diverged = self._over_seeds(read_history)
+        return combine_histories(completed, diverged) if completed or diverged else None
+
+    def _over_seeds(self, read: Callable[[Path], pd.DataFrame]) -> tuple[list, list]:
+        """The files of the seeds that completed (or of the run that has not), and of the others."""
+        found = self.each(read)
+        completed = [frame for record, frame in found if record.status == "completed"]
+        diverged = [frame for record, frame in found if record.status == "diverged"]
+        return completed or [frame for _, frame in found if not self.seeds], diverged
 
 
 def row_records(table: str, runs: Path | str, on_problem: OnProblem | None = None) -> RowRecords:
@@ -77,12 +234,6 @@ def row_records(table: str, runs: Path | str, on_problem: OnProblem | None = Non
     return {row: found for row, found in rows.items() if found}
 
 
-def row_timing(runs: Path | str, found: Iterable[Found]) -> Timing | None:
-    """The timing of a row: that of the first of its runs which has one; raises as `find_timing`."""
-    timings = (find_timing(runs, record) for _, record in found)
-    return next((timing for timing in timings if timing), None)
-
-
 def _is_row(record: RunRecord) -> bool:
     """Whether the command line that made a record changed nothing of its experiment."""
     keys = (text.lstrip("+~").partition("=")[0] for text in record.overrides)
@@ -91,52 +242,52 @@ def _is_row(record: RunRecord) -> bool:
 
 def _one_per_seed(own: list[Found], elsewhere: list[Found], report: OnProblem) -> list[Found]:
     """One record of each seed, sorted by seed."""
-    seeds: dict[int, list[Found]] = {}
-    for directory, record in own:
-        seeds.setdefault(record.seed, []).append((directory, record))
-    for (first, record), (second, _) in (several[:2] for several in seeds.values() if several[1:]):
-        report(RecordError(f"two records of seed {record.seed}: {first} and {second}"))
-    others: dict[int, list[Found]] = {}
-    for directory, record in elsewhere:
-        if record.seed not in seeds:
-            others.setdefault(record.seed, []).append((directory, record))
 
     def newest_completed(found: Found) -> tuple[bool, float]:
         directory, record = found
         return record.status == "completed", (directory / RESULT_FILE).stat().st_mtime
 
-    return [max(items, key=newest_completed) for _, items in sorted((seeds | others).items())]
+    # Of each seed the last one counts.
+    seeds = {found[1].seed: found for found in sorted(elsewhere, key=newest_completed)}
+    firsts: dict[int, Path] = {}
+    for directory, record in own:
+        if record.seed in firsts:
+            first = firsts[record.seed]
+            report(RecordError(f"two records of seed {record.seed}: {first} and {directory}"))
+        firsts.setdefault(record.seed, directory)
+    seeds |= {found[1].seed: found for found in sorted(own, key=newest_completed)}
+    return [found for _, found in sorted(seeds.items())]
 
 
-def _alike(found: list[Found], report: OnProblem) -> list[Found]:
+def _alike(found: Iterable[Found], report: OnProblem) -> list[Found]:
     """Those that are whole, and have the settings that most of them have."""
-    whole: list[tuple[Found, dict[str, object]]] = []
+    kept: list[tuple[Found, dict[str, Any]]] = []
     for directory, record in found:
         try:
-            predictions = check_files(directory, record)
-            settings = {name: getattr(record, name) for name in _ALIKE}
-            if predictions is not None:
-                if "x" not in predictions:
-                    raise RecordError(f"record {directory}: predictions without a column x")
-                points = predictions["x"].to_numpy(dtype=np.float64).tobytes()
-                settings["predictions at points x with the checksum"] = zlib.crc32(points)
-            whole.append(((directory, record), settings))
+            kept.append(((directory, record), _settings(directory, record)))
         except RecordError as error:
             report(error)
-    kept = whole
-    for name in dict.fromkeys(name for _, settings in whole for name in settings):
-        counts = Counter(settings[name] for _, settings in kept if name in settings)
-        if len(counts) < 2:
-            continue
-        [(usual, _)] = counts.most_common(1)
-        example = next(item[0] for item, s in kept if s.get(name, usual) == usual)
-        for (directory, _), settings in kept:
-            if settings.get(name, usual) != usual:
-                report(
-                    RecordError(
-                        f"record {directory} has {name} = {settings[name]!r}, {example} of the "
-                        f"same row has {usual!r}: run the row again or remove the stale one"
-                    )
+    for name in _ALIKE:
+        known = [settings[name] for _, settings in kept if name in settings]
+        usual = Counter(known).most_common(1)[0][0] if known else None
+        odd = [item for item in kept if item[1].get(name, usual) != usual]
+        kept = [item for item in kept if item not in odd]
+        for (directory, _), settings in odd:
+            report(
+                RecordError(
+                    f"record {directory} has {name} = {settings[name]!r}, {kept[0][0][0]} of the "
+                    f"same row has {usual!r}: run the row again or remove the stale one"
                 )
-        kept = [(item, s) for item, s in kept if s.get(name, usual) == usual]
+            )
     return [item for item, _ in kept]
+
+
+def _settings(directory: Path, record: RunRecord) -> dict[str, Any]:
+    settings = {name: getattr(record, name) for name in _ALIKE[:-1]}
+    predictions = check_files(directory, record)
+    if predictions is not None:
+        if "x" not in predictions:
+            raise RecordError(f"record {directory}: predictions without a column x")
+        points = predictions["x"].to_numpy(dtype=np.float64).tobytes()
+        settings[_ALIKE[-1]] = zlib.crc32(points)
+    return settings

@@ -63,17 +63,17 @@ def _reproduced(tables: Sequence[Table], records: Sequence[RunRecord]) -> Card:
         runs = f"{len(records)} run{'s' * (len(records) > 1)}"
         details = [f"from {runs}, {_seeds(records)}: {counts}."]
         details += [
-            f"{table.number}, {table.labels[row]}: {note}."
+            f"{table.said(key)}: {row.note}."
             for table in tables
-            for row, note in table.notes.items()
-            if note
+            for key, row in table.rows.items()
+            if row.note
         ]
     return Card("Reproduced", f"{sum(printed)} of {len(printed)} rows", details)
 
 
 def _distance(tables: Sequence[Table]) -> Card:
     distances = [
-        (line[f"decades_{name}"], f"{table.number}, {table.labels[line['row']]}", name)
+        (line[f"decades_{name}"], table.said(line["row"]), name)
         for table in tables
         for line in table.printed()
         for name in METRICS

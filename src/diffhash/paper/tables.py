@@ -11,7 +11,7 @@ import pandas as pd
 
 from diffhash._files import write_text_atomically
 from diffhash.paper.printed import FOOTNOTES, METRICS, PAPER_DEVICE, TITLES, VALUES, Footnote
-from diffhash.paper.table import Line, Table, check_any_records, line_epochs, train_seconds
+from diffhash.paper.table import Line, Table, check_any_records, train_seconds
 from diffhash.results.formats import (
     format_decades,
     format_epochs,
@@ -51,7 +51,8 @@ def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
     check_any_records(tables.values())
     below, paths = remarks(tables.values()), []
     for name, table in tables.items():
-        runs = [{"row": row} | r.flat() for row, items in table.runs.items() for _, r in items]
+        rows = sorted(table.rows.items())
+        runs = [{"row": key} | record.flat() for key, row in rows for _, record in row.runs]
         columns = ["row", *_HOW, *table.metrics, *_COST]
         for suffix, text in (
             (".csv", table.frame.to_csv(index=False)),
@@ -69,24 +70,23 @@ def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
 def to_markdown(table: Table, remarks: Iterable[str] = ()) -> str:
     """A Markdown table to paste into a README.
 
-    Each cell is ``ours / paper (decades)``. Where rows stand on several seeds it has three lines:
-    the median, its interval, and ``/ paper (decades)``.
+    Each cell has up to three lines: the median over the seeds, its interval, and
+    ``/ paper (decades)``.
 
     Args:
         table: with its rows.
         remarks: lines printed below the table.
     """
-    several = table.several_seeds
-    notes = _row_notes(table, outcomes=several)
+    notes = _row_notes(table)
     lines = []
-    for row in table.lines.values():
-        marks = _marks(notes, row)
+    for key, row in table.rows.items():
+        marks, line = _marks(notes, key), table.lines[key]
         lines.append(
-            {"Model": markdown_text(row["model"]) + (f" <sup>{marks}</sup>" if marks else ""),
-             "Epochs": line_epochs(row)}
-            | {_HEADINGS[value]: _cell(row, value, several) for value in VALUES}
-            | {"Peak MB": _memory(row)}
-            | ({"n": _count(row)} if several else {"Seeds": _seeds(row)})
+            {"Model": markdown_text(row.model) + (f" <sup>{marks}</sup>" if marks else ""),
+             "Epochs": format_epochs(row.epochs)}
+            | {_HEADINGS[value]: _cell(line, value) for value in VALUES}
+            | {"Peak MB": _memory(line),
+               "n": f"{line['n']}" + (f", {row.n_diverged} diverged" if row.n_diverged else "")}
         )  # fmt: skip
     body = pd.DataFrame(lines).to_markdown(
         index=False, disable_numparse=True, colalign=("left", *["right"] * 7, "left")
@@ -95,12 +95,20 @@ def to_markdown(table: Table, remarks: Iterable[str] = ()) -> str:
     def text(line: str) -> str:
         return _FIELD.sub(lambda match: _HEADINGS[match[0][1:-1]], markdown_text(line))
 
-    form = "ours [interval] / paper (decades)" if several else "ours / paper (decades)"
     foot = [
         *(f"- <sup>{mark}</sup> {text(note.text)}" for mark, note in notes.items()),
         *(f"- {text(line)}" for line in (*_legend(table), *remarks)),
     ]
-    return "\n".join([f"**{TITLES[table.name]}**: {form}.", "", str(body), "", *foot, ""])
+    return "\n".join(
+        [
+            f"**{TITLES[table.name]}**: ours [interval] / paper (decades).",
+            "",
+            str(body),
+            "",
+            *foot,
+            "",
+        ]
+    )
 
 
 def markdown_text(text: str) -> str:
@@ -108,28 +116,13 @@ def markdown_text(text: str) -> str:
     return _MARKDOWN.sub(r"\\\g<0>", text)
 
 
-def _cell(row: Line, value: str, several: bool) -> str:
-    ours = format_value(value, row[value])
-    if not row["seeds"]:
-        ours = row["status"] if value == METRICS[0] and not several else _outcome(row)
-    distance = format_decades(row[f"decades_{value}"])
-    paper = f"/ {format_value(value, row[f'paper_{value}'])}"
+def _cell(line: Line, value: str) -> str:
+    ours = format_value(value, line[value]) if line["seeds"] else _outcome(line)
+    distance = format_decades(line[f"decades_{value}"])
+    paper = f"/ {format_value(value, line[f'paper_{value}'])}"
     paper = paper if distance == "–" else f"{paper} ({distance})"
-    if not several:
-        return f"{ours} {paper}"
-    interval = format_interval(value, row[f"{value}_low"], row[f"{value}_high"])
-    interval = interval if row["n"] > 1 and row["seeds"] else ""
-    return "<br>".join(filter(None, (ours, interval, paper)))
-
-
-def _seeds(row: Line) -> str:
-    seeds = row["seeds"].replace(" ", ", ")
-    return seeds + row["status"].removeprefix("completed") if seeds else "–"
-
-
-def _count(row: Line) -> str:
-    """How many seeds count: ``10``, ``10, 1 diverged``."""
-    return f"{row['n']}, {row['n_diverged']} diverged" if row["n_diverged"] else str(row["n"])
+    interval = format_interval(value, line[f"{value}_low"], line[f"{value}_high"])
+    return "<br>".join(filter(None, (ours, interval if line["seeds"] else "", paper)))
 
 
 # ----------------------------------------------------------------------------------------- LaTeX
@@ -138,37 +131,33 @@ def _count(row: Line) -> str:
 def to_latex(table: Table, remarks: Iterable[str] = ()) -> str:
     r"""A LaTeX ``table`` for ``\input``; needs ``\usepackage{booktabs}`` and nothing else.
 
-    Every model has three lines: ours, the paper's, the distance in decades; over several seeds
-    two more, the ends of the median's interval, so that columns stay as narrow. Arguments as in
-    :func:`to_markdown`.
+    Every model has up to five lines: ours, the ends of the median's interval, the paper's, the
+    distance in decades. Arguments as in :func:`to_markdown`.
     """
-    several = table.several_seeds
-    notes = _row_notes(table, outcomes=True)
+    notes = _row_notes(table)
     lines = []
-    for position, row in enumerate(table.lines.values()):
-        marks = _marks(notes, row)
-        model = model_symbol(_latex(row["model"]))
-        model = ("\\addlinespace\n" if position else "") + model + (f"$^{{{marks}}}$" * bool(marks))
-        ours = _numbers(row, "{}")
-        if not row["seeds"]:  # no completed run: the note below says at which epoch it ended
-            ours = [_outcome(row)] * len(VALUES)
-        seeds = str(row["n"]) if several else row["seeds"].replace(" ", ", ") or "--"
-        lines.append([model, line_epochs(row), *ours, _number(_memory(row)), seeds])
-        if row["seeds"] and row["n"] > 1:
-            diverged = f"{row['n_diverged']} div." if row["n_diverged"] else ""
+    for key, row in table.rows.items():
+        marks, line = _marks(notes, key), table.lines[key]
+        model = model_symbol(_latex(row.model))
+        model = ("\\addlinespace\n" if lines else "") + model + (f"$^{{{marks}}}$" * bool(marks))
+        # Without a completed run the note below says at which epoch it ended.
+        ours = _numbers(line, "{}") if line["seeds"] else [_outcome(line)] * len(VALUES)
+        lines.append(
+            [model, format_epochs(row.epochs), *ours, _number(_memory(line)), str(line["n"])]
+        )
+        if line["seeds"] and line["n"] > 1:
+            diverged = f"{row.n_diverged} div." if row.n_diverged else ""
             for end, rest in (("low", diverged), ("high", "")):
-                lines.append([rf"\quad {end}", "", *_numbers(row, f"{{}}_{end}"), "", rest])
-        if not pd.isna(row["paper_epochs"]):
-            epochs = format_epochs(row["paper_epochs"])
-            distance = _numbers(row, "decades_{}", lambda _, value: format_decades(value))
-            lines.append([r"\quad paper", epochs, *_numbers(row, "paper_{}"), "", ""])
+                lines.append([rf"\quad {end}", "", *_numbers(line, f"{{}}_{end}"), "", rest])
+        if row.printed is not None:
+            distance = _numbers(line, "decades_{}", lambda _, value: format_decades(value))
+            printed = [format_epochs(row.paper_epochs), *_numbers(line, "paper_{}")]
+            lines.append([r"\quad paper", *printed, "", ""])
             lines.append([r"\quad decades", "", *distance, "", ""])
-    head = ["Model", "Epochs", *_SYMBOLS.values(), "MB", "$n$" if several else "Seeds"]
+    head = ["Model", "Epochs", *_SYMBOLS.values(), "MB", "$n$"]
     tabular = pd.DataFrame(lines, columns=pd.Index(head)).to_latex(
         index=False, escape=False, column_format="lrrrrrrrl"
     )
-    # It is to fit a page.
-    size, small = ("scriptsize", "tiny") if several else ("footnotesize", "scriptsize")
     foot = "\\\\\n".join(
         [
             *(f"$^{{{mark}}}$ {_latex(note.text)}" for mark, note in notes.items()),
@@ -177,13 +166,13 @@ def to_latex(table: Table, remarks: Iterable[str] = ()) -> str:
     )
     return f"""% needs \\usepackage{{booktabs}}
 \\begin{{table}}
-\\centering\\{size}\\setlength{{\\tabcolsep}}{{4pt}}
+\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{4pt}}
 \\caption{{{table.subject}: ours and the paper's.}}
 \\label{{tab:{table.name}}}
 {tabular.rstrip()}
 
 \\medskip
-\\begin{{minipage}}{{\\linewidth}}\\raggedright\\{small}
+\\begin{{minipage}}{{\\linewidth}}\\raggedright\\tiny
 {foot}
 \\end{{minipage}}
 \\end{{table}}
@@ -210,8 +199,8 @@ def _latex(text: str) -> str:
 # -------------------------------------------------------------------------- what stands below it
 
 
-def _marks(notes: Mapping[str, Footnote], row: Line) -> str:
-    return ",".join(mark for mark, note in notes.items() if row["row"] in note.rows)
+def _marks(notes: Mapping[str, Footnote], row: str) -> str:
+    return ",".join(mark for mark, note in notes.items() if row in note.rows)
 
 
 def _memory(line: Line) -> str:
@@ -225,16 +214,14 @@ def _outcome(line: Line) -> str:
 
 
 def _legend(table: Table) -> list[str]:
-    """How the cells are to be read; with several seeds also what their intervals are, and why."""
-    several = table.several_seeds
+    """How the cells are to be read, what their intervals are, and why."""
     how = (
-        f"Medians over {'n seeds' if several else 'the seeds listed'}. Loss: the final training "
-        "loss. Decades: log10(ours / paper), negative where ours is lower. MB: peak memory of the "
-        "largest run."
+        "Medians over n seeds. Loss: the final training loss. Decades: log10(ours / paper), "
+        "negative where ours is lower. MB: peak memory of the largest run."
     )
-    if not several:
-        return [how]
     counts = sorted({int(n) for n in table.frame["n"] if n > 1}, reverse=True)
+    if not counts:
+        return [how]
     ranked = "; ".join(describe_interval(n) for n in counts if interval_rank(n))
     without = "; ".join(describe_interval(n) for n in counts if not interval_rank(n))
     if ranked:
@@ -256,29 +243,27 @@ def _legend(table: Table) -> list[str]:
     ]
 
 
-def _row_notes(table: Table, *, outcomes: bool) -> dict[str, Footnote]:
-    """Footnotes by mark: the paper's oddities, then what is special about our rows.
-
-    ``outcomes`` adds how runs ended that did not complete, for where no cell has room for it.
-    """
+def _row_notes(table: Table) -> dict[str, Footnote]:
+    """Footnotes by mark: the paper's oddities, then what is special about our rows."""
     notes = list(FOOTNOTES[table.name])
-    rows = table.lines
-    for key, row in rows.items():
-        model, texts = table.labels[key], []
-        if pd.isna(row["paper_epochs"]):
-            texts.append(f"{row['model']} is not in the paper.")
-        elif not pd.isna(row["epochs"]) and row["epochs"] != row["paper_epochs"]:
-            budget = format_epochs(row["paper_epochs"])
-            texts.append(f"{model}: not the paper's budget of {budget} epochs.")
-        if outcomes and row["status"] not in ("completed", "missing"):
-            texts.append(f"{model}: {row['status']}.")
-        notes += [Footnote((key,), text) for text in texts]
-    alone = any(row["timed_alone"] for row in rows.values())  # if all are, a line below says so
-    others = [k for k, r in rows.items() if not (r["timed_alone"] or pd.isna(r["train_seconds"]))]
-    if others and alone:
+    for key, row in table.rows.items():
+        if row.printed is None:
+            notes.append(Footnote((key,), f"{row.model} is not in the paper."))
+        elif row.epochs != row.paper_epochs:
+            budget = format_epochs(row.paper_epochs)
+            text = f"{row.label}: not the paper's budget of {budget} epochs."
+            notes.append(Footnote((key,), text))
+        if row.status not in ("completed", "missing"):
+            notes.append(Footnote((key,), f"{row.label}: {row.status}."))
+    others = [key for key, row in table.rows.items() if row.completed and not row.timing]
+    if others and _timings(table):  # if all are, a line below says so
         text = "of the run itself, which others beside it may have slowed down."
         notes.append(Footnote(tuple(others), f"{{train_seconds}}: {text}"))
     return dict(zip(ascii_lowercase, notes, strict=False))
+
+
+def _timings(table: Table) -> list[RunRecord]:
+    return [row.timing.record for row in table.rows.values() if row.timing]
 
 
 def remarks(tables: Iterable[Table]) -> dict[str, list[str]]:
@@ -287,18 +272,19 @@ def remarks(tables: Iterable[Table]) -> dict[str, list[str]]:
     The cost is that of all tables together.
     """
     tables = list(tables)
-    if not any(table.runs for table in tables):
-        return {table.name: [] for table in tables}
-    peak, whose = max(
-        (line["peak_memory_mb"], f"{table.number}, {table.labels[row]}")
+    peaks = [
+        (record.peak_memory_mb, table.said(key))
         for table in tables
-        for row, line in table.lines.items()
-        if not pd.isna(line["peak_memory_mb"])
-    )
+        for key, row in table.rows.items()
+        for _, record in row.runs
+    ]
+    if not peaks:
+        return {table.name: [] for table in tables}
+    peak, whose = max(peaks)
     together = [total_sentence(tables), f"Largest peak memory of a run: {peak:.0f} MB ({whose})."]
     return {
         table.name: [
-            _timing_sentence([timing.record for timing in table.timings.values()]),
+            _timing_sentence(_timings(table)),
             *together,
             *environment_lines(record for _, record in table.records),
         ]

@@ -1,51 +1,165 @@
-"""The search: trials asked of Optuna, run row by row in processes, told back.
+"""Search for the hyper-parameters of a preset, with Optuna over composed configs.
 
-Everything that is known lies in one SQLite file, down to the rows of a trial that is under way:
-whatever ends the search, the same command goes on with it.
+hydra-optuna-sweeper would be the obvious engine. Its releases for Hydra 1.3 need Optuna 2, cannot
+stop a trial early, and wait for the slowest of each batch. So Optuna is asked and told directly.
+Everything that is known lies in one SQLite file: whatever ends a search, the same command goes on
+with it, and begins trials again that were under way.
+
+A set of values is scored row by row. Its objective is the mean over the values of all rows; the
+mean over some of them, ``so_far``, compares only with that of other sets over the same rows.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
+from threading import Lock
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.samplers import TPESampler
+from hydra import compose
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from joblib import Parallel, delayed
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from diffhash.experiment.build import seed_configs
 from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.composing import one_line
+from diffhash.experiment.run import run
 from diffhash.experiment.workers import process_pool
-from diffhash.paper.calibration.rows import row_seconds, run_row
-from diffhash.paper.calibration.study import Study
-from diffhash.paper.printed import METRICS
+from diffhash.paper.printed import ERRORS, METRICS, load_paper_table
+from diffhash.paper.timing import chunk_seconds
 from diffhash.results.record import RunRecord
 
 # What is kept of a run's record.
 _RUN = ("seed", "status", "epochs", "diverged_epoch", *METRICS, "train_seconds", "wall_seconds")
-# After 1, 2, 4 … rows the worse half of the trials that came so far is stopped.
-_HALVING = 2
 # Timings differ by that much: a run that costs what the limit was made of is not to be cut short.
 _TOLERANCE = 1.1
+_EPOCHS, _CHUNK = 120, 20  # of the short run that says what an epoch costs
 
-Report = Callable[["optuna.Study", FrozenTrial], None]
+
+@dataclass(frozen=True)
+class Study:
+    """A file of ``configs/calibration``, composed.
+
+    Attributes:
+        name: of the preset.
+        config: ``objective``: ``distance`` (decades from the paper, either way) or ``error`` (log10
+            MSE u), which is to be small; ``rows``: experiments, run in this order, each with one
+            whose seconds it may train at most, or null for all of its epochs; ``params``: settings,
+            each with the distribution of Optuna's that its values come from; ``seeds`` of the
+            search and ``confirm_seeds``; how many ``trials`` (the first ``startup`` random) and
+            ``finalists``; ``diverged``: the score of a run without an error, and the most.
+        space: the distributions.
+        preset: the present values.
+        bases: config of each row named, with the preset.
+        paper: folder of the printed tables.
+    """
+
+    name: str
+    config: DictConfig
+    space: dict[str, BaseDistribution]
+    preset: dict[str, Any]
+    bases: dict[str, DictConfig]
+    paper: Path
+
+    def run_config(
+        self, row: str, params: Mapping[str, Any], seeds: Sequence[int], folder: Path
+    ) -> DictConfig:
+        """The config of a row's runs, all seeds as one program on one thread."""
+        cfg = self.bases[row].copy()
+        for name, value in rounded(params).items():
+            OmegaConf.update(cfg, name, value)
+        cfg.seeds, cfg.run_dir = list(seeds), str(folder / row.replace("/", "_"))
+        return cfg
+
+    def scores(self, row: str, records: Sequence[RunRecord]) -> dict[str, float]:
+        """Of one row, by metric: log10 of an error, or of its ratio to each that the paper prints.
+
+        Of ratios the median over the records, of errors the mean. A record without a value
+        (diverged) counts as ``diverged``, which none is beyond (no distance either way).
+        """
+        targets, over_seeds = {"mse_u": 1.0}, fmean
+        least, most = -math.inf, self.config.diverged
+        if self.config.objective == "distance":
+            table, _, name = row.partition("/")
+            printed = load_paper_table(table, self.paper).loc[name, list(ERRORS.values())]
+            targets, over_seeds, least = printed.dropna().to_dict(), median, -most
+        scores = {}
+        for name, target in targets.items():
+            values = np.array([record.metrics.get(name) for record in records], dtype=float)
+            with np.errstate(divide="ignore"):
+                decades = np.log10(np.nan_to_num(values, nan=math.inf, posinf=math.inf) / target)
+            scores[name] = over_seeds(np.clip(decades, least, most).tolist())
+        return scores
+
+    def objective(self, scores: Mapping[str, Mapping[str, float]]) -> float:
+        """The mean over all values of the rows that have been run; of decades, either way."""
+        values = [value for row in scores.values() for value in row.values()]
+        return fmean(map(abs, values) if self.config.objective == "distance" else values)
 
 
-def calibrate(
-    study: Study, folder: Path, workers: int, report: Report
-) -> tuple[optuna.Study, optuna.Study]:
+def rounded(params: Mapping[str, Any]) -> dict[str, Any]:
+    """As the tables print them and the runs have them."""
+    return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in params.items()}
+
+
+def load_study(
+    root: Path, name: str, extra: Sequence[str] = (), trials: int | None = None
+) -> Study:
+    """Read ``configs/calibration/<name>.yaml``; Hydra has been initialised.
+
+    Args:
+        root: folder of ``configs/`` and ``results/paper/``.
+        name: of the study.
+        extra: Hydra overrides of every run.
+        trials: how many, if not the config's number.
+
+    Raises:
+        ConfigError: no such study, or one that cannot be run.
+    """
+    known = sorted(path.stem for path in (root / "configs" / "calibration").glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"study {name!r} is unknown; studies are {', '.join(known)}")
+    try:
+        config = compose(f"calibration/{name}").calibration
+        config.trials = config.trials if trials is None else trials
+        space = {key: instantiate(each, _convert_="all") for key, each in config.params.items()}
+        # Beside each other, so one thread each: the matrices are small.
+        bases = {
+            row: compose("train", [f"experiment={row}", "trainer.num_threads=1", *extra])
+            for row in dict.fromkeys((*config.rows, *filter(None, config.rows.values())))
+        }
+        settings = OmegaConf.to_container(bases[next(iter(config.rows))], enum_to_str=True)
+        preset = {key: OmegaConf.select(OmegaConf.create(settings), key) for key in space}
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"calibration/{name}: {one_line(error)}") from error
+    if config.trials < 1:
+        raise ConfigError(f"trials={config.trials}: give at least 1")
+    return Study(name, config, space, preset, bases, root / "results" / "paper")
+
+
+# ---------------------------------------------------------------------------------------- search
+
+
+def calibrate(study: Study, folder: Path, workers: int) -> tuple[optuna.Study, optuna.Study]:
     """Search, then run the best trials and the present preset on seeds of their own.
 
     Args:
         study: what is searched; its number of trials counts those that are in ``folder`` already.
         folder: of the search's state.
         workers: runs at a time.
-        report: called with each trial that has ended.
 
     Returns:
         The search and the confirmation.
@@ -54,37 +168,43 @@ def calibrate(
         ConfigError: ``folder`` holds a study with other settings.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
+    config = study.config
     search, confirmation = (_open(study, folder, part) for part in ("search", "confirmation"))
     search.enqueue_trial(study.preset, skip_if_exists=True)
-    # Where a run is cut to seconds, nothing may run beside what is confirmed.
-    alone = any(limit is not None for limit in study.config.rows.values())
     with process_pool(workers) as pool:
-        _Part(study, search, study.config.seeds, pool, workers, folder, report).run()
-        ended = search.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        ended.sort(key=lambda trial: trial.value if trial.value is not None else float("inf"))
-        best = [trial.params for trial in ended if trial.params != study.preset]
-        for params in (study.preset, *best[: study.config.finalists]):
+        n_left = config.trials - len(ended_trials(search))
+        _run_trials(study, search, config.seeds, n_left, pool, workers, folder)
+        complete = search.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        complete.sort(key=lambda trial: math.inf if trial.value is None else trial.value)
+        best = [trial.params for trial in complete if trial.params != study.preset]
+        for params in (study.preset, *best[: config.finalists]):
             confirmation.enqueue_trial(params, skip_if_exists=True)
-        seeds, n = study.config.confirm_seeds, 1 if alone else workers
-        _Part(study, confirmation, seeds, pool, n, folder, report).run()
+        n_left = len(confirmation.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+        # Where a run is cut to seconds, nothing may run beside what is confirmed.
+        at_once = 1 if any(config.rows.values()) else workers
+        _run_trials(study, confirmation, config.confirm_seeds, n_left, pool, at_once, folder)
     return search, confirmation
+
+
+def ended_trials(opened: optuna.Study) -> list[FrozenTrial]:
+    """The trials with an outcome, without those that were under way when a search was killed."""
+    return [t for t in opened.get_trials(deepcopy=False) if "scores" in t.user_attrs]
 
 
 def _open(study: Study, folder: Path, part: str) -> optuna.Study:
     """The ``search`` or the ``confirmation`` in ``folder``, begun if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # After 1, 2, 4 … rows the worse half of the trials that came so far is stopped. Not by a
+    # median: that looks at the best that a trial has ever reported, and means may rise.
+    halving = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     opened = optuna.create_study(
-        study_name=part,
-        storage=f"sqlite:///{folder / 'study.db'}",
-        # Not a median pruner: it looks at the best that a trial has ever reported, and means over
-        # more and more rows may rise.
-        pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_HALVING)
-        if part == "search"
-        else optuna.pruners.NopPruner(),
-        load_if_exists=True,
-    )
-    identity = study.identity()
+        study_name=part, storage=f"sqlite:///{folder / 'study.db'}", load_if_exists=True,
+        pruner=halving if part == "search" else optuna.pruners.NopPruner(),
+    )  # fmt: skip
+    settings: Any = OmegaConf.to_container(study.config)
+    identity = {k: v for k, v in settings.items() if k not in ("trials", "finalists")}
+    identity["preset"] = study.preset
     begun = opened.user_attrs.get("identity", identity)
     if changed := [key for key, value in identity.items() if begun.get(key) != value]:
         raise ConfigError(
@@ -92,144 +212,108 @@ def _open(study: Study, folder: Path, part: str) -> optuna.Study:
             f"now it is {identity[changed[0]]}; give another folder, or remove this one"
         )
     opened.set_user_attr("identity", identity)
+    for trial in opened.get_trials(states=(TrialState.RUNNING,)):
+        opened.tell(trial.number, state=TrialState.FAIL)
+        opened.enqueue_trial(trial.params)
+    opened.sampler = optuna.samplers.TPESampler(
+        seed=len(opened.trials), n_startup_trials=study.config.startup,
+        multivariate=True, constant_liar=True,
+    )  # fmt: skip
     return opened
 
 
-def scores(trial: FrozenTrial | Trial) -> dict[str, dict[str, float]]:
-    """By row and metric, of the rows that have been run."""
-    return trial.user_attrs.get("scores", {})
+def _run_trials(
+    study: Study, opened: optuna.Study, seeds: Sequence[int], n_trials: int, pool: Executor,
+    workers: int, folder: Path,
+) -> None:  # fmt: skip
+    """Run so many trials, those that wait first, ``workers`` at a time."""
+    if n_trials < 1:
+        return
+    limits: dict[str, float | None] = dict.fromkeys(study.config.rows)
+    for row, of in study.config.rows.items():
+        if of is not None:  # measured with as much beside it as beside a run
+            places = [folder / f"limit{i}" for i in range(workers)]
+            configs = [study.run_config(of, {}, seeds, place) for place in places]
+            limits[row] = _TOLERANCE * median(pool.map(row_seconds, configs))
+            for place in places:
+                shutil.rmtree(place, ignore_errors=True)
+            print(f"{row}: at most {limits[row]:.3g} s a run, as {of} takes", flush=True)
+
+    asking = Lock()  # or two threads may be given the same trial
+
+    def one() -> None:
+        with asking:
+            trial = opened.ask(study.space)
+        place = folder / f"{opened.study_name}-trial{trial.number}"
+        state = _run_trial(study, trial, limits, seeds, pool, place)
+        scores = trial.user_attrs["scores"]
+        value = study.objective(scores) if state == TrialState.COMPLETE else None
+        opened.tell(trial, value, state)
+        so_far = f" {study.objective(scores):.3f}" if scores else ""
+        values = "  ".join(f"{k.split('.')[-1]} {v}" for k, v in rounded(trial.params).items())
+        told = f"{state.name.lower()}{so_far} ({len(scores)}/{len(limits)} rows)  {values}"
+        print(f"{opened.study_name} {trial.number}: {told}", flush=True)
+
+    # Threads, which wait for the pool's processes.
+    Parallel(workers, prefer="threads")(delayed(one)() for _ in range(n_trials))
 
 
-def runs(trial: FrozenTrial | Trial) -> dict[str, list[dict[str, Any]]]:
-    """What is kept of the records, by row."""
-    return trial.user_attrs.get("rows", {})
-
-
-def error(trial: FrozenTrial) -> str | None:
-    """Why its values could not be run."""
-    return trial.user_attrs.get("error")
-
-
-@dataclass
-class _Part:
-    """The search or the confirmation, under way."""
-
-    study: Study
-    opened: optuna.Study
-    seeds: Sequence[int]
-    pool: Executor
-    workers: int
-    folder: Path
-    report: Report
-    pending: dict[Future[list[RunRecord]], tuple[Trial, str]] = field(default_factory=dict)
-    limits: dict[str, float | None] = field(default_factory=dict)
-
-    def run(self) -> None:
-        """Run what is unfinished, then what is waiting, then, in a search, new trials."""
-        running = self.opened.get_trials(states=(TrialState.RUNNING,))
-        unfinished = deque(Trial(self.opened, trial._trial_id) for trial in running)
-        while True:
-            while len(self.pending) < self.workers:
-                trial = unfinished.popleft() if unfinished else self.ask()
-                if trial is None:
-                    break
-                self.go_on(trial)
-            if not self.pending:
-                return
-            for future in wait(self.pending, return_when=FIRST_COMPLETED).done:
-                trial, row = self.pending.pop(future)
-                try:
-                    self.keep(trial, row, future.result())
-                except ConfigError as refused:
-                    trial.set_user_attr("error", str(refused))
-                self.go_on(trial)
-
-    def ask(self) -> Trial | None:
-        """A trial that is waiting, or a new one."""
-        n_waiting = len(self.opened.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-        n_begun = len(self.opened.get_trials(deepcopy=False)) - n_waiting
-        is_search = self.opened.study_name == "search"
-        if not n_waiting and (not is_search or n_begun >= self.study.config.trials):
-            return None
-        if is_search:
-            # Seeded anew for each trial: a search that was interrupted does not draw its first
-            # random trials again, and with one worker comes to the same ones.
-            startup = self.study.config.startup
-            self.opened.sampler = TPESampler(
-                seed=n_begun, n_startup_trials=startup, multivariate=True, constant_liar=True
-            )
-        return self.opened.ask(self.study.space)
-
-    def go_on(self, trial: Trial) -> None:
-        """Submit the next row of a trial, or tell Optuna that it has ended."""
-        rows, n_done = self.study.rows, len(runs(trial))
-        frozen = self.opened.get_trials(deepcopy=False)[trial.number]
-        value, state = None, None
-        if error(frozen) is not None:
-            state = TrialState.FAIL
-        elif n_done:
-            so_far = self.study.objective({row: scores(trial)[row] for row in rows[:n_done]})
-            if n_done not in frozen.intermediate_values:
-                trial.report(so_far, n_done)
-            if n_done == len(rows):
-                value, state = so_far, TrialState.COMPLETE
-            elif trial.should_prune() and trial.number > 0:  # the preset is measured on all rows
+def _run_trial(
+    study: Study, trial: Trial, limits: Mapping[str, float | None], seeds: Sequence[int],
+    pool: Executor, place: Path,
+) -> TrialState:  # fmt: skip
+    """Run the rows of a trial one after the other until it has fallen behind."""
+    scores, kept, state = {}, [], TrialState.COMPLETE
+    try:
+        for row, limit in limits.items():
+            cfg = study.run_config(row, trial.params, seeds, place)
+            records = pool.submit(run_row, cfg, limit).result()
+            scores[row] = study.scores(row, records)
+            kept += [{"row": row} | {n: r.flat().get(n) for n in _RUN} for r in records]
+            trial.report(study.objective(scores), len(scores))
+            # The preset, which comes first, is measured on all rows.
+            if len(scores) < len(limits) and trial.number and trial.should_prune():
                 state = TrialState.PRUNED
-        if state is None:
-            self.submit(trial, rows[n_done])
-        else:
-            self.opened.tell(trial, value, state)
-            self.report(self.opened, self.opened.get_trials(deepcopy=False)[trial.number])
-
-    def submit(self, trial: Trial, row: str) -> None:
-        # Not trial.params: one that was killed while it was being asked lacks some.
-        params = {name: trial._suggest(name, each) for name, each in self.study.space.items()}
-        place = self.folder / f"{self.opened.study_name}-trial{trial.number}" / _file_name(row)
-        cfg = self.study.run_config(row, params, self.seeds, place)
-        if not self.limits:  # with the first run: where all is done, nothing is to be measured
-            self.limits = {row: self.limit(row, of) for row, of in self.study.config.rows.items()}
-        self.pending[self.pool.submit(run_row, cfg, self.limits[row])] = trial, row
-
-    def limit(self, row: str, of: str | None) -> float | None:
-        """The seconds that a row may train, measured with as much beside it as beside a run."""
-        if of is None:
-            return None
-        places = [self.folder / "limits" / f"{_file_name(row)}-{i}" for i in range(self.workers)]
-        configs = [self.study.run_config(of, {}, self.seeds, place) for place in places]
-        timings = [self.pool.submit(row_seconds, cfg) for cfg in configs]
-        limit = _TOLERANCE * median(timing.result() for timing in timings)
-        print(f"{row}: at most {limit:.3g} s a run, as {of} takes", flush=True)
-        return limit
-
-    def keep(self, trial: Trial, row: str, records: list[RunRecord]) -> None:
-        """Add a row's outcome to what is known of a trial."""
-        kept = [{name: value for name, value in r.flat().items() if name in _RUN} for r in records]
-        trial.set_user_attr("scores", scores(trial) | {row: self.study.scores(row, records)})
-        trial.set_user_attr("rows", runs(trial) | {row: kept})
+                break
+    except ConfigError as refused:
+        trial.set_user_attr("error", str(refused))
+        state = TrialState.FAIL
+    shutil.rmtree(place, ignore_errors=True)
+    trial.set_user_attr("runs", kept)
+    trial.set_user_attr("scores", scores)
+    return state
 
 
-def _file_name(row: str) -> str:
-    return row.replace("/", "_")
+def run_row(cfg: DictConfig, seconds: float | None) -> list[RunRecord]:
+    """Train all seeds of ``cfg`` as one program, in a process that may be another one.
 
+    Args:
+        cfg: with ``seeds`` and ``run_dir``.
+        seconds: what one seed alone may train: that many of ``trainer.epochs`` are run as fit.
 
-def importances(study: Study, search: optuna.Study) -> dict[str, float]:
-    """How much each parameter decides on being among the best tenth of the trials (PED-ANOVA).
-
-    Watanabe et al. 2023, arXiv:2304.10255. It looks at ranks alone. Trials that were stopped early
-    rank behind those that got further, as means over other rows say nothing about each other.
-    Empty for fewer than three trials.
+    Raises:
+        ConfigError: values that cannot be run.
     """
-    known = [trial for trial in search.get_trials(deepcopy=False) if scores(trial)]
-    known.sort(key=lambda trial: (-len(scores(trial)), study.objective(scores(trial))))
-    ranked = optuna.create_study()
-    for rank, trial in enumerate(known):
-        ranked.add_trial(
-            optuna.create_trial(params=trial.params, distributions=study.space, value=rank)
-        )
-    if len(known) < 3:
-        return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # too few trials to tell: then all are equal
-        return optuna.importance.get_param_importances(
-            ranked, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
-        )
+    if seconds is not None:
+        fitting = max(1, int(seconds / row_seconds(cfg) * cfg.trainer.epochs))
+        cfg.trainer.epochs = min(cfg.trainer.epochs, fitting)
+    return [record for _, record in _run(cfg)]
+
+
+def row_seconds(cfg: DictConfig) -> float:
+    """What the first seed of ``cfg`` alone takes for all epochs, measured in a short run."""
+    short = seed_configs(cfg)[0].copy()
+    short.run_dir = f"{cfg.run_dir}.timing"
+    short.trainer.epochs, short.trainer.chunk = _EPOCHS, _CHUNK
+    [(directory, _)] = _run(short)
+    seconds = median(chunk_seconds(directory)) * cfg.trainer.epochs
+    shutil.rmtree(directory)
+    return seconds
+
+
+def _run(cfg: DictConfig) -> list[tuple[Path, RunRecord]]:
+    """Run; what is printed goes to a log beside the run."""
+    log = Path(f"{cfg.run_dir}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):
+        return run(cfg)

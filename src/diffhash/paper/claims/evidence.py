@@ -1,4 +1,4 @@
-"""The runs that claims speak of as one tidy table, and the quantities that are taken of it."""
+"""The quantities that claims compare, taken of the runs of a row."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diffhash.paper.printed import LABELS_END, METRICS
-from diffhash.paper.table import Line, Table
+from diffhash.paper.printed import LABELS_END
+from diffhash.paper.rows import Row
+from diffhash.paper.table import Table
 from diffhash.results.formats import format_decades, format_share, format_value
 from diffhash.results.metrics import TASKS, metric
 from diffhash.results.record import PREDICTIONS_FILE, read_history, read_predictions
-from diffhash.results.seeds import counted, over_seeds
 
 ACCURATE = 0.01
 """At most this share of the zero predictor's MSE."""
@@ -38,60 +38,37 @@ class MissingError(Exception):
 
 
 class Evidence:
-    """The rows of both tables and their runs.
+    """The rows of both tables and the files of their runs, each read once.
 
-    Attributes:
-        runs: a line per run that counts as a seed: ``table``, ``row``, ``directory``, ``seed``,
-            ``status``, ``epochs``, ``train_seconds``, and the paper's metrics, which are infinite
-            where a run diverged or was not finite, and NaN where none of the row's was measured.
+    What is asked of a row raises `MissingError` where it has not been recorded.
     """
 
     def __init__(self, tables: Mapping[str, Table]) -> None:
         self.tables = tables
         self._predictions, self._histories = cache(read_predictions), cache(read_history)
-        names = ("seed", "status", "epochs", "train_seconds")
-        lines = []
-        for name, table in tables.items():
-            for row, found in table.runs.items():
-                found = counted(found)
-                errors = {key: over_seeds((run for _, run in found), key) for key in METRICS}
-                for i, (directory, run) in enumerate(found):
-                    line = {"table": name, "row": row, "directory": directory}
-                    line |= {key: getattr(run, key) for key in names}
-                    lines.append(line | {key: v[i] for key, v in errors.items() if len(v)})
-        self.runs = pd.DataFrame(lines, columns=["table", "row", "directory", *names, *METRICS])
 
-    def line(self, table: str, row: str) -> Line:
-        """A row's line of the table."""
-        if row not in self.tables[table].lines:
+    def row(self, table: str, row: str) -> Row:
+        """A row with at least one run that counts as a seed."""
+        found = self.tables[table].rows.get(row)
+        if found is None:
             raise MissingError(f"no run of {row} in {table}")
-        return self.tables[table].lines[row]
+        if not found.seeds:
+            raise MissingError(f"no finished run of {found.label} in {table}")
+        return found
 
     def name(self, table: str, row: str) -> str:
         """The row as the paper names it, with its budget: ``MLP 10k``."""
-        self.line(table, row)
-        return self.tables[table].labels[row]
-
-    def of_row(self, table: str, row: str, column: str) -> float:
-        """A number of a row's line, that of our runs; raises MissingError where there is none."""
-        value = self.line(table, row)[column]
-        if pd.isna(value):
-            raise MissingError(f"no run of {self.name(table, row)} in {table}")
-        return value
-
-    def seeds(self, table: str, row: str) -> pd.DataFrame:
-        """The runs of a row."""
-        name = self.name(table, row)
-        found = self.runs.loc[(self.runs["table"] == table) & (self.runs["row"] == row)]
-        if found.empty:
-            raise MissingError(f"no finished run of {name} in {table}")
-        return found
+        found = self.tables[table].rows.get(row)
+        if found is None:
+            raise MissingError(f"no run of {row} in {table}")
+        return found.label
 
     def errors(self, table: str, row: str, column: str = "mse_u") -> np.ndarray:
-        """A metric at the end of training, by seed."""
-        values = self.seeds(table, row)[column].to_numpy(dtype=float)
-        if np.isnan(values).any():
-            raise MissingError(f"no {column} of {self.name(table, row)} in {table}")
+        """A metric at the end of training, by seed; infinite for a diverged run."""
+        found = self.row(table, row)
+        values = found.values(column)
+        if not len(values):
+            raise MissingError(f"no {column} of {found.label} in {table}")
         return values
 
     def relative(self, table: str, row: str, column: str, region: str) -> np.ndarray:
@@ -114,31 +91,27 @@ class Evidence:
 
         ``seconds`` are such as the table gives: of epochs timed alone, if they were.
         """
-        timing = self.tables[table].timings.get(row)
+        found = self.row(table, row)
 
         def score(frame: pd.DataFrame) -> float:
-            spent = frame["epoch"] * timing.seconds_per_epoch if timing else frame["seconds"]
+            spent = frame["seconds"]
+            if found.timing:
+                spent = frame["epoch"] * found.timing.seconds_per_epoch
             early = frame.loc[(frame["epoch"] <= epoch) & (spent <= seconds), "mse_u"]
             if early.empty:
-                name = self.name(table, row)
-                raise MissingError(f"no history.csv that early of {name} in {table}")
+                raise MissingError(f"no history.csv that early of {found.label} in {table}")
             return early.iloc[-1]
 
         return self._each(table, row, self._histories, score)
 
     def step_seconds(self, table: str, row: str) -> np.ndarray:
         """Seconds per epoch: of each chunk of the row's timing, or of each completed run."""
-        timing = self.tables[table].timings.get(row)
-        runs = self.seeds(table, row).query("status == 'completed'")
-        if runs.empty:
-            raise MissingError(f"no completed run of {self.name(table, row)} in {table}")
-        if timing is not None:
-            return np.array(timing.chunks)
-        return (runs["train_seconds"] / runs["epochs"]).to_numpy(dtype=float)
-
-    def seconds(self, table: str, row: str) -> float:
-        """Train seconds of a row, as in the table."""
-        return float(np.median(self.step_seconds(table, row))) * self.of_row(table, row, "epochs")
+        found = self.row(table, row)
+        if not found.completed:
+            raise MissingError(f"no completed run of {found.label} in {table}")
+        if found.timing:
+            return np.array(found.timing.chunks)
+        return np.array([record.train_seconds / record.epochs for record in found.completed])
 
     def _zero(self, table: str, exact_name: str) -> float:
         for directory, record in self.tables[table].records:
@@ -149,21 +122,18 @@ class Evidence:
         raise MissingError(f"no run of {table} with {PREDICTIONS_FILE}")
 
     def _each(
-        self,
-        table: str,
-        row: str,
-        read: Callable[[Any], pd.DataFrame],
+        self, table: str, row: str, read: Callable[[Any], pd.DataFrame],
         score: Callable[[pd.DataFrame], float],
-    ) -> np.ndarray:
+    ) -> np.ndarray:  # fmt: skip
         """A score of a file of each run; infinite for one that diverged or is not finite."""
-        runs = self.seeds(table, row)
+        found = self.row(table, row)
         scores = []
-        for directory, status in zip(runs["directory"], runs["status"], strict=True):
+        for directory, record in found.seeds:
             try:
-                scores.append(math.inf if status == "diverged" else score(read(directory)))
+                scores.append(math.inf if record.status == "diverged" else score(read(directory)))
             except FileNotFoundError as error:
-                file, name = str(error.filename).rpartition("/")[2], self.name(table, row)
-                raise MissingError(f"no {file} of {name} in {table}") from None
+                file = str(error.filename).rpartition("/")[2]
+                raise MissingError(f"no {file} of {found.label} in {table}") from None
         return np.where(np.isfinite(scores), scores, math.inf)
 
 
@@ -219,8 +189,9 @@ def over_paper(table: str, row: str, column: str = "mse_u", paper_row: str = "")
     """A metric at the end over what the paper prints, of the same row or of another."""
 
     def values(evidence: Evidence) -> np.ndarray:
-        printed = float(evidence.line(table, paper_row or row)[f"paper_{column}"])
-        return evidence.errors(table, row, column) / printed
+        printed = evidence.tables[table].rows[paper_row or row].printed
+        assert printed is not None
+        return evidence.errors(table, row, column) / printed[column]
 
     def show(value: float) -> str:
         with np.errstate(divide="ignore"):
@@ -233,24 +204,26 @@ def over_paper(table: str, row: str, column: str = "mse_u", paper_row: str = "")
 def at_budget_of(table: str, row: str, other: str) -> Quantity:
     """MSE of u after as many epochs as another row trains for."""
     return Quantity(
-        table, row, lambda e: e.history(table, row, epoch=e.of_row(table, other, "epochs")),
+        table, row, lambda e: e.history(table, row, epoch=e.row(table, other).epochs),
         "u after the epochs of {}", (table, other),
     )  # fmt: skip
 
 
 def in_time_of(table: str, row: str, other: str) -> Quantity:
     """MSE of u within another row's train seconds."""
-    return Quantity(
-        table, row, lambda e: e.history(table, row, seconds=e.seconds(table, other)),
-        "u within the train seconds of {}", (table, other),
-    )  # fmt: skip
+
+    def values(evidence: Evidence) -> np.ndarray:
+        each = np.median(evidence.step_seconds(table, other))
+        seconds = float(each) * evidence.row(table, other).epochs
+        return evidence.history(table, row, seconds=seconds)
+
+    return Quantity(table, row, values, "u within the train seconds of {}", (table, other))
 
 
 def epochs_over(table: str, row: str, other: str) -> Quantity:
     """Budget of a row over that of another of its table."""
     return Quantity(
-        table, row,
-        lambda e: _known(e.of_row(table, row, "epochs") / e.of_row(table, other, "epochs")),
+        table, row, lambda e: np.repeat(e.row(table, row).epochs / e.row(table, other).epochs, 3),
         "epochs over those of {}", (table, other), "{:.2f}".format, fixed=True,
     )  # fmt: skip
 
@@ -276,12 +249,9 @@ def step_over(table: str, row: str, other_table: str, other: str) -> Quantity:
 
 def peak_memory(table: str, row: str) -> Quantity:
     """MB of the largest of a row's runs."""
-    return Quantity(
-        table, row, lambda e: _known(e.of_row(table, row, "peak_memory_mb")),
-        "peak MB", show="{:.0f}".format, fixed=True,
-    )  # fmt: skip
 
+    def values(evidence: Evidence) -> np.ndarray:
+        runs = evidence.row(table, row).runs
+        return np.repeat(max(record.peak_memory_mb for _, record in runs), 3)
 
-def _known(value: float) -> np.ndarray:
-    """A number with itself as both ends."""
-    return np.repeat(value, 3)
+    return Quantity(table, row, values, "peak MB", show="{:.0f}".format, fixed=True)

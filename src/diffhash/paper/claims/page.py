@@ -11,7 +11,7 @@ import pandas as pd
 from diffhash._files import write_text_atomically
 from diffhash.paper.claims.evidence import ACCURATE, COST_MARGIN, NO_SKILL, Evidence
 from diffhash.paper.claims.statements import STATEMENTS
-from diffhash.paper.claims.verdicts import Claim, count_verdicts, direction_text, judge
+from diffhash.paper.claims.verdicts import DIRECTIONS, Claim, count_verdicts, judge
 from diffhash.paper.table import Table
 from diffhash.results.statistics import ALPHA
 
@@ -77,7 +77,7 @@ def _lines(claim: Claim) -> list[dict[str, Any]]:
             "claim": claim.statement.text,
             "criterion": claim.statement.criterion,
             "verdict": claim.verdict,
-            "points": direction_text(claim.points),
+            "points": DIRECTIONS[claim.points],
             "p_claim": claim.p,
             "p_claim_holm": claim.p_holm,
             "survives_holm": "" if claim.survives is None else claim.survives,
@@ -89,7 +89,7 @@ def _lines(claim: Claim) -> list[dict[str, Any]]:
             "share": outcome.share,
             "p": outcome.tested.p if outcome.random else None,
             "p_opposite": outcome.tested.p_opposite if outcome.random else None,
-            "holds": direction_text(outcome.points),
+            "holds": DIRECTIONS[outcome.points],
             "figures": "; ".join(f"{row} {text}" for _, row, text in outcome.figures),
             "missing": outcome.missing,
         }

@@ -30,6 +30,8 @@ from diffhash.results.statistics import (
 Verdict = Literal["supported", "refuted", "undecided"]
 _RANKS, _SIGNS, _VALUE = "Mann-Whitney", "binomial", "value"
 _UNTESTED = Tested(1.0, 1.0)
+DIRECTIONS = {True: "for", False: "against", None: ""}
+"""Which way medians point."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,10 @@ class Outcome:
 
     @property
     def effect(self) -> str:
-        """Its size as text; empty for what is not random."""
+        """The test and what came out, as text."""
         what, n = "pairs" if self.test == _RANKS else "seeds", " and ".join(map(str, self.n))
-        text = (
-            f"{format_decades(self.decades)} decades, {100 * self.share:.0f} % of {what}, n = {n}"
-        )
-        return text if self.random else ""
+        size = f", {format_decades(self.decades)} decades, {100 * self.share:.0f} % of {what}"
+        return self.test + (f"{size}, n = {n}" if self.random else "")
 
 
 @dataclass(frozen=True)
@@ -164,38 +164,34 @@ class Claim:
     @property
     def fields(self) -> dict[str, str]:
         """What there is to say of it besides its text and verdict; nothing is left empty."""
+        figures: dict[str, dict[str, str]] = {}  # every sample once, by what it is of
+        for group, row, text in (figure for o in self.outcomes for figure in o.figures):
+            figures.setdefault(group, {})[row] = text
+        ours = [
+            f"{group}: " + ", ".join(f"{row} {text}" for row, text in rows.items())
+            for group, rows in figures.items()
+        ]
         fields = {
             "Criterion": self.statement.criterion,
-            "Test": self._test_text(),
+            "Test": "; ".join(self._tested()),
             "Missing": self.missing,
-            "Ours": self._figures_text(),
+            "Ours": "; ".join(ours),
         }
         return {name: text for name, text in fields.items() if text}
 
-    def _test_text(self) -> str:
+    def _tested(self) -> list[str]:
         """What was tested, the part that decides, and what came out."""
         several = len(self.outcomes) > 1
         texts = [f"{len(self.outcomes)} comparisons"] if several else []
         if (part := self._decisive()) is not None:
-            how = ", ".join(filter(None, (part.test, part.effect)))
-            texts.append(f"{'deciding: ' if several else ''}{part.text} ({how})")
+            texts.append(f"{'deciding: ' if several else ''}{part.text} ({part.effect})")
         if self.verdict == "undecided":
-            texts.append(f"points {direction_text(self.points) or 'neither way'}")
+            texts.append(f"points {DIRECTIONS[self.points] or 'neither way'}")
         if self.p is not None and not (self.one_seed and self.verdict == "undecided"):
             texts.append(f"p = {format_p(self.p)}")
         if self.survives is not None:
             texts.append(f"survives: {'yes' if self.survives else 'no'}")
-        return "; ".join(texts)
-
-    def _figures_text(self) -> str:
-        """Every sample once, by what it is of."""
-        groups: dict[str, dict[str, str]] = {}
-        for group, row, text in (figure for o in self.outcomes for figure in o.figures):
-            groups.setdefault(group, {})[row] = text
-        return "; ".join(
-            f"{group}: " + ", ".join(f"{row} {text}" for row, text in rows.items())
-            for group, rows in groups.items()
-        )
+        return texts
 
     def _decisive(self) -> Outcome | None:
         """The part that the verdict hangs on, or without one the direction.
@@ -204,12 +200,15 @@ class Claim:
         """
         outcomes = [outcome for outcome in self.outcomes if outcome.test]
         holds = self.verdict == "supported" or (self.verdict == "undecided" and self.points)
-        keys = [
-            (o.tested.p if holds else o.tested.p_opposite, -np.nanmax([0.0, abs(o.decades)]), i)
-            for i, o in enumerate(outcomes)
-        ]
         together = (self.statement.combine == "all") == bool(holds)
-        return outcomes[(max(keys) if together else min(keys))[-1]] if outcomes else None
+        pick = max if together else min
+
+        def strength(i: int) -> tuple[float, float, int]:
+            tested, decades = outcomes[i].tested, outcomes[i].decades
+            p = tested.p if holds else tested.p_opposite
+            return p, -np.nanmax([0.0, abs(decades)]), i
+
+        return outcomes[pick(range(len(outcomes)), key=strength)] if outcomes else None
 
 
 def judge(statements: Sequence[Statement], evidence: Evidence) -> list[Claim]:
@@ -250,50 +249,37 @@ def _judge(statement: Statement, evidence: Evidence) -> Claim:
     points = None if None in directions else all_of
     if (not all_of) in directions:  # one False of all, or one True of any, is enough
         points = not all_of
-    by_test = any(o.random for o in outcomes)
-    return Claim(
-        statement, verdict, min(p, p_opposite) if by_test else None, None, points, outcomes
-    )
+    smaller = min(p, p_opposite) if any(o.random for o in outcomes) else None
+    return Claim(statement, verdict, smaller, None, points, outcomes)
 
 
 def evaluate(part: Part, evidence: Evidence) -> Outcome:
     """Test a part; what it lacks is told in the outcome."""
-    text = ""
+    text, of, than = "", part.of, part.than
     try:
-        text = _describe(part, evidence)
-        values = part.of.values(evidence)
-        if isinstance(part.than, Quantity):
-            others = part.than.values(evidence)
-            return _two_samples(part, values, part.than, others, evidence, text)
-        return _against_bound(part, values, part.than, evidence, text)
+        name, group = evidence.name(of.table, of.row), of.what(evidence)
+        factor = "" if part.factor == 1 else f"{part.factor:g} × "
+        text = f"{group}: {factor}{name} {part.sign} "
+        if isinstance(than, Quantity):
+            other = than.what(evidence)
+            text += evidence.name(than.table, than.row) + f" ({other})" * (other != group)
+            return _two_samples(part, of.values(evidence), than, evidence, text)
+        return _against_bound(part, of.values(evidence), than, evidence, text + of.show(than))
     except MissingError as error:
         return Outcome(text, missing=str(error))
 
 
-def _describe(part: Part, evidence: Evidence) -> str:
-    """What a part compares, as text."""
-    row = evidence.name(part.of.table, part.of.row)
-    group = part.of.what(evidence)
-    factor = "" if part.factor == 1 else f"{part.factor:g} × "
-    text = f"{group}: {factor}{row} {part.sign} "
-    if isinstance(part.than, Quantity):
-        other = part.than.what(evidence)
-        name = evidence.name(part.than.table, part.than.row)
-        return text + name + ("" if other == group else f" ({other})")
-    return text + part.of.show(part.than)
-
-
 def _two_samples(
-    part: Part, a: np.ndarray, other: Quantity, b: np.ndarray, evidence: Evidence, text: str
+    part: Part, a: np.ndarray, than: Quantity, evidence: Evidence, text: str
 ) -> Outcome:
-    scaled = part.factor * a
+    scaled, b = part.factor * a, than.values(evidence)
     return Outcome(
         text, _RANKS, (len(a), len(b)),
         decades=_decades(float(np.median(a)), float(np.median(b))),
         share=superiority(scaled, b),
         tested=rank_test(scaled, b),
         points=bool(np.median(scaled) < np.median(b)),
-        figures=(_figure(part.of, a, evidence), _figure(other, b, evidence)),
+        figures=(_figure(part.of, a, evidence), _figure(than, b, evidence)),
     )  # fmt: skip
 
 
@@ -301,30 +287,25 @@ def _against_bound(
     part: Part, values: np.ndarray, bound: float, evidence: Evidence, text: str
 ) -> Outcome:
     claimed, n = part.sign == "<=", len(values)
-    below, middle = int(np.sum(values <= bound)), float(np.median(values))
-    points = (middle <= bound) == claimed
-    figures = (_figure(part.of, values, evidence),)
-    decades = _decades(middle, bound)
-    if part.of.fixed:
-        low, _, high = values
-        holds = (high <= bound) == claimed
-        decided = high <= bound or low > bound
-        tested = Tested(float(not holds), float(holds)) if decided else _UNTESTED
-        return Outcome(text, _VALUE, decades=decades, tested=tested, points=points, figures=figures)
-    n_on_side = below if claimed else n - below
-    tested = sign_test(n_on_side, n)
-    return Outcome(text, _SIGNS, (n,), decades, n_on_side / n, tested, points, figures)
+    middle, share = float(np.median(values)), float(np.mean((values <= bound) == claimed))
+    tested = sign_test(round(share * n), n)
+    if part.of.fixed:  # all of its interval, or none of it
+        tested = Tested(float(share < 1), float(share > 0))
+    return Outcome(
+        text, _VALUE if part.of.fixed else _SIGNS, () if part.of.fixed else (n,),
+        decades=_decades(middle, bound),
+        share=math.nan if part.of.fixed else share,
+        tested=tested,
+        points=(middle <= bound) == claimed,
+        figures=(_figure(part.of, values, evidence),),
+    )  # fmt: skip
 
 
 def _figure(of: Quantity, values: np.ndarray, evidence: Evidence) -> tuple[str, str, str]:
-    if of.fixed:
-        low, middle, high = map(of.show, values)
-        ends = (low, high) != (middle, middle)
-    else:
-        found = [float(end) for end in median_interval(values)]
-        middle, low, high = map(of.show, found)
-        ends = not math.isnan(found[1])
-    shown = f"{middle} [{low}, {high}]" if ends else middle
+    low, middle, high = values[:3] if of.fixed else np.array(median_interval(values))[[1, 0, 2]]
+    shown, ends = of.show(middle), f"[{of.show(low)}, {of.show(high)}]"
+    if not math.isnan(low) and not (of.fixed and ends == f"[{shown}, {shown}]"):
+        shown = f"{shown} {ends}"
     return of.what(evidence), evidence.name(of.table, of.row), shown
 
 
@@ -333,9 +314,6 @@ def _decades(value: float, other: float) -> float:
         return math.nan
     with np.errstate(divide="ignore"):
         return float(np.log10(value) - np.log10(other))
-
-
-# --------------------------------------------------------------------------------------- wording
 
 
 def count_verdicts(claims: Iterable[Claim]) -> str:
@@ -351,8 +329,3 @@ def count_verdicts(claims: Iterable[Claim]) -> str:
             f"{ways[False]} against it)"
         )
     return text
-
-
-def direction_text(points: bool | None) -> str:
-    """Which way medians point: ``for``, ``against`` or nothing."""
-    return {True: "for", False: "against", None: ""}[points]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from diffhash._files import write_text_atomically
-from diffhash.paper.claims.page import HOW_TO_READ, check_claims
-from diffhash.paper.claims.verdicts import count_verdicts
+from diffhash.paper.claims import page as claims_page
 from diffhash.paper.printed import TITLES
 from diffhash.paper.report import plots
 from diffhash.paper.summary import summary
@@ -30,8 +27,7 @@ from diffhash.results.formats import format_value
 from diffhash.results.reading import plain_config
 from diffhash.results.record import CONFIG_FILE
 
-# What differs between the runs of a row anyway.
-_OWN = ("seed", "seeds", "run_dir", "runs_dir", "ckpt_path")
+_OWN = ("seed", "run_dir", "seeds", "runs_dir", "ckpt_path")  # settings of a run, not of its row
 _ENDS = ["seed", "status", "diverged_epoch", "epochs"]
 _COSTS = {"train_seconds": "{:.1f}", "wall_seconds": "{:.1f}", "peak_memory_mb": "{:.0f}"}
 
@@ -49,7 +45,8 @@ def write_report(tables: Mapping[str, Table], output: Path | str) -> Path:
         RecordError: corrupt histories or predictions; the message names the path.
         OSError: the output folder cannot be written.
     """
-    claims, both, below = check_claims(tables), list(tables.values()), remarks(tables.values())
+    claims, both = claims_page.check_claims(tables), list(tables.values())
+    below = remarks(both)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -65,18 +62,15 @@ def write_report(tables: Mapping[str, Table], output: Path | str) -> Path:
             )
             for table in both
         },
-        claims=claims,
-        verdicts=count_verdicts(claims),
-        claims_notes=HOW_TO_READ,
+        claims="#" + claims_page.to_markdown(claims),  # a section's heading
         figures=list(_figures(both)),
-        environments=_environments(both),
         runs=[row for table in both for row in _row_runs(table)],
         plotly=get_plotlyjs(),
     )
     return write_text_atomically(Path(output) / "index.html", html)
 
 
-def _figures(tables: Sequence[Table]) -> Iterator[tuple[str, str, str, Any]]:
+def _figures(tables: list[Table]) -> Iterator[tuple[str, str, str, Any]]:
     """Identity, title, caption and plot of each."""
     yield (
         "continuity", "Figures 1 and 2. Continuity of the interpolations",
@@ -85,7 +79,7 @@ def _figures(tables: Sequence[Table]) -> Iterator[tuple[str, str, str, Any]]:
         "quarter of a cell from the last.",
         plots.continuity_plot(),
     )  # fmt: skip
-    for table, predictions, histories in zip(tables, (3, 5), (4, None), strict=True):
+    for table, predictions, histories in zip(tables, (3, 5), ("Figure 4. ", ""), strict=True):
         yield (
             f"predictions-{table.name}",
             f"Figure {predictions}. {table.subject}: predictions and their errors",
@@ -96,11 +90,10 @@ def _figures(tables: Sequence[Table]) -> Iterator[tuple[str, str, str, Any]]:
         )  # fmt: skip
         yield (
             f"histories-{table.name}",
-            (f"Figure {histories}. " if histories else "") + f"{table.subject}: errors in training",
+            f"{histories}{table.subject}: errors in training",
             "A thin line per seed, a thick one for the median of several; of neighbouring "
-            "evaluations the largest value. Seconds are "
-            + ("those of an epoch alone on the machine, times the epochs." if table.timings
-               else "those inside training steps."),
+            "evaluations the largest value. Seconds are those of an epoch alone on the machine, "
+            "times the epochs, where that was timed, else those inside training steps.",
             plots.histories_plot(table),
         )  # fmt: skip
 
@@ -110,51 +103,24 @@ def _packed(text: str) -> Markup:
     return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
 
 
-# ------------------------------------------------------------------------------------- fine print
-
-
-def _environments(tables: Sequence[Table]) -> str:
-    """A table of the distinct environments of runs and timings, in order of appearance."""
-    found = [record for table in tables for _, record in table.records]
-    found += [timing.record for table in tables for timing in table.timings.values()]
-    counted = Counter(json.dumps(record.environment) for record in found)
-    frame = pd.DataFrame([json.loads(key) for key in counted], dtype=object).T
-    frame.columns = [f"{n} run{'s' * (n > 1)}" for n in counted.values()]
-    return _table(frame, index=True) if found else ""
-
-
-def _row_runs(table: Table) -> Iterator[dict[str, Any]]:
-    """The runs of a table, row by row: a table of them, and their configs.
-
-    ``configs``: YAML under the seeds that it is the config of, but for the seed; a row whose runs
-    were made alike has one.
-    """
-    for row, label in table.labels.items():
-        seeds: dict[str, list[str]] = {}
-        found = table.runs.get(row, [])
-        for directory, record in found:
-            seeds.setdefault(_config(directory / CONFIG_FILE), []).append(str(record.seed))
-        lines = pd.DataFrame([record.flat() for _, record in found])
-        if found:
+def _row_runs(table: Table) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Row by row a heading, a table of the runs, and their configs under the seeds that have each:
+    a row whose runs were made alike has one."""
+    for row in table.rows.values():
+        configs: dict[str, list[str]] = {}
+        for directory, record in row.runs:
+            configs.setdefault(_config(directory / CONFIG_FILE), []).append(str(record.seed))
+        lines = pd.DataFrame([record.flat() for _, record in row.runs])
+        if row.runs:
             shown = lines.reindex(columns=[*_ENDS, *table.metrics, *_COSTS]).astype(object)
             for name in table.metrics:
                 shown[name] = [format_value(name, value) for value in lines[name]]
             for name, form in _COSTS.items():
                 shown[name] = lines[name].map(form.format)
-            yield {
-                "heading": f"{table.number}, {label}: {len(found)} run{'s' * (len(found) > 1)}",
-                "table": _table(shown),
-                "configs": {
-                    f"seed{'s' * (len(of) > 1)} {', '.join(of)}": text
-                    for text, of in seeds.items()
-                    if text
-                },
-            }
-
-
-def _table(frame: pd.DataFrame, index: bool = False) -> str:
-    cells = frame.astype(object).where(frame.notna(), "–")
-    return _SCROLL + cells.to_html(index=index, border=0) + "</div>"
+            cells = shown.where(shown.notna(), "–").to_html(index=False, border=0)
+            heading = f"{table.number}, {row.label}: {len(row.runs)} run{'s' * (len(row.runs) > 1)}"
+            named = {", ".join(seeds): text for text, seeds in configs.items() if text}
+            yield heading, f"{_SCROLL}{cells}</div>", named
 
 
 def _config(path: Path) -> str:
@@ -163,11 +129,8 @@ def _config(path: Path) -> str:
         settings = plain_config(path)
     except FileNotFoundError:
         return ""
-    kept = {key: value for key, value in settings.items() if key not in _OWN}
-    return yaml.safe_dump(kept, sort_keys=False)
+    return yaml.safe_dump({k: v for k, v in settings.items() if k not in _OWN}, sort_keys=False)
 
-
-# --------------------------------------------------------------------------------------- markup
 
 # Names out of records stand in it: they are to load nothing and to lead nowhere.
 _MARKDOWN = (

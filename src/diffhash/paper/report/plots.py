@@ -14,8 +14,9 @@ import plotly.express as px
 from plotly.graph_objects import Figure
 
 from diffhash.paper.continuity import GRIDS
-from diffhash.paper.figures import LINES, OTHER_LINE, Row, table_rows
+from diffhash.paper.figures import LINES, OTHER_LINE
 from diffhash.paper.printed import ERRORS, LABELS_END, METRICS, VALUES
+from diffhash.paper.rows import Row
 from diffhash.paper.table import Table, decades
 from diffhash.results.figures.style import (
     BLACK,
@@ -45,9 +46,10 @@ _GRIDS = dict(zip(GRIDS, (SKY, VERMILION, PURPLE, GREEN, ORANGE), strict=True))
 def distance_plot(tables: Sequence[Table]) -> Figure:
     """Decades from each printed number to ours: a large mark for the row, small ones for seeds."""
     notes = {
-        _row_name(table, line["row"]): "" if line["seeds"] else table.notes[line["row"]]
+        _row_name(table, row): "" if row.completed else row.note
         for table in tables
-        for line in table.printed()
+        for row in table.rows.values()
+        if row.printed is not None
     }
     numbers = {value: _html(value) for value in VALUES} | {"train_seconds": "train seconds"}
     marks = pd.DataFrame(
@@ -77,22 +79,22 @@ def distance_plot(tables: Sequence[Table]) -> Figure:
     return _style(figure, 160 + 25 * len(notes))
 
 
-def _row_name(table: Table, row: str) -> str:
-    return f"{table.number.removeprefix('Table ')} · {table.labels[row]}"
+def _row_name(table: Table, row: Row) -> str:
+    return f"{table.number.removeprefix('Table ')} · {row.label}"
 
 
 def _distances(table: Table) -> Iterator[tuple[Any, ...]]:
     for line in table.printed():
-        name, runs = _row_name(table, line["row"]), table.runs.get(line["row"], [])
+        row = table.rows[line["row"]]
         for value in VALUES:
-            paper, ours = line[f"paper_{value}"], format_value(value, line[value])
-            printed = format_value(value, paper)
-            yield name, value, line[f"decades_{value}"], "all", ours, printed
-            for _, record in runs if len(runs) > 1 and value in METRICS else []:
-                number = record.metrics.get(value)
-                if record.status == "completed" and number is not None:
-                    ours = format_value(value, number)
-                    yield name, value, decades(number, paper), str(record.seed), ours, printed
+            paper = line[f"paper_{value}"]
+            numbers = [("all", line[value])]
+            if row.has_band and value in METRICS:
+                numbers += [(str(r.seed), r.metrics.get(value)) for r in row.completed]
+            for seed, ours in numbers:
+                shown = format_value(value, ours), format_value(value, paper)
+                ours = np.nan if ours is None else ours
+                yield _row_name(table, row), value, decades(ours, paper), seed, *shown
 
 
 def continuity_plot() -> Figure:
@@ -111,7 +113,7 @@ def continuity_plot() -> Figure:
 
 def predictions_plot(table: Table) -> Figure | None:
     """Every run's predictions beside the exact solution, and their errors; None without any."""
-    rows = table_rows(table, every=True)
+    rows = list(table.rows.values())
     n = _n_points(rows, 2 * len(ERRORS))
     parts = [part for row in rows for part in _predictions(row, n)]
     if not parts:
@@ -151,7 +153,7 @@ def histories_plot(table: Table) -> Figure | None:
 
     A thin line for each seed, a thick one for the median of several.
     """
-    rows = table_rows(table)
+    rows = list(table.rows.values())
     n = _n_points(rows, len(table.metrics))
     parts = [part for row in rows for part in _histories(table, row, n)]
     if not parts:
@@ -173,7 +175,7 @@ def histories_plot(table: Table) -> Figure | None:
 
 def _histories(table: Table, row: Row, n: int) -> Iterator[pd.DataFrame]:
     """The courses of a row's runs; their seconds are those of a row timed alone, if it was."""
-    timing, found = table.timings.get(row.row), row.each(read_history)
+    timing, found = row.timing, row.each(read_history)
     seconds = pd.concat(
         [frame for _, frame in found] or [pd.DataFrame(columns=["epoch", "seconds"])]
     )
