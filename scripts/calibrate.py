@@ -11,7 +11,6 @@ from hydra import initialize_config_dir
 from diffhash.cli.command import run_command
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.schema import register
-from diffhash.experiment.workers import default_workers
 from diffhash.paper.reproduce import exclusive
 from diffhash.results import RecordError
 
@@ -25,14 +24,10 @@ def main() -> int:
     option = parser.add_argument
     option("study", help="a file of configs/calibration: paper, best or compact")
     option("--trials", type=int, metavar="N", help="in all, those of earlier calls included")
-    option("--jobs", type=int, metavar="N", help="runs at a time (one a core; one on a GPU)")
     option("--runs", type=Path, default=RESULTS / "runs" / "calibration", help="for its state")
     option("--output", type=Path, default=RESULTS / "calibration", help="for tables and figure")
     option("overrides", nargs="*", help="settings of every run, such as trainer.epochs=100")
     arguments = parser.parse_intermixed_args()
-    workers = default_workers() if arguments.jobs is None else arguments.jobs
-    if workers < 1:
-        parser.error(f"--jobs {workers}: give at least 1")
     try:
         from diffhash.paper.calibration.outcome import write_outcome
         from diffhash.paper.calibration.search import calibrate, load_study
@@ -48,7 +43,7 @@ def main() -> int:
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
             study = load_study(ROOT, arguments.study, arguments.overrides, arguments.trials)
             with exclusive(folder):
-                parts = calibrate(study, folder, workers)
+                parts = calibrate(study, folder)
                 paths, summary = write_outcome(study, *parts, output)
     except (ConfigError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)

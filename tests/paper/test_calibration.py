@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -35,18 +33,6 @@ Load = Callable[..., Study]
 Make = Callable[..., RunRecord]
 
 
-class Here(Executor):
-    """Runs what it is given at once, in this process."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except ConfigError as error:
-            future.set_exception(error)
-        return future
-
-
 @pytest.fixture(scope="module")
 def studies(root: Path, tiny: tuple[str, ...]) -> dict[str, Study]:
     """All, of runs of a moment."""
@@ -69,15 +55,6 @@ def load(studies: dict[str, Study]) -> Load:
         return replace(studies[name], config=config)
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def pool(workers: int) -> Iterator[Executor]:
-        yield Here()
-
-    monkeypatch.setattr(search, "process_pool", pool)
 
 
 class Rows:
@@ -136,9 +113,9 @@ def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
     return fake
 
 
-def run_all(study: Study, folder: Path, workers: int = 1) -> dict[str, pd.DataFrame]:
+def run_all(study: Study, folder: Path) -> dict[str, pd.DataFrame]:
     """Search and confirm; the tables by name."""
-    write_outcome(study, *calibrate(study, folder, workers), folder / "tables")
+    write_outcome(study, *calibrate(study, folder), folder / "tables")
     return {path.stem: pd.read_csv(path) for path in (folder / "tables").glob("*.csv")}
 
 
@@ -228,14 +205,6 @@ def test_killed_and_resumed_repeats_no_trial(load: Load, ran: Rows, tmp_path: Pa
     assert len(run_all(load(trials=8), tmp_path)["paper"]) == 8
 
 
-def test_side_by_side(load: Load, ran: Rows, tmp_path: Path) -> None:
-    tables = run_all(load(trials=6), tmp_path, workers=3)
-    assert sorted(tables["paper"]["trial"]) == list(range(6))
-    assert len(tables["paper-runs"].drop_duplicates(["trial", "row", "seed"])) == len(
-        tables["paper-runs"]
-    )
-
-
 def test_what_falls_behind_is_stopped(load: Load, ran: Rows, tmp_path: Path) -> None:
     trials = run_all(load(trials=8), tmp_path)["paper"]
     stopped = trials[trials["status"] == "pruned"]
@@ -284,12 +253,11 @@ def test_limits_are_measured_where_something_is_to_be_run(
     load: Load, ran: Rows, tmp_path: Path
 ) -> None:
     limited = load(trials=2, rows={CHEAP: DEAR, DEAR: None})
-    run_all(limited, tmp_path, workers=2)
-    # Two at once as in the search, then one: nothing runs beside what is confirmed.
-    assert ran.timed == [DEAR] * 3
+    run_all(limited, tmp_path)
+    assert ran.timed == [DEAR] * 2, "for the search and for the confirmation"
     assert sorted(ran.limits, key=str) == [pytest.approx(7.7), None]
-    run_all(limited, tmp_path, workers=2)
-    assert len(ran.timed) == 3
+    run_all(limited, tmp_path)
+    assert len(ran.timed) == 2
 
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(0.2, 6), (0.01, 1), (10.0, 8)])
@@ -394,7 +362,7 @@ def test_killed_process(
     tiny: tuple[str, ...],
     tmp_path: Path,
 ) -> None:
-    command = (SCRIPT, "paper", "--trials", "4", "--jobs", "2", "--runs", f"{tmp_path}/runs",
+    command = (SCRIPT, "paper", "--trials", "4", "--runs", f"{tmp_path}/runs",
                "--output", f"{tmp_path}/tables", *tiny)  # fmt: skip
     process = start(*command)
     assert process.stdout

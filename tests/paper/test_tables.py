@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from diffhash.paper.rows import row_records
 from diffhash.paper.table import load_tables
 from diffhash.paper.tables import (
     environment_lines,
-    to_latex,
     to_markdown,
     total_sentence,
     write_tables,
@@ -151,13 +149,13 @@ def test_write_tables(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
     output = tmp_path / "deep" / "tables"
     paths = write_tables(load_tables(spoilt_runs, paper), output)
     assert [path.name for path in paths] == [
-        f"{table}{suffix}" for table in TABLES for suffix in (".csv", ".md", ".tex", "-runs.csv")
+        f"{table}{suffix}" for table in TABLES for suffix in (".csv", ".md", "-runs.csv")
     ]
     assert sorted(output.iterdir()) == sorted(paths)
     total = total_sentence(load_tables(spoilt_runs, paper).values())
     assert total.startswith("Train seconds of the 12 rows of 14 that completed: ")
     assert "6884.2 for all" in total
-    for path in paths[1], paths[5]:
+    for path in paths[1], paths[4]:
         assert total in path.read_text()
         assert "processor Some_CPU & Co 100%" in path.read_text()
 
@@ -223,40 +221,6 @@ def test_environments(make_record: Callable) -> None:
     ]
 
 
-def test_latex_names_each_failure(spoilt_runs: Path, paper: Path) -> None:
-    text = to_latex(load_tables(spoilt_runs, paper)["table1"])
-    assert "Linear 10k: diverged @ epoch 77." in text
-    assert "& missing & missing &" in text
-    assert r"$\mathrm{MSE}_{u_{xx}}$" in text
-    assert r"\toprule" in text and r"\bottomrule" in text
-
-
-def _compile(folder: Path) -> str:
-    """What pdflatex says of both tables."""
-    if not shutil.which("pdflatex"):
-        pytest.skip("no pdflatex on this machine")
-    if subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode:
-        pytest.skip("no LaTeX package booktabs on this machine")
-    (folder / "main.tex").write_text(
-        r"\documentclass{article}\usepackage{booktabs}\begin{document}"
-        r"\input{table1}\input{table2}\end{document}"
-    )
-    run = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-2000:]
-    assert (folder / "main.pdf").stat().st_size > 0
-    return run.stdout
-
-
-def test_latex_compiles(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
-    write_tables(load_tables(spoilt_runs, paper), tmp_path)
-    assert "Overfull" not in _compile(tmp_path)
-
-
 # --------------------------------------------------------------------------------- over seeds
 
 
@@ -293,35 +257,8 @@ def test_markdown_over_seeds(seeded_runs: Path, paper: Path) -> None:
 
 def test_the_csv_has_the_interval(seeded_runs: Path, paper: Path, tmp_path: Path) -> None:
     paths = write_tables(load_tables(seeded_runs, paper), tmp_path / "out")
-    read = pd.read_csv(paths[4]).set_index("row")
+    read = pd.read_csv(paths[3]).set_index("row")
     assert read.loc["cubic", ["mse_u_low", "mse_u_high"]].tolist() == pytest.approx([2e-5, 9e-5])
     assert read.loc["cubic", ["n", "n_diverged"]].tolist() == [10, 0]
     assert read.loc["siren", ["n", "n_diverged"]].tolist() == [3, 1]
     assert read.loc["siren", "mse_u_high"] == float("inf")
-
-
-def test_latex_over_seeds(seeded_runs: Path, paper: Path) -> None:
-    lines = to_latex(load_tables(seeded_runs, paper)["table2"]).splitlines()
-    [start] = [i for i, line in enumerate(lines) if line.startswith("Cubic$")]
-    assert lines[start + 1].startswith(r"\quad low &  & 2.0e$-$5 &")
-    assert lines[start + 2].startswith(r"\quad high &  & 9.0e$-$5 &")
-    assert lines[start + 3].startswith(r"\quad paper & 3k & 8.9e$-$5 &")
-    [start] = [i for i, line in enumerate(lines) if line.startswith("SIREN$")]
-    assert lines[start].endswith(r"& 3 \\")
-    assert lines[start + 1].endswith(r"& 1 div. \\")
-    assert "& diverged &" in lines[start + 2]
-
-
-def test_latex_over_seeds_compiles_and_fits_a_page(
-    seeded_runs: Path, paper: Path, tmp_path: Path
-) -> None:
-    for table in TABLES:
-        for directory in (seeded_runs / table).glob("*/seed0"):
-            if not directory.with_name("seed1").exists():
-                shutil.copytree(directory, directory.with_name("seed1"))
-                result = directory.with_name("seed1") / "result.json"
-                result.write_text(result.read_text().replace('"seed": 0', '"seed": 1'))
-    write_tables(load_tables(seeded_runs, paper), tmp_path)
-    said = _compile(tmp_path)
-    assert "Overfull" not in said
-    assert "too large for page" not in said

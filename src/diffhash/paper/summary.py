@@ -18,7 +18,6 @@ from diffhash.paper.table import Table, train_seconds
 from diffhash.paper.tables import markdown_text
 from diffhash.results.formats import format_decades
 from diffhash.results.metrics import metric
-from diffhash.results.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -41,27 +40,29 @@ def write_summary(tables: Mapping[str, Table], claims: Iterable[Claim], output: 
 
 def summary(tables: Sequence[Table], claims: Iterable[Claim]) -> list[Card]:
     """What was reproduced, how far from the paper it is, what it cost, what held."""
-    records = [record for table in tables for _, record in table.records]
     claims = list(claims)
     first, _, rest = count_verdicts(claims).partition(", ")
     checked = "Each is checked against these runs by a criterion that is printed beside it."
     held = [f"the others: {rest}.", checked] if rest else [checked]
     return [
-        _reproduced(tables, records),
+        _reproduced(tables),
         _distance(tables),
-        _cost(tables, records),
+        _cost(tables),
         Card("The paper's claims", f"{first} of {len(claims)}", held),
     ]
 
 
-def _reproduced(tables: Sequence[Table], records: Sequence[RunRecord]) -> Card:
+def _reproduced(tables: Sequence[Table]) -> Card:
     printed = [bool(line["seeds"]) for table in tables for line in table.printed()]
+    records = [record for table in tables for _, record in table.records]
     details = ["no run has been recorded yet (make reproduce-tables makes them)."]
     if records:
         status = Counter(record.status for record in records).most_common()
+        n_runs = Counter(record.experiment for record in records).values()
+        n_seeds = " to ".join(dict.fromkeys([str(min(n_runs)), str(max(n_runs))]))
         counts = ", ".join(f"{n} {name}" for name, n in status)
-        runs = f"{len(records)} run{'s' * (len(records) > 1)}"
-        details = [f"from {runs}, {_seeds(records)}: {counts}."]
+        seeds = f"{n_seeds} seed{'s' * (n_seeds != '1')} a row"
+        details = [f"from {len(records)} run{'s' * (len(records) > 1)}, {seeds}: {counts}."]
         details += [
             f"{table.said(key)}: {row.note}."
             for table in tables
@@ -72,67 +73,49 @@ def _reproduced(tables: Sequence[Table], records: Sequence[RunRecord]) -> Card:
 
 
 def _distance(tables: Sequence[Table]) -> Card:
-    distances = [
-        (line[f"decades_{name}"], table.said(line["row"]), name)
+    distances = {
+        f"{table.said(line['row'])}, {metric(name).label}": line[f"decades_{name}"]
         for table in tables
         for line in table.printed()
         for name in METRICS
         if not pd.isna(line[f"decades_{name}"])
-    ]
+    }
     heading = "Distance from the paper"
     if not distances:
         return Card(heading, "–", ["nothing to compare yet."])
-
-    def named(decades: float, row: str, name: str) -> str:
-        return f"{format_decades(decades)} ({row}, {metric(name).label})"
-
-    decades = [distance for distance, *_ in distances]
-    worst, best = (distances[decades.index(pick(decades))] for pick in (max, min))
-    middle = median(decades)
+    named = {name: f"{format_decades(decades)} ({name})" for name, decades in distances.items()}
+    middle = median(distances.values())
     return Card(
         heading,
-        f"{sum(distance <= 1 for distance in decades)} of {len(decades)} numbers",
+        f"{sum(each <= 1 for each in distances.values())} of {len(distances)} numbers",
         [
             "within a decade of the printed error or loss, or better.",
             f"Median {format_decades(middle)} decades: {10**middle:.3g} times the paper's number.",
-            f"Farthest behind {named(*worst)}, farthest ahead {named(*best)}.",
+            f"Farthest behind {named[max(distances, key=distances.__getitem__)]}, "
+            f"farthest ahead {named[min(distances, key=distances.__getitem__)]}.",
         ],
     )
 
 
-def _cost(tables: Sequence[Table], records: Sequence[RunRecord]) -> Card:
-    printed = train_seconds(tables)
+def _cost(tables: Sequence[Table]) -> Card:
+    printed, records = train_seconds(tables), [r for table in tables for _, r in table.records]
     both: Any = printed.dropna()
     if both.empty:
         return Card("Cost", "–", ["no run has been timed yet."])
     ours, paper = both["ours"].sum(), both["paper"].sum()
-    everything = len(both) == len(printed)
-    rows = "each row of both tables" if everything else f"each of {len(both)} rows"
-    factor = paper / ours
+    rows = "each row of both tables" if len(both) == len(printed) else f"each of {len(both)} rows"
     devices = dict.fromkeys(_device(record.environment) for record in records)
     return Card(
         "Cost",
         _duration(ours),
         [
             f"to train {rows} once. The paper's took {_duration(paper)} on an "
-            f"{PAPER_DEVICE}, {f'{factor:.2g}' if factor < 10 else f'{factor:.0f}'} times as long.",
+            f"{PAPER_DEVICE}, {float(f'{paper / ours:.2g}'):g} times as long.",
             f"On {' and '.join(devices)}.",
             f"All {len(records)} runs with set-up and evaluation: "
             f"{_duration(sum(record.wall_seconds for record in records))}, added up.",
         ],
     )
-
-
-def _seeds(records: Sequence[RunRecord]) -> str:
-    seeds = sorted({record.seed for record in records})
-    n_runs = Counter(record.experiment for record in records).values()
-    if len(set(n_runs)) > 1:
-        return f"{min(n_runs)} to {max(n_runs)} seeds a row"
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    if seeds == list(range(seeds[0], seeds[-1] + 1)):
-        return f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"seeds {', '.join(map(str, seeds))}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,9 +1,9 @@
-"""Tables I and II as CSV, Markdown and LaTeX, ours beside the paper's."""
+"""Tables I and II as CSV and Markdown, ours beside the paper's."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -19,27 +19,22 @@ from diffhash.results.formats import (
     format_value,
     printable,
 )
-from diffhash.results.metrics import metric, model_symbol
+from diffhash.results.metrics import metric
 from diffhash.results.record import RunRecord
 from diffhash.results.statistics import describe_interval, interval_rank
 
 _HOW = ("seed", "status", "diverged_epoch", "epochs", "learning_rate")
 _COST = ("train_seconds", "wall_seconds", "n_parameters", "peak_memory_mb", "config_hash")
 _HEADINGS = {name: metric(name).heading for name in METRICS} | {"train_seconds": "Train s"}
-_SYMBOLS = {name: metric(name).latex for name in METRICS} | {"train_seconds": "Train (s)"}
 _FIELD = re.compile(rf"({{(?:{'|'.join(VALUES)})}})")
 _MARKDOWN = re.compile(r"[\\|<>`]|!(?=\[)|\[(?=[^\]]*\]\()")
-_LATEX = str.maketrans(
-    {c: rf"\{c}" for c in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
 _MACHINE = ("processor", "cpu_count", "torch_threads", "device", "torch")
 _ENVIRONMENT = (*_MACHINE[:-1], "platform", "python", "torch", "lightning", "diffhash",
                 "git_commit")  # fmt: skip
 
 
 def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
-    """Write each table as ``.csv``, ``.md`` and ``.tex`` into ``output``, and return the paths.
+    """Write each table as ``.csv`` and ``.md`` into ``output``, and return the paths.
 
     Beside each, ``table1-runs.csv`` has what was recorded of every run, all of its metrics among
     it: what the table's statistics rest on.
@@ -57,7 +52,6 @@ def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
         for suffix, text in (
             (".csv", table.frame.to_csv(index=False)),
             (".md", to_markdown(table, below[name])),
-            (".tex", to_latex(table, below[name])),
             ("-runs.csv", pd.DataFrame(runs, columns=columns).to_csv(index=False)),
         ):
             paths.append(write_text_atomically(Path(output) / f"{name}{suffix}", text))
@@ -123,77 +117,6 @@ def _cell(line: Line, value: str) -> str:
     paper = paper if distance == "–" else f"{paper} ({distance})"
     interval = format_interval(value, line[f"{value}_low"], line[f"{value}_high"])
     return "<br>".join(filter(None, (ours, interval if line["seeds"] else "", paper)))
-
-
-# ----------------------------------------------------------------------------------------- LaTeX
-
-
-def to_latex(table: Table, remarks: Iterable[str] = ()) -> str:
-    r"""A LaTeX ``table`` for ``\input``; needs ``\usepackage{booktabs}`` and nothing else.
-
-    Every model has up to five lines: ours, the ends of the median's interval, the paper's, the
-    distance in decades. Arguments as in :func:`to_markdown`.
-    """
-    notes = _row_notes(table)
-    lines = []
-    for key, row in table.rows.items():
-        marks, line = _marks(notes, key), table.lines[key]
-        model = model_symbol(_latex(row.model))
-        model = ("\\addlinespace\n" if lines else "") + model + (f"$^{{{marks}}}$" * bool(marks))
-        # Without a completed run the note below says at which epoch it ended.
-        ours = _numbers(line, "{}") if line["seeds"] else [_outcome(line)] * len(VALUES)
-        lines.append(
-            [model, format_epochs(row.epochs), *ours, _number(_memory(line)), str(line["n"])]
-        )
-        if line["seeds"] and line["n"] > 1:
-            diverged = f"{row.n_diverged} div." if row.n_diverged else ""
-            for end, rest in (("low", diverged), ("high", "")):
-                lines.append([rf"\quad {end}", "", *_numbers(line, f"{{}}_{end}"), "", rest])
-        if row.printed is not None:
-            distance = _numbers(line, "decades_{}", lambda _, value: format_decades(value))
-            printed = [format_epochs(row.paper_epochs), *_numbers(line, "paper_{}")]
-            lines.append([r"\quad paper", *printed, "", ""])
-            lines.append([r"\quad decades", "", *distance, "", ""])
-    head = ["Model", "Epochs", *_SYMBOLS.values(), "MB", "$n$"]
-    tabular = pd.DataFrame(lines, columns=pd.Index(head)).to_latex(
-        index=False, escape=False, column_format="lrrrrrrrl"
-    )
-    foot = "\\\\\n".join(
-        [
-            *(f"$^{{{mark}}}$ {_latex(note.text)}" for mark, note in notes.items()),
-            *(_latex(x.replace("In brackets", "low, high")) for x in (*_legend(table), *remarks)),
-        ]
-    )
-    return f"""% needs \\usepackage{{booktabs}}
-\\begin{{table}}
-\\centering\\scriptsize\\setlength{{\\tabcolsep}}{{4pt}}
-\\caption{{{table.subject}: ours and the paper's.}}
-\\label{{tab:{table.name}}}
-{tabular.rstrip()}
-
-\\medskip
-\\begin{{minipage}}{{\\linewidth}}\\raggedright\\tiny
-{foot}
-\\end{{minipage}}
-\\end{{table}}
-"""
-
-
-def _numbers(row: Line, column: str, show: Callable[[str, float], str] = format_value) -> list[str]:
-    return [_number(show(value, row[column.format(value)])) for value in VALUES]
-
-
-def _number(text: str) -> str:
-    """Number, word or dash for text mode, with a proper minus sign."""
-    return "--" if text == "–" else text.replace("-", "$-$")
-
-
-def _latex(text: str) -> str:
-    """Escape text for LaTeX and put the symbols in place of a footnote's fields."""
-    return "".join(
-        _SYMBOLS[part[1:-1]] if _FIELD.fullmatch(part) else part.translate(_LATEX)
-        for part in _FIELD.split(text)
-    )
 
 
 # -------------------------------------------------------------------------- what stands below it

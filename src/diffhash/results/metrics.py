@@ -52,13 +52,6 @@ class Metric:
         return f"{self.kind} of {symbol(self.quantity)}" if self.kind else self.heading
 
     @property
-    def latex(self) -> str:
-        r"""``$\mathrm{MSE}_{u_x}$``."""
-        if not self.kind:
-            return rf"$\mathrm{{{self.heading}}}$"
-        return rf"$\mathrm{{{self.kind}}}_{{{symbol(self.quantity).strip('$')}}}$"
-
-    @property
     def html(self) -> str:
         """What it is of, as HTML: ``u<sub>x</sub>``."""
         base, _, axes = self.quantity.partition("_")

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
@@ -184,37 +184,19 @@ def read_record(directory: Path | str) -> RunRecord:
     """
     path = Path(directory) / RESULT_FILE
     try:
-        text = read_bytes(path, _MAX_RECORD_BYTES).decode("utf-8")
-        content = msgspec.convert(_loads(text), dict[str, Any])
+        content = msgspec.json.decode(read_bytes(path, _MAX_RECORD_BYTES), type=dict[str, Any])
         if (version := content.get("schema_version")) != SCHEMA_VERSION:
             raise ValueError(f"schema_version = {version!r}: this version reads {SCHEMA_VERSION}")
         names = _checked("metrics", content.pop("metrics", _METRICS), list[str])
-        own = [each.name for each in fields(RunRecord) if each.name != "metrics"]
         needed = {each.name for each in fields(RunRecord) if each.default is MISSING} - {"metrics"}
         if missing := sorted({*needed, *names} - content.keys()):
             raise ValueError(f"missing {', '.join(missing)}")
         content = _printable(content)
-        metrics = {name: content[name] for name in names}
-        known = {name: content[name] for name in own if name in content}
-        return RunRecord(**known, metrics=metrics)
+        known = {name: content[name] for name in _kinds().keys() & content.keys()}
+        return RunRecord(**known, metrics={name: content[name] for name in names})
     # JSON and Unicode errors are ValueErrors
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"corrupt record {path}: {brief(error)}") from error
-
-
-def _loads(text: str) -> Any:
-    """JSON as its standard has it, and without numbers beyond the largest of a double."""
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _finite(number: str) -> float:
-    if math.isinf(value := float(number)):
-        raise ValueError(f"{number} is too large for a number")
-    return value
 
 
 def _printable(value: Any) -> Any:
@@ -248,11 +230,23 @@ def find_records(
         RecordError: a ``result.json`` is corrupt or of an unknown schema, or a folder cannot be
             read; unless there is ``on_problem``.
     """
-    found = []
-    for directory in sorted(_record_folders(Path(root), on_problem, without)):
+    root, found = Path(root), []
+
+    def report(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            problem = f"{error.filename}: cannot be read ({error.strerror or error})"
+            on_problem(RecordError(problem))
+
+    for place, folders, files in os.walk(root, onerror=report):
+        directory = Path(place)
         result = directory / RESULT_FILE
+        is_record = RESULT_FILE in (*files, *folders)
+        skipped = (*(without if directory == root else ()), RESULT_FILE)
+        folders[:] = sorted(n for n in folders if not n.endswith(PARTIAL) and n not in skipped)
         try:
-            record = read_record(directory)
+            record = read_record(directory) if is_record else None
+            if record is None:
+                continue
             if record.status == "completed" and record.epochs < record.epochs_requested:
                 raise RecordError(
                     f"corrupt record {result}: completed after epochs = {record.epochs} of "
@@ -264,28 +258,7 @@ def find_records(
         except FileNotFoundError:  # gone meanwhile, or a link to nothing
             if result.is_symlink():
                 on_problem(RecordError(f"corrupt record {result}: a link to nothing"))
-    return found
-
-
-def _record_folders(root: Path, report: OnProblem, without: Collection[str]) -> Iterator[Path]:
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        try:
-            with os.scandir(folder) as scan:
-                entries = list(scan)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            report(RecordError(f"{folder}: cannot be read ({error.strerror or error})"))
-            continue
-        for entry in entries:
-            if entry.name == RESULT_FILE:
-                yield folder
-            elif entry.name.endswith(PARTIAL) or (folder == root and entry.name in without):
-                continue
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(folder / entry.name)
+    return sorted(found, key=lambda item: item[0])
 
 
 def check_files(directory: Path, record: RunRecord) -> pd.DataFrame | None:

@@ -1,7 +1,7 @@
 """Search for the hyper-parameters of a preset, with Optuna over composed configs.
 
-hydra-optuna-sweeper would be the obvious engine. Its releases for Hydra 1.3 need Optuna 2, cannot
-stop a trial early, and wait for the slowest of each batch. So Optuna is asked and told directly.
+hydra-optuna-sweeper would be the obvious engine. Its releases for Hydra 1.3 need Optuna 2, and
+cannot stop a trial early. So Optuna is asked and told directly.
 Everything that is known lies in one SQLite file: whatever ends a search, the same command goes on
 with it, and begins trials again that were under way.
 
@@ -14,12 +14,10 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,6 @@ import optuna
 from hydra import compose
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from joblib import Parallel, delayed
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution
@@ -37,7 +34,6 @@ from diffhash.experiment.build import seed_configs
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.composing import one_line
 from diffhash.experiment.run import run
-from diffhash.experiment.workers import process_pool
 from diffhash.paper.printed import ERRORS, METRICS, load_paper_table
 from diffhash.paper.timing import chunk_seconds
 from diffhash.results.record import RunRecord
@@ -77,7 +73,7 @@ class Study:
     def run_config(
         self, row: str, params: Mapping[str, Any], seeds: Sequence[int], folder: Path
     ) -> DictConfig:
-        """The config of a row's runs, all seeds as one program on one thread."""
+        """The config of a row's runs, all seeds as one program."""
         cfg = self.bases[row].copy()
         for name, value in rounded(params).items():
             OmegaConf.update(cfg, name, value)
@@ -136,7 +132,6 @@ def load_study(
         config = compose(f"calibration/{name}").calibration
         config.trials = config.trials if trials is None else trials
         space = {key: instantiate(each, _convert_="all") for key, each in config.params.items()}
-        # Beside each other, so one thread each: the matrices are small.
         bases = {
             row: compose("train", [f"experiment={row}", "trainer.num_threads=1", *extra])
             for row in dict.fromkeys((*config.rows, *filter(None, config.rows.values())))
@@ -153,13 +148,12 @@ def load_study(
 # ---------------------------------------------------------------------------------------- search
 
 
-def calibrate(study: Study, folder: Path, workers: int) -> tuple[optuna.Study, optuna.Study]:
+def calibrate(study: Study, folder: Path) -> tuple[optuna.Study, optuna.Study]:
     """Search, then run the best trials and the present preset on seeds of their own.
 
     Args:
         study: what is searched; its number of trials counts those that are in ``folder`` already.
         folder: of the search's state.
-        workers: runs at a time.
 
     Returns:
         The search and the confirmation.
@@ -168,21 +162,17 @@ def calibrate(study: Study, folder: Path, workers: int) -> tuple[optuna.Study, o
         ConfigError: ``folder`` holds a study with other settings.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
-    config = study.config
     search, confirmation = (_open(study, folder, part) for part in ("search", "confirmation"))
     search.enqueue_trial(study.preset, skip_if_exists=True)
-    with process_pool(workers) as pool:
-        n_left = config.trials - len(ended_trials(search))
-        _run_trials(study, search, config.seeds, n_left, pool, workers, folder)
-        complete = search.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        complete.sort(key=lambda trial: math.inf if trial.value is None else trial.value)
-        best = [trial.params for trial in complete if trial.params != study.preset]
-        for params in (study.preset, *best[: config.finalists]):
-            confirmation.enqueue_trial(params, skip_if_exists=True)
-        n_left = len(confirmation.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-        # Where a run is cut to seconds, nothing may run beside what is confirmed.
-        at_once = 1 if any(config.rows.values()) else workers
-        _run_trials(study, confirmation, config.confirm_seeds, n_left, pool, at_once, folder)
+    n_left = study.config.trials - len(ended_trials(search))
+    _run_trials(study, search, study.config.seeds, n_left, folder)
+    complete = search.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete.sort(key=lambda trial: math.inf if trial.value is None else trial.value)
+    best = [trial.params for trial in complete if trial.params != study.preset]
+    for params in (study.preset, *best[: study.config.finalists]):
+        confirmation.enqueue_trial(params, skip_if_exists=True)
+    n_left = len(confirmation.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    _run_trials(study, confirmation, study.config.confirm_seeds, n_left, folder)
     return search, confirmation
 
 
@@ -195,16 +185,15 @@ def _open(study: Study, folder: Path, part: str) -> optuna.Study:
     """The ``search`` or the ``confirmation`` in ``folder``, begun if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # After 1, 2, 4 … rows the worse half of the trials that came so far is stopped. Not by a
-    # median: that looks at the best that a trial has ever reported, and means may rise.
-    halving = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     opened = optuna.create_study(
         study_name=part, storage=f"sqlite:///{folder / 'study.db'}", load_if_exists=True,
-        pruner=halving if part == "search" else optuna.pruners.NopPruner(),
+        # After 1, 2, 4 … rows the worse half of the trials that came so far is stopped. Not by a
+        # median: that looks at the best that a trial has ever reported, and means may rise.
+        pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+        if part == "search" else optuna.pruners.NopPruner(),
     )  # fmt: skip
     settings: Any = OmegaConf.to_container(study.config)
     identity = {k: v for k, v in settings.items() if k not in ("trials", "finalists")}
-    identity["preset"] = study.preset
     begun = opened.user_attrs.get("identity", identity)
     if changed := [key for key, value in identity.items() if begun.get(key) != value]:
         raise ConfigError(
@@ -216,36 +205,29 @@ def _open(study: Study, folder: Path, part: str) -> optuna.Study:
         opened.tell(trial.number, state=TrialState.FAIL)
         opened.enqueue_trial(trial.params)
     opened.sampler = optuna.samplers.TPESampler(
-        seed=len(opened.trials), n_startup_trials=study.config.startup,
-        multivariate=True, constant_liar=True,
-    )  # fmt: skip
+        seed=len(opened.trials), n_startup_trials=study.config.startup, multivariate=True
+    )
     return opened
 
 
 def _run_trials(
-    study: Study, opened: optuna.Study, seeds: Sequence[int], n_trials: int, pool: Executor,
-    workers: int, folder: Path,
-) -> None:  # fmt: skip
-    """Run so many trials, those that wait first, ``workers`` at a time."""
-    if n_trials < 1:
-        return
-    limits: dict[str, float | None] = dict.fromkeys(study.config.rows)
-    for row, of in study.config.rows.items():
-        if of is not None:  # measured with as much beside it as beside a run
-            places = [folder / f"limit{i}" for i in range(workers)]
-            configs = [study.run_config(of, {}, seeds, place) for place in places]
-            limits[row] = _TOLERANCE * median(pool.map(row_seconds, configs))
-            for place in places:
-                shutil.rmtree(place, ignore_errors=True)
-            print(f"{row}: at most {limits[row]:.3g} s a run, as {of} takes", flush=True)
-
-    asking = Lock()  # or two threads may be given the same trial
-
-    def one() -> None:
-        with asking:
-            trial = opened.ask(study.space)
+    study: Study, opened: optuna.Study, seeds: Sequence[int], n_trials: int, folder: Path
+) -> None:
+    """Run so many trials one after the other, those that wait first."""
+    limits: dict[str, float | None] = {}
+    for _ in range(n_trials):
+        for row, of in study.config.rows.items() if not limits else ():
+            place = folder / "limit"
+            limits[row] = None
+            if of is not None:
+                cfg = study.run_config(of, {}, seeds, place)
+                limits[row] = _TOLERANCE * row_seconds(cfg)
+                print(f"{row}: at most {limits[row]:.3g} s a run, as {of} takes", flush=True)
+            shutil.rmtree(place, ignore_errors=True)
+        trial = opened.ask(study.space)
         place = folder / f"{opened.study_name}-trial{trial.number}"
-        state = _run_trial(study, trial, limits, seeds, pool, place)
+        state = _run_trial(study, trial, limits, seeds, place)
+        shutil.rmtree(place, ignore_errors=True)
         scores = trial.user_attrs["scores"]
         value = study.objective(scores) if state == TrialState.COMPLETE else None
         opened.tell(trial, value, state)
@@ -254,20 +236,16 @@ def _run_trials(
         told = f"{state.name.lower()}{so_far} ({len(scores)}/{len(limits)} rows)  {values}"
         print(f"{opened.study_name} {trial.number}: {told}", flush=True)
 
-    # Threads, which wait for the pool's processes.
-    Parallel(workers, prefer="threads")(delayed(one)() for _ in range(n_trials))
-
 
 def _run_trial(
     study: Study, trial: Trial, limits: Mapping[str, float | None], seeds: Sequence[int],
-    pool: Executor, place: Path,
+    place: Path,
 ) -> TrialState:  # fmt: skip
     """Run the rows of a trial one after the other until it has fallen behind."""
     scores, kept, state = {}, [], TrialState.COMPLETE
     try:
         for row, limit in limits.items():
-            cfg = study.run_config(row, trial.params, seeds, place)
-            records = pool.submit(run_row, cfg, limit).result()
+            records = run_row(study.run_config(row, trial.params, seeds, place), limit)
             scores[row] = study.scores(row, records)
             kept += [{"row": row} | {n: r.flat().get(n) for n in _RUN} for r in records]
             trial.report(study.objective(scores), len(scores))
@@ -278,14 +256,13 @@ def _run_trial(
     except ConfigError as refused:
         trial.set_user_attr("error", str(refused))
         state = TrialState.FAIL
-    shutil.rmtree(place, ignore_errors=True)
     trial.set_user_attr("runs", kept)
     trial.set_user_attr("scores", scores)
     return state
 
 
 def run_row(cfg: DictConfig, seconds: float | None) -> list[RunRecord]:
-    """Train all seeds of ``cfg`` as one program, in a process that may be another one.
+    """Train all seeds of ``cfg`` as one program.
 
     Args:
         cfg: with ``seeds`` and ``run_dir``.
@@ -293,6 +270,7 @@ def run_row(cfg: DictConfig, seconds: float | None) -> list[RunRecord]:
 
     Raises:
         ConfigError: values that cannot be run.
+        KeyboardInterrupt: asked to stop.
     """
     if seconds is not None:
         fitting = max(1, int(seconds / row_seconds(cfg) * cfg.trainer.epochs))
@@ -306,14 +284,15 @@ def row_seconds(cfg: DictConfig) -> float:
     short.run_dir = f"{cfg.run_dir}.timing"
     short.trainer.epochs, short.trainer.chunk = _EPOCHS, _CHUNK
     [(directory, _)] = _run(short)
-    seconds = median(chunk_seconds(directory)) * cfg.trainer.epochs
-    shutil.rmtree(directory)
-    return seconds
+    return median(chunk_seconds(directory)) * cfg.trainer.epochs
 
 
 def _run(cfg: DictConfig) -> list[tuple[Path, RunRecord]]:
-    """Run; what is printed goes to a log beside the run."""
+    """Run anew; what is printed goes to a log beside the run."""
     log = Path(f"{cfg.run_dir}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):
-        return run(cfg)
+        found = run(cfg)
+    if any(record.status == "interrupted" for _, record in found):
+        raise KeyboardInterrupt
+    return found

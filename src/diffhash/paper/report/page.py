@@ -72,13 +72,6 @@ def write_report(tables: Mapping[str, Table], output: Path | str) -> Path:
 
 def _figures(tables: list[Table]) -> Iterator[tuple[str, str, str, Any]]:
     """Identity, title, caption and plot of each."""
-    yield (
-        "continuity", "Figures 1 and 2. Continuity of the interpolations",
-        "One grid of 16 cells that was given the values of sin x alone, and its exact derivatives; "
-        "a line breaks where it is discontinuous. Offset: four such grids of S2 added up, each a "
-        "quarter of a cell from the last.",
-        plots.continuity_plot(),
-    )  # fmt: skip
     for table, predictions, histories in zip(tables, (3, 5), ("Figure 4. ", ""), strict=True):
         yield (
             f"predictions-{table.name}",
@@ -91,9 +84,9 @@ def _figures(tables: list[Table]) -> Iterator[tuple[str, str, str, Any]]:
         yield (
             f"histories-{table.name}",
             f"{histories}{table.subject}: errors in training",
-            "A thin line per seed, a thick one for the median of several; of neighbouring "
-            "evaluations the largest value. Seconds are those of an epoch alone on the machine, "
-            "times the epochs, where that was timed, else those inside training steps.",
+            "A line per seed; of neighbouring evaluations the largest value. Seconds are those of "
+            "an epoch alone on the machine, times the epochs, where that was timed, else those "
+            "inside training steps.",
             plots.histories_plot(table),
         )  # fmt: skip
 

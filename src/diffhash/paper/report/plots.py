@@ -1,11 +1,11 @@
 """The report's plots, made by plotly of the same rows as the printed figures.
 
-A panel shows one quantity; the legend turns models on and off.
+A panel shows one quantity, a line one run; the legend turns models on and off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import pandas as pd
 import plotly.express as px
 from plotly.graph_objects import Figure
 
-from diffhash.paper.continuity import GRIDS
 from diffhash.paper.figures import LINES, OTHER_LINE
 from diffhash.paper.printed import ERRORS, LABELS_END, METRICS, VALUES
 from diffhash.paper.rows import Row
@@ -23,9 +22,7 @@ from diffhash.results.figures.style import (
     BLUE,
     GREEN,
     GREY,
-    ORANGE,
     PURPLE,
-    SKY,
     VERMILION,
     drawable,
 )
@@ -36,11 +33,9 @@ from diffhash.results.record import RunRecord, read_history, read_predictions
 _POINTS = 120_000  # of all curves of a plot together
 _MOST, _FEWEST = 500, 40  # of one curve
 _EXACT, _PALE = "exact", "#86bde8"
-_WIDE, _THICK, _THIN = 6.0, 2.0, 0.9  # lines
 _SHADE = "rgba(128, 128, 128, 0.18)"
 _ON_ANY_GROUND = {BLACK: "#a6761d"}  # for black, which a dark page would hide
 _MARKS = dict(zip(VALUES, (VERMILION, BLUE, GREEN, PURPLE, GREY), strict=True))
-_GRIDS = dict(zip(GRIDS, (SKY, VERMILION, PURPLE, GREEN, ORANGE), strict=True))
 
 
 def distance_plot(tables: Sequence[Table]) -> Figure:
@@ -97,20 +92,6 @@ def _distances(table: Table) -> Iterator[tuple[Any, ...]]:
                 yield _row_name(table, row), value, decades(ours, paper), seed, *shown
 
 
-def continuity_plot() -> Figure:
-    """Figures 1 and 2 in one: u, u_x and u_xx of single grids of each interpolation."""
-    curves = {GRIDS[name].label: GRIDS[name].curve() for name in GRIDS}
-    first, parts = next(iter(curves.values())), []
-    for order, name in enumerate(ERRORS):
-        parts.append(_curve(name, _EXACT, first.x.ravel(), first.exact[order].ravel(), width=_WIDE))
-        parts += [_curve(name, label, *curve.broken(order)) for label, curve in curves.items()]
-    colours = {GRIDS[name].label: (colour, False) for name, colour in _GRIDS.items()}
-    figure = _lines(pd.concat(parts), colours, x="x")
-    _show_only(figure, ["Linear", "Cubic"])
-    ticks = {"tickvals": np.pi / 2 * np.arange(5), "ticktext": ["0", "π/2", "π", "3π/2", "2π"]}
-    return _style(figure.update_xaxes(**ticks), 380)
-
-
 def predictions_plot(table: Table) -> Figure | None:
     """Every run's predictions beside the exact solution, and their errors; None without any."""
     rows = list(table.rows.values())
@@ -121,17 +102,20 @@ def predictions_plot(table: Table) -> Figure | None:
     [(_, exact), *_] = (found for row in rows for found in row.each(read_predictions))
     exact = exact.sort_values("x")[:: -(-len(exact) // _MOST)]
     parts[:0] = [
-        _curve(name, _EXACT, exact["x"], exact[f"exact_{name}"], panel="prediction", width=_WIDE)
+        _curve(name, _EXACT, exact["x"], exact[f"exact_{name}"], panel="prediction")
         for name in ERRORS
     ]
-    figure = _lines(pd.concat(parts), _styles(rows), x="x", facet_row="panel")
+    figure = _lines(pd.concat(parts), rows, x="x", facet_row="panel")
+    figure.update_traces(selector={"name": _EXACT}, line={"width": 6, "dash": "solid"})
     figure.update_yaxes(type="log", row=1)  # plotly counts from below
     if table.name == "table2":
         figure.add_vrect(0, LABELS_END, fillcolor=_SHADE, line_width=0, layer="below")
-    # To begin with the paper's baseline and what it proposes, or what there is.
+    # To begin with the paper's baseline and what it proposes, or what there is; the rest is a
+    # click on the legend away.
     drawn = list(dict.fromkeys(part["model"].iloc[0] for part in parts))[1:]
     cubic = [row.label for row in rows if row.row == "cubic" and row.label in drawn]
-    _show_only(figure, [drawn[0], *(cubic or drawn[1:2])])
+    shown = (_EXACT, drawn[0], *(cubic or drawn[1:2]))
+    figure.for_each_trace(lambda t: t.update(visible=t.name in shown or "legendonly"))
     return _style(figure, 620)
 
 
@@ -142,25 +126,19 @@ def _predictions(row: Row, n: int) -> Iterator[pd.DataFrame]:
             error = (frame[name] - frame[f"exact_{name}"]).abs()
             kept = _largest(error, n * frame.index / len(frame))
             for panel, values in (("prediction", frame[name]), ("absolute error", error)):
-                yield _curve(
-                    name, row.label, frame["x"][kept], values[kept], panel=panel,
-                    run=_run_name(record), width=_THIN if row.has_band else _THICK,
-                )  # fmt: skip
+                curve = frame["x"][kept], values[kept]
+                yield _curve(name, row.label, *curve, panel=panel, run=_run_name(record))
 
 
 def histories_plot(table: Table) -> Figure | None:
-    """Errors and loss of every run by seconds or by epochs; None without any.
-
-    A thin line for each seed, a thick one for the median of several.
-    """
+    """Errors and loss of every run by seconds or by epochs; None without any."""
     rows = list(table.rows.values())
     n = _n_points(rows, len(table.metrics))
     parts = [part for row in rows for part in _histories(table, row, n)]
     if not parts:
         return None
-    frame = pd.concat(parts)
     by: list[Any] = [
-        _lines(frame, _styles(rows), x=x, facet_col_wrap=2, log_x=True, log_y=True)
+        _lines(pd.concat(parts), rows, x=x, facet_col_wrap=2, log_x=True, log_y=True)
         for x in ("seconds", "epoch")
     ]
     figure = by[0]
@@ -175,23 +153,15 @@ def histories_plot(table: Table) -> Figure | None:
 
 def _histories(table: Table, row: Row, n: int) -> Iterator[pd.DataFrame]:
     """The courses of a row's runs; their seconds are those of a row timed alone, if it was."""
-    timing, found = row.timing, row.each(read_history)
-    seconds = pd.concat(
-        [frame for _, frame in found] or [pd.DataFrame(columns=["epoch", "seconds"])]
-    )
-    seconds: Any = seconds.groupby("epoch")["seconds"].median()
-    each = [(_run_name(record), frame) for record, frame in found]
-    if row.has_band and row.history is not None:
-        each.append(("median", row.history.assign(seconds=row.history["epoch"].map(seconds))))
-    for run, frame in each:
-        if timing:
-            frame["seconds"] = frame["epoch"] * timing.seconds_per_epoch
+    for record, frame in row.each(read_history):
+        if row.timing:
+            frame["seconds"] = frame["epoch"] * row.timing.seconds_per_epoch
         place = n * np.log(frame["epoch"]) / np.log(max(frame["epoch"].max(), 2))
         for name in (name for name in table.metrics if name in frame and metric(name).is_positive):
             kept = frame.loc[_largest(frame[name].where(frame[name] > 0), place)]
-            width = _THICK if run == "median" or not row.has_band else _THIN
-            yield _curve(_html(name), row.label, kept["epoch"], kept[name], run=run, width=width,
-                         seconds=kept["seconds"]).rename(columns={"x": "epoch"})  # fmt: skip
+            curve = _curve(_html(name), row.label, kept["epoch"], kept[name],
+                           run=_run_name(record), seconds=kept["seconds"])  # fmt: skip
+            yield curve.rename(columns={"x": "epoch"})
 
 
 # --------------------------------------------------------------------------------- what they share
@@ -209,37 +179,25 @@ def _run_name(record: RunRecord) -> str:
 
 def _curve(quantity: str, model: str, x: Any, value: Any, **others: Any) -> pd.DataFrame:
     """A curve as a tidy table, and a line without a value that parts it from the next."""
-    curve = {"quantity": quantity, "model": _text(model), "run": "", "width": _THICK}
+    curve = {"quantity": quantity, "model": _text(model), "run": ""}
     frame = pd.DataFrame(curve | {"x": np.asarray(x), "value": drawable(value)} | others)
     numbers = {name: np.float32 for name in ("x", "value", "seconds") if name in frame}
     return pd.concat([frame, frame.tail(1).assign(value=np.nan)]).astype(numbers)
 
 
-def _lines(frame: pd.DataFrame, styles: Mapping[str, tuple[str, bool]], **settings: Any) -> Figure:
+def _lines(frame: pd.DataFrame, rows: Iterable[Row], **settings: Any) -> Any:
     """Curves by panel and model; each panel has values of its own."""
-    colours = {label: _ON_ANY_GROUND.get(colour, colour) for label, (colour, _) in styles.items()}
-    figure: Any = px.line(
-        frame, y="value", color="model", line_dash="model", line_group="width",
-        custom_data=["width"], hover_data=["run"], facet_col="quantity", render_mode="svg",
-        color_discrete_map=colours | {_EXACT: _PALE},
-        category_orders={"width": [_WIDE, _THIN, _THICK]},
-        line_dash_map={_EXACT: "solid"}
-        | {label: "dash" if dashed else "solid" for label, (_, dashed) in styles.items()},
+    styles = {_text(row.label): LINES.get(row.row, OTHER_LINE) for row in rows}
+    figure = px.line(
+        frame, y="value", color="model", line_dash="model",
+        hover_data=["run"], facet_col="quantity", render_mode="svg",
+        color_discrete_map={_EXACT: _PALE}
+        | {name: _ON_ANY_GROUND.get(colour, colour) for name, (colour, _) in styles.items()},
+        line_dash_map={name: "dash" if dashed else "solid" for name, (_, dashed) in styles.items()},
         **settings,
     )  # fmt: skip
-    for trace in figure.data:
-        trace.line.width = float(trace.customdata[0][0])
-        trace.opacity = 0.45 if trace.line.width == _THIN else 1.0
-        trace.customdata = trace.customdata[:, 1:]
-        trace.hovertemplate = trace.hovertemplate.replace("customdata[1]", "customdata[0]")
-    figure.update_xaxes(title="").update_yaxes(title="", matches=None, showticklabels=True)
-    return figure
-
-
-def _show_only(figure: Any, models: Collection[str]) -> None:
-    """Leave the rest to a click on the legend."""
-    for trace in figure.data:
-        trace.visible = True if trace.name in (*models, _EXACT) else "legendonly"
+    figure.update_traces(line_width=1.2)
+    return figure.update_xaxes(title="").update_yaxes(title="", matches=None, showticklabels=True)
 
 
 def _style(figure: Figure, height: int) -> Figure:
@@ -254,10 +212,6 @@ def _style(figure: Figure, height: int) -> Figure:
         font={"size": 12},
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "title": ""},
     )  # fmt: skip
-
-
-def _styles(rows: Iterable[Row]) -> dict[str, tuple[str, bool]]:
-    return {_text(row.label): LINES.get(row.row, OTHER_LINE) for row in rows}
 
 
 def _text(label: str) -> str:
