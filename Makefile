@@ -34,7 +34,7 @@ MAKEFLAGS += --no-builtin-rules
 .PHONY: help setup test test-slow test-faults lint solvers solvers-picture suite gallery bench bench-ops \
 	bench-start-up bench-gpu \
 	reproduce-tables docs tables figures report report-screenshots calibrate wandb-sync \
-	wandb-workspace clean distclean
+	clean distclean
 
 help: ## list the targets
 	@echo "Targets (each sets up what it needs):"
@@ -159,9 +159,6 @@ calibrate: $(EXTRA)calibration ## search the hyper-parameters of a preset (STUDY
 
 wandb-sync: $(STAMP) ## send the runs that were logged offline to W&B
 	"$(PY)" scripts/wandb_sync.py
-
-wandb-workspace: $(EXTRA)workspace ## create the saved view of the project in W&B
-	"$(PY)" scripts/wandb_workspace.py
 
 clean: ## remove caches and build leftovers (runs, tables and figures stay)
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

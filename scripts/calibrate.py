@@ -29,8 +29,7 @@ def main() -> int:
     option("overrides", nargs="*", help="settings of every run, such as trainer.epochs=100")
     arguments = parser.parse_intermixed_args()
     try:
-        from diffhash.paper.calibration.outcome import write_outcome
-        from diffhash.paper.calibration.search import calibrate, load_study
+        from diffhash.paper.calibration import calibrate, load_study, write_outcome
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise

@@ -20,9 +20,15 @@ from omegaconf import DictConfig
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.schema import register
-from diffhash.paper.calibration import search
-from diffhash.paper.calibration.outcome import calibration_figure, write_outcome, write_report
-from diffhash.paper.calibration.search import Study, calibrate, load_study
+from diffhash.paper import calibration
+from diffhash.paper.calibration import (
+    Study,
+    calibrate,
+    calibration_figure,
+    load_study,
+    write_outcome,
+    write_report,
+)
 from diffhash.paper.printed import load_paper_table
 from diffhash.results import RunRecord
 
@@ -108,8 +114,8 @@ def _record(cfg: DictConfig, seed: int, **changes: Any) -> RunRecord:
 @pytest.fixture
 def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
     fake = Rows(root / "results" / "paper")
-    monkeypatch.setattr(search, "run_row", fake)
-    monkeypatch.setattr(search, "row_seconds", fake.seconds)
+    monkeypatch.setattr(calibration, "run_row", fake)
+    monkeypatch.setattr(calibration, "row_seconds", fake.seconds)
     return fake
 
 
@@ -264,11 +270,11 @@ def test_limits_are_measured_where_something_is_to_be_run(
 def test_as_many_epochs_as_fit(
     load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float, epochs: int
 ) -> None:
-    monkeypatch.setattr(search, "chunk_seconds", lambda directory: (0.03,))
+    monkeypatch.setattr(calibration, "chunk_seconds", lambda directory: (0.03,))
     study = load("best")
     cfg = study.run_config("table1/cubic_best", study.preset, [0, 1], tmp_path)
     cfg.trainer.epochs = 8
-    records = search.run_row(cfg, seconds)
+    records = calibration.run_row(cfg, seconds)
     assert [(record.seed, record.epochs) for record in records] == [(0, epochs), (1, epochs)]
     assert all(record.epochs_requested == epochs for record in records)  # the schedule's end
 

@@ -214,24 +214,20 @@ def row_records(table: str, runs: Path | str, on_problem: OnProblem | None = Non
             budget, learning rate or size than the rest of its row. Not with ``on_problem``.
     """
     report = raise_problem if on_problem is None else on_problem
-    own: RowRecords = {}
-    elsewhere: RowRecords = {}
+    rows: RowRecords = {}
     for directory, record in find_records(runs, report, without=(TIMINGS, CALIBRATIONS)):
         first, row, *_ = (*directory.relative_to(runs).parts, "", "")
-        experiment = record.experiment or ""
-        if first == table and experiment == f"{table}/{row}":
-            own.setdefault(row, []).append((directory, record))
-        elif first == table:
+        of_table, _, of_row = (record.experiment or "").partition("/")
+        if first == table and (of_table, of_row) != (table, row):
             where = f"lies among the runs of {table}/{row} but is of experiment"
             report(RecordError(f"record {directory} {where} {record.experiment!r}"))
-        elif first not in TABLES and experiment.startswith(f"{table}/") and _is_row(record):
-            row = experiment.removeprefix(f"{table}/")
-            elsewhere.setdefault(row, []).append((directory, record))
-    rows = {
-        row: _alike(_one_per_seed(own.get(row, []), elsewhere.get(row, []), report), report)
-        for row in dict.fromkeys((*own, *elsewhere))
+        elif first == table or (first not in TABLES and of_table == table and _is_row(record)):
+            rows.setdefault(of_row, []).append((directory, record))
+    kept = {
+        row: _alike(_one_per_seed(found, Path(runs) / table, report), report)
+        for row, found in rows.items()
     }
-    return {row: found for row, found in rows.items() if found}
+    return {row: found for row, found in kept.items() if found}
 
 
 def _is_row(record: RunRecord) -> bool:
@@ -240,22 +236,21 @@ def _is_row(record: RunRecord) -> bool:
     return all(any(fnmatchcase(key, pattern) for pattern in _SAME_ROW) for key in keys)
 
 
-def _one_per_seed(own: list[Found], elsewhere: list[Found], report: OnProblem) -> list[Found]:
-    """One record of each seed, sorted by seed."""
+def _one_per_seed(found: list[Found], own: Path, report: OnProblem) -> list[Found]:
+    """One record of each seed, sorted by seed: that in the folder ``own``, or the newest completed
+    one."""
 
-    def newest_completed(found: Found) -> tuple[bool, float]:
-        directory, record = found
-        return record.status == "completed", (directory / RESULT_FILE).stat().st_mtime
+    def worth(item: Found) -> tuple[bool, bool, float]:
+        directory, record = item
+        written = (directory / RESULT_FILE).stat().st_mtime
+        return own in directory.parents, record.status == "completed", written
 
-    # Of each seed the last one counts.
-    seeds = {found[1].seed: found for found in sorted(elsewhere, key=newest_completed)}
-    firsts: dict[int, Path] = {}
-    for directory, record in own:
-        if record.seed in firsts:
-            first = firsts[record.seed]
-            report(RecordError(f"two records of seed {record.seed}: {first} and {directory}"))
-        firsts.setdefault(record.seed, directory)
-    seeds |= {found[1].seed: found for found in sorted(own, key=newest_completed)}
+    seeds: dict[int, Found] = {}
+    for directory, record in sorted(found, key=worth, reverse=True):
+        first, _ = seeds.setdefault(record.seed, (directory, record))
+        if first != directory and own in directory.parents:
+            both = " and ".join(sorted(map(str, (first, directory))))
+            report(RecordError(f"two records of seed {record.seed}: {both}"))
     return [found for _, found in sorted(seeds.items())]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm, Normalize
@@ -48,16 +50,16 @@ def _curves(predictions: pd.DataFrame) -> style.Figure:
     known = any(exact_values(predictions, name) is not None for name in names)
     figure = style.new_figure(height=3.6 if known else 2.3)
     grid = figure.subplots(1 + known, len(names), squeeze=False, sharex=True)
-    for column, name in enumerate(names):
-        draw_prediction(style.style_axes(grid[0, column]), predictions, name)
-        grid[0, column].set_title(symbol(name), fontsize=style.TEXT)
-        grid[-1, column].set_xlabel("$x$", fontsize=style.TEXT)
+    for axes, name in zip(grid.T, names, strict=True):
+        draw_prediction(style.style_axes(axes[0]), predictions, name)
+        axes[0].set_title(symbol(name), fontsize=style.TEXT)
+        axes[-1].set_xlabel("$x$", fontsize=style.TEXT)
         if known:
-            draw_error(style.style_axes(grid[1, column]), predictions, name)
+            draw_error(style.style_axes(axes[1]), predictions, name)
             error = absolute_error(predictions, name)
             if error is not None and not np.isnan(error).any():
                 mse = format_value("mse_u", float(np.mean(error**2)))
-                grid[1, column].set_title(f"MSE {mse}", fontsize=style.SMALL, loc="right", pad=2)
+                axes[1].set_title(f"MSE {mse}", fontsize=style.SMALL, loc="right", pad=2)
     if known:
         grid[1, 0].set_ylabel("absolute error", fontsize=style.TEXT)
     else:
@@ -68,31 +70,42 @@ def _curves(predictions: pd.DataFrame) -> style.Figure:
 
 def _maps(predictions: pd.DataFrame) -> style.Figure:
     """u, the exact u and the error; without an exact u, u and its derivatives along two axes."""
-    points, note = _slab(predictions)
+    points, note = predictions, ""
+    others = [c for c in predictions if str(c)[:1] == "x" and c not in ("x0", "x1")]
+    if others:
+        middle = (predictions[others].max() + predictions[others].min()) / 2
+        away = (predictions[others] - middle).abs()
+        away = (away / away.max().replace(0, 1)).max(axis="columns")
+        points = predictions.loc[away <= away.quantile(_SLAB)]
+        note = f"the quarter of the points nearest to the middle of {', '.join(map(str, others))}"
     exact, u = exact_values(points, "u"), style.drawable(points["u"].to_numpy())
     if exact is not None:
-        norm = _norm(np.concatenate([u, exact]))  # one colour scale for both maps of u
         error = np.abs(u - exact)
-        panels = [
-            ("predicted $u$", u, norm, "viridis"),
-            ("exact $u$", exact, norm, "viridis"),
-            ("absolute error", error, _error_norm(error), "cividis"),
-        ]
+        positive = error[error > 0]
+        low, high = (np.quantile(positive, 0.02), positive.max()) if len(positive) else (0, 0)
+        both = Normalize(*_ends(np.concatenate([u, exact])))  # one colour scale for both maps of u
+        panels = {
+            "predicted $u$": (u, both, "viridis"),
+            "exact $u$": (exact, both, "viridis"),
+            "absolute error": (error, LogNorm(low, high) if low < high else Normalize(), "cividis"),
+        }
     else:
         note = f"no exact solution; {note}" if note else "no exact solution"
         each = {name: style.drawable(points[name].to_numpy()) for name in _MAPS if name in points}
-        panels = [
-            (f"predicted {symbol(name)}" if name == "u" else symbol(name), v, _norm(v), "viridis")
-            for name, v in each.items()
-        ]
+        panels = {
+            f"predicted {symbol(name)}" if name == "u" else symbol(name): (
+                values, Normalize(*_ends(values)), "viridis",
+            )
+            for name, values in each.items()
+        }  # fmt: skip
     n_rows = -(-len(panels) // 3)
     figure = style.new_figure(height=2.7 * n_rows)
     grid = figure.subplots(n_rows, min(3, len(panels)), sharex=True, sharey=True, squeeze=False)
     for ax in list(grid.flat)[len(panels) :]:
         ax.remove()
-    for ax, (title, values, norm, colours) in zip(grid.flat, panels, strict=False):
+    for ax, (title, panel) in zip(grid.flat, panels.items(), strict=False):
         ax.set_title(title, fontsize=style.TEXT)
-        _map(figure, ax, points, values, norm, colours)
+        _map(figure, ax, points, *panel)
         style.style_axes(ax).set_xlabel("$x_0$", fontsize=style.TEXT)
     if exact is not None:
         annotate_gaps(grid[0, 0], u)
@@ -103,40 +116,15 @@ def _maps(predictions: pd.DataFrame) -> style.Figure:
     return figure
 
 
-def _norm(values: np.ndarray) -> Normalize:
+def _ends(values: np.ndarray) -> tuple[Any, Any]:
     good = values[~np.isnan(values)]
-    return Normalize(good.min(), good.max()) if len(good) else Normalize()
-
-
-def _slab(predictions: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The points to draw, and what to say of the selection."""
-    others = [c for c in predictions if str(c)[:1] == "x" and c not in ("x0", "x1")]
-    if not others:
-        return predictions, ""
-    middle = (predictions[others].max() + predictions[others].min()) / 2
-    away = (predictions[others] - middle).abs()
-    away = (away / away.max().replace(0, 1)).max(axis="columns")
-    names = ", ".join(map(str, others))
-    note = f"the quarter of the points nearest to the middle of {names}"
-    return predictions.loc[away <= away.quantile(_SLAB)], note
-
-
-def _error_norm(error: np.ndarray) -> Normalize:
-    positive = error[error > 0]
-    if not len(positive):
-        return Normalize()
-    low, high = np.quantile(positive, 0.02), positive.max()
-    return LogNorm(low, high) if low < high else Normalize()
+    return (good.min(), good.max()) if len(good) else (None, None)
 
 
 def _map(
-    figure: style.Figure,
-    ax: style.Axes,
-    points: pd.DataFrame,
-    values: np.ndarray,
-    norm: Normalize,
-    colours: str,
-) -> None:
+    figure: style.Figure, ax: style.Axes, points: pd.DataFrame,
+    values: np.ndarray, norm: Normalize, colours: str,
+) -> None:  # fmt: skip
     good = ~np.isnan(values)
     if not good.any():
         style.annotate_empty(ax, "not finite")

@@ -1,1 +1,0 @@
-"""Search for the hyper-parameters of a preset, and what it leaves behind."""
