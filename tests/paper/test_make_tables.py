@@ -18,7 +18,7 @@ def test_it_writes_tables_and_claims_and_says_where(
     output = tmp_path / "out"
     assert make_tables("--runs", paper_runs, "--output", output, "--paper", paper) == 0
     printed = capsys.readouterr()
-    names = [f"table{n}.{suffix}" for n in (1, 2) for suffix in ("csv", "md", "tex")]
+    names = [f"table{n}.{suffix}" for n in (1, 2) for suffix in ("csv", "md")]
     for name in [*names, "claims.md", "claims.csv", "summary.md"]:
         assert (output / name).is_file()
         assert str(output / name) in printed.out
@@ -62,7 +62,7 @@ def test_the_summary_says_how_many_seeds_a_row_has(
         assert make_tables("--runs", paper_runs, "--output", tmp_path, "--paper", paper) == 0
         return (tmp_path / "summary.md").read_text().splitlines()[0]
 
-    assert "from 14 runs, seed 0: " in reproduced()
+    assert "from 14 runs, 1 seed a row: " in reproduced()
     for seed in (1, 2):
         write_run(paper_runs, "table1", "cubic", seed=seed)
     assert "from 16 runs, 1 to 3 seeds a row: " in reproduced()

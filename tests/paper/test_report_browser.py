@@ -15,7 +15,7 @@ from scripts.report_screenshots import SIZES, THEMES, NoBrowserError, open_brows
 from tests.paper.report_page import report
 
 PLOTS = (
-    "distance", "continuity", "predictions-table1", "histories-table1", "predictions-table2",
+    "distance", "predictions-table1", "histories-table1", "predictions-table2",
     "histories-table2",
 )  # fmt: skip
 

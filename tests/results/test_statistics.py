@@ -105,7 +105,6 @@ def test_the_sign_test() -> None:
     assert sign_test(9, 10).p == pytest.approx(11 * 2**-10)
     assert sign_test(0, 5).p_opposite == pytest.approx(2**-5)
     assert sign_test(1, 1).p == 0.5
-    assert sign_test(3, 3, share=0.1).p == pytest.approx(1e-3)
 
 
 def test_holm() -> None:

@@ -184,7 +184,10 @@ def read_record(directory: Path | str) -> RunRecord:
     """
     path = Path(directory) / RESULT_FILE
     try:
-        content = msgspec.json.decode(read_bytes(path, _MAX_RECORD_BYTES), type=dict[str, Any])
+        # Not by msgspec, which refuses what names that are not UTF-8 are written as (\udc80).
+        text = read_bytes(path, _MAX_RECORD_BYTES).decode("utf-8")
+        parsed = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        content = msgspec.convert(parsed, dict[str, Any])
         if (version := content.get("schema_version")) != SCHEMA_VERSION:
             raise ValueError(f"schema_version = {version!r}: this version reads {SCHEMA_VERSION}")
         names = _checked("metrics", content.pop("metrics", _METRICS), list[str])
@@ -197,6 +200,16 @@ def read_record(directory: Path | str) -> RunRecord:
     # JSON and Unicode errors are ValueErrors
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"corrupt record {path}: {brief(error)}") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise ValueError(f"{number} is too large for a number")
+    return value
 
 
 def _printable(value: Any) -> Any:

@@ -11,9 +11,6 @@ import pandas as pd
 from diffhash.results.record import FINISHED, RecordError, RunRecord
 from diffhash.results.statistics import CONFIDENCE, interval_rank, median_interval
 
-_EXACT = "exact_"
-_TIME = ("epoch", "seconds")
-
 
 def counted(found: Iterable[tuple[Path, RunRecord]]) -> list[tuple[Path, RunRecord]]:
     """Of the records of one setting those that count as a seed: not the interrupted ones."""
@@ -66,25 +63,21 @@ def combine_predictions(frames: Sequence[pd.DataFrame], n_diverged: int) -> pd.D
         RecordError: predictions at different points.
     """
     first = frames[0]
-    for frame in frames[1:]:
-        if not np.array_equal(frame["x"].to_numpy(), first["x"].to_numpy()):
-            raise RecordError("predictions of seeds of one row at different points x")
-    combined: dict[str, np.ndarray] = {"x": first["x"].to_numpy()}
-    for column in map(str, first):
-        name = column.removeprefix(_EXACT)
-        if column == name or name not in first:
-            continue
-        values = np.stack([frame[name].to_numpy(dtype=np.float64) for frame in frames])
-        exact = first[column].to_numpy(dtype=np.float64)
-        combined[column] = exact
+    if not all(np.array_equal(frame["x"], first["x"]) for frame in frames):
+        raise RecordError("predictions of seeds of one row at different points x")
+    parts = [first[["x"]]]
+    for column in (str(name) for name in first if str(name).startswith("exact_")):
+        name, exact = column.removeprefix("exact_"), first[column].to_numpy(dtype=float)
+        values = np.stack([frame[name].to_numpy(dtype=float) for frame in frames])
+        errors = np.nan_to_num(np.abs(values - exact), nan=np.inf, posinf=np.inf)
+        errors = np.concatenate([errors, np.full((n_diverged, len(exact)), np.inf)])
         finite = np.isfinite(values).all(axis=0)
-        for key, end in _ends(name, np.where(finite, values, 0.0)):
-            combined[key] = np.where(finite, end, np.nan)
-        errors = np.abs(values - exact)
-        errors = np.where(np.isnan(errors), np.inf, errors)
-        diverged = np.full((n_diverged, len(exact)), np.inf)
-        combined |= dict(_ends(f"error_{name}", np.concatenate([errors, diverged])))
-    return pd.DataFrame(combined)
+        parts += [
+            first[[column]],
+            _over(name, np.where(finite, values, np.nan)),
+            _over(f"error_{name}", errors),
+        ]
+    return pd.concat(parts, axis="columns")
 
 
 def combine_histories(
@@ -95,24 +88,23 @@ def combine_histories(
     Columns as of `diffhash.results.read_history` without ``seconds``, with ``<column>_low`` and
     ``<column>_high``. A run that diverged is infinite from there on.
     """
-    kept = [_by_epoch(frame) for frame in completed]
-    ended = [_by_epoch(frame) for frame in diverged]
+    kept, ended = (
+        [frame.drop_duplicates("epoch", keep="last").set_index("epoch") for frame in frames]
+        for frames in (completed, diverged)
+    )
     epochs = (kept or ended)[0].index
     for frame in (kept or ended)[1:]:
         epochs = epochs.intersection(frame.index) if kept else epochs.union(frame.index)
     runs = [frame.reindex(epochs) for frame in (*kept, *ended)]
-    combined: dict[str, np.ndarray] = {"epoch": epochs.to_numpy()}
-    for metric in [name for name in runs[0] if name not in _TIME and all(name in r for r in runs)]:
-        values = np.stack([run[metric].to_numpy(dtype=np.float64) for run in runs])
-        values = np.where(np.isfinite(values), values, np.inf)
-        combined |= dict(_ends(str(metric), values))
-    return pd.DataFrame(combined)
+    parts = [pd.DataFrame({"epoch": epochs})]
+    for metric in [m for m in runs[0] if m != "seconds" and all(m in run for run in runs)]:
+        values = np.stack([run[metric].to_numpy(dtype=float) for run in runs])
+        parts.append(_over(str(metric), np.where(np.isfinite(values), values, np.inf)))
+    return pd.concat(parts, axis="columns")
 
 
-def _by_epoch(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.drop_duplicates("epoch", keep="last").set_index("epoch")
-
-
-def _ends(name: str, values: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    keys = (name, f"{name}_low", f"{name}_high")
-    return list(zip(keys, median_interval(values), strict=True))
+def _over(name: str, values: np.ndarray) -> pd.DataFrame:
+    """Median over the first axis, and the ends of its interval, as columns."""
+    return pd.DataFrame(
+        dict(zip((name, f"{name}_low", f"{name}_high"), median_interval(values), strict=True))
+    )

@@ -86,15 +86,13 @@ def superiority(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(a < b) + np.mean(a == b) / 2)
 
 
-def sign_test(n_on_side: int, n: int, share: float = 0.5) -> Tested:
-    """Exact binomial test: whether more than ``share`` of all seeds lie on a side of a bound.
+def sign_test(n_on_side: int, n: int) -> Tested:
+    """Exact binomial test: whether more than half of all seeds lie on a side of a bound.
 
-    With ``share`` = 1/2 that is the sign test of the median. The opposite: fewer than that.
+    That is the sign test of the median. The opposite: fewer than half.
     """
-    return Tested(
-        float(binomtest(n_on_side, n, share, alternative="greater").pvalue),
-        float(binomtest(n_on_side, n, share, alternative="less").pvalue),
-    )
+    more, fewer = (binomtest(n_on_side, n, alternative=way).pvalue for way in ("greater", "less"))
+    return Tested(float(more), float(fewer))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
