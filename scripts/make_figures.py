@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from diffhash.cli.command import left_out, run_command
-from diffhash.paper.figures import NoRecordsError, make_figures
+from diffhash.paper.figures import make_figures
 from diffhash.paper.table import load_tables
 from diffhash.results.record import RecordError
 
@@ -22,8 +22,6 @@ def main() -> int:
         tables = load_tables(options.runs, options.paper, left_out("make_figures"))
         print(*make_figures(tables, options.output), sep="\n")
     except RecordError as error:
-        if isinstance(error, NoRecordsError) and error.written:
-            print(*error.written, sep="\n")
         print(f"make_figures: {error}", file=sys.stderr)
         return 1
     return 0

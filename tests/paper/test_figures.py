@@ -18,13 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from diffhash.paper.continuity import Curve, fit_sine
-from diffhash.paper.figures import (
-    NoRecordsError,
-    figure3,
-    figure4,
-    figure5,
-    make_figures,
-)
+from diffhash.paper.figures import figure3, figure4, figure5, make_figures
 from diffhash.paper.rows import Row
 from diffhash.paper.table import load_tables
 from diffhash.results.figures import run_figure
@@ -122,8 +116,7 @@ def test_without_records_nothing_is_written_and_one_line_says_what_lacks(
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    for word in ("figure3, figure4", "figure5", "Table I.", "Table II.", str(tmp_path / "runs")):
-        assert word in done.stderr
+    assert f"no records under {tmp_path / 'runs'}" in done.stderr
     assert not output.exists() and done.stdout == ""
 
 
@@ -131,10 +124,8 @@ def test_one_table_without_records_leaves_out_its_figures_only(
     tmp_path: Path, write_run: WriteRun
 ) -> None:
     write_run(tmp_path / "runs", "table2", "cubic")
-    with pytest.raises(NoRecordsError, match="figure3, figure4") as error:
-        make_figures(load_tables(tmp_path / "runs", PAPER), tmp_path / "figures")
-    assert "figure5" not in str(error.value)
-    assert [p.name for p in error.value.written] == [*NAMES[:4], *NAMES[8:]]
+    written = make_figures(load_tables(tmp_path / "runs", PAPER), tmp_path / "figures")
+    assert [p.name for p in written] == [*NAMES[:4], *NAMES[8:]]
 
 
 def test_a_corrupt_record_is_an_error_that_names_it(tmp_path: Path, write_run: WriteRun) -> None:

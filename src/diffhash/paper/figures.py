@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from diffhash.paper.continuity import GRIDS, Curve
-from diffhash.paper.printed import ERRORS, FOUR_ROWS, LABELS_END, TITLES
+from diffhash.paper.printed import ERRORS, FOUR_ROWS, LABELS_END
 from diffhash.paper.rows import Row
-from diffhash.paper.table import Table
+from diffhash.paper.table import Table, check_any_records
 from diffhash.results.figures import style
 from diffhash.results.figures.run import (
     absolute_error,
@@ -23,7 +23,6 @@ from diffhash.results.figures.run import (
 )
 from diffhash.results.formats import format_value
 from diffhash.results.metrics import metric, model_symbol, symbol
-from diffhash.results.record import RecordError
 from diffhash.results.seeds import band_labels
 from diffhash.results.statistics import median_interval
 
@@ -42,44 +41,24 @@ _COLUMNS = 4  # of Fig. 5
 # ------------------------------------------------------------------------------------- all of them
 
 
-class NoRecordsError(RecordError):
-    """Some figures could not be made for want of records.
-
-    Attributes:
-        written: the files of the others, which were made.
-    """
-
-    def __init__(self, lacking: Iterable[str], written: list[Path]) -> None:
-        super().__init__(f"not made for want of records: {'; '.join(lacking)}")
-        self.written = written
-
-
 def make_figures(tables: Mapping[str, Table], output_dir: Path | str) -> list[Path]:
     """Write ``figure1`` … ``figure5`` as ``.png`` and ``.pdf`` and return their paths.
 
-    Figures 1 and 2 fit single grids, the others are drawn from the tables' records:
-    of a row with several seeds the pointwise median, and as a band the interval
-    that the tables give. A row without a record is said to have none in its panel; a table
-    without any leaves its figures out, and where neither has any nothing is written.
+    Figures 1 and 2 fit single grids, the others are drawn from the tables' records: of a row with
+    several seeds the pointwise median, and as a band the interval that the tables give. A row
+    without a record is said to have none in its panel. Figures of a table without any are left
+    out: an earlier one stays.
 
     Raises:
-        NoRecordsError: a table without records; the figures of the other have been written.
-        RecordError: a corrupt file, or predictions that do not fit each other.
+        RecordError: not a single record; a corrupt file, or predictions that do not fit each other.
         OSError: ``output_dir`` cannot be written.
     """
-    written, lacking = [], []
-    there = {name: table for name, table in tables.items() if table.records}
-    for name, (table, draw) in _FIGURES.items() if there else ():
-        if table is None:
-            written += style.write_figure(draw(), Path(output_dir) / name)
-        elif table in there:
-            rows = list(there[table].rows.values())
-            written += style.write_figure(draw(rows), Path(output_dir) / name)
-    for key in tables.keys() - there.keys():
-        names = ", ".join(name for name, (table, _) in _FIGURES.items() if table == key)
-        lacking.append(f"{names} (records of {TITLES[key]} in {tables[key].folder})")
-    if lacking:
-        raise NoRecordsError(sorted(lacking), written)
+    check_any_records(tables.values())
+    written = []
+    for name, (table, draw) in _FIGURES.items():
+        if table is None or tables[table].records:
+            drawn = draw() if table is None else draw(list(tables[table].rows.values()))
+            written += style.write_figure(drawn, Path(output_dir) / name)
     return written
 
 
