@@ -12,7 +12,8 @@ SEEDS ?= 1
 # Of make calibrate: paper, best or compact, and how many trials in all (the study's own number).
 STUDY ?= paper
 TRIALS ?=
-# Of make suite: problems, methods and optimizers that are wanted (all), and seconds of training of each.
+# Of make suite: problems, methods and optimizers that are wanted (all), and seconds of training of each;
+# of make peers: problems and contenders.
 ONLY ?=
 SECONDS ?= 7
 
@@ -32,7 +33,7 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help setup test test-slow test-faults lint solvers solvers-picture suite gallery bench bench-ops \
-	bench-start-up bench-gpu \
+	bench-start-up bench-gpu peers \
 	reproduce-tables docs tables figures report report-screenshots calibrate wandb-sync \
 	clean distclean
 
@@ -136,6 +137,9 @@ bench-gpu: $(EXTRA)test ## all that needs a CUDA GPU, in under ten minutes: its 
 	"$(PY)" scripts/bench.py --device cuda --parts steps equations growth --repetitions 3 --seconds 0.3
 	"$(PY)" scripts/bench_ops.py --device cuda --interpolations linear s1 cubic
 
+peers: $(STAMP) ## train beside DeepXDE, PINA and jinns (ONLY), which it installs into .peers
+	"$(PY)" -m benchmarks.peers --only "$(ONLY)"
+
 docs: $(EXTRA)docs ## build the pages of docs/ as a site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 "$(PY)" -m mkdocs build --strict
 
@@ -164,5 +168,6 @@ clean: ## remove caches and build leftovers (runs, tables and figures stay)
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## also remove the virtual environment that setup created
+distclean: clean ## also remove the virtual environments that setup and peers created
+	rm -rf .peers
 	@if [ -e "$(STAMP)" ] || [ -e "$(PARTIAL)" ]; then echo "rm -rf $(VENV)"; rm -rf "$(VENV)"; fi
