@@ -200,8 +200,8 @@ def measure(
         contender = CONTENDERS[key]
         row: dict[str, Any] = {"problem": name, "contender": key, "says": contender.says}
         rows.append(row)
-        if contender.peer in missing:
-            row |= {"status": "not installed", "reason": missing[contender.peer]}
+        if reason := missing.get(contender.peer or ""):
+            row |= {"status": "not installed", "reason": reason}
             continue
         folder = _prepare(problem, name, contender, points, seconds, runs / name / key)
         python = environments / contender.peer / "bin/python" if contender.peer else sys.executable
@@ -275,12 +275,12 @@ def _prepare(
     np.save(folder / "points.npy", points)
     given = {key: getattr(problem, key) for key in ("k", "nu") if hasattr(problem, key)}
     given |= {"problem": name, **PROBLEMS[name], **POINTS, **asdict(contender)}
-    given |= {"seed": 0, "depth": 3, "learning_rate": 1e-3}
+    given |= {"seed": 0, "seconds": seconds, "depth": 3, "learning_rate": 1e-3}
     given["overrides"] = [
         f"problem={name}",
         *(f"problem.{key}={value:g}" for key, value in PROBLEMS[name].items()),
         *contender.overrides,
-        *("trainer.epochs=1000000000", f"trainer.max_seconds={seconds:g}", "seed=0"),
+        *("trainer.epochs=1000000000", "trainer.max_seconds=1e6", "seed=0"),
         *("trainer.evaluation_points=100", "trainer.accelerator=cpu", "trainer.num_threads=1"),
     ]
     (folder / "settings.json").write_text(json.dumps(given, indent=2))
@@ -308,14 +308,14 @@ def page(table: pd.DataFrame) -> str:
         "of u at one grid of points. What is like for like and what is not: "
         "[benchmarks](../../docs/benchmarks.md). Every column: [CSV](peers.csv)."
     ]
-    why = table["status"] + ": " + table["reason"].astype(str)
+    why = (table["status"] + ": " + table["reason"].astype(str)).str.replace("|", "/")
     shown = table.assign(versions=table["versions"].where(table["l2_u"].notna(), why))
     for column in ("parameters", "ms", "steps", "l2_u"):
         shown[column] = [format_value(column, value) for value in table[column]]
     shown["start_seconds"] = [format_value("train_seconds", s) for s in table["start_seconds"]]
     for problem, rows in shown.groupby("problem", sort=False):
         settings = "".join(f", {key} = {v:g}" for key, v in PROBLEMS[str(problem)].items())
-        frame = rows[[*_SHOWN]].rename(columns=_SHOWN)
+        frame = rows.reindex(columns=[*_SHOWN]).set_axis([*_SHOWN.values()], axis=1)
         align = ["left"] * 3 + ["right"] * 5
         text = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
         parts += [f"## `{problem}`{settings}", text]

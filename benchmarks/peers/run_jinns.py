@@ -16,6 +16,7 @@ import jinns
 import numpy as np
 import optax
 from contender import Predict, Step, helmholtz_source, poisson_source, run, settings
+from jax.experimental import io_callback
 from jinns.validation import AbstractValidationModule
 
 given = settings()
@@ -103,7 +104,7 @@ def _train(step: Step) -> Predict:
 
         def __call__(self, params: Any) -> Any:
             number = jax.tree.leaves(params)[0].ravel()[0]  # so that the step comes first
-            is_over = jax.experimental.io_callback(
+            is_over = io_callback(
                 lambda _: np.bool_(step(every)), jax.ShapeDtypeStruct((), jnp.bool_), number
             )
             return self, is_over, jnp.nan, False

@@ -22,16 +22,18 @@ setup = build(compose_config(given["overrides"]))
 
 
 def _train(step: Step) -> Predict:
-    done = 0
+    training, done = setup.training, 0
 
     class Pause(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             nonlocal done
-            new, done = setup.training.epochs_done - done, setup.training.epochs_done
+            if not done:  # the schedule's seconds begin when those of all contenders do
+                training.max_seconds = training.train_seconds + given["seconds"]
+            new, done = training.epochs_done - done, training.epochs_done
             if step(new):
                 trainer.should_stop = True
 
-    fit(setup.training, "cpu", [Pause()])
+    fit(training, "cpu", [Pause()])
 
     def predict(points: np.ndarray) -> np.ndarray:
         with torch.no_grad():
