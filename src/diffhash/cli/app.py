@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,12 +127,10 @@ def compare_(a: Path, b: Path, as_json: bool) -> None:
     if not as_json:
         print_comparison(first, second, comparison)
         return
-    ratios = {
-        part: {name: _plain(ratio) for name, ratio in getattr(comparison, part).items()}
-        for part in ("metrics", "costs")
-    }
+    for part in ("metrics", "costs"):
+        comparison[part] = {name: _plain(ratio) for name, ratio in comparison[part].items()}
     runs = [{"run": str(e.directory), "status": e.record.status} for e in (first, second)]
-    print_json({"runs": runs, **asdict(comparison), **ratios})
+    print_json({"runs": runs, **comparison})
 
 
 @app.command()

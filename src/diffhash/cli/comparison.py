@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diffhash.cli.selection import Entry
+from diffhash.cli.selection import Entry, flatten
 from diffhash.results.metrics import metric_names
 
 COSTS = (
     "train_seconds", "warmup_seconds", "evaluation_seconds", "wall_seconds", "peak_memory_mb",
     "n_parameters",
 )  # fmt: skip
-_ENVIRONMENT = "environment."
 
 ABSENT = "–"
 """Stands for a setting that a run does not have."""
-
-Pair = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -40,36 +36,25 @@ class Ratio:
         return math.log10(self.ratio) if self.ratio else None
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The differences of two runs, key by key, and all their numbers."""
+def compare(a: Entry, b: Entry) -> dict[str, dict[str, Any]]:
+    """``settings`` and ``environment`` of two runs that differ, and all ``metrics`` and ``costs``.
 
-    settings: dict[str, Pair]
-    environment: dict[str, Pair]
-    metrics: dict[str, Ratio]
-    costs: dict[str, Ratio]
-
-
-def compare(a: Entry, b: Entry) -> Comparison:
-    """Compare two runs.
+    Of the former both values, `ABSENT` where a run has none; of the latter a `Ratio` each.
 
     Raises:
         RecordError: a config is missing or corrupt.
     """
-    where = [
-        {k.removeprefix(_ENVIRONMENT): v for k, v in e.fields.items() if k.startswith(_ENVIRONMENT)}
-        for e in (a, b)
-    ]
-    return Comparison(
-        _differences(a.settings, b.settings),
-        _differences(*where),
-        *({name: Ratio(a.fields.get(name), b.fields.get(name)) for name in names}
-          for names in (metric_names((a.record.metrics, b.record.metrics)), COSTS)),
-    )  # fmt: skip
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Pair]:
-    """Keys whose values differ, or that only one has (the other's is `ABSENT`)."""
-    keys = [*a, *(key for key in b if key not in a)]
-    pairs = {key: (a.get(key, ABSENT), b.get(key, ABSENT)) for key in keys}
-    return {key: (first, second) for key, (first, second) in pairs.items() if first != second}
+    differing: dict[str, dict[str, Any]] = {"settings": {}, "environment": {}}
+    for part, first, second in (
+        ("settings", a.settings, b.settings),
+        ("environment", *(flatten(entry.record.environment) for entry in (a, b))),
+    ):
+        for key in dict.fromkeys((*first, *second)):
+            values = first.get(key, ABSENT), second.get(key, ABSENT)
+            if values[0] != values[1]:
+                differing[part][key] = values
+    names = {"metrics": metric_names((a.record.metrics, b.record.metrics)), "costs": COSTS}
+    return differing | {
+        part: {name: Ratio(a.fields.get(name), b.fields.get(name)) for name in of_part}
+        for part, of_part in names.items()
+    }

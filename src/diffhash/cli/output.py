@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from diffhash.cli.comparison import ABSENT, COSTS, Comparison, Ratio
+from diffhash.cli.comparison import ABSENT, COSTS, Ratio
 from diffhash.cli.selection import Entry, text_of
 from diffhash.results.formats import format_decades, format_epochs, format_value, printable
 from diffhash.results.metrics import metric_names
@@ -55,25 +55,22 @@ def print_records(entries: Iterable[Entry]) -> None:
     _print(table, width=_WIDE)
 
 
-def print_comparison(a: Entry, b: Entry, comparison: Comparison) -> None:
+def print_comparison(a: Entry, b: Entry, comparison: dict[str, dict[str, Any]]) -> None:
     """The sections of a comparison; one without differences says so."""
     runs = _table("", ("", "A", "B"), left=("", "A", "B"))
     _add(runs, "run", str(a.directory), str(b.directory))
     _add(runs, "status", _status(a.record), _status(b.record))
     _print(runs)
-    for title, differences in (
-        ("Settings", comparison.settings),
-        ("Environment", comparison.environment),
-    ):
-        if not differences:
+    for title in ("Settings", "Environment"):
+        if not (differences := comparison[title.lower()]):
             click.echo(f"{title}: the same\n")
             continue
         table = _table(f"{title} that differ", ("", "A", "B"), left=("", "A", "B"))
         for key, values in differences.items():
             _add(table, key, *map(text_of, values))
         _print(table)
-    print_ratios("Metrics", comparison.metrics)
-    print_ratios("Costs", comparison.costs)
+    print_ratios("Metrics", comparison["metrics"])
+    print_ratios("Costs", comparison["costs"])
 
 
 def print_ratios(
