@@ -21,6 +21,9 @@ def main() -> int:
     try:
         tables = load_tables(options.runs, options.paper, left_out("make_figures"))
         print(*make_figures(tables, options.output), sep="\n")
+        for table in tables.values():
+            if not table.records:
+                print(f"no records of {table.number}: its figures are left out", file=sys.stderr)
     except RecordError as error:
         print(f"make_figures: {error}", file=sys.stderr)
         return 1

@@ -48,6 +48,9 @@ def main() -> int:
         pages = [ROOT / page for page in PAGES if arguments.output == RESULTS]
         made = make_tables(tables, arguments.output / "tables", pages)
         make_figures(tables, arguments.output / "figures")
+        for table in tables.values():
+            if not table.records:
+                print(f"no records of {table.number}: its figures are left out", file=sys.stderr)
     except (ConfigError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
