@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 
 import click
+import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -153,3 +154,28 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "index.html").is_file()
+
+
+def test_the_table_of_gauss_newton_is_what_was_measured() -> None:
+    """Medians of each row of ``solvers.csv``."""
+    measured = pd.read_csv(ROOT / "results/tables/solvers.csv").query("unknown == 'u'")
+    rows = measured.groupby("row", sort=False)[["l2", "mse", "seconds", "estimate"]].median()
+    printed = re.findall(
+        r"^\|[^|]*\|[^|]*\| (\S+)(?: \(MSE (\S+)\))? \| (\d+) \| (\S+) \|$",
+        TEXTS["docs/benchmarks.md"].partition("## Digits by Gauss–Newton")[2].partition("##")[0],
+        re.M,
+    )
+    short = [f"{value:.1e}".replace("e-0", "e-") for value in rows.l2]
+    rounded = {
+        name: [f"{value:.0e}".replace("e-0", "e-") for value in rows[name]]
+        for name in ("mse", "estimate")
+    }
+    expected = {
+        (l2, f"{seconds:.0f}", estimate): mse
+        for l2, seconds, estimate, mse in zip(
+            short, rows.seconds, rounded["estimate"], rounded["mse"], strict=True
+        )
+    }
+    assert {(l2, seconds, estimate) for l2, _, seconds, estimate in printed} == set(expected)
+    for l2, mse, seconds, estimate in printed:
+        assert mse in ("", expected[l2, seconds, estimate])

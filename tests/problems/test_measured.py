@@ -96,14 +96,17 @@ def test_what_was_measured_does_not_change_with_the_arrays() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"u": None}, "data has no column 'u': it has x, t, v_x, w, note"),
+        ({"u": None}, "data has no column 'u': it has 'x', 't', 'v_x', 'w', 'note'"),
         ({"x": None}, "data has no column 'x'"),
         ({"w": None}, "data has no column 'w'"),
-        ({"u": ["a", "b", "c"]}, "data: column 'u' is not of numbers"),
-        ({"u": [1.0, float("nan"), 2.0]}, "data: column 'u' must be one of finite numbers"),
+        ({"u": ["a", "b", "c"]}, "data: column 'u' is not of numbers: could not convert"),
+        (
+            {"u": [1.0, float("nan"), float("nan")]},
+            "data: column 'u' is nan in row 2, and not finite in 2 of 3 rows; leave those out",
+        ),
         ({"u": [1.0, None, 2.0]}, "data: column 'u'"),
-        ({"t": [0, 1, float("inf")]}, "data: column 't' must be one of finite numbers"),
-        ({"u": [[1.0], [2.0], [3.0]]}, "data: column 'u' must be one of finite numbers"),
+        ({"t": [0, 1, float("inf")]}, "data: column 't' is inf in row 3"),
+        ({"u": [[1.0], [2.0], [3.0]]}, "data: column 'u' has the shape [3, 1]; give one number"),
         ({"u": [1.0, 2.0]}, "data: column 'u' has 2 numbers, column 'x' has 3"),
         ({"w": [1.0, 2.0]}, "data: column 'w' has 2 numbers, column 'x' has 3"),
         ({"w": [1.0, -1.0, 2.0]}, "data: column 'w': give weights of at least 0, not all"),
@@ -116,6 +119,11 @@ def test_a_table_that_does_not_serve(changed: dict[str, Any], message: str) -> N
     with pytest.raises(ValueError) as caught:
         Flow(table)
     assert str(caught.value).startswith(message)
+
+
+def test_an_array_without_names_is_no_table() -> None:
+    with pytest.raises(ValueError, match=r"^data=ndarray: give a CSV or Parquet file"):
+        Flow(np.zeros((3, 4)))  # type: ignore[arg-type]
 
 
 def test_files_that_do_not_serve(tmp_path: Path) -> None:

@@ -295,3 +295,27 @@ def test_columns_beside_each_other() -> None:
     assert stack(torch.zeros(2, 3), 1.0).shape == (2, 3, 2)  # of replicas
     moved = stack(0.5, torch.zeros(3, device="meta"))
     assert moved.device.type == "meta"
+
+
+def test_a_coefficient_of_the_class_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Shared\.k: .*set it in __init__, self\.k = Coeff"):
+
+        class Shared(Poisson1D):
+            k = Coefficient(1.0)
+
+
+def test_a_residual_takes_points_and_derivatives() -> None:
+    domain = Interval(x=(0, 1))
+    with pytest.raises(ValueError, match=r"^motion: its residual is a function of \(d\); give"):
+        Condition("motion", domain, lambda d: d.u)  # type: ignore[arg-type]
+    Condition("motion", domain, lambda x, d, k=2.0: k * d.u)
+
+
+def test_a_solution_that_torch_cannot_follow() -> None:
+    class ByNumpy(Poisson1D):
+        def solution(self, x: Tensor) -> Tensor:
+            return np.sin(x[:, 0])  # type: ignore[return-value]
+
+    problem = ByNumpy()
+    with pytest.raises(ValueError, match=r"^ByNumpy\.solution cannot be computed .*torch\.sin$"):
+        problem.exact_jet(torch.rand(3, 1, dtype=torch.float64), ((0,), (1,)))

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -14,9 +15,10 @@ import diffhash as dh
 from diffhash.encodings import Identity
 from diffhash.geometry import Box, Interval
 from diffhash.jets import autograd_jet
-from diffhash.optim import Task
+from diffhash.optim import GaussNewton, Task
 from diffhash.problems import Derivatives
 from diffhash.problems.convection import Convection
+from diffhash.training import UntrainedError
 from diffhash.training.solve import default_field, problem_field
 
 
@@ -102,7 +104,7 @@ def test_it_is_saved_loaded_and_exported(rotation: dh.Solution, tmp_path: Path) 
     program = torch.export.load(tmp_path / "field.pt2").module()
     torch.testing.assert_close(program(t), rotation(t))
     (tmp_path / "other").write_text("no solution")
-    with pytest.raises(ValueError, match="other: not a solution"):
+    with pytest.raises(ValueError, match=r"other: no file that Solution\.save has written$"):
         dh.Solution.load(tmp_path / "other", problem, field)
     with pytest.raises(ValueError, match="not a solution of this problem and field"):
         dh.Solution.load(tmp_path / "solution.pt", problem, default_field(problem))
@@ -137,6 +139,7 @@ def test_the_default_field_is_periodic_where_the_problem_is() -> None:
     [
         lambda x, d: d.u_t + torch.sin(x) * d.u,  # all columns of x
         lambda x, d: d.u_t + math.sin(d.u),
+        lambda x, d: d.u_t + np.sin(d.u),
     ],
 )
 def test_a_residual_that_cannot_be_computed_names_its_condition(residual: object) -> None:
@@ -187,3 +190,108 @@ def test_a_field_that_does_not_hold_what_the_problem_leaves_to_it_is_refused(
     field = dh.Field(encoding, dh.Linear(2, 1), names=problem.names, **settings)
     with pytest.raises(ValueError, match=error):
         dh.solve(problem, field, task=Task(n_residual=50), epochs=1, progress=False)
+
+
+class _Decay(dh.Problem):
+    """u_t = -k u on [0, 1], with a known solution or data."""
+
+    domain = Box(x=(0, 1), t=(0, 1))
+
+    def conditions(self) -> list[dh.Condition]:
+        return [
+            dh.Condition("decay", self.domain, lambda x, d: d.u_t + d.u),
+            dh.Condition("start", self.domain.initial(), lambda x, d: d.u, target=1.0),
+        ]
+
+
+def quickly(problem: dh.Problem, *args: Any, **settings: Any) -> dh.Solution:
+    given = {"task": Task(n_residual=50, n_boundary=10), "epochs": 2, "evaluation_points": 50}
+    return dh.solve(problem, *args, **(given | {"progress": False} | settings))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gauss_newton"])
+@pytest.mark.parametrize("windows", [1, 2])
+def test_it_is_loaded_into_the_default_field(optimizer: Any, windows: int, tmp_path: Path) -> None:
+    solution = quickly(_Decay(), optimizer=optimizer, windows=windows)
+    solution.save(tmp_path / "decay.pt")
+    again = dh.Solution.load(tmp_path / "decay.pt", _Decay())
+    x = torch.rand(7, 2, dtype=torch.float64)
+    assert torch.equal(again(x), solution(x))
+    assert repr(again) == repr(solution)
+
+
+def test_windows_are_loaded_into_a_field_of_ones_own_and_exported(tmp_path: Path) -> None:
+    problem = _Decay()
+    encoding = dh.GridEncoding(2, n_levels=1, base_resolution=4, interpolation="cubic")
+    field = problem_field(problem, encoding, dh.Linear(2, 1))
+    solution = quickly(problem, field, windows=3)
+    solution.save(tmp_path / "decay.pt")
+    again = dh.Solution.load(tmp_path / "decay.pt", problem, field)
+    x = torch.rand(50, 2, dtype=torch.float64)
+    assert torch.equal(again(x), solution(x))
+    solution.export(tmp_path / "decay.pt2")
+    program = torch.export.load(tmp_path / "decay.pt2").module()
+    torch.testing.assert_close(program(x), solution(x))
+
+
+def test_points_beyond_the_domain_are_refused_but_along_a_periodic_axis() -> None:
+    solution = quickly(_Decay())
+    for ask in (solution, lambda x: solution.jet(x, "u_t")):
+        with pytest.raises(ValueError, match=r"^points: t = 1\.5 of point 2 is not in .*, 0 to 1$"):
+            ask(torch.tensor([[0.5, 1.0], [0.5, 1.5]]))
+    with pytest.raises(ValueError, match="x = nan of point 1"):
+        solution(torch.tensor([[float("nan"), 0.0]]))
+    around = quickly(Convection())
+    x = torch.tensor([[0.1, 0.2]], dtype=torch.float64)
+    moved = x + torch.tensor([2 * torch.pi, 0.0])
+    torch.testing.assert_close(around(moved), around(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": {"n_residual": 5}}, r"^task=.*: give a diffhash\.optim\.Task"),
+        ({"sampler": "rad"}, r"^sampler='rad': give an instance of diffhash\.training\.samplers"),
+        ({"weighting": "causal"}, r"^weighting='causal': give an instance of"),
+        ({"schedule": "step"}, r"^schedule='step': give constant or cosine$"),
+        ({"field": "spline"}, r"^field=str: give a diffhash\.Field$"),
+        ({"optimizer": torch.optim.RAdam}, r"^optimizer=RAdam: .*make_optimizer=RAdam\)$"),
+        ({"optimizer": GaussNewton}, r"^optimizer=GaussNewton: .* as GaussNewton\(\)$"),
+        ({"optimizer": "soap"}, r"^optimizer='soap': give one of adam"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        quickly(_Decay(), **settings)
+
+
+def test_the_field_of_windows_is_no_start_for_another_solution() -> None:
+    solution = quickly(_Decay(), windows=2)
+    with pytest.raises(ValueError, match=r"field=WindowedField: .*or one of its fields"):
+        quickly(_Decay(), solution.field)
+
+
+def test_an_unknown_that_no_condition_reads_is_refused() -> None:
+    class Two(_Decay):
+        unknowns = ("u", "v")
+
+    with pytest.raises(ValueError, match=r"^Two\.unknowns: no condition reads v \(there are decay"):
+        quickly(Two(), optimizer="gauss_newton")
+
+
+def test_a_coefficient_that_no_condition_reads_is_refused_by_every_optimizer() -> None:
+    class Known(_Decay):
+        def __init__(self) -> None:
+            super().__init__()
+            self.k = dh.Coefficient(1.0)
+
+    with pytest.raises(UntrainedError, match=r"^Known\.k: no condition reads it"):
+        quickly(Known(), optimizer="gauss_newton")
+
+
+def test_a_domain_that_was_forgotten() -> None:
+    class Nowhere(_Decay):
+        domain = None  # type: ignore[assignment]
+
+    with pytest.raises(ValueError, match=r"^Nowhere\.domain=None: give a domain"):
+        quickly(Nowhere())

@@ -130,6 +130,15 @@ class _Mixed(Oscillator):
         return [Condition("ends", self.domain.boundary("t-", "t+"), lambda x, d: d.u)]
 
 
+class _Elsewhere(Oscillator):
+    """Its equation is on a domain that windows do not cut."""
+
+    def conditions(self) -> list[Condition]:
+        _, start = super().conditions()
+        everywhere = Interval(t=(0, 3))
+        return [Condition("motion", everywhere, lambda x, d: d.u_tt + 16 * d.u), start]
+
+
 @pytest.mark.parametrize(
     ("problem", "windows", "message"),
     [
@@ -138,6 +147,7 @@ class _Mixed(Oscillator):
         (_Unknown(), 2, "windows: _Unknown has coefficients that are trained; give windows=1"),
         (_Observed(), 2, "windows: seen is of measured values"),
         (_Mixed(), 2, "windows: ends is of the start and of"),
+        (_Elsewhere(), 2, r"windows: motion is from t = 0 to 3 in the window 0 to 1\.5: .*self\.d"),
     ],
 )
 def test_what_cannot_be_cut_is_refused(problem: Problem, windows: int, message: str) -> None:

@@ -77,7 +77,8 @@ def run_app() -> int:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="diffhash")
 def app() -> None:
-    """Browse, compare, evaluate and export the records of runs; list references."""
+    """Train with `diffhash train KEY=VALUE …` (see `diffhash train --help`); browse, compare,
+    evaluate and export the records of runs; list references."""
 
 
 @app.command("list")

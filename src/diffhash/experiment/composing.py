@@ -60,7 +60,10 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
     if where.startswith("Could not override") and isinstance(cause, OmegaConfBaseException):
         where = str(cause.full_key)
         if isinstance(cause.parent_node, DictConfig):
-            reason += f"; allowed are {', '.join(sorted(map(str, cause.parent_node)))}"
+            keys = sorted(map(str, cause.parent_node))
+            reason += f"; allowed are {', '.join(keys)}" if keys else "; there are none here"
+            if "_target_" in keys:  # of any class, whose arguments need not be in the config
+                reason += f"; another argument of {cause.parent_node['_target_']} needs a + before"
     return f"{where}: {reason}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,15 +49,26 @@ class Jet:
         Raises:
             KeyError: the jet does not carry it.
         """
-        component = None
+        component, asked = None, row
         if isinstance(row, str):
             names = self.names or default_names(_n_dims(self.rows), self.data.shape[-1])
             component, row = names.find(row)
         position = _positions(self.rows).get(row)
         if position is None:
-            raise KeyError(f"derivative {row} was not carried: the jet's rows are {self.rows}")
+            names = self.names or default_names(_n_dims(self.rows), self.data.shape[-1])
+            have = ", ".join(_called(row, names) for row in self.rows)
+            asked = asked if isinstance(asked, str) else _called(row, names)
+            raise KeyError(f"the jet has no {asked}: it was made of {have}")
         data = self.data[..., position, :, :]
         return data if component is None else data[..., component]
+
+
+def _called(row: Any, names: Names) -> str:
+    """A row by the name of a derivative of the first unknown, where it has one."""
+    if isinstance(row, Sum) or not isinstance(row, tuple) or len(row) != len(names.axes):
+        return str(row)
+    letters = "".join(axis * m for axis, m in zip(names.axes, row, strict=True))
+    return f"{names.unknowns[0]}_{letters}" if letters else names.unknowns[0]
 
 
 def _n_dims(rows: tuple[Row, ...]) -> int:

@@ -29,11 +29,11 @@ from diffhash.ops.settings import ConfiguredModule, NoTorchScript
 
 
 class Field(NoTorchScript, ConfiguredModule):
-    """u(x) = network(encoding((x - low) / (high - low))) on the box [low, high].
+    """The unknowns u(x) = network(encoding((x - low) / (high - low))) on the box [low, high].
 
-    Points may be float64 whatever the parameters are: far from 0 float32 cannot tell them apart.
-    They are rounded to the parameters' type once they are in [0, 1], and everything is computed in
-    that type: autocast changes neither values nor jets.
+    Points may be float64 whatever the type of the parameters is, because far from 0 float32 cannot
+    tell them apart. They are mapped to [0, 1] and then rounded to the type of the parameters, in
+    which everything is computed: autocast changes neither values nor jets.
 
     >>> from diffhash import GridEncoding, Linear
     >>> encoding = GridEncoding(2, n_levels=3, base_resolution=4, interpolation="quintic")
@@ -43,16 +43,17 @@ class Field(NoTorchScript, ConfiguredModule):
     (torch.Size([2, 2]), torch.Size([2]))
 
     Args:
-        encoding: of coordinates in [0, 1].
-        network: of the encoding's features.
-        domain: (low, high) of each axis.
-        names: of the axes and of the network's outputs; x, y, z, t and u (u0, u1 …) if None.
-        ansatz: a function of points ``[N, d]`` of the domain that gives g and φ, each ``[N]`` or
-            ``[N, C]``: u = g + φ · network(…) satisfies u = g exactly where φ = 0.
+        encoding: the encoding of coordinates in [0, 1].
+        network: the network that maps the encoding's features to the unknowns.
+        domain: the pair (low, high) of each axis, such as ``problem.domain.bounds``.
+        names: the names of the axes and of the unknowns, such as ``problem.names``; None for the
+            axes x, y, z, t and the unknown u, or u0, u1 … for several.
+        ansatz: a function of points ``[N, d]`` of the domain that returns g and φ, each ``[N]`` or
+            ``[N, C]``; then u = g + φ · network(…), which is g exactly where φ = 0.
 
     Raises:
-        ValueError: a domain of another number of axes than the encoding, or without a width; names
-            of another number of axes or outputs.
+        ValueError: the domain has another number of axes than the encoding or an axis without a
+            width, or the names are of another number of axes or of the network's outputs.
     """
 
     _low: Tensor
@@ -81,6 +82,10 @@ class Field(NoTorchScript, ConfiguredModule):
         self.network = network
         n_outputs = network.widths[-1]
         names = names or default_names(axes, n_outputs)
+        if not isinstance(names, Names):
+            raise ValueError(
+                f"names={names!r}: give problem.names, or Names(axes, unknowns) of diffhash.jets"
+            )
         if (len(names.axes), len(names.unknowns)) != (axes, n_outputs):
             raise ValueError(
                 f"names={names}: give names to {axes} axes and {n_outputs} unknown(s), the "
@@ -114,11 +119,12 @@ class Field(NoTorchScript, ConfiguredModule):
 
     @property
     def n_replicas(self) -> int | None:
-        """R of a stack of fields (`stack_fields`), which puts R in front of every shape below."""
+        """The number R of fields in a stack (`stack_fields`), or None. Shapes of a stack are those
+        below with R in front."""
         return self.network.n_replicas
 
     def forward(self, x: Tensor) -> Tensor:
-        """u at ``x [N, d]``: ``[N, n_outputs]``; differentiable by autograd to any order."""
+        """The unknowns ``[N, C]`` at ``x [N, d]``, differentiable by autograd to any order."""
         inner = self.network(self.encoding(self._rounded(x)))
         if self.ansatz is None:
             return inner
@@ -126,15 +132,16 @@ class Field(NoTorchScript, ConfiguredModule):
         return (g + phi * inner).to(inner.dtype)
 
     def jet(self, x: Tensor, rows: Rows = 2) -> Jet:
-        """u and derivatives of it in x, in one forward pass.
+        """The unknowns and their derivatives in x, in one forward pass.
 
         Args:
-            rows: which, e.g. ``("u_xx", "u_yy")``; as in `diffhash.jets.jet_rows`. All of first
-                and second order unless said otherwise.
+            x: points ``[N, d]``.
+            rows: the derivatives, such as ``("u_xx", "u_yy")``, as `diffhash.jets.jet_rows` takes
+                them. The default is all derivatives of first and second order.
 
         Raises:
-            ValueError: what is no derivative, one of an order that the network does not carry, or
-                a wrong shape of ``x``; or points that require a gradient, with an ansatz.
+            ValueError: a name is no derivative's, an order is higher than the network's jets have,
+                ``x`` has a wrong shape, or ``x`` requires a gradient and the field has an ansatz.
         """
         rows = jet_rows(rows, len(self.domain), self.names)
         ansatz = self._ansatz_jet(x, rows)
@@ -143,13 +150,13 @@ class Field(NoTorchScript, ConfiguredModule):
         return self._finish(features, rows, inner, ansatz)
 
     def plan(self, x: Tensor, rows: Rows = 2, in_parts: bool = False) -> FieldPlan:
-        """Prepare `jet` at fixed points: what training does not change is computed once.
+        """Prepare `jet` at fixed points, with what training does not change computed once.
 
         Args:
-            x: points, ``[N, d]``.
-            rows: of the jet.
-            in_parts: whether only `FieldPlan.at` reads it: nothing is kept then for more points
-                than memory holds.
+            x: points ``[N, d]``.
+            rows: the derivatives, as in `jet`.
+            in_parts: whether jets are computed only at some of the points at a time, by
+                `FieldPlan.at`. Nothing that would not fit in memory is then kept.
         """
         rows = jet_rows(rows, len(self.domain), self.names)
         ansatz = self._ansatz_jet(x, rows)
@@ -234,13 +241,13 @@ def _inward(g: Tensor, factors: Tensor | None, ansatz: AnsatzJet | None) -> Tens
 
 @torch.no_grad()
 def stack_fields(fields: Sequence[Field]) -> Field:
-    """R fields of one shape as one whose parameters have a leading axis R, to train together.
+    """Join R fields of one shape to one field whose parameters have a leading axis R.
 
     Args:
-        fields: as each seed alone would make it. The first becomes the stack.
+        fields: the field that each seed alone would train. The first becomes the stack.
 
     Raises:
-        ValueError: an encoding that does not take replicas (`Encoding.takes_replicas`).
+        ValueError: the encoding does not take replicas (`Encoding.takes_replicas`).
     """
     encoding = fields[0].encoding
     if not encoding.takes_replicas:
@@ -261,16 +268,16 @@ def stack_fields(fields: Sequence[Field]) -> Field:
 
 
 class FieldPlan:
-    """A field at fixed points, with its present parameters and network.
+    """A field at fixed points, with its present parameters; `Field.plan` makes it.
 
     Args:
         field: the field.
-        plan: of its encoding.
-        rows: of the jets.
-        inner: of the network's, where there is an ansatz.
-        ansatz: at the points.
-        x: the plan's points, in [0, 1].
-        whole: the plan that this is a part of.
+        plan: the plan of the field's encoding at the points.
+        rows: the rows of the jets.
+        inner: the rows of the network's jets, which differ where there is an ansatz.
+        ansatz: the ansatz at the points.
+        x: the points in [0, 1].
+        whole: the plan of all points, if this is one of some of them.
     """
 
     def __init__(

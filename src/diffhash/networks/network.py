@@ -34,14 +34,15 @@ _INITS = {"torch": _keep, "xavier": _xavier}
 
 
 class Network(NoTorchScript, ConfiguredModule):
-    """Linear layers with one activation between them; the base of `MLP`, `SIREN` and `Linear`.
+    """Linear layers with an activation between them: the base class of `MLP`, `SIREN` and `Linear`.
 
     Attributes:
-        params: flat ``nn.Parameter [P]``: of each layer the weight ``[C_out, C_in]``, then the
-            bias; `layers` are views of it. ``[R, P]`` are R networks (replicas), which map
-            ``[R, N, n_inputs]``, or one ``[N, n_inputs]`` for all, to ``[R, N, n_outputs]``.
-        widths: of the layers, input and output included.
-        activation: between them.
+        params: a flat ``nn.Parameter [P]`` with the weight ``[C_out, C_in]`` and then the bias of
+            each layer; `layers` are views of it. ``[R, P]`` are the parameters of R networks
+            (replicas), which map ``[R, N, n_inputs]``, or one ``[N, n_inputs]`` for all, to
+            ``[R, N, n_outputs]``.
+        widths: the widths of the layers, input and output included.
+        activation: the activation between the layers.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Network(NoTorchScript, ConfiguredModule):
 
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """(weight, bias) of each layer, as differentiable views of `params`."""
+        """The pair (weight, bias) of each layer, as differentiable views of `params`."""
         return split_layers(self.params, self.widths)
 
     @property
@@ -99,9 +100,9 @@ class Network(NoTorchScript, ConfiguredModule):
             return _linear(features, *last)
 
     def jet(self, features: Jet) -> Jet:
-        """The jet of the composition, by Taylor mode, in one pass.
+        """The jet of the network's output from the jet of its features, in one pass of Taylor mode.
 
-        Differentiable in features and parameters to any order.
+        It is differentiable in features and parameters to any order.
 
         Raises:
             ValueError: a derivative of an order above 4, where there are hidden layers.
@@ -128,7 +129,11 @@ class Network(NoTorchScript, ConfiguredModule):
         return Jet(data, rows, features.names), vjp
 
     def checked(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
-        """``rows``, where the network carries them."""
+        """Return ``rows`` if the jets of the network can have them.
+
+        Raises:
+            ValueError: a derivative of an order above 4, where there are hidden layers.
+        """
         if len(self.widths) > 2 and (order := max(map(row_order, rows))) > MAX_ORDER:
             raise ValueError(
                 f"a derivative of order {order}: networks with hidden layers carry orders up to "
@@ -144,19 +149,25 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class MLP(Network):
-    """Fully connected network; the paper's backbone is ``width=64, depth=3`` with tanh.
+    """A fully connected network, y ← σ(W y + b) in each hidden layer and W y + b in the last.
+
+    The paper's network has ``width=64, depth=3`` and tanh.
+
+    >>> MLP(12, 1, width=32, depth=2)(torch.zeros(5, 12)).shape
+    torch.Size([5, 1])
 
     Args:
-        n_inputs: features per point.
-        n_outputs: components of u.
-        width: units per hidden layer.
-        depth: hidden layers.
-        activation: tanh, silu, gelu or softplus.
-        init: ``torch`` (`nn.Linear`'s own) or ``xavier`` (Glorot uniform weights, zero biases).
-        dtype: of the parameters.
+        n_inputs: the number of features of a point.
+        n_outputs: the number of components of u.
+        width: the number of units of each hidden layer.
+        depth: the number of hidden layers.
+        activation: σ: ``"tanh"``, ``"silu"``, ``"gelu"`` or ``"softplus"``.
+        init: ``"torch"``, the initialisation of `nn.Linear`, or ``"xavier"``, uniform weights of
+            Glorot and zero biases.
+        dtype: the type of the parameters.
 
     Raises:
-        ValueError: a size out of range, or an unknown ``activation`` or ``init``.
+        ValueError: a size is out of range, or ``activation`` or ``init`` is unknown.
     """
 
     def __init__(
@@ -181,21 +192,25 @@ class MLP(Network):
 
 
 class SIREN(Network):
-    """sin(ω₀ ·) network with its own initialisation (Sitzmann et al., NeurIPS 2020).
+    """A network with the activation sin(ω₀ ·) and an initialisation of its own (Sitzmann et al.,
+    NeurIPS 2020).
 
-    Weights are U(-1/n, 1/n) in the first layer and U(-√(6/n)/ω₀, √(6/n)/ω₀) after it, n being
-    the layer's inputs; biases are `nn.Linear`'s.
+    In a layer with n inputs, weights are drawn from U(-1/n, 1/n) if it is the first, and otherwise
+    from U(-√(6/n)/ω₀, √(6/n)/ω₀). Biases are drawn as `nn.Linear` draws them.
+
+    >>> SIREN(2, 1, width=32, depth=2)(torch.zeros(5, 2)).shape
+    torch.Size([5, 1])
 
     Args:
-        n_inputs: features per point.
-        n_outputs: components of u.
-        width: units per hidden layer.
-        depth: hidden layers.
+        n_inputs: the number of features of a point.
+        n_outputs: the number of components of u.
+        width: the number of units of each hidden layer.
+        depth: the number of hidden layers.
         omega_0: ω₀.
-        dtype: of the parameters.
+        dtype: the type of the parameters.
 
     Raises:
-        ValueError: a size out of range, or ω₀ that is not positive.
+        ValueError: a size is out of range, or ω₀ is not positive and finite.
     """
 
     def __init__(
@@ -222,18 +237,21 @@ class SIREN(Network):
 
 
 class Linear(Network):
-    """A weighted sum of the features and a constant: on a spline grid, the plain spline field.
+    """A weighted sum of the features and a constant, W y + b: with a spline grid, splines alone.
 
-    Weights are U(-1/√n, 1/√n), the constant is 0, n being the number of features. It carries
+    Weights are drawn from U(-1/√n, 1/√n) for n features, and the constant is 0. Its jets have
     derivatives of every order that the features have.
 
+    >>> Linear(12, 1)(torch.zeros(5, 12)).shape
+    torch.Size([5, 1])
+
     Args:
-        n_inputs: features per point, n.
-        n_outputs: components of u.
-        dtype: of the parameters.
+        n_inputs: n, the number of features of a point.
+        n_outputs: the number of components of u.
+        dtype: the type of the parameters.
 
     Raises:
-        ValueError: a size out of range.
+        ValueError: a size is out of range.
     """
 
     def __init__(

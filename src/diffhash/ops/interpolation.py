@@ -30,20 +30,23 @@ from torch import Tensor
 from diffhash.ops.constants import constant
 
 Polynomial = tuple[Fraction, ...]  # ascending powers of t
-Table = tuple[Polynomial, ...]  # one polynomial per tap and degree of freedom
+Polynomials = tuple[Polynomial, ...]  # one polynomial per tap and degree of freedom
 
 
-def differentiate(table: Table, order: int) -> Table:
+def differentiate(polynomials: Polynomials, order: int) -> Polynomials:
     """The ``order``-th derivative in t of every polynomial; empty ones beyond the degree."""
-    return tuple(tuple(perm(m, order) * row[m] for m in range(order, len(row))) for row in table)
+    return tuple(
+        tuple(perm(m, order) * row[m] for m in range(order, len(row))) for row in polynomials
+    )
 
 
-def evaluate(table: Table, t: Tensor) -> Tensor:
+def evaluate(polynomials: Polynomials, t: Tensor) -> Tensor:
     """Every polynomial at t, by Horner's rule: ``[...]`` → ``[taps, ...]``; NaN gives NaN."""
     shape = (-1, *(1 for _ in t.shape))
     columns = [
-        constant(tuple(map(float, column)), t).view(shape) for column in zip(*table, strict=True)
-    ] or [constant((0.0,) * len(table), t).view(shape)]
+        constant(tuple(map(float, column)), t).view(shape)
+        for column in zip(*polynomials, strict=True)
+    ] or [constant((0.0,) * len(polynomials), t).view(shape)]
     if len(columns) == 1:
         return t * 0 + columns[0]  # times t, or the NaN of a NaN t would be lost
     result = columns[-1]
@@ -76,12 +79,12 @@ class Interpolation:
     """
 
     name: str
-    coefficients: Table
+    coefficients: Polynomials
     first_tap: int
     continuity: int
     step: Polynomial | None = None
     dofs: int = 1
-    separable: tuple[tuple[Fraction, Table], ...] = field(init=False, repr=False)
+    separable: tuple[tuple[Fraction, Polynomials], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         terms = [(Fraction(1), self.coefficients)]
@@ -109,7 +112,7 @@ class Interpolation:
         """Degree of the polynomials in t; every derivative of a higher order is zero."""
         return len(self.coefficients[0]) - 1
 
-    def derivative(self, order: int) -> Table:
+    def derivative(self, order: int) -> Polynomials:
         """The table of the ``order``-th derivative in t: ``[columns][degree + 1 - order]``."""
         return differentiate(self.coefficients, order)
 

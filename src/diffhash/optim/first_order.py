@@ -22,20 +22,25 @@ PARTS = ("encoding", "network", "problem")
 
 @dataclass(frozen=True)
 class FirstOrder(OptimizerSettings):
-    """Any of torch's optimizers, or one with its interface, in place of Adam.
+    """An optimizer of torch, or one with the interface of torch's, in place of Adam.
 
-    It gets the matrices and vectors that the parameters consist of, which some optimizers treat
-    differently: a grid's table with a row for each vertex, the weights and the biases of each
-    layer, coefficients.
+    It needs the gradient alone. It gets the parameters as the matrices and vectors that they
+    consist of, which some optimizers treat differently: a grid's table with a row for each vertex,
+    the weights and the biases of each layer, and the coefficients of the problem.
+
+    >>> settings = FirstOrder(make_optimizer=torch.optim.RAdam, rates={"network": 0.5})
 
     Args:
-        make_optimizer: makes it from groups of parameters, as ``torch.optim.RAdam`` does.
-        rates: for ``encoding``, ``network`` or ``problem``, what their learning rate is multiplied
-            by; 1 for those that are not named.
-        adam_epochs: epochs of Adam before.
+        make_optimizer: a class such as ``torch.optim.RAdam``, or a function, that makes the
+            optimizer from a list of groups of parameters. Each group holds ``params``, the
+            ``factor`` of its learning rate and ``use_muon``, which is true for matrices of weights.
+        rates: factors of the learning rate for ``"encoding"``, ``"network"`` and ``"problem"``; 1
+            for each that is not named.
+        adam_epochs: the number of epochs of Adam before the first step of this optimizer.
 
     Raises:
-        ValueError: an unknown part, or a factor out of range.
+        ValueError: `make_optimizer` cannot be called, a part is unknown, or a factor is out of
+            range. `make` raises it if `make_optimizer` does not take groups of parameters.
     """
 
     needs: ClassVar[Needs] = "gradient"
@@ -44,13 +49,18 @@ class FirstOrder(OptimizerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not callable(self.make_optimizer):
+            raise ValueError(
+                f"optimizer: make_optimizer={self.make_optimizer!r}: give a class of optimizers, "
+                "as torch.optim.RAdam"
+            )
         for name, value in self.rates.items():
             if name not in PARTS:
                 raise ValueError(f"optimizer: rates.{name}: give one of {', '.join(PARTS)}")
             check_positive(**{f"rates.{name}": value})
 
     def make(self, field: Field, problem: Problem, residuals: object) -> Optimizer:
-        """The optimizer, of views of the parameters; see `Views`."""
+        """Make the optimizer, of views of the parameters; see `Views`."""
         parts = {
             "encoding": [*field.encoding.parameters()],
             "network": [field.network.params],
@@ -65,7 +75,11 @@ class FirstOrder(OptimizerSettings):
                     # Muon takes matrices of weights only, and must be told which they are.
                     own = {"use_muon": is_matrix and name == "network"}
                     groups.append({"params": chosen, "factor": self.rates.get(name, 1.0)} | own)
-        return self.make_optimizer(groups)
+        try:
+            return self.make_optimizer(groups)
+        except (TypeError, ValueError) as error:
+            name = getattr(self.make_optimizer, "__name__", self.make_optimizer)
+            raise ValueError(f"optimizer: {name} of groups of parameters: {error}") from error
 
 
 def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:
@@ -83,7 +97,11 @@ def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:
 
 
 class Views:
-    """The parameters that the views of what `FirstOrder` has made lie in."""
+    """Connects the parameters with the views of them that an optimizer of `FirstOrder` has.
+
+    Args:
+        optimizer: an optimizer that `FirstOrder.make` has made.
+    """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._groups = optimizer.param_groups
@@ -95,12 +113,12 @@ class Views:
         self._views = {p: sorted(parts, key=Tensor.data_ptr) for p, parts in views.items()}
 
     def forget_gradients(self) -> None:
-        """Of the parameters."""
+        """Set ``grad`` of the parameters to None."""
         for parameter in self._views:
             parameter.grad = None
 
     def hand_on_gradients(self) -> None:
-        """Give the views the ``grad`` of their parameters."""
+        """Set ``grad`` of the views to the part of their parameters' ``grad``."""
         for parameter, views in self._views.items():
             if parameter.grad is not None:
                 pieces = parameter.grad.flatten().split([view.numel() for view in views])
@@ -112,6 +130,6 @@ class Views:
         increment_version([*self._views])
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate of the next step."""
+        """Set the learning rate of the next step."""
         for group in self._groups:
             group["lr"] = rate * group["factor"]

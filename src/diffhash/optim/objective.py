@@ -13,17 +13,17 @@ from diffhash.problems import Problem
 
 
 class Objective(nn.Module):
-    """Σ of the terms.
+    """The loss: the sum of its terms.
 
     Args:
-        problem: whose coefficients are trained with the field.
-        terms: in the order of the history's columns.
+        problem: the problem whose coefficients are trained with the field.
+        terms: the terms, in the order of the history's columns.
 
     Attributes:
-        parts: what each term added to the latest `loss`, without a graph.
+        parts: the value that each term added to the latest `loss`, without a graph.
 
     Raises:
-        ValueError: no terms, something else than a term, or two terms of one name.
+        ValueError: there are no terms, one is not a `Term`, or two have the same name.
     """
 
     def __init__(self, problem: Problem, terms: Iterable[Term]) -> None:
@@ -42,18 +42,18 @@ class Objective(nn.Module):
 
     @property
     def terms(self) -> list[Term]:
-        """The parts of the loss."""
+        """The terms of the loss."""
         return [term for term in self._terms if isinstance(term, Term)]
 
     def chosen(self, conditions: Sequence[str] | None, but: bool = False) -> list[int]:
-        """Which terms are those of the conditions with these names, or of the kind residual.
+        """Indices of the terms that belong to chosen conditions.
 
         Args:
-            conditions: names, or None.
-            but: those of None are all others.
+            conditions: names of conditions; None for all of the kind ``"residual"``.
+            but: whether None means all conditions that are not of that kind.
 
         Raises:
-            ValueError: a name that no condition has, or there are none.
+            ValueError: a name is no condition's, or there is no condition of the kind.
         """
         names = [term.name for term in self.terms]
         if conditions is None:
@@ -75,7 +75,8 @@ class Objective(nn.Module):
         return [names.index(name) for name in conditions]
 
     def shard(self, index: int, count: int) -> Objective:
-        """Part ``index`` of ``count``: their losses, and gradients, add up to this one's.
+        """Part ``index`` of ``count`` of the loss. The losses of all parts add up to the whole, and
+        so do their gradients.
 
         Raises:
             ValueError: a term has fewer points than there are parts.
@@ -86,11 +87,11 @@ class Objective(nn.Module):
         """Σ_i weight_i · mean(error_i²): a scalar, or ``[R]`` for replicas.
 
         Args:
-            jets: of u at each term's points.
-            rows: the points of each term that ``jets`` were taken at; None for all of them.
+            jets: the jet of u at each term's points.
+            rows: indices of the points of each term at which ``jets`` were taken; None for all.
 
         Raises:
-            ValueError: a residual that is not one number for each of its term's targets.
+            ValueError: a residual is not one number for each of its term's targets.
         """
         indices = [None] * len(jets) if rows is None else rows
         parts = [

@@ -31,16 +31,19 @@ _TRIALS = 30  # of a line search
 
 @dataclass(frozen=True)
 class LBFGS(OptimizerSettings):
-    """torch's L-BFGS: an epoch is one iteration, of one or more evaluations.
+    """L-BFGS of torch: an epoch is one iteration, with one or more evaluations of the loss.
 
-    It is restarted from the gradient where a line search fails, and ends where that fails, too.
+    Where a line search fails, the method starts again from the gradient; training ends where the
+    line search along the gradient fails as well.
+
+    >>> settings = LBFGS(history=50, adam_epochs=500)
 
     Args:
-        history: steps that the curvature is made from.
-        adam_epochs: epochs of Adam before.
+        history: the number of steps from which the curvature is computed.
+        adam_epochs: the number of epochs of Adam before the first step of this optimizer.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
     """
 
     needs: ClassVar[Needs] = "closure"
@@ -51,7 +54,7 @@ class LBFGS(OptimizerSettings):
         check_count(1, _MAX_HISTORY, history=self.history)
 
     def make(self, field: Field, problem: Problem, residuals: object) -> Optimizer:
-        """`torch.optim.LBFGS`, with an attribute for its end."""
+        """Make a `torch.optim.LBFGS` with the attribute ``has_ended``."""
         return _RestartedLBFGS(
             [*field.parameters(), *problem.parameters()], lr=1.0, max_iter=1, max_eval=_TRIALS,
             history_size=self.history, tolerance_grad=0.0, tolerance_change=0.0,
@@ -61,15 +64,19 @@ class LBFGS(OptimizerSettings):
 
 @dataclass(frozen=True)
 class SSBroyden(OptimizerSettings):
-    """Self-scaled Broyden's method, of up to 10,000 parameters: an epoch is one iteration.
+    """The self-scaled method of Broyden for up to 10,000 parameters: an epoch is one iteration.
+
+    The update of the inverse Hessian is in the description of this module.
+
+    >>> settings = SSBroyden(adam_epochs=500)
 
     Args:
-        update: ``broyden`` or ``bfgs``, both self-scaled.
-        adam_epochs: epochs of Adam before.
+        update: ``"broyden"`` or ``"bfgs"``, both self-scaled.
+        adam_epochs: the number of epochs of Adam before the first step of this optimizer.
 
     Raises:
-        ValueError: a number out of range or an unknown update; from `make`, more parameters than
-            that.
+        ValueError: a number is out of range, or the update is unknown. `make` raises it for more
+            parameters than 10,000.
     """
 
     needs: ClassVar[Needs] = "closure"
@@ -80,7 +87,7 @@ class SSBroyden(OptimizerSettings):
         check_choice("update", self.update, ("broyden", "bfgs"))
 
     def make(self, field: Field, problem: Problem, residuals: object) -> Optimizer:
-        """See the class."""
+        """Make the optimizer of a field's parameters and a problem's coefficients."""
         parameters = [*field.parameters(), *problem.parameters()]
         n = sum(p.numel() for p in parameters)
         if n > _MAX_DENSE:

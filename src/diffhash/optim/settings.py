@@ -1,4 +1,4 @@
-"""What an optimizer is, as far as training has to know."""
+"""What training needs to know of an optimizer."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ MAX_EPOCHS = 10**12
 
 @dataclass(frozen=True)
 class OptimizerSettings(ABC):
-    """Settings of an optimizer other than Adam, and what makes it.
+    """Settings of an optimizer other than Adam, and the method `make` that makes the optimizer.
 
     Args:
-        adam_epochs: epochs of Adam before the first step of this optimizer; a schedule of the
-            learning rate is over those alone.
+        adam_epochs: the number of epochs of Adam before the first step of this optimizer; a
+            schedule of the learning rate is over those epochs alone.
 
     Attributes:
-        needs: what a step is made from. ``gradient``: of the loss at the present parameters, like
-            Adam. ``closure``: losses and gradients at parameters that the optimizer chooses.
-            ``residuals``: the vector whose square is the loss, and its Jacobian. The latter two
-            need all points at every step, and end by themselves: their optimizers have an attribute
-            ``has_ended``.
+        needs: what a step is computed from. ``"gradient"``: the gradient of the loss at the present
+            parameters, as for Adam. ``"closure"``: losses and gradients at parameters that the
+            optimizer chooses. ``"residuals"``: the vector whose square is the loss, and its
+            Jacobian. The latter two need all points at every step and end by themselves: their
+            optimizers have an attribute ``has_ended``.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     needs: ClassVar[Needs]
@@ -45,15 +48,18 @@ class OptimizerSettings(ABC):
 
     @abstractmethod
     def make(self, field: Field, problem: Problem, residuals: Callable[[], Residuals]) -> Optimizer:
-        """The optimizer of a field's parameters and a problem's coefficients.
+        """Make the optimizer of a field's parameters and a problem's coefficients.
 
         Args:
-            residuals: of the objective, when steps are taken.
+            field: the field that is trained.
+            problem: the problem whose coefficients are trained.
+            residuals: a function that gives the residuals of the loss; it is called at the first
+                step.
         """
 
 
 def check_count(low: int, high: int, **settings: int) -> None:
-    """Raise `ValueError` unless these are integers between two."""
+    """Raise `ValueError` unless each setting is an integer from ``low`` to ``high``."""
     try:
         check_sizes(low, high, **settings)
     except ValueError as error:
@@ -61,13 +67,13 @@ def check_count(low: int, high: int, **settings: int) -> None:
 
 
 def check_positive(**settings: float) -> None:
-    """Raise `ValueError` unless these are finite and above 0."""
+    """Raise `ValueError` unless each setting is a finite number above 0."""
     for name, value in settings.items():
         if not (isinstance(value, float | int) and 0 < value < math.inf):
             raise ValueError(f"optimizer: {name}={value}: give a positive number")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raise `ValueError` unless it is one of these."""
+    """Raise `ValueError` unless the setting ``name`` has one of the values ``choices``."""
     if value not in choices:
         raise ValueError(f"optimizer: {name}={value!r}: give one of {', '.join(choices)}")

@@ -1,4 +1,4 @@
-"""A task: which of a problem's conditions make the loss, at how many points, with what weights."""
+"""A task: how many points and what weight each condition of a problem has in the loss."""
 
 from __future__ import annotations
 
@@ -26,28 +26,39 @@ _WEIGHTS = {"residual": "residual", "boundary": "boundary", "labels": "data"}  #
 
 @dataclass(frozen=True)
 class Task:
-    """Chooses conditions, points and weights.
+    """How the loss is made from a problem: its conditions, their numbers of points, their weights.
 
-    ``pinn`` takes all conditions of a problem; ``data`` its exact solution over the whole domain
-    instead. A kind of conditions without points is left out.
+    The loss is Σ weight_i · mean((residual_i - target_i)²) over the conditions i, where the mean is
+    over the points and equations of a condition. A condition without points is left out.
+
+    >>> from diffhash.problems import Heat1D
+    >>> task = Task(n_residual=500, n_boundary=50, points={"start": 100}, weights={"start": 10.0})
+    >>> {term.name: len(term) for term in task.objective(Heat1D()).terms}
+    {'equation': 500, 'ends': 50, 'start': 100}
 
     Args:
-        kind: of the two.
-        n_residual: points of each condition in the domain.
-        n_boundary: of each on its boundary, at its start or between periodic sides.
-        n_labels: of each with known values of u; measured ones are always all taken.
-        residual_weight: of the conditions of that kind; likewise the others.
-        points: numbers of points of single conditions, by name.
-        weights: likewise.
-        rule: how points are placed; see `Domain.sample`.
-        seed: of the points.
-        wave_number: if given, each condition's weight is divided by the square of what its residual
-            is for a wave of amplitude 1 and this many radians across the domain: equations of any
-            order and units then weigh as much as values of u do. See `operator_size`.
+        kind: ``"pinn"`` takes all conditions of the problem, ``"data"`` the exact solution over the
+            whole domain instead of them.
+        n_residual: the number of points of each condition in the domain.
+        n_boundary: the number of points of each condition on the boundary, at the start of time or
+            between periodic sides.
+        n_labels: the number of points of each condition with known values of u. Of measured
+            values all are taken, whatever this number is.
+        residual_weight: the weight of each condition in the domain.
+        boundary_weight: the weight of each condition on the boundary.
+        data_weight: the weight of each condition with known or measured values.
+        points: numbers of points of single conditions, by their names.
+        weights: weights of single conditions, by their names.
+        rule: the rule by which points are placed; see `Domain.sample`.
+        seed: the seed of that rule.
+        wave_number: if it is given, the weight of each condition is divided by the square of the
+            size that its residual has for a wave of amplitude 1 with this many radians across the
+            domain. Equations of any order and units then weigh as much as values of u do. See
+            `diffhash.problems.tracer.operator_size`.
 
     Raises:
-        ValueError: a number out of range, or a kind or rule that there is not; from `objective`, a
-            name that no condition has, or a condition that cannot be evaluated.
+        ValueError: a number is out of range, or a kind or a rule is unknown. `objective` raises it
+            for a name that no condition has, and for a condition that cannot be evaluated.
     """
 
     kind: Kind = "pinn"
@@ -86,18 +97,23 @@ class Task:
 
     @property
     def numbers_of_points(self) -> dict[str, int]:
-        """By setting."""
+        """The numbers of points, by the names of their settings."""
         kinds = {"n_labels": self.n_labels}
         if self.kind == "pinn":
             kinds |= {"n_residual": self.n_residual, "n_boundary": self.n_boundary}
         return kinds | {f"points.{name}": n for name, n in self.points.items()}
 
     def objective(self, problem: Problem, periodic: Sequence[str] = ()) -> Objective:
-        """The loss of a problem.
+        """Make the loss of a problem.
 
         Args:
-            problem: whose conditions these are.
-            periodic: axes along which the field is periodic by itself, and needs no condition.
+            problem: the problem that has the conditions.
+            periodic: names of the axes along which the field is periodic by itself, so that
+                periodic conditions are left out.
+
+        Raises:
+            ValueError: a name in `points` or `weights` is no condition's, or a condition cannot be
+                evaluated.
         """
         conditions = self._conditions(problem)
         names = [condition.name for condition in conditions]
@@ -144,7 +160,7 @@ class Task:
 
 
 def residual_unit(problem: Problem, condition: Condition, wave_number: float) -> float:
-    """What a condition's residual is for a wave of amplitude 1; see `operator_size`."""
+    """The size of a condition's residual for a wave of amplitude 1; see `operator_size`."""
     x, normal = points_of(condition, problem.domain, _PROBED)
     widths = [high - low for low, high in problem.domain.bounds]
     return operator_size(condition, problem.names, widths, wave_number, x, normal) or 1.0

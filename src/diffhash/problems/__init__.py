@@ -31,7 +31,7 @@ __all__ = [
 
 
 def zoo() -> dict[str, type[Problem]]:
-    """The problems of this folder, by the names of their files."""
+    """The classes of the package's problems, by the names of their files."""
     found = {}
     for module in iter_modules(__path__):
         path = f"{__name__}.{module.name}"

@@ -10,20 +10,22 @@ from torch import Tensor, nn
 
 
 class Coefficient(nn.Parameter):
-    """A number in an equation that is trained: ``self.nu = Coefficient(0.1, true=0.01)``.
+    """An unknown number in an equation, which is trained with the field.
 
-    In a residual it is a tensor of one number, float64. Training reports its value, and with
-    ``true`` its relative error.
+    A problem sets it in ``__init__``, ``self.nu = Coefficient(0.1, true=0.01)``, and its residuals
+    use it as a float64 tensor of one number. Training reports its value and, with ``true``, its
+    relative error ``error_nu``.
 
     >>> Coefficient(0.1, true=0.01).item()
     0.1
 
     Args:
-        start: where training begins.
-        true: the value that it should find, if it is known; never used in training.
+        start: the value with which training begins.
+        true: the value that should be found, if it is known. It is used for the reported error
+            and for targets that are ``"exact"``.
 
     Raises:
-        ValueError: a number that is not finite.
+        ValueError: a number is not finite.
     """
 
     true: float | None
@@ -38,7 +40,7 @@ class Coefficient(nn.Parameter):
         return made
 
     def __init__(self, start: float, true: float | None = None) -> None:
-        """All is done by ``__new__``; this is its signature."""
+        """Declare the arguments; ``__new__`` has used them."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Coefficient:
         made = _restore(self.data.clone(), self.true)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,16 +24,20 @@ Kind = Literal["residual", "boundary", "labels"]
 
 @dataclass(frozen=True)
 class Measured:
-    """Points with measured values; see `measured`.
+    """Points with measured values, as the place of a `Condition`; `measured` makes it from a file.
+
+    >>> where = Measured(x=torch.tensor([[0.1], [0.9]]), values=torch.tensor([0.3, 0.4]))
+    >>> condition = Condition("sensors", where, lambda x, d: d.u)
 
     Attributes:
-        x: points, ``[N, d]``.
-        values: ``[N, E]``.
-        weights: of each point, ``[N]``; None for equal ones.
-        axes: names of the columns of ``x``; None for the problem's.
+        x: the points, ``[N, d]``.
+        values: the values of the residual's E equations at the points, ``[N, E]`` or ``[N]``.
+        weights: the weight of each point, ``[N]``; None for equal weights.
+        axes: the names of the columns of ``x``; None for the axes of the problem.
 
     Raises:
-        ValueError: tensors of wrong shapes or kinds, or weights that are negative or all 0.
+        ValueError: a tensor has a wrong shape or is not of constant real numbers, or weights are
+            negative or all 0.
     """
 
     x: Tensor
@@ -71,7 +76,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Condition:
-    """residual(x, d) = target at the points of a set: one part of the loss, its mean square.
+    """residual(x, d) = target at the points of a place: mean((residual - target)²) in the loss.
 
     >>> from diffhash.geometry import Box
     >>> square = Box(x=(0, 1), y=(0, 1))
@@ -79,22 +84,25 @@ class Condition:
     >>> insulated = Condition("right", square.boundary("x+"), lambda x, d: d.u_n)
 
     Args:
-        name: of the loss's part: its column in the history is ``loss_<name>``.
-        where: a domain or a part of one for equations; `Domain.boundary`, `Domain.initial` or an
-            interface for conditions there; `Domain.periodic` for pairs of points, whose derivatives
-            ``d`` are the differences between the two; or `Measured` values.
-        residual: of points ``x [N, d]`` and `Derivatives` ``d``: one equation ``[N]``, or several
-            by `stack`, ``[N, E]``. It is traced, which finds the derivatives that it reads and
-            whether it is linear in them.
-        target: a number, a tensor, or a function of ``x`` with values ``[N]`` or ``[N, E]``;
-            ``"exact"`` is the residual of the problem's exact solution, with the true values of
-            coefficients that are trained. Of `Measured` points it is their values.
-        weight: of the part.
-        kind: which of a task's numbers of points and weights apply; None follows from ``where``.
+        name: the name of the condition, of letters, digits and ``_``. Its column in the history is
+            ``loss_<name>``.
+        where: the place. It is a domain for an equation; `Domain.boundary`, `Domain.initial` or
+            an interface for a condition there; `Domain.periodic` for pairs of points, at which the
+            derivatives ``d`` are differences between the two points; or `Measured` values.
+        residual: a function of the points ``x [N, d]`` and their `Derivatives` ``d`` that returns
+            ``[N]`` for one equation, or ``[N, E]`` for E equations joined by `stack`. It is called
+            a few times before training to find the derivatives that it reads, and whether it is
+            linear in them.
+        target: a number, a tensor, or a function of ``x``, with values ``[N]`` or ``[N, E]``.
+            ``"exact"`` is the residual of the problem's exact solution with the true values of
+            the coefficients. For `Measured` values it is these values.
+        weight: the weight of the condition in the loss.
+        kind: ``"residual"``, ``"boundary"`` or ``"labels"``: which numbers of points and weights of
+            a `Task` apply. None chooses it by the place.
 
     Raises:
-        ValueError: a name that cannot be a column's, a weight that is negative or not finite, or a
-            wrong type of place, residual or kind.
+        ValueError: the name is no identifier, the weight is negative or not finite, the place or
+            the kind is none of these, or the residual is not a function of x and d.
     """
 
     name: str
@@ -116,6 +124,7 @@ class Condition:
             raise ValueError(
                 f"{self.name}: residual={self.residual!r}: give a function of x and derivatives d"
             )
+        _check_arguments(self.name, self.residual)
         if not isinstance(self.weight, Real) or not 0 <= self.weight < math.inf:
             raise ValueError(
                 f"{self.name}: weight={self.weight}: give a finite number of at least 0"
@@ -134,8 +143,23 @@ class Condition:
             object.__setattr__(self, "target", values)
 
 
+def _check_arguments(name: str, residual: Residual) -> None:
+    try:
+        signature = inspect.signature(residual)
+    except (TypeError, ValueError):  # some callables have none
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise ValueError(
+            f"{name}: its residual is a function of {signature}; give one of the points x and the "
+            "derivatives d, as lambda x, d: d.u"
+        ) from error
+
+
 def normal_errors(n: int) -> Tensor:
-    """Of ``n`` measured values, with standard deviation 1: the same at every call, ``[n]``."""
+    """Random errors ``[n]`` of ``n`` measured values, with the standard deviation 1; they are the
+    same at every call."""
     return torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
@@ -147,7 +171,7 @@ def measured(
     weights: str | None = None,
     weight: float = 1.0,
 ) -> Condition:
-    """Measured values of derivatives as a condition: at each point, d = value.
+    """Make a condition of measured values: at each point the unknown or derivative has the value.
 
     >>> data = {"x": [0.1, 0.5, 0.9], "u": [0.3, 1.0, 0.3], "u_x": [3.0, 0.0, -3.0]}
     >>> condition = measured("sensors", data, axes=["x"], values=["u", "u_x"])
@@ -155,33 +179,52 @@ def measured(
     torch.Size([3, 2])
 
     Args:
-        name: of the condition.
-        data: a CSV or Parquet file, a pandas DataFrame or a mapping of names to arrays.
-        axes: the columns that hold the coordinates: the problem's axes, in their order.
-        values: the columns with the values, each named for what it measures: ``u``, ``v_x`` …
-        weights: the column with a weight for each point, if there is one.
-        weight: of the condition.
+        name: the name of the condition.
+        data: a CSV or Parquet file, a pandas DataFrame, or a mapping of column names to arrays.
+        axes: the names of the columns with the coordinates, which are the problem's axes in their
+            order.
+        values: the names of the columns with the values, each of which is the name of the unknown
+            or derivative that was measured: ``"u"``, ``"v_x"`` …
+        weights: the name of the column with a weight for each point; None for equal weights.
+        weight: the weight of the condition in the loss.
 
     Raises:
-        ValueError: a column that is missing, not of finite numbers, or negative weights.
+        ValueError: the file cannot be read, a column is missing or has a value that is not a finite
+            number, or weights are negative or all 0.
+        ModuleNotFoundError: pandas, which reads files, is missing.
     """
     source, table = "data", data
     lengths: dict[str, int] = {}
     if isinstance(data, (str, Path)):
         source, table = str(data), _read(Path(data))
+    if not hasattr(table, "keys"):
+        raise ValueError(
+            f"data={type(data).__name__}: give a CSV or Parquet file, a data frame, or a mapping "
+            "of names of columns to arrays"
+        )
 
     def column(key: str) -> Tensor:
         names = list(table.keys())  # type: ignore[union-attr]
         if key not in names:
-            raise ValueError(f"{source} has no column {key!r}: it has {', '.join(map(str, names))}")
+            raise ValueError(
+                f"{source} has no column {key!r}: it has {', '.join(map(repr, names))}"
+            )
         try:
             found: Any = table[key]  # type: ignore[index]
             found = found.detach().cpu().numpy() if isinstance(found, Tensor) else found
             numbers = torch.from_numpy(np.array(found, dtype=np.float64))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{source}: column {key!r} is not of numbers") from error
-        if numbers.ndim != 1 or not numbers.isfinite().all():
-            raise ValueError(f"{source}: column {key!r} must be one of finite numbers")
+            raise ValueError(f"{source}: column {key!r} is not of numbers: {error}") from error
+        if numbers.ndim != 1:
+            raise ValueError(
+                f"{source}: column {key!r} has the shape {list(numbers.shape)}; give one "
+                "number for each point"
+            )
+        if len(bad := (~numbers.isfinite()).nonzero()[:, 0]):
+            raise ValueError(
+                f"{source}: column {key!r} is {numbers[bad[0]].item()} in row {int(bad[0]) + 1}, "
+                f"and not finite in {len(bad)} of {len(numbers)} rows; leave those out"
+            )
         lengths[key] = len(numbers)
         if len(numbers) != lengths[axes[0]]:
             raise ValueError(

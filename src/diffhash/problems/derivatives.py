@@ -12,14 +12,17 @@ from diffhash.ops.backends import MultiIndex
 
 
 class Derivatives:
-    """``d.u``, ``d.u_xy``, ``d.v_t`` …: each a column ``[N]``, ``[R, N]`` for R replicas.
+    """The unknowns and their derivatives by name, as a residual reads them: ``d.u``, ``d.v_xt`` …
 
-    On a boundary ``d.u_n`` is the derivative along the outward normal, n·∇u, and ``d.normal`` the
-    normal itself, ``[N, d]``.
+    Each is a column ``[N]``, or ``[R, N]`` for R replicas. On a boundary ``d.u_n`` is the
+    derivative along the outward normal, n·∇u, and ``d.normal`` is the normal itself, ``[N, d]``.
 
     Args:
-        jet: of all unknowns, with names.
-        normal: on a boundary.
+        jet: the jet of all unknowns, with names.
+        normal: the outward normals ``[N, d]`` on a boundary.
+
+    Raises:
+        AttributeError: a name is no derivative's, or the normal is read where there is no boundary.
     """
 
     normal: Tensor
@@ -57,10 +60,10 @@ class Derivatives:
 
 
 class Recorder(Derivatives):
-    """Derivatives that are random numbers, and a record of which were read.
+    """Derivatives that are random numbers, with a record of the ones that were read.
 
     Attributes:
-        read: components and multi-indices.
+        read: the numbers, by component and multi-index.
     """
 
     def __init__(
@@ -80,12 +83,13 @@ class Recorder(Derivatives):
         if (component, alpha) not in self.read:
             shape = self._jet.data.shape[1]
             value = torch.rand(shape, dtype=torch.float64, generator=self._generator) + 0.5
-            self.read[component, alpha] = value.to(self._jet.data.device)
+            # As those of training do, so that what autograd cannot follow fails here.
+            self.read[component, alpha] = value.to(self._jet.data.device).requires_grad_(True)
         return self.read[component, alpha]
 
 
 def stack(*equations: Tensor | float) -> Tensor:
-    """Columns ``[N]`` beside each other: several equations, or unknowns, as ``[N, E]``.
+    """Join columns ``[N]`` of E equations or unknowns to ``[N, E]``; a number is a constant column.
 
     >>> import torch
     >>> stack(torch.ones(3), torch.zeros(3)).shape

@@ -21,11 +21,11 @@ from diffhash.problems.tracer import as_equations, trace
 
 
 class Problem(nn.Module, ABC):
-    """Unknowns on a domain, and the conditions that they have to satisfy.
+    """A differential equation: unknowns on a domain, and the conditions that they satisfy.
 
-    A subclass names axes and unknowns, gives a domain and conditions, and, if there is one, the
-    exact solution. Points and reference values are float64. Numbers in a residual that are not a
-    `Coefficient` are constants: they are read when training is prepared.
+    A subclass gives the domain, the names of the unknowns, the conditions and, if it is known, the
+    exact solution. Points and exact values are float64. Numbers in a residual that are not a
+    `Coefficient` are constants, which are read when training is prepared.
 
     >>> from diffhash.geometry import Interval
     >>> class Oscillator(Problem):
@@ -42,12 +42,12 @@ class Problem(nn.Module, ABC):
     ['u', 'u_t', 'u_tt']
 
     Attributes:
-        unknowns: names of the components of u.
-        periodic: axes along which the unknowns have the domain's length as period: a field whose
-            encoding can is periodic there, with all its derivatives.
-        domain: of the unknowns; its axes are those of the points' columns.
-        parts: of the domain, by the names of unknowns that are defined only there, as on one side
-            of an interface; their errors are taken there.
+        unknowns: the names of the components of u, ``("u",)`` by default.
+        periodic: the names of the axes along which the unknowns have the domain's length as their
+            period. The default field is periodic there, with all its derivatives.
+        domain: the domain of the unknowns. Its axes, in their order, are the columns of points.
+        parts: parts of the domain, by the names of the unknowns that are defined only there, such
+            as on one side of an interface. Errors of these unknowns are computed there.
     """
 
     unknowns: tuple[str, ...] = ("u",)
@@ -61,16 +61,25 @@ class Problem(nn.Module, ABC):
         nn.Module.__init__(made)
         return made
 
+    def __init_subclass__(cls, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        for name, value in vars(cls).items():
+            if isinstance(value, nn.Parameter):
+                raise ValueError(
+                    f"{cls.__name__}.{name}: a coefficient of the class would not be trained; set "
+                    f"it in __init__, self.{name} = {type(value).__name__}(…)"
+                )
+
     def __init__(self) -> None:
-        """Nothing is left to do; values that have been set are kept."""
+        """Keep what has been set; ``__new__`` has made the module."""
 
     @abstractmethod
     def conditions(self) -> Sequence[Condition]:
-        """What the unknowns have to satisfy."""
+        """The conditions that the unknowns have to satisfy."""
 
     def solution(self, x: Tensor) -> Tensor:
-        """The exact unknowns at ``x [N, d]``, ``[N]`` or stacked ``[N, C]``, from torch operations;
-        optional."""
+        """The exact unknowns at points ``x [N, d]``, computed by torch operations: ``[N]`` for one,
+        or ``[N, C]`` joined by `stack`. A subclass need not define it."""
         raise NotImplementedError(
             f"{type(self).__name__} has no exact solution: define `solution`, or give its "
             "conditions a target"
@@ -82,7 +91,7 @@ class Problem(nn.Module, ABC):
 
     @property
     def reference(self) -> Reference | None:
-        """How `solution` is known, and how large its error is; None without one."""
+        """How `solution` was obtained, and how large its error is; None without a solution."""
         return None if type(self).solution is Problem.solution else CLOSED_FORM
 
     @property
@@ -92,10 +101,10 @@ class Problem(nn.Module, ABC):
 
     @property
     def names(self) -> Names:
-        """Of axes and unknowns.
+        """The names of the axes and of the unknowns.
 
         Raises:
-            ValueError: unknowns of the same name, or no domain.
+            ValueError: there is no domain, or two unknowns have the same name.
         """
         if not isinstance(getattr(self, "domain", None), Domain):
             got = getattr(self, "domain", None)
@@ -114,10 +123,10 @@ class Problem(nn.Module, ABC):
         return Names(self.domain.axes, unknowns)
 
     def checked_conditions(self) -> list[Condition]:
-        """`conditions`, of which there is at least one, with different names.
+        """The list of `conditions`, after a check that there is one and that names differ.
 
         Raises:
-            ValueError: they are something else.
+            ValueError: there is none, one is no `Condition`, or two have the same name.
         """
         made: Any = self.conditions()
         made = list(made) if isinstance(made, Iterable) else [made]
@@ -136,7 +145,7 @@ class Problem(nn.Module, ABC):
 
     @property
     def n_dims(self) -> int:
-        """Axes of x."""
+        """The number of axes of the domain."""
         return len(self.domain.axes)
 
     def labels(self, where: Domain | None = None, name: str = "data") -> Condition:
@@ -148,10 +157,10 @@ class Problem(nn.Module, ABC):
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """Of the jet that holds every derivative that the conditions read.
+        """The rows of a jet that holds every derivative that the conditions read.
 
         Raises:
-            ValueError: a condition that cannot be evaluated.
+            ValueError: a condition cannot be evaluated.
         """
         rows: set[Row] = set()
         for condition in self.checked_conditions():
@@ -165,7 +174,7 @@ class Problem(nn.Module, ABC):
         return self.derivatives_of(self.rows)
 
     def derivatives_of(self, rows: Sequence[Row]) -> list[str]:
-        """Names of these derivatives of every unknown, one unknown after the other."""
+        """The names of the derivatives ``rows`` of every unknown, one unknown after the other."""
         return [
             derivative_name(unknown, row, self.domain.axes)
             for unknown in self.unknowns
@@ -173,16 +182,23 @@ class Problem(nn.Module, ABC):
         ]
 
     def exact_jet(self, x: Tensor, rows: tuple[Row, ...]) -> Jet:
-        """The exact solution and its derivatives, without a graph.
+        """The jet of the exact solution at points ``x [N, d]``, without a graph.
 
         Raises:
-            ValueError: `solution` does not have the shape ``[N]`` or ``[N, C]``, or autograd cannot
-                see how it depends on ``x``.
+            ValueError: `solution` cannot be computed, does not return ``[N]`` or ``[N, C]``, or is
+                not computed by operations that autograd can differentiate.
         """
         n_components = len(self.unknowns)
 
         def checked(x: Tensor) -> Tensor:
-            u = self.solution(x)
+            try:
+                u = self.solution(x)
+            except RuntimeError as error:  # torch's, as for a tensor given to numpy
+                raise ValueError(
+                    f"{type(self).__name__}.solution cannot be computed at {len(x)} points: "
+                    f"{error}; columns of x are x[:, j], and functions of them torch's, as "
+                    "torch.sin"
+                ) from error
             if isinstance(u, Tensor) and u.shape == (len(x),):
                 u = u[:, None]
             # Broadcasting would silently turn N errors into N².
@@ -213,7 +229,8 @@ class Problem(nn.Module, ABC):
         """The target of a condition's residual at ``x``, ``[N, E]`` in float64.
 
         Raises:
-            ValueError: a target of another shape than the residual, or of an unknown solution.
+            ValueError: the target has another shape than the residual, or is ``"exact"`` where the
+                solution, or the true value of a coefficient, is not known.
         """
         rows, n_equations = trace(condition, self.names, x, normal)
         target = condition.target
@@ -240,7 +257,7 @@ class Problem(nn.Module, ABC):
                 got = f"of the shape {list(value.shape)}"
             raise ValueError(
                 f"{condition.name}: its target is {got} at {len(x)} points, its residual of the "
-                f"shape {[len(x), n_equations]}: give both alike"
+                f"shape {[len(x), n_equations]}: give a number, or a tensor of that shape"
             )
         if value.is_complex():
             raise ValueError(f"{condition.name}: its target is {value.dtype}; give real numbers")
@@ -301,7 +318,7 @@ def _values(problem: Problem, values: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def derivative_name(unknown: str, row: Row, axes: Sequence[str]) -> str:
-    """``u_xy`` of an unknown and a multi-index."""
+    """The name of a derivative, such as ``u_xy``, from its unknown and its multi-index."""
     assert not isinstance(row, Sum)
     letters = "".join(axis * m for axis, m in zip(axes, row, strict=True))
     return f"{unknown}_{letters}" if letters else unknown
@@ -310,13 +327,14 @@ def derivative_name(unknown: str, row: Row, axes: Sequence[str]) -> str:
 def points_of(
     condition: Condition, domain: Domain, n: int, rule: str = "even", seed: int | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """``n`` points of a condition, ``[n, d]``, and outward normals on a boundary.
+    """Draw ``n`` points ``[n, d]`` of a condition, and their outward normals on a boundary.
 
-    Measured points are all of them, whatever ``n`` is; of pairs, these are the first ones and then
-    their partners, ``[2n, d]``.
+    Measured points are all taken, whatever ``n`` is. Pairs of points are ``[2n, d]``, with the
+    first points of all pairs before the second ones.
 
     Raises:
-        ValueError: points that are not finite, not of the domain's axes, or beyond its bounds.
+        ValueError: points are not finite, have other axes than the domain, or lie beyond its
+            bounds.
     """
     where, normal = condition.where, None
     if where.axes not in (None, domain.axes):
@@ -336,13 +354,30 @@ def points_of(
             f"{condition.name}: its points have the shape {list(x.shape)}; give "
             f"[N, {domain.n_dims}], a column for each of the axes {domain.axes}"
         )
-    low, high = torch.tensor(domain.bounds, dtype=x.dtype).T
+    check_within(condition.name, domain, x)
+    return x, normal
+
+
+def check_within(name: str, domain: Domain, x: Tensor, but: Sequence[str] = ()) -> None:
+    """Check that points ``x [N, d]`` lie between the bounds of a domain.
+
+    Args:
+        name: the name with which the message begins.
+        domain: the domain, with axes in the order of the columns.
+        x: the points.
+        but: names of axes along which a point may lie anywhere.
+
+    Raises:
+        ValueError: a point lies beyond the bounds, or is NaN.
+    """
+    low, high = torch.tensor(domain.bounds, dtype=x.dtype, device=x.device).T
     margin = _MARGIN * (high - low)
     outside = ~((x >= low - margin) & (x <= high + margin))  # NaN is outside as well
+    for axis in but:
+        outside[:, domain.axes.index(axis)] = False
     if outside.any():
         point, axis = outside.nonzero()[0].tolist()
         raise ValueError(
-            f"{condition.name}: {domain.axes[axis]} = {x[point, axis].item():g} of its point "
-            f"{point + 1} is not in the problem's domain, {low[axis]:g} to {high[axis]:g}"
+            f"{name}: {domain.axes[axis]} = {x[point, axis].item():g} of point {point + 1} is not "
+            f"in the problem's domain, {low[axis]:g} to {high[axis]:g}"
         )
-    return x, normal

@@ -22,11 +22,14 @@ class Reference:
     """How the exact solution of a problem was obtained.
 
     Attributes:
-        methods: that gave it, each with its own relative error: by how much its finest two
-            resolutions differ. Of a solution from a file they are two independent ones.
-        error: the largest relative L2 error of an unknown, over the domain: by how much, at least,
-            a score is uncertain. Of a file, what the second method differs by from what is stored.
-        errors: the same of each unknown and derivative by name, as ``u_xx``, where it was measured.
+        methods: the methods that gave the solution, each with its own relative error, which is
+            the difference between its two finest resolutions. A solution from a file has two
+            independent methods.
+        error: the largest relative L2 error of an unknown over the domain. A measured error below
+            it means nothing. For a file it is the difference between the second method and the
+            stored values.
+        errors: the same number for each unknown and derivative, by names such as ``u_xx``, where it
+            was measured.
     """
 
     methods: Mapping[str, float]
@@ -39,15 +42,15 @@ CLOSED_FORM = Reference({"closed form": 0.0}, torch.finfo(torch.float64).eps)
 
 @dataclass(frozen=True, eq=False)
 class SplineReference(Reference):
-    """A solution that is kept as a spline, a tensor product of B-splines.
+    """A solution that is stored as a tensor product of B-splines.
 
-    Called with points ``x [N, d]`` it gives the unknowns there, ``[N, C]`` in float64, which
-    autograd differentiates exactly, as often as the degree says.
+    Called with points ``x [N, d]`` it returns the unknowns ``[N, C]`` in float64. Autograd
+    differentiates them exactly, up to the order of the degree.
 
     Attributes:
-        degrees: of the splines along each axis.
-        knots: along each axis.
-        coefficients: ``[n_1, …, n_d, C]`` with n = knots - degree - 1.
+        degrees: the degree of the splines along each axis.
+        knots: the knots along each axis.
+        coefficients: the coefficients ``[n_1, …, n_d, C]``, with n = knots - degree - 1.
     """
 
     degrees: tuple[int, ...] = ()
@@ -155,8 +158,11 @@ def stored(name: str) -> SplineReference:
 
 
 def read_reference(path: Any) -> SplineReference:
-    """A file of ``scripts/references``: coefficients are whole multiples of a quantum, kept as
-    repeated differences along each axis, byte by byte, which compress well."""
+    """Read a file that ``scripts/references/make.py`` has written.
+
+    Its coefficients are integer multiples of a quantum, stored as repeated differences along each
+    axis and byte by byte, which compress well.
+    """
     with np.load(path, allow_pickle=False) as data:
         about = json.loads(str(data["about"]))
         axes = range(len(about["degrees"]))

@@ -36,17 +36,21 @@ class LinearForm:
 
 
 def equations(condition: Condition, x: Tensor, jet: Jet, normal: Tensor | None) -> Tensor:
-    """The residual as ``[.., N, E]``.
+    """The residual of a condition at N points with the jet of u there, as ``[.., N, E]``.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the residual does not return ``[.., N]`` or ``[.., N, E]``.
     """
     value = condition.residual(x, Derivatives(jet, normal))
     return as_equations(condition, value, (*jet.data.shape[:-3], jet.data.shape[-2]))
 
 
 def as_equations(condition: Condition, value: object, points: tuple[int, ...]) -> Tensor:
-    """``[.., N]`` or ``[.., N, E]`` as the latter."""
+    """A residual ``[.., N]`` or ``[.., N, E]`` as the latter.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if isinstance(value, Tensor) and value.is_floating_point():
         if value.shape == points:
             return value[..., None]
@@ -65,21 +69,18 @@ def as_equations(condition: Condition, value: object, points: tuple[int, ...]) -
 def trace(
     condition: Condition, names: Names, x: Tensor, normal: Tensor | None
 ) -> tuple[tuple[Row, ...], int]:
-    """Rows of the jet that a residual reads, and its number of equations.
+    """The rows of the jet that a residual reads, and its number of equations E.
 
     Raises:
-        ValueError: a residual of another shape, one that reads no derivative, or one whose value
-            at a point depends on other points.
+        ValueError: the residual cannot be computed, has another shape than ``[N]`` or ``[N, E]``,
+            or reads neither an unknown nor a derivative.
     """
     found: set[MultiIndex] = set()
     counts = []
     for n in _FEW:
-        few = torch.arange(n) % len(x)
-        picked = None if normal is None else normal[few]
-        recorder = Recorder(names, n, picked, x.device)
-        value = _run(condition, x[few], recorder)
+        read, value = _recorded(condition, names, x, normal, n)
         counts.append(as_equations(condition, value, (n,)).shape[-1])
-        found.update(alpha for _, alpha in recorder.read)
+        found.update(alpha for _, alpha in read)
     if counts[0] != counts[1]:
         raise ValueError(
             f"{condition.name}: its residual is of shape [N, N] for N points: [N] and [N, 1] were "
@@ -90,6 +91,23 @@ def trace(
             f"{condition.name}: its residual reads neither an unknown nor a derivative"
         )
     return jet_rows(frozenset(found), len(names.axes)), counts[0]
+
+
+def unknowns_read(condition: Condition, names: Names, x: Tensor, normal: Tensor | None) -> set[str]:
+    """The names of the unknowns of which a residual reads the value or a derivative."""
+    read, _ = _recorded(condition, names, x, normal, _FEW[0])
+    return {names.unknowns[component] for component, _ in read}
+
+
+def _recorded(
+    condition: Condition, names: Names, x: Tensor, normal: Tensor | None, n: int
+) -> tuple[set[tuple[int, MultiIndex]], object]:
+    """Components and multi-indices that a residual reads at ``n`` points, and its value there."""
+    few = torch.arange(n) % len(x)
+    picked = None if normal is None else normal[few]
+    recorder = Recorder(names, n, picked, x.device)
+    value = _run(condition, x[few], recorder)
+    return set(recorder.read), value
 
 
 def _run(condition: Condition, x: Tensor, d: Derivatives) -> object:
@@ -113,10 +131,10 @@ def check_residual(
     x: Tensor,
     normal: Tensor | None,
 ) -> None:
-    """Try the residual on random jets.
+    """Evaluate the residual on random jets.
 
     Raises:
-        ValueError: its value at a point depends on other points, or is finite for none of the jets.
+        ValueError: the value at a point depends on other points, or is finite for none of the jets.
     """
     shape = (len(rows), len(x), len(names.unknowns))
     generator = torch.Generator().manual_seed(1)
@@ -144,11 +162,16 @@ def linear_form(
     x: Tensor,
     normal: Tensor | None,
 ) -> LinearForm | None:
-    """The residual as a linear form in the jet; None where it is none, or is trained itself.
+    """The residual as a linear form in the jet. It is None where the residual is not linear, or has
+    coefficients that are trained.
 
     Args:
-        rows: that the residual reads.
-        inner: those of the jet, `collapsed` or the same.
+        condition: the condition with the residual.
+        names: the names of axes and unknowns.
+        rows: the rows that the residual reads.
+        inner: the rows of the jet: the same, or what `collapsed` made of them.
+        x: points ``[N, d]``.
+        normal: normals on a boundary.
     """
     n, n_components = len(x), len(names.unknowns)
 
@@ -208,11 +231,18 @@ def collapsed(
     normal: Tensor | None,
     parameters: Sequence[Tensor],
 ) -> tuple[Row, ...]:
-    """``rows`` with highest derivatives as one `Sum`, where the residual reads nothing of them but
-    one combination with fixed weights, as u_xx + u_yy; see `taken_apart`.
+    """The rows of a smaller jet that is enough for the residual.
+
+    Where the residual reads the highest derivatives only in one combination with fixed weights,
+    such as u_xx + u_yy, they become one `Sum`; see `taken_apart`.
 
     Args:
-        parameters: that are trained: weights that depend on them are not fixed.
+        condition: the condition with the residual.
+        names: the names of axes and unknowns.
+        rows: the rows that the residual reads.
+        x: points ``[N, d]``.
+        normal: normals on a boundary.
+        parameters: the trained parameters; weights that depend on them are not fixed.
     """
     plain = [row for row in rows if not isinstance(row, Sum)]
     top = [alpha for alpha in plain if not _is_below_another(alpha, plain)]
@@ -256,8 +286,11 @@ def _proportional(
 
 
 def taken_apart(jet: Jet, rows: tuple[Row, ...]) -> Jet:
-    """A jet of ``rows`` from one of `collapsed` rows: for a residual that reads a sum alone, the
-    first of its derivatives may be all of it, and the others 0."""
+    """A jet of ``rows`` from a jet of `collapsed` rows.
+
+    A residual that reads a sum alone gets the whole sum as its first derivative, and 0 as the
+    others.
+    """
     if jet.rows == rows:
         return jet
     found = {row: jet.data[..., i, :, :] for i, row in enumerate(jet.rows)}
@@ -278,13 +311,18 @@ def operator_size(
     x: Tensor,
     normal: Tensor | None,
 ) -> float:
-    """How large a residual is for a wave of amplitude 1: √(mean Σ_kc (∂residual/∂(∂_k u_c) s_k)²)
+    """The size of a residual for a wave of amplitude 1: √(mean Σ_kc (∂residual/∂(∂_k u_c) s_k)²)
     over points and equations, with s_k = Π_j (wave_number / width_j)^(k_j).
 
-    Of a residual that is not linear it is taken at random numbers of the same sizes s_k.
+    The slopes of a residual that is not linear are taken at random numbers of the sizes s_k.
 
     Args:
-        widths: of the domain along each axis.
+        condition: the condition with the residual.
+        names: the names of axes and unknowns.
+        widths: the width of the domain along each axis.
+        wave_number: the number of radians of the wave across the domain.
+        x: points ``[N, d]``.
+        normal: normals on a boundary.
     """
     rows, _ = trace(condition, names, x, normal)
     sizes = torch.tensor(

@@ -22,20 +22,20 @@ from diffhash.native import C_NAMES, CompilerError, call, compiled, n_threads, w
 
 
 class LeanAdam(Adam):
-    """torch's Adam, its state included, with a step that is little more than the formula:
+    """The Adam of torch, with the same state and a step that is little more than the formula:
 
         m ← β₁ m + (1 - β₁) g,   v ← β₂ v + (1 - β₂) g²,
         θ ← θ - rate · m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε).
 
     Args:
-        parameters: to optimise.
+        parameters: the parameters θ.
         captured: whether steps are captured in a CUDA graph: the learning rate is then a tensor.
 
     The learning rate is set at every step (`set_rate`).
 
     Raises:
-        ValueError: from a step, where a restored state is of another size or dtype than its
-            parameter, or of another kind of Adam (weight decay, AMSGrad, maximising).
+        ValueError: a step raises it if a restored state has another size or dtype than its
+            parameter, or belongs to another kind of Adam (weight decay, AMSGrad, maximising).
     """
 
     # Without torch's marks that these are not to be compiled, which import its compiler: seconds.
@@ -50,7 +50,7 @@ class LeanAdam(Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """A step, called as `torch.optim` calls it."""
+        """Take a step, with the interface of `torch.optim`."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -59,7 +59,7 @@ class LeanAdam(Adam):
         return loss
 
     def lean_step(self) -> None:
-        """A step, without closure, hooks and gradient scaling."""
+        """Take a step, without closure, hooks and gradient scaling."""
         for group in self.param_groups:
             if group["weight_decay"] or group["amsgrad"] or group["maximize"]:
                 raise ValueError(
@@ -78,7 +78,7 @@ class LeanAdam(Adam):
             increment_version(trained)  # autograd then notices what was saved and changed since
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate of the next step; in place where a graph reads it."""
+        """Set the learning rate of the next step, in place where a graph reads it."""
         for group in self.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
@@ -92,7 +92,7 @@ class LeanAdam(Adam):
                 parameter.grad = None
 
     def set_captured(self, captured: bool) -> None:
-        """Whether steps are captured from here on: a restored checkpoint holds another run's."""
+        """Set whether steps are captured from now on, since a checkpoint may be of another run."""
         for group in self.param_groups:
             device = group["params"][0].device
             group["capturable"] = captured

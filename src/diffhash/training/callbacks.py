@@ -1,4 +1,4 @@
-"""What happens between chunks: progress, logging, and stopping when asked to."""
+"""Callbacks between chunks of epochs: progress, logging, checkpoints, and stopping on signals."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ProgressReport(Callback):
     """A progress bar on a terminal, plain lines elsewhere; both on standard error.
 
     Args:
-        title: what is being trained.
+        title: a name for what is trained.
     """
 
     def __init__(self, title: str) -> None:
@@ -98,12 +98,12 @@ def _status(module: FieldTraining) -> str:
 
 
 class RegularCheckpoints(Callback):
-    """Writes a checkpoint every so many chunks, and one at the end, before the run is evaluated.
+    """Writes a checkpoint every few chunks, and one at the end, before the run is evaluated.
 
     Args:
-        path: the file, which is replaced; one that is there when training begins is the one that
-            it was resumed from.
-        every: chunks between two of them.
+        path: the file, which is replaced each time. A file that exists when training begins is the
+            one from which training was resumed.
+        every: the number of chunks between two checkpoints.
     """
 
     def __init__(self, path: Path, every: int) -> None:
@@ -134,11 +134,11 @@ class RegularCheckpoints(Callback):
 class HistoryLogger(Callback):
     """Hands each new row of the histories to loggers; the step is the epoch.
 
-    A logger that fails is left out from then on, with a warning: training goes on. Checkpoints name
-    the loggers' runs (their ``version``), so that a resumed run can go on with them.
+    A logger that fails is left out from then on, with a warning, and training continues.
+    Checkpoints name the loggers' runs (their ``version``), so that a resumed run can continue them.
 
     Args:
-        loggers: of each replica, by name.
+        loggers: the loggers of each replica, by name.
     """
 
     def __init__(self, loggers: Sequence[Mapping[str, Logger]]) -> None:
@@ -177,11 +177,11 @@ class HistoryLogger(Callback):
 class GracefulStop(Callback):
     """SIGINT, SIGTERM, SIGUSR1 and SIGHUP end training after the present epoch.
 
-    A second SIGINT ends it at once. SIGUSR1 and SIGHUP that are ignored stay so. Enter it as a
-    context manager around training and whatever must not be cut short after it.
+    A second SIGINT ends it at once. SIGUSR1 and SIGHUP stay ignored if they were. It is a context
+    manager, to be entered around training and whatever must not be interrupted after it.
 
     Args:
-        module: what is trained.
+        module: the training.
     """
 
     def __init__(self, module: FieldTraining) -> None:

@@ -26,7 +26,7 @@ _MAGIC = b"PK\5\6"
 
 
 class DamagedError(ValueError):
-    """A checkpoint whose bytes are not those that were written."""
+    """The bytes of a checkpoint are not the ones that were written."""
 
 
 def write_checkpoint(path: Path | str, checkpoint: dict[str, Any]) -> None:

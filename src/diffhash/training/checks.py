@@ -1,9 +1,10 @@
-"""Which settings of a training go together; checked before it starts."""
+"""Checks before training that settings are allowed and go together."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from typing import Literal, get_args
 
 import torch
 
@@ -14,6 +15,7 @@ from diffhash.optim.settings import MAX_EPOCHS
 from diffhash.training.samplers import Sampler
 from diffhash.training.weightings import Weighting
 
+Schedule = Literal["constant", "cosine"]
 _MAX_CHUNK = 10**6  # whose losses are kept until it ends
 
 
@@ -25,6 +27,14 @@ def check_moving(
 ) -> None:
     """Refuse a sampler or weighting that reads the errors of one field where there are several, or
     of all points where a step reads some."""
+    for name, value, kind, example in (
+        ("sampler", sampler, Sampler, "Resample(every=100)"),
+        ("weighting", weighting, Weighting, "GradientNorm()"),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(
+                f"{name}={value!r}: give an instance of diffhash.training.{name}s, as {example}"
+            )
     if weighting is not None and batch_size is not None and not weighting.takes_minibatches:
         raise ValueError(
             f"weighting={type(weighting).__name__}: needs the errors of all points at every step, "
@@ -101,12 +111,15 @@ def check_settings(
     batch_size: int | None,
     max_seconds: float | None,
     tolerance: float | None,
+    schedule: str,
 ) -> None:
-    """Refuse numbers out of range."""
+    """Refuse numbers out of range, and a schedule that does not exist."""
     check_sizes(1, MAX_EPOCHS, epochs=epochs)
     check_sizes(1, _MAX_CHUNK, chunk=chunk)
     if batch_size is not None:
         check_sizes(1, MAX_POINTS, batch_size=batch_size)
+    if schedule not in get_args(Schedule):
+        raise ValueError(f"schedule={schedule!r}: give {' or '.join(get_args(Schedule))}")
     for name, value in {
         "learning_rate": learning_rate,
         "max_seconds": max_seconds,

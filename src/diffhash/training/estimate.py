@@ -1,4 +1,4 @@
-"""How large the error of a solution is, without knowing the exact one."""
+"""An estimate of a solution's error that does not need the exact solution."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ _WAVE_NUMBER = 10.0  # of the wave that residuals are measured by, across the do
 
 
 class ErrorEstimate:
-    """√(Σ_t mean((residual_t - target_t)²) / unit_t²) / √mean(u²), at points that are not trained
-    on.
+    """An estimate of the relative error from residuals at points that training has not used:
 
-    A residual's unit is what it is for a wave of amplitude 1 (`residual_unit`), so that the sum is
-    in units of u. It is an estimate and no bound: an error that hardly changes the residual, as in
-    a nearly singular problem, is larger. Conditions on measured values are taken at their own
-    points.
+        √(Σ_t mean((residual_t - target_t)²) / unit_t²) / √mean(u²).
+
+    The unit of a residual is its size for a wave of amplitude 1 (`residual_unit`), so that the sum
+    is in units of u. It is an estimate and no bound: an error that hardly changes the residual, as
+    in a nearly singular problem, is larger than the estimate. Conditions on measured values are
+    evaluated at their own points.
 
     Args:
-        objective: whose terms these are.
+        objective: the loss, whose terms are the conditions t.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -42,7 +43,7 @@ class ErrorEstimate:
         self._unseen: list[Term] = []
 
     def _terms(self) -> list[Term]:
-        """Those of the objective, at other points where they have any."""
+        """The terms of the objective at other points, where they have other points."""
         terms = []
         for term in self._objective.terms:
             try:
@@ -56,12 +57,12 @@ class ErrorEstimate:
     def values(
         self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet], seen: bool = False
     ) -> list[float]:
-        """Of each replica; NaN where u is 0.
+        """The estimate for each replica of the field; NaN where u is 0.
 
         Args:
-            field: the present one.
-            jet: of it.
-            seen: at the points of training instead.
+            field: the field with its present parameters.
+            jet: a function that returns the field's jet at points.
+            seen: whether residuals are taken at the points of training instead.
         """
         terms = self._objective.terms if seen else self._unseen or self._terms()
         if not seen:
@@ -79,16 +80,19 @@ class ErrorEstimate:
     def at_the_end(
         self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet]
     ) -> list[float]:
-        """The same, with a warning where residuals are small only at the points of training."""
+        """`values`, with a warning where residuals are small only at the points of training."""
         values = self.values(field, jet)
         if not any(unseen > _NOTABLE for unseen in values):
             return values
         for unseen, seen in zip(values, self.values(field, jet, seen=True), strict=True):
             if unseen > _NOTABLE and unseen > _TIMES * seen:
+                points = ", ".join(f"{term.name} {len(term)}" for term in self._objective.terms)
+                n_parameters = sum(p.numel() for p in field.parameters() if p.requires_grad)
                 warnings.warn(
-                    f"between the points of training the residuals are {unseen / seen:.0f} times "
-                    "as large as at them: the field has more freedom than so many points "
-                    "determine; give more points (n_residual, n_boundary) or a smaller field",
+                    f"between the points of training the residuals are {unseen / seen:.2g} times "
+                    f"as large as at them: the field has more freedom ({n_parameters} parameters) "
+                    f"than so many points ({points}) determine; give more, "
+                    "as by Task(n_residual=…, n_boundary=…), or a smaller field",
                     stacklevel=2,
                 )
                 break

@@ -19,15 +19,15 @@ Metrics = dict[str, float]  # by name
 
 
 class FixedPoints(Protocol):
-    """A field at some points."""
+    """A field at fixed points."""
 
     def jet(self) -> Jet:
-        """u and derivatives of it there."""
+        """The unknowns and their derivatives at the points."""
         ...
 
 
 class AnyField(Protocol):
-    """What is compared: a `Field`, or several as one."""
+    """A `Field`, or several fields as one."""
 
     network: Any
 
@@ -37,7 +37,7 @@ class AnyField(Protocol):
         ...
 
     def plan(self, x: Tensor, rows: tuple[Row, ...]) -> FixedPoints:
-        """At points that stay."""
+        """The field at fixed points."""
         ...
 
 
@@ -71,31 +71,35 @@ def _label(derivative: str) -> str:
 
 
 class Evaluation:
-    """Compares a field with the exact solution.
+    """Compares a field with the exact solution of a problem.
 
-    For each unknown and each derivative that the problem's conditions read there are three metrics,
+    Each unknown and each derivative that the problem's conditions read has three metrics,
     ``mse_ux = mean((u_x - exact)²)``, ``l2_ux = √(mean((u_x - exact)²) / mean(exact²))`` and
-    ``max_ux = max|u_x - exact|``; NaN without an exact solution, l2 also where that is 0
-    throughout. For an unknown of a part of the domain (`Problem.parts`) they are over the points
-    there. Each coefficient that is trained is a metric of its name, and where its true value is
-    known, ``error_nu = |ν/ν_true - 1|`` is another.
+    ``max_ux = max|u_x - exact|``. They are NaN without an exact solution, and l2 also where the
+    exact values are all 0. The metrics of an unknown in a part of the domain (`Problem.parts`) are
+    over the points there. The value of each trained coefficient is a metric with the coefficient's
+    name, and ``error_nu = |ν/ν_true - 1|`` is another where the true value is known.
+
+    >>> from diffhash.problems import InversePoisson
+    >>> Evaluation(InversePoisson(), points=100).names[-4:]
+    ['max_ux', 'max_uy', 'max_uxx', 'max_uyy']
 
     Args:
-        problem: whose solution it is.
-        points: how many of the domain's points by the rule ``evaluation``; or points of one's own,
-            ``[N, d]``.
+        problem: the problem with the exact solution.
+        points: the number of points, which the rule ``"evaluation"`` places in the domain; or the
+            points themselves, ``[N, d]``.
 
     Attributes:
-        problem: whose solution that is.
+        problem: the problem with the exact solution.
         x: the points, ``[N, d]``.
-        rows: of the derivatives.
-        derivatives: names of the unknowns and derivatives that errors are taken of.
-        exact: the unknowns and derivatives there, ``[K, N, C]``, if they are known; NaN outside the
-            parts of the domain that unknowns are looked for in.
+        rows: the rows of the jet that is compared.
+        derivatives: the names of the unknowns and derivatives that are compared.
+        exact: the exact unknowns and derivatives ``[K, N, C]``, or None if they are not known; NaN
+            outside the part of the domain that an unknown is defined in.
 
     Raises:
-        ValueError: a number of points out of range; a part that is no unknown's, or that has none
-            of the points.
+        ValueError: the number of points is out of range, or a part belongs to no unknown or has
+            none of the points.
     """
 
     def __init__(self, problem: Problem, points: int | Tensor) -> None:
@@ -145,7 +149,7 @@ class Evaluation:
 
     @property
     def names(self) -> list[str]:
-        """Of the metrics."""
+        """The names of the metrics."""
         names = self._error_names()
         for name, true in self._trained.items():
             names += [name] if true is None else [name, f"error_{name}"]
@@ -164,7 +168,7 @@ class Evaluation:
         """Compute what training does not change, on the field's device.
 
         Raises:
-            ValueError: a field of another number of components.
+            ValueError: the field has another number of components than there are unknowns.
         """
         self.check(field)
         self._plan = field.plan(self.x.to(device), self.rows)
@@ -172,14 +176,15 @@ class Evaluation:
 
     @torch.no_grad()
     def jets(self) -> list[Tensor]:
-        """Unknowns and derivatives at the points, float64 on the CPU: ``[K, N, C]`` a replica."""
+        """The unknowns and derivatives at the points, float64 on the CPU, ``[K, N, C]`` for each
+        replica."""
         if self._plan is None:
             raise RuntimeError("Evaluation.prepare must be called before jets")
         data = self._plan.jet().data.to("cpu", torch.float64)
         return list(data) if data.ndim == 4 else [data]
 
     def metrics(self) -> list[Metrics]:
-        """The present errors of the field, of each replica of it."""
+        """The metrics of the field with its present parameters, for each replica."""
         count = self._n_replicas or 1
         if self.exact is None:
             errors = [{name: float("nan") for name in self._error_names()} for _ in range(count)]

@@ -26,14 +26,14 @@ def fit(
     """Train until the training has ended, or is asked to stop.
 
     Args:
-        training: what is trained.
-        accelerator: ``cpu`` or ``gpu``.
-        callbacks: Lightning's, or ours.
-        devices: processes that share out the points of every term.
-        checkpoint: where to go on from.
+        training: the training.
+        accelerator: ``"cpu"`` or ``"gpu"``.
+        callbacks: callbacks of Lightning, or of this package.
+        devices: the number of processes, which divide the points of every term.
+        checkpoint: a checkpoint from which training continues.
 
     Raises:
-        UntrainedError: a parameter that no gradient reaches, before a step was taken.
+        UntrainedError: no gradient reaches a parameter; no step has been taken.
     """
     silence_lightning()
     alone = devices == 1

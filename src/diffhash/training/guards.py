@@ -15,6 +15,7 @@ from diffhash.jets import Jet, expanded
 from diffhash.networks import Field
 from diffhash.optim import Objective, Term
 from diffhash.problems import Problem
+from diffhash.problems.tracer import unknowns_read
 from diffhash.training.steps import Backward, Rows
 
 _LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, torch.Generator)
@@ -22,13 +23,14 @@ _LIBRARIES = {"numpy", "pandas", "torch", "lightning"}  # whose objects hold no 
 
 
 def check_objective(objective: Objective, field: Field) -> None:
-    """Try an objective's residuals on a field of zeros.
+    """Evaluate an objective on a field of zeros, to find what cannot be trained.
 
     Raises:
-        ValueError: a residual of a wrong shape or kind, a target beyond the field's precision,
-            axes and unknowns that are not the problem's, a box that does not hold its domain, a
-            missing ansatz or period, or derivatives that are zero whatever the field's parameters
-            are.
+        ValueError: a residual has a wrong shape or type, a target is not finite in the field's
+            type, the field's axes and unknowns are not the problem's, its box does not contain the
+            problem's domain, it lacks the problem's ansatz or period, a derivative is zero whatever
+            the field's parameters are, or no condition reads an unknown.
+        UntrainedError: no condition reads a coefficient.
     """
     if field.names != objective.problem.names:
         own, names = field.names, objective.problem.names
@@ -48,7 +50,37 @@ def check_objective(objective: Objective, field: Field) -> None:
         zeros = torch.zeros((), dtype=dtype, device=term.x.device).expand(shape)
         jets.append(Jet(zeros.requires_grad_(True), term.rows, field.names))
         _check_orders(term, field)
-    objective.loss(jets)
+    loss = objective.loss(jets)
+    _check_all_are_read(objective, loss)
+
+
+def _check_all_are_read(objective: Objective, loss: Tensor) -> None:
+    """Refuse unknowns and coefficients that no condition of the loss reads."""
+    problem = objective.problem
+    read = set().union(
+        *(
+            unknowns_read(term.condition, term.names, term.x[: len(term)], term.normal)
+            for term in objective.terms
+        )
+    )
+    names = ", ".join(term.name for term in objective.terms)
+    if unread := [name for name in problem.unknowns if name not in read]:
+        raise ValueError(
+            f"{type(problem).__name__}.unknowns: no condition reads {', '.join(unread)} (there are "
+            f"{names}), so that nothing determines it; use it in a residual, or leave it out"
+        )
+    trained = {name: p for name, p in problem.named_parameters() if p.requires_grad}
+    if not trained:
+        return
+    found = [None] * len(trained)
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss.sum(), [*trained.values()], allow_unused=True)
+    if unread := [name for name, g in zip(trained, found, strict=True) if g is None]:
+        raise UntrainedError(
+            f"{type(problem).__name__}.{', '.join(unread)}: no condition reads it (there are "
+            f"{names}), so that it would stay as it is; use it in a residual, or freeze it "
+            "(requires_grad_(False))"
+        )
 
 
 def _check_promises(problem: Problem, field: Field) -> None:
@@ -100,11 +132,11 @@ def _check_orders(term: Term, field: Field) -> None:
 def check_nothing_else_is_trainable(field: Field, problem: Problem, **others: object) -> None:
     """Refuse tensors that require a gradient and are not parameters of the field or the problem.
 
-    Looked for in the field, the problem and in ``others``: parameters, buffers, plain attributes,
-    lists, dictionaries, and what functions have closed over.
+    The search goes through parameters, buffers, attributes, lists, dictionaries and the closures of
+    functions in the field, in the problem and in ``others``.
 
     Raises:
-        ValueError: the message names them.
+        ValueError: there are such tensors, which the message names.
     """
     trained = [*field.parameters(), *problem.parameters()]
     seen = {id(parameter) for parameter in trained}
@@ -119,14 +151,14 @@ def check_nothing_else_is_trainable(field: Field, problem: Problem, **others: ob
 
 
 class UntrainedError(ValueError):
-    """Parameters that no gradient reaches."""
+    """A parameter that no gradient reaches, so that training would leave it as it is."""
 
 
 def checked_once(backward: Backward, trained: nn.Module) -> Backward:
-    """``backward``, whose first call refuses parameters that it has not reached.
+    """``backward`` with a check, after its first call, that a gradient has reached all parameters.
 
     Raises:
-        UntrainedError: from that call; the message names them.
+        UntrainedError: the first call raises it, and names the parameters.
     """
     is_checked = False
 

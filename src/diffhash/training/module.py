@@ -25,6 +25,7 @@ from diffhash.optim import Objective, OptimizerSettings
 from diffhash.problems import Coefficient
 from diffhash.training.adam import LeanAdam
 from diffhash.training.checks import (
+    Schedule,
     check_devices_of_moving,
     check_moving,
     check_optimizer,
@@ -56,7 +57,6 @@ from diffhash.training.steps import (
 from diffhash.training.weightings import Weighting
 
 Derivatives = Literal["taylor", "autograd"]
-Schedule = Literal["constant", "cosine"]
 EndedBy = Literal["tolerance", "max_seconds", "optimizer"]
 _ADAM_CHUNK = 100  # epochs between two evaluations of Adam's, before another optimizer
 Step = EagerStep | GradientStep | ClosureStep | ResidualStep
@@ -65,49 +65,53 @@ Step = EagerStep | GradientStep | ClosureStep | ResidualStep
 class FieldTraining(L.LightningModule):
     """Minimise a task's loss over a field's parameters, with Adam or another optimizer.
 
-    A field of R replicas (`diffhash.networks.stack_fields`) trains as one program: each replica
-    on its own loss, as it would alone. One that diverges is recorded and does not stop the others.
-    Several processes (Lightning's DDP) share out the points of every term.
+    A field of R replicas (`diffhash.networks.stack_fields`) trains as one program, each replica
+    with its own loss, as it would train alone. A replica that diverges is recorded and does not
+    stop the others. Several processes (DDP of Lightning) divide the points of every term.
 
     Args:
-        field: what is trained.
-        objective: its loss; the problem's coefficients are trained with it.
-        evaluation: its errors, computed after every chunk.
-        epochs: passes over the points.
-        learning_rate: Adam's.
-        chunk: epochs between two evaluations.
-        batch_size: at most so many points per optimizer step, term and process; None for all at
-            once.
+        field: the field that is trained.
+        objective: the loss; the coefficients of its problem are trained as well.
+        evaluation: the errors of the field, which are computed after every chunk.
+        epochs: the number of passes over the points.
+        learning_rate: the learning rate of Adam.
+        chunk: the number of epochs between two evaluations.
+        batch_size: the largest number of points of a term in a step of one process; None for all.
         schedule: ``constant`` (the paper's) or ``cosine``, which lets the rate fall to zero as
             learning_rate · (1 + cos(π·epoch/epochs))/2; with ``max_seconds``, by the part of the
             time where that is larger, so that it is zero at either end (but not in several
             processes, whose clocks differ). A resumed run follows its own ``epochs`` and
             ``learning_rate``, whatever they were before.
-        derivatives: ``taylor`` (jets) or ``autograd`` (nested reverse mode, the slow oracle).
-        execution: of a step, see `diffhash.training.steps`.
-        seed: of the shuffling of minibatches, which are the same ones for all replicas.
+        derivatives: ``taylor`` for jets, or ``autograd`` for nested reverse mode, which is slow and
+            checks them.
+        execution: how a step is computed; see `diffhash.training.steps`.
+        seed: the seed by which minibatches are shuffled; they are the same for all replicas.
         sampler: moves points while training; None leaves them where they are.
         weighting: changes the weights of terms or points; None leaves them as they are.
-        optimizer: see `diffhash.optim.OptimizerSettings`; None for Adam. For an optimizer that
-            needs more than a gradient, an epoch is one step and the learning rate is not read.
-        max_seconds: of training, after which it stops; None for no limit.
-        tolerance: training stops when `ErrorEstimate`, taken after every chunk, is below it; None
-            for no limit.
-        origin: what the field was built from; kept in checkpoints, so that they can be told apart.
+        optimizer: the settings of an optimizer (`diffhash.optim.OptimizerSettings`); None for Adam.
+            For an optimizer that needs more than a gradient, an epoch is one step and the learning
+            rate is not read.
+        max_seconds: the seconds of training after which it stops; None for no limit.
+        tolerance: training stops when `ErrorEstimate`, computed after every chunk, is below this
+            number; None for no limit.
+        origin: the configuration that the field was built from. It is kept in checkpoints, so that
+            they can be told apart.
 
     Attributes:
-        replicas: the state and results of each seed: one, or R.
-        epochs_done: completed epochs.
+        replicas: the state and the results of each seed: one, or R.
+        epochs_done: the number of completed epochs.
         train_seconds: synchronised seconds inside optimizer steps (the paper's "Train Cost").
-        warmup_seconds: seconds preparing plans and compiling before the first step.
-        evaluation_seconds: seconds evaluating.
-        ended_by: why it stopped before all epochs were done: ``tolerance``, ``max_seconds`` or
-            ``optimizer``, whose further steps would not lower the loss; else None.
+        warmup_seconds: seconds of preparing plans and compiling before the first step.
+        evaluation_seconds: seconds of evaluating.
+        ended_by: why training stopped before all epochs were done: ``tolerance``, ``max_seconds``
+            or ``optimizer``, which means that further steps would not lower the loss; else None.
 
     Raises:
-        ValueError: a number out of range, or settings that do not go together; a field of several
-            components; errors of a wrong shape; or something that requires a gradient and is not a
-            parameter of the field, which nothing would train.
+        ValueError: a number is out of range, settings do not go together, a residual has a wrong
+            shape, no condition reads an unknown, or something requires a gradient that is neither a
+            parameter of the field nor a coefficient of the problem.
+        UntrainedError: no condition reads a coefficient. The first step raises it for a parameter
+            of the field that no gradient reaches.
     """
 
     def __init__(
@@ -132,7 +136,7 @@ class FieldTraining(L.LightningModule):
         tolerance: float | None = None,
     ) -> None:
         super().__init__()
-        check_settings(epochs, learning_rate, chunk, batch_size, max_seconds, tolerance)
+        check_settings(epochs, learning_rate, chunk, batch_size, max_seconds, tolerance, schedule)
         evaluation.check(field)
         check_nothing_else_is_trainable(field, objective.problem, objective=objective)
         check_objective(objective, field)

@@ -22,14 +22,14 @@ class Moving:
     """Applies a sampler and a weighting to the terms of an objective.
 
     Args:
-        objective: whose points and weights move.
-        sampler: of points; None where they stay.
-        weighting: likewise.
-        parameters: gives what is trained.
-        jet: of the field, at any points.
+        objective: the loss whose points and weights change.
+        sampler: gives new points; None where points stay.
+        weighting: gives new weights; None where weights stay.
+        parameters: a function that returns the trained parameters.
+        jet: a function that returns the field's jet at any points.
 
     Raises:
-        ValueError: conditions that are not there, or that cannot move.
+        ValueError: a condition that is named does not exist, or its points cannot move.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Moving:
         return self._moved
 
     def prepare(self, replicas: tuple[int, ...], dtype: torch.dtype, epochs_done: int) -> None:
-        """Before plans are made."""
+        """Prepare the terms, before the field's plans are made."""
         terms, self.epoch = self._objective.terms, epochs_done
         for index in self._moved:
             terms[index].prepare_to_move()
@@ -72,7 +72,7 @@ class Moving:
             self._restore(self._restored)
 
     def begin(self) -> None:
-        """Before the first step: weights from the errors of the first parameters."""
+        """Compute the weights of the first step, from the errors of the first parameters."""
         if self._weighting is None or self._restored is not None:
             return
         with torch.no_grad():
@@ -81,11 +81,11 @@ class Moving:
         self._weighting.update(self, None)
 
     def before_epoch(self, epoch: int, move: Callable[[int, Tensor], None]) -> None:
-        """New points, if it is time.
+        """Draw new points, if the sampler does so after ``epoch`` epochs.
 
         Args:
-            epoch: epochs done.
-            move: a term, by its index, goes to new points.
+            epoch: the number of completed epochs.
+            move: a function that moves a term, by its index, to new points.
         """
         self.epoch = epoch
         sampler = self._sampler
@@ -96,7 +96,7 @@ class Moving:
             move(index, sampler.points(term, lambda x, term=term: self._errors(term, x)))
 
     def after_step(self, rows: Rows) -> None:
-        """New weights."""
+        """Update the weights."""
         if self._weighting is None:
             return
         named_rows = None
@@ -106,7 +106,7 @@ class Moving:
         self._weighting.update(self, named_rows)
 
     def weights(self) -> dict[str, float]:
-        """Of the terms whose weights change: weight · mean(w)."""
+        """weight · mean(w) of each term whose weights change, by its name."""
         if self._weighting is None:
             return {}
         found = {}
@@ -137,7 +137,7 @@ class Moving:
         return other.errors(self._jet(other.x, other.rows))
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The points, weights and random state, for a checkpoint."""
         terms = self._objective.terms
         weighed = self._weighting.terms if self._weighting is not None else []
         return {
@@ -155,7 +155,7 @@ class Moving:
         }
 
     def load_state(self, state: Mapping[str, Any] | None) -> None:
-        """Go on from there, once it is prepared.
+        """Keep the state of a checkpoint, which `prepare` restores.
 
         Raises:
             ValueError: the checkpoint is of another sampler or weighting.

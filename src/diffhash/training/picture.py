@@ -34,7 +34,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 
 
 def draw(solution: Solution, parts: Sequence[str], fixed: Mapping[str, float]) -> Figure:
-    """See `Solution.plot`."""
+    """Draw a solution; see `Solution.plot`."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -58,7 +58,7 @@ def draw(solution: Solution, parts: Sequence[str], fixed: Mapping[str, float]) -
 
 
 def _checked_parts(solution: Solution, parts: Sequence[str]) -> Sequence[str]:
-    there = {
+    available = {
         "solution": True,
         "error": solution.problem.has_solution,
         "residual": any(True for _ in _in_the_domain(solution)),
@@ -76,9 +76,9 @@ def _checked_parts(solution: Solution, parts: Sequence[str]) -> Sequence[str]:
             raise ValueError(
                 f"{part!r}: no part of the picture; those are {', '.join(get_args(Part))}"
             )
-        if not there[part]:
+        if not available[part]:
             raise ValueError(f"{part}: cannot be drawn: {reasons[part]}")
-    return parts or [part for part in get_args(Part) if there[part]]
+    return parts or [part for part in get_args(Part) if available[part]]
 
 
 # ------------------------------------------------------------------------------------ what is seen

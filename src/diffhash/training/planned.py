@@ -24,8 +24,8 @@ class PlannedBackward:
     a minibatch.
 
     Args:
-        objective: what is minimised.
-        plans: of the field at each term's points.
+        objective: the loss.
+        plans: the plan of the field at each term's points.
     """
 
     def __init__(self, objective: Objective, plans: Sequence[FieldPlan]) -> None:
@@ -36,10 +36,10 @@ class PlannedBackward:
         self._latest: _Group
 
     def __call__(self, rows: Rows = None) -> Tensor:
-        """The loss before the step, or ``[R]`` of replicas.
+        """The loss before the step, or ``[R]`` for replicas.
 
         Args:
-            rows: of each term's points; all of them if None.
+            rows: indices of the points of each term; None for all points.
         """
         if rows is not None:
             group = self._group([t.part(index) for t, index in zip(self._terms, rows, strict=True)])
@@ -51,12 +51,12 @@ class PlannedBackward:
         return group.backward()
 
     def update(self, index: int) -> None:
-        """Call it after the points of a term, and its plan, have moved."""
+        """Update what depends on the points of a term, after these and their plan have moved."""
         self._terms[index].update()
 
     @property
     def parts(self) -> list[Tensor]:
-        """What each term added to the latest loss, in the task's order."""
+        """The value that each term added to the latest loss, in the order of the terms."""
         return self._latest.losses
 
     def _group(self, parts: list[_Part]) -> _Group:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where training ended.
+    """The loss and the errors of a field at the end of training.
 
     Attributes:
-        loss: the task's, over all points.
+        loss: the loss over all points.
         metrics: the field's errors.
-        predictions: unknowns and derivatives at the evaluation's points, ``[K, N, C]``.
-        estimate: of the relative error, see `ErrorEstimate`.
+        predictions: the unknowns and derivatives at the evaluation's points, ``[K, N, C]``.
+        estimate: the estimate of the relative error; see `ErrorEstimate`.
     """
 
     loss: float
@@ -83,13 +83,13 @@ class Replica:
             self.history.pop()
 
     def finish(self, outcome: Outcome) -> None:
-        """Add the outcome, at the end of training."""
+        """Set the outcome, at the end of training."""
         if self.diverged_epoch is None and not math.isfinite(outcome.loss):
             self.diverged_epoch = self.epochs_done
         self.outcome = outcome
 
     def state(self) -> dict[str, object]:
-        """For a checkpoint."""
+        """The history and the progress, for a checkpoint."""
         return {
             "history": self.history,
             "epochs_done": self.epochs_done,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import zipfile
@@ -21,6 +22,7 @@ from diffhash.jets import Jet, Rows
 from diffhash.networks import Field, Linear
 from diffhash.optim import LBFGS, FirstOrder, GaussNewton, OptimizerSettings, SSBroyden, Task
 from diffhash.problems import Problem
+from diffhash.problems.problem import check_within
 from diffhash.training.callbacks import GracefulStop, ProgressReport
 from diffhash.training.evaluation import Evaluation, Metrics
 from diffhash.training.fit import fit
@@ -46,25 +48,28 @@ OPTIMIZERS: dict[str, type[OptimizerSettings] | None] = {
     "gauss_newton": GaussNewton,
 }
 DEFAULT_TASK = Task(n_residual=8192, n_boundary=2048, wave_number=10.0)
-"""All conditions, weighted by the size of their equations, as in ``recipe=pde``."""
+"""The task of `solve` if none is given, as in ``recipe=pde``: all conditions, with weights by the
+size of their residuals."""
 
 
 class Solution:
     """A field that was trained for a problem.
 
-    ``solution(x)`` are the unknowns at points ``x [N, d]``, ``[N, C]``; ``solution.jet(x, "u_xx")``
-    derivatives of them.
+    ``solution(x)`` gives the C unknowns at N points ``x [N, d]`` as ``[N, C]``, and
+    ``solution.jet(x, "u_xx")`` gives their derivatives.
 
     Attributes:
-        problem: what was solved; its coefficients are as they were found.
-        field: the trained one, or those of all windows as one.
-        history: one row per evaluation: epoch, seconds, loss, metrics, the loss of each condition.
-        metrics: of the last one; see `Evaluation`.
-        diverged_epoch: the epoch whose loss was NaN or infinite, or None.
-        estimate: of the relative error, from residuals at points that are not trained on; see
-            `diffhash.training.ErrorEstimate`. NaN where u is 0.
-        optimizer: the name of what trained it.
-        points: of each condition at the end of training, ``[N, d]``; none of one from a file.
+        problem: the problem that was solved; its coefficients have the values that were found.
+        field: the trained field, or the fields of all windows of time as one.
+        history: a table with a row for each evaluation: epoch, seconds, loss, metrics and the loss
+            of each condition.
+        metrics: the metrics of the last evaluation; see `diffhash.training.Evaluation`.
+        diverged_epoch: the epoch in which the loss became NaN or infinite, or None.
+        estimate: an estimate of the relative error from residuals at points that training has not
+            used; see `diffhash.training.ErrorEstimate`. It is NaN where u is 0.
+        optimizer: the name of the optimizer.
+        points: the points ``[N, d]`` of each condition at the end of training, by the condition's
+            name. A solution that was read from a file has none.
     """
 
     def __init__(
@@ -85,40 +90,54 @@ class Solution:
 
     @property
     def history(self) -> pd.DataFrame:
-        """See the class."""
+        """A pandas DataFrame with a row for each evaluation."""
         import pandas as pd
 
         return pd.DataFrame(self._history)
 
     @property
     def relative_l2(self) -> dict[str, float]:
-        """Of each unknown: √(∫(u - exact)² / ∫exact²) at the points of the evaluation; NaN without
-        an exact solution."""
+        """The relative L2 error √(Σ(u - exact)² / Σ exact²) of each unknown, by its name, over the
+        points of the evaluation. It is NaN where the problem has no exact solution."""
         return {unknown: self.metrics[f"l2_{unknown}"] for unknown in self.problem.unknowns}
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The unknowns at ``x [N, d]``, ``[N, C]``, without a graph."""
+        """The unknowns at ``x [N, d]``, ``[N, C]``, without a graph.
+
+        Raises:
+            ValueError: points of another shape, or beyond the bounds of the problem's domain, where
+                nothing has determined the field. Along an axis on which the field is periodic, a
+                point may lie anywhere.
+        """
         with torch.no_grad():
             return self.field(self._points(x))
 
     def jet(self, x: Tensor, rows: Rows) -> Jet:
-        """Unknowns and derivatives at ``x``: ``solution.jet(x, "u_xy")["u_xy"]`` is ``[N]``."""
+        """Unknowns and derivatives at ``x``: ``solution.jet(x, "u_xy")["u_xy"]`` is ``[N]``.
+
+        Raises:
+            ValueError: as of the values, or a derivative that does not exist.
+        """
         with torch.no_grad():
             return self.field.jet(self._points(x), rows)
 
     def _points(self, x: Any) -> Tensor:
         device = self.field.network.params.device
-        return torch.as_tensor(x, device=device).to(torch.float64)
+        x = torch.as_tensor(x, device=device).to(torch.float64)
+        domain = self.problem.domain
+        if x.ndim == 2 and x.shape[1] == domain.n_dims:
+            check_within("points", domain, x, periodic_axes(self.field))
+        return x
 
     @property
     def method(self) -> str:
-        """The field and the optimizer, in a few words."""
+        """A description of the field and the optimizer in a few words."""
         return ", ".join(filter(None, (_described(self.field), self.optimizer)))
 
     @property
     def title(self) -> str:
-        """The problem, the method, and the relative L2 error of each unknown, or, where the exact
-        solution is not known, the estimate."""
+        """A line with the problem, the method and the relative L2 error of each unknown. Where the
+        exact solution is not known, it has the estimate of the error instead."""
         if self.problem.has_solution:
             errors = ", ".join(f"{u} {error:.1e}" for u, error in self.relative_l2.items())
             errors = f"relative error {errors}"
@@ -136,24 +155,32 @@ class Solution:
         return f"<Solution of {'; '.join([self.title, *told])}>"
 
     def plot(self, *parts: Part, **fixed: float) -> Figure:
-        """A picture: curves over one axis, colours over two, slices of a third.
+        """Draw the solution: curves over one axis, colours over two axes, slices of a third.
 
-        Time goes from left to right beside one axis of space; with two of them there are the first,
-        the middle and the last time, and of three axes of space the middles of the halves and of
-        the whole of the third. Points outside the domain are left white. A velocity, two
-        unknowns whose divergence a condition asks to be 0, has its streamlines.
+        With one axis of space, time goes from left to right. With two axes of space there are
+        pictures of the first, the middle and the last time; with three, of slices through the
+        middle of the third axis and of its two halves. Points outside the domain are left white.
+        If a condition asks the divergence of two unknowns to be 0, they are taken for a velocity
+        and drawn with streamlines.
+
+        >>> from diffhash.problems import Poisson1D
+        >>> solution = solve(Poisson1D(), epochs=20, evaluation_points=100, progress=False)
+        >>> figure = solution.plot("solution", "error")
 
         Args:
-            parts: which of ``solution``, ``error``, ``residual`` (√ of the sum of the squares of
-                all equations in the domain), ``points`` (of training) and ``convergence``; none for
-                all that there are.
-            fixed: values of other axes, e.g. ``t=0.5``.
+            parts: any of ``"solution"``, ``"error"``, ``"residual"`` (the root of the sum of the
+                squares of all equations in the domain), ``"points"`` (of training) and
+                ``"convergence"``. Without any, all are drawn that are available.
+            fixed: values at which other axes are held, such as ``t=0.5``.
+
+        Returns:
+            A figure of matplotlib.
 
         Raises:
-            ValueError: a part that is unknown, or is not there: an error without an exact
-                solution, points of a solution from a file; an axis that the domain does not
-                have, or a value beyond it; no axis that is left.
-            ImportError: without matplotlib, ``pip install 'diffhash[experiments]'``.
+            ValueError: a part is unknown or not available, such as the error without an exact
+                solution; an axis is not one of the domain's, its value lies outside of the domain,
+                or no axis is left to draw over.
+            ImportError: matplotlib is missing; ``pip install 'diffhash[experiments]'``.
         """
         return draw(self, parts, fixed)
 
@@ -165,32 +192,40 @@ class Solution:
         n: int | Mapping[str, int] | None = None,
         at: Any = None,
     ) -> Path:
-        """Unknowns, derivatives and, where they are known, their exact values as a file.
+        """Write the unknowns, derivatives and, where they are known, the exact values to a file.
 
-        A name that ends in ``.npz`` gives arrays of NumPy: coordinates of each axis, and each name
-        and ``exact_…`` of it, ``[n_1, …, n_d]``. ``.vtu`` is an unstructured grid of VTK, for
-        ParaView, in which every axis is one of space, t as well; ``.pvd`` is a series of them in
-        time, in a folder beside it. Values outside the domain are NaN, cells outside are left out.
+        The ending of the file's name chooses the format. ``.npz`` holds NumPy arrays: the
+        coordinates along each axis, and ``[n_1, …, n_d]`` for each unknown and derivative and for
+        the exact value of it, ``exact_u``. ``.vtu`` is an unstructured grid of VTK, for ParaView;
+        every axis is an axis of space in it, t as well. ``.pvd`` is a series of such grids in time,
+        which are in a folder beside the file. Values outside the domain are NaN, and cells outside
+        the domain are left out.
 
         Args:
-            path: of the file.
-            derivatives: besides the unknowns, as ``["u_x", "u_xx"]``.
-            n: points along each axis of a grid over the domain's bounding box, or by axis,
-                ``{"x": 200, "t": 20}``; 1001, 201, 51 or 21 unless said otherwise, by the number of
-                axes, and 21 times of a series.
-            at: points of your own instead, ``[N, d]``, or a `diffhash.geometry.Mesh`, for the
-                corners and triangles of its surface.
+            path: the name of the file.
+            derivatives: names of derivatives that are written besides the unknowns, such as
+                ``["u_x", "u_xx"]``.
+            n: the number of points along each axis of a grid over the domain's bounding box, or a
+                number for each axis, ``{"x": 200, "t": 20}``. The default is 1001, 201, 51 or 21
+                for one to four axes, and 21 times in a series.
+            at: points ``[N, d]`` that are used instead of a grid, or a `diffhash.geometry.Mesh`,
+                for the corners and triangles of its surface.
+
+        Returns:
+            The path of the file.
 
         Raises:
-            ValueError: another ending, no such derivative or axis, a size out of range, points of a
-                wrong shape, more axes than VTK has, or a series without time.
-            ImportError: of ``.vtu`` and ``.pvd`` without pyvista, ``pip install 'diffhash[vtk]'``.
+            ValueError: the ending is none of these, a derivative or an axis does not exist, a size
+                is out of range, the points have a wrong shape, the domain has more axes than VTK,
+                or a series has no time.
+            ImportError: pyvista, which ``.vtu`` and ``.pvd`` need, is missing;
+                ``pip install 'diffhash[vtk]'``.
         """
         return write_values(self, path, derivatives, n, at)
 
     def save(self, path: Path | str) -> None:
-        """Parameters of the field and coefficients of the problem, history and metrics, as a file
-        for `load`."""
+        """Write the field's parameters, the problem's coefficients, the history and the metrics to
+        a file, which `load` reads."""
         state = {
             "field": self.field.state_dict(),
             "problem": self.problem.state_dict(),
@@ -199,24 +234,47 @@ class Solution:
             "diverged_epoch": self.diverged_epoch,
             "estimate": self.estimate,
             "optimizer": self.optimizer,
+            "times": self.field.times if isinstance(self.field, WindowedField) else None,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
         Path(path).write_bytes(buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path | str, problem: Problem, field: Field) -> Solution:
-        """What `save` wrote, into a problem and a field that are built as those were.
+    def load(
+        cls, path: Path | str, problem: Problem, field: Field | WindowedField | None = None
+    ) -> Solution:
+        """Read what `save` has written.
+
+        Args:
+            path: of the file.
+            problem: an instance that is built like the one that was solved; it gets the
+                coefficients of the file.
+            field: one that is built like the field that was trained, which gets its parameters;
+                None for the field that `solve` makes if none is given. Of a solution in windows of
+                time it is the field of one window.
 
         Raises:
-            ValueError: the file is not one of `save`, or of another field.
+            ValueError: the file was not written by `save`, or is of another problem or field.
         """
+        _check_problem(problem)
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            field.load_state_dict(state["field"])
-            problem.load_state_dict(state["problem"])
+            saved = state["field"]
             rest = (state["history"], state["metrics"], state["diverged_epoch"], state["estimate"])
             optimizer = state.get("optimizer", "")
+        except _NO_SOLUTION as error:
+            raise ValueError(f"{path}: no file that Solution.save has written") from error
+        try:
+            times = state.get("times")
+            if times is not None and not isinstance(field, WindowedField):
+                windows = [Window(problem, pair) for pair in pairwise(times)]
+                made = [_like(field, window, _dtype_of(saved)) for window in windows]
+                field = WindowedField(made, times)
+            elif field is None:
+                field = default_field(problem, _dtype_of(saved))
+            field.load_state_dict(saved)
+            problem.load_state_dict(state["problem"])
         except _NO_SOLUTION as error:
             raise ValueError(
                 f"{path}: not a solution of this problem and field: {error}"
@@ -224,8 +282,10 @@ class Solution:
         return cls(problem, field, *rest, optimizer)
 
     def export(self, path: Path | str) -> None:
-        """The field as a program of `torch.export`, for any number of points, which runs where
-        `diffhash.ops` is imported: ``torch.export.load(path).module()(x)``."""
+        """Write the field as a program of `torch.export` that takes any number of points.
+
+        ``torch.export.load(path).module()(x)`` runs it, in a program that imports `diffhash.ops`.
+        """
         n_dims = self.problem.n_dims
         x = torch.zeros(3, n_dims, dtype=torch.float64, device=self.field.network.params.device)
         shapes = ({0: torch.export.Dim("n_points", min=1)},)
@@ -233,10 +293,21 @@ class Solution:
 
 
 def default_field(problem: Problem, dtype: torch.dtype = torch.float32, seed: int = 0) -> Field:
-    """The field of a problem where none is given, that of ``recipe=pde`` on the command line: a
-    weighted sum of quintic splines on all grids that are dense, periodic where the problem is."""
+    """Make the field that `solve` uses if none is given, as ``recipe=pde`` does on a command line.
+
+    It is a weighted sum of quintic B-splines on all levels of a grid that are dense, and is
+    periodic along the problem's periodic axes.
+
+    Args:
+        problem: the problem that the field is for.
+        dtype: the type of its parameters; float64 for optimizers other than Adam.
+        seed: the seed of its first parameters.
+
+    Raises:
+        ValueError: the problem has no domain, or unknowns of the same name.
+    """
     torch.manual_seed(seed)
-    axes = problem.domain.axes
+    axes = problem.names.axes
     encoding = GridEncoding(
         problem.n_dims,
         n_levels=None,
@@ -252,8 +323,21 @@ def default_field(problem: Problem, dtype: torch.dtype = torch.float32, seed: in
     return problem_field(problem, encoding, network)
 
 
+def _like(field: Field | None, problem: Problem, dtype: torch.dtype, seed: int = 0) -> Field:
+    """A field of the problem with the encoding and the network of another, or the default one."""
+    if field is None:
+        return default_field(problem, dtype, seed)
+    return problem_field(problem, *map(deepcopy, (field.encoding, field.network)))
+
+
+def _dtype_of(state: Mapping[str, Any]) -> torch.dtype:
+    """The type of the parameters of a saved field."""
+    found = (state[key].dtype for key in state if key.endswith("network.params"))
+    return next(found, torch.float32)
+
+
 def problem_field(problem: Problem, encoding: Any, network: Any) -> Field:
-    """A field with a problem's domain, names and ansatz."""
+    """Make a field of an encoding and a network with a problem's domain, names and ansatz."""
     return Field(encoding, network, problem.domain.bounds, problem.names, problem.ansatz)
 
 
@@ -287,36 +371,50 @@ def solve(
     torch.Size([1, 1])
 
     Args:
-        problem: what is to be solved; its coefficients are trained, too.
-        field: what is trained; `default_field` if None.
-        task: conditions, numbers of points and weights; `DEFAULT_TASK` if None.
-        epochs: passes over the points.
-        learning_rate: Adam's, at the start.
-        schedule: ``cosine``, to zero at the end, or ``constant``.
-        chunk: epochs between two evaluations; None for 100, and 1 with `GaussNewton`.
-        batch_size: points per step and condition; None for all.
-        evaluation_points: at which errors are computed.
+        problem: the problem that is solved; its coefficients are trained as well.
+        field: the field that is trained; None for `default_field`.
+        task: the numbers of points and the weights of the conditions; None for `DEFAULT_TASK`, with
+            8192 points of each equation and 2048 of each condition on the boundary.
+        epochs: the number of passes over the points; with full batches each is one step.
+        learning_rate: the learning rate of Adam at the start.
+        schedule: ``"cosine"``, which brings the learning rate to zero at the end, or
+            ``"constant"``.
+        chunk: the number of epochs between two evaluations; None for 100, and for 1 with
+            `GaussNewton`.
+        batch_size: the number of points of each condition that a step takes; None for all.
+        evaluation_points: the number of points at which errors are computed.
         sampler: moves points while training; see `diffhash.training.samplers`.
         weighting: changes weights while training; see `diffhash.training.weightings`.
-        optimizer: its settings, as ``GaussNewton(adam_epochs=500)``, or its name. Optimizers other
-            than Adam take few, costly epochs and end by themselves; they need a field in float64,
-            which the default one then is.
-        max_seconds: of training, after which it stops.
-        tolerance: training stops when the estimated relative error is below it; see
-            `diffhash.training.ErrorEstimate`.
-        windows: of time, of equal length, solved one after the other: each starts from the end of
-            the one before and has a field and epochs of its own; see `diffhash.training.windows`.
-        seed: of the default field, and of minibatches.
-        accelerator: ``cpu`` or ``gpu``; None for a GPU where there is one.
-        callbacks: Lightning's.
-        progress: whether to show it.
+        optimizer: the settings of an optimizer, such as ``GaussNewton(adam_epochs=500)``, or its
+            name. An optimizer of another package is ``FirstOrder(make_optimizer=…)``. L-BFGS,
+            self-scaled Broyden and Gauss–Newton take few, costly epochs and end by themselves; they
+            need a field in float64, which the default field then is.
+        max_seconds: the seconds of training after which it stops; None for no limit.
+        tolerance: training stops when the estimated relative error is below this number; None for
+            no such limit. See `diffhash.training.ErrorEstimate`.
+        windows: the number of windows of time of equal length that are solved one after the other.
+            Each starts from the end of the one before, and has a field and epochs of its own; see
+            `diffhash.training.windows`.
+        seed: the seed of the default field and of minibatches.
+        accelerator: ``"cpu"`` or ``"gpu"``; None for a GPU where there is one.
+        callbacks: callbacks of Lightning.
+        progress: whether progress is shown.
+
+    Returns:
+        The trained field with its history and errors.
 
     Raises:
-        ValueError: a setting out of range or unknown, or a condition that cannot be evaluated.
-        UntrainedError: a parameter that no gradient reaches.
+        ValueError: a setting is out of range or unknown, or a condition cannot be evaluated.
+        UntrainedError: no condition reads a coefficient, or no gradient reaches a parameter.
     """
-    if not isinstance(problem, Problem):
-        raise ValueError(f"problem={problem!r}: give an instance of a Problem, as Poisson1D()")
+    _check_problem(problem)
+    if field is not None and not isinstance(field, Field):
+        advice = ", or one of its fields" if isinstance(field, WindowedField) else ""
+        raise ValueError(f"field={type(field).__name__}: give a diffhash.Field{advice}")
+    if not isinstance(task, Task | None):
+        raise ValueError(f"task={task!r}: give a diffhash.optim.Task, as Task(n_residual=2000)")
+    if isinstance(callbacks, Callback):
+        callbacks = [callbacks]
     settings = _optimizer(optimizer)
     if chunk is None:
         chunk = 1 if isinstance(settings, GaussNewton) else 100
@@ -364,11 +462,7 @@ def solve(
     for number, times in enumerate(pairwise(ends), 1):
         before = fields[-1] if fields else None
         window = Window(problem, times, before)
-        start = before or field  # a good guess of the next one
-        if start is None:
-            own = default_field(window, dtype, seed)
-        else:
-            own = problem_field(window, *map(deepcopy, (start.encoding, start.network)))
+        own = _like(before or field, window, dtype, seed)  # before is a good guess of the next one
         fields.append(own)
         solutions.append(solved(window, own, f"{name}, window {number} of {windows}"))
         if solutions[-1].diverged_epoch is not None:
@@ -377,13 +471,22 @@ def solve(
     return _joined(problem, whole, solutions, evaluation_points)
 
 
+def _check_problem(problem: object) -> None:
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem={problem!r}: give an instance of a Problem, as Poisson1D()")
+
+
 def _optimizer(given: OptimizerSettings | str) -> OptimizerSettings | None:
     if isinstance(given, OptimizerSettings):
         return given
-    if given not in OPTIMIZERS:
+    if not isinstance(given, str) or given not in OPTIMIZERS:
+        name, own = getattr(given, "__name__", None), "GaussNewton()"
+        if name is not None:  # a class, of ours or of any optimizer, or a function that makes one
+            is_ours = isinstance(given, type) and issubclass(given, OptimizerSettings)
+            own = f"{name}()" if is_ours else f"FirstOrder(make_optimizer={name})"
         raise ValueError(
-            f"optimizer={given!r}: give one of {', '.join(OPTIMIZERS)}, or settings of "
-            "diffhash.optim, as GaussNewton()"
+            f"optimizer={name or repr(given)}: give one of {', '.join(OPTIMIZERS)}, or settings of "
+            f"diffhash.optim, as {own}"
         )
     make = OPTIMIZERS[given]
     return None if make is None else make()
@@ -391,7 +494,9 @@ def _optimizer(given: OptimizerSettings | str) -> OptimizerSettings | None:
 
 def _name_of(optimizer: OptimizerSettings | None) -> str:
     if isinstance(optimizer, FirstOrder):
-        return getattr(optimizer.make_optimizer, "__name__", "FirstOrder")
+        make = optimizer.make_optimizer
+        make = make.func if isinstance(make, functools.partial) else make
+        return getattr(make, "__name__", "FirstOrder")
     name = "Adam" if optimizer is None else type(optimizer).__name__
     return {"GaussNewton": "Gauss–Newton", "LBFGS": "L-BFGS"}.get(name, name)
 

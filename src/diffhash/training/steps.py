@@ -1,4 +1,4 @@
-"""One optimizer step, in three executions that compute the same.
+"""An optimizer step, in three executions with the same result.
 
 - ``eager``: operation by operation. On a CPU the grid and the network are one C kernel each way,
   so that little is left to fuse.
@@ -29,7 +29,7 @@ _WARM_UPS = 3  # steps that CUDA's libraries may need before they can be capture
 
 
 def autograd(loss: Loss) -> Backward:
-    """A loss and its backward pass."""
+    """A function that computes a loss and its backward pass by autograd."""
 
     def backward(rows: Rows) -> Tensor:
         value = loss(rows)
@@ -41,12 +41,13 @@ def autograd(loss: Loss) -> Backward:
 
 
 class EagerStep:
-    """zero_grad, loss, backward, step.
+    """The steps of Adam, operation by operation: zero_grad, loss, backward, step.
 
     Args:
-        backward: of the rows of a step.
-        optimizer: over all parameters.
-        reduce: called after the backward pass with the losses, to sum over processes.
+        backward: a function that computes the losses over the rows of a step, and their gradients.
+        optimizer: the optimizer of all parameters.
+        reduce: a function that is called with the losses after the backward pass, to sum losses and
+            gradients over processes.
     """
 
     def __init__(
@@ -60,15 +61,17 @@ class EagerStep:
         self._reduce = reduce
 
     def prepare(self) -> None:
-        """Compile whatever is compiled when it is first called; changes no parameter."""
+        """Compile whatever the first call compiles. No parameter changes."""
 
     def __call__(
         self, rate: float, rows: Rows = None, step: Callable[[], object] | None = None
     ) -> Tensor:
-        """Take a step at a learning rate; the losses before it.
+        """Take a step at a learning rate, and return the losses before it.
 
         Args:
-            step: called instead of the optimizer's, which it must call.
+            rate: the learning rate.
+            rows: indices of the points of each term; None for all points.
+            step: a function that is called instead of the optimizer's ``step``, and calls it.
         """
         self._optimizer.set_rate(rate)
         loss = self.backward(rows)
@@ -76,7 +79,7 @@ class EagerStep:
         return loss
 
     def backward(self, rows: Rows = None) -> Tensor:
-        """Losses, and their gradients in the parameters' ``grad``."""
+        """Compute the losses, and their gradients in ``grad`` of the parameters."""
         self._optimizer.forget_gradients()
         loss = self._backward(rows)
         if self._reduce is not None:
@@ -85,11 +88,11 @@ class EagerStep:
 
 
 class GradientStep:
-    """A step of an optimizer that `FirstOrder` has made.
+    """The steps of an optimizer that `FirstOrder` has made.
 
     Args:
-        backward: of the rows of a step.
-        optimizer: over all parameters.
+        backward: a function that computes the losses over the rows of a step, and their gradients.
+        optimizer: the optimizer of all parameters.
         reduce: see `EagerStep`.
     """
 
@@ -105,7 +108,7 @@ class GradientStep:
     def __call__(
         self, rate: float, rows: Rows = None, step: Callable[[], object] | None = None
     ) -> Tensor:
-        """Take a step at a learning rate; the losses before it."""
+        """Take a step at a learning rate, and return the losses before it."""
         self._views.forget_gradients()
         loss = self._backward(rows)
         if self._reduce is not None:
@@ -118,12 +121,12 @@ class GradientStep:
 
 
 class ClosureStep:
-    """A step of an optimizer that evaluates losses and gradients at parameters of its choice.
+    """The steps of an optimizer that evaluates losses and gradients at parameters of its choice.
 
     Args:
-        backward: of all points.
-        optimizer: over all parameters, with whether it ``has_ended``.
-        parts: what each term added to the latest loss of ``backward``.
+        backward: a function that computes the loss over all points, and its gradients.
+        optimizer: the optimizer of all parameters, with the attribute ``has_ended``.
+        parts: a function that returns the value that each term added to the latest loss.
     """
 
     def __init__(
@@ -139,7 +142,7 @@ class ClosureStep:
     def __call__(
         self, rate: float, rows: Rows = None, step: Callable[..., object] | None = None
     ) -> Tensor:
-        """Take a step; the loss before it. The rate is Adam's."""
+        """Take a step, and return the loss before it. The learning rate is not read."""
         assert rows is None
         before = self._evaluate()
         self.parts = [part.clone() for part in self._parts_now()]
@@ -158,16 +161,16 @@ class ClosureStep:
 
     @property
     def has_ended(self) -> bool:
-        """Whether further steps lead nowhere."""
+        """Whether the optimizer has ended by itself."""
         return bool(self._optimizer.has_ended)
 
 
 class ResidualStep:
-    """A step of an optimizer that has the residuals, as `GaussNewton` makes.
+    """The steps of an optimizer that computes residuals itself, such as that of `GaussNewton`.
 
     Args:
-        optimizer: with the ``loss``, the ``parts`` and whether it ``has_ended``.
-        dtype: of the losses.
+        optimizer: the optimizer, with the attributes ``loss``, ``parts`` and ``has_ended``.
+        dtype: the type of the losses.
     """
 
     def __init__(self, optimizer: Any, dtype: torch.dtype) -> None:
@@ -176,24 +179,24 @@ class ResidualStep:
     def __call__(
         self, rate: float, rows: Rows = None, step: Callable[[], object] | None = None
     ) -> Tensor:
-        """Take a step; the loss before it. The rate is Adam's."""
+        """Take a step, and return the loss before it. The learning rate is not read."""
         assert rows is None
         (step or self._optimizer.step)()
         return torch.tensor(self._optimizer.loss, dtype=self._dtype)
 
     @property
     def parts(self) -> list[Tensor]:
-        """What each term added to that loss."""
+        """The value that each term added to the loss."""
         return [torch.tensor(part, dtype=self._dtype) for part in self._optimizer.parts]
 
     @property
     def has_ended(self) -> bool:
-        """Whether further steps lead nowhere."""
+        """Whether the optimizer has ended by itself."""
         return bool(self._optimizer.has_ended)
 
 
 class CompiledStep(EagerStep):
-    """As `EagerStep`, with the losses and their gradients compiled."""
+    """An `EagerStep` whose losses and gradients are compiled."""
 
     def __init__(
         self, loss: Loss, optimizer: LeanAdam, reduce: Callable[[Tensor], None] | None = None
@@ -206,9 +209,9 @@ class CompiledStep(EagerStep):
 
 
 class GraphedStep:
-    """As `EagerStep`, all of it one CUDA graph; for steps over all points.
+    """An `EagerStep` that is one CUDA graph, for steps over all points.
 
-    The first step runs as it is, because it makes Adam's state; the second is captured.
+    The first step is not captured, because it makes the state of Adam; the second step is.
     """
 
     def __init__(self, loss: Loss, optimizer: LeanAdam) -> None:
@@ -229,7 +232,7 @@ class GraphedStep:
         self._optimizer.forget_gradients()
 
     def __call__(self, rate: float, rows: Rows = None) -> Tensor:
-        """Take a step at a learning rate; the losses before it."""
+        """Take a step at a learning rate, and return the losses before it."""
         assert rows is None
         self._optimizer.set_rate(rate)
         if self._graph is None:

@@ -35,7 +35,7 @@ def write_values(
     n: int | Mapping[str, int] | None,
     at: Any,
 ) -> Path:
-    """See `Solution.export_values`."""
+    """Write the values of a solution to a file; see `Solution.export_values`."""
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"path={str(path)!r}: give a name that ends in {', '.join(SUFFIXES)}")
@@ -113,7 +113,9 @@ def _values(solution: Solution, x: Tensor, names: Sequence[str]) -> dict[str, np
     found: dict[str, list[Tensor]] = {}
     for part in x.split(_CHUNK):
         outside = ~problem.domain.contains(part)
-        jets = {"": solution.jet(part, rows)}
+        device = solution.field.network.params.device
+        with torch.no_grad():  # not `Solution.jet`, which refuses points beyond the domain
+            jets = {"": solution.field.jet(part.to(device), rows)}
         if problem.has_solution:
             jets["exact_"] = problem.exact_jet(part, rows)
         for prefix, jet in jets.items():

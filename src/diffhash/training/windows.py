@@ -27,17 +27,20 @@ _MAX_WINDOWS = 1000
 class Window(Problem):
     """A problem between two times.
 
-    The target of an initial condition is its residual of the field before: u begins where that
-    field has ended, and so does u_t where the problem has a condition for it.
+    The target of an initial condition is the residual of the field of the window before: u starts
+    with the values with which that field ended, and so does u_t where the problem has a condition
+    for it.
 
     Args:
-        problem: the whole; its domain is a box with the axis t, or a product with one.
-        times: of the window.
-        before: the field of the window before; None for the first.
+        problem: the whole problem. Its domain is a box with the axis t or a product with such a
+            box, and its conditions use ``self.domain``.
+        times: the first and the last time of the window.
+        before: the field of the window before; None for the first window.
 
     Raises:
-        ValueError: a problem that cannot be cut: without the axis t, with unknown coefficients, an
-            ansatz or parts, or a condition of measured values or of the start and something else.
+        ValueError: the problem cannot be divided, because it has no axis t, or has unknown
+            coefficients, an ansatz, parts, measured values, a condition on the start and something
+            else, or a condition on another domain than ``self.domain``.
     """
 
     def __init__(
@@ -66,17 +69,18 @@ class Window(Problem):
         return self._whole.has_solution
 
     def solution(self, x: Tensor) -> Tensor:
-        """Of the whole problem."""
+        """The exact solution of the whole problem."""
         return self._whole.solution(x)
 
     def conditions(self) -> Sequence[Condition]:
-        """Those of the whole problem in this window."""
+        """The conditions of the whole problem in this window."""
         return [self._continued(condition) for condition in self._whole.checked_conditions()]
 
     def _continued(self, condition: Condition) -> Condition:
         where, (before,) = condition.where, self._before
         if isinstance(where, Measured):
             raise ValueError(f"windows: {condition.name} is of measured values; give windows=1")
+        self._check_times(condition)
         if not isinstance(where, Boundary) or f"{TIME}-" not in where.parts:
             return condition
         if where.parts != (f"{TIME}-",):
@@ -97,6 +101,21 @@ class Window(Problem):
 
         return replace(condition, target=target)
 
+    def _check_times(self, condition: Condition) -> None:
+        """Refuse a condition in all of time: one that was made of another domain than `domain`."""
+        where = condition.where
+        domain = getattr(where, "domain", where)
+        if not isinstance(domain, Domain) or TIME not in domain.axes:
+            return
+        own = self.domain.bounds[self.domain.axes.index(TIME)]
+        low, high = domain.bounds[domain.axes.index(TIME)]
+        margin = 1e-9 * (own[1] - own[0])
+        if low < own[0] - margin or high > own[1] + margin:
+            raise ValueError(
+                f"windows: {condition.name} is from {TIME} = {low:g} to {high:g} in the window "
+                f"{own[0]:g} to {own[1]:g}: let `conditions` use self.domain, which is the window's"
+            )
+
 
 def _between(domain: Domain, times: tuple[float, float]) -> Domain:
     """The part of a domain between two times."""
@@ -114,10 +133,10 @@ def _between(domain: Domain, times: tuple[float, float]) -> Domain:
 
 
 def times(domain: Domain, windows: int) -> list[float]:
-    """The ends of so many windows of the same length.
+    """The times at which ``windows`` windows of the same length begin and end.
 
     Raises:
-        ValueError: a number out of range, or a domain without time.
+        ValueError: the number is out of range, or the domain has no time.
     """
     check_sizes(1, _MAX_WINDOWS, windows=windows)
     if TIME not in domain.axes:
@@ -127,11 +146,11 @@ def times(domain: Domain, windows: int) -> list[float]:
 
 
 class WindowedField(nn.Module):
-    """Fields of consecutive windows as one: at a point the field of its window.
+    """The fields of consecutive windows as one field, which is at each point that of its window.
 
     Args:
-        fields: one after the other.
-        times: the ends of their windows.
+        fields: the field of each window, in the order of time.
+        times: the times at which the windows begin and end, one more than there are fields.
     """
 
     def __init__(self, fields: Sequence[Field], times: Sequence[float]) -> None:
@@ -140,27 +159,32 @@ class WindowedField(nn.Module):
         first = fields[0]
         self.names, self.network, self.encoding = first.names, first.network, first.encoding
         self.n_replicas = None
+        self.times = list(times)
         self._axis = self.names.axes.index(TIME)
         self.register_buffer("inner_times", torch.tensor(times[1:-1], dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """u at ``x [N, d]``, ``[N, C]``."""
+        """The unknowns ``[N, C]`` at points ``x [N, d]``."""
         return self._joined(x, lambda field, x: field(x))
 
     def jet(self, x: Tensor, rows: Rows = 2) -> Jet:
-        """u and derivatives of it; see `Field.jet`."""
+        """The unknowns and their derivatives; see `Field.jet`."""
         rows = jet_rows(rows, x.shape[1], self.names)
         data = self._joined(x, lambda field, x: field.jet(x, rows).data)
         return Jet(data, rows, self.names)
 
     def plan(self, x: Tensor, rows: Rows = 2) -> _Fixed:
-        """Its jets at fixed points."""
+        """The field at fixed points; see `Field.plan`."""
         return _Fixed(self, x, rows)
 
     def _joined(self, x: Tensor, values: Callable[[Any, Tensor], Tensor]) -> Tensor:
         times = self.inner_times
         assert isinstance(times, Tensor)
         window = torch.bucketize(x[:, self._axis].double().detach().contiguous(), times, right=True)
+        if torch.compiler.is_exporting():  # a program cannot depend on how many points there are
+            every = torch.stack([values(field, x) for field in self.fields])
+            chosen = window[:, None].expand(every.shape[1:])
+            return every.gather(0, chosen[None])[0]
         order = window.argsort(stable=True)
         counts = window.bincount(minlength=len(self.fields)).tolist()
         parts = [

@@ -1,4 +1,4 @@
-"""How the points of conditions move while training; a new rule is one file and one config."""
+"""Samplers, which move points of conditions while training; a new one is a class and a config."""
 
 from diffhash.training.samplers.rad import ResidualAdaptive
 from diffhash.training.samplers.resample import Resample

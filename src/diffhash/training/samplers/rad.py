@@ -15,22 +15,25 @@ from diffhash.training.samplers.sampler import Sampler
 
 
 class ResidualAdaptive(Sampler):
-    """All points are drawn anew where the residual is large: RAD.
+    """Draws all points anew, more of them where the residual is large (RAD).
 
-    Of a pool of candidates that are uniform in the domain, N are drawn without replacement with the
-    probabilities p(x) ∝ ε(x)^k / mean(ε^k) + c, ε being |residual - target| (of several equations
-    the root of the sum of squares).
+    From a pool of candidates that are uniform in the domain, N points are drawn without replacement
+    with the probabilities p(x) ∝ ε(x)^k / mean(ε^k) + c, where ε is |residual - target|, or for
+    several equations the root of the sum of squares.
+
+    >>> sampler = ResidualAdaptive(every=100, k=2.0)
 
     Args:
-        every: epochs.
-        k: the larger, the closer points come to the largest residuals.
-        c: the larger, the more uniform they are.
-        pool: candidates for each point.
-        conditions: names of those whose points move; null for all of the kind residual.
-        seed: of candidates and draws.
+        every: the number of epochs between two draws.
+        k: the larger it is, the more points have large residuals.
+        c: the larger it is, the more uniform the points are.
+        pool: the number of candidates for each point.
+        conditions: the names of the conditions whose points move; None for all equations in the
+            domain.
+        seed: the seed of candidates and draws.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
     """
 
     reads_errors = True

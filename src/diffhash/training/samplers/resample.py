@@ -12,16 +12,19 @@ from diffhash.training.samplers.sampler import Sampler
 
 
 class Resample(Sampler):
-    """Points are drawn anew by a rule, with another seed each time.
+    """Draws all points anew by a rule, with another seed each time.
+
+    >>> sampler = Resample(every=10, rule="sobol")
 
     Args:
-        every: epochs.
-        rule: uniform, lhs or sobol (scrambled); see `Domain.sample`.
-        conditions: names of those whose points move; null for all of the kind residual.
-        seed: of the first draw.
+        every: the number of epochs between two draws.
+        rule: ``"uniform"``, ``"lhs"`` or ``"sobol"``, which is scrambled; see `Domain.sample`.
+        conditions: the names of the conditions whose points move; None for all equations in the
+            domain.
+        seed: the seed of the first draw.
 
     Raises:
-        ValueError: a number out of range, or a rule that gives the same points each time.
+        ValueError: a number is out of range, or the rule gives the same points each time.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What every sampler offers: new points for a condition, every so many epochs."""
+"""The base class of samplers, which give a condition new points every few epochs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ _MAX_SEED = 2**31
 class Sampler(ABC):
     """Moves points while training. A subclass defines `points`.
 
-    Before the epochs ``every``, 2 ``every``, … (counted from 0) each condition gets as many new
-    points as it has. Seeds that train together get the same ones.
+    After ``every``, 2 ``every``, … epochs each condition gets new points, as many as it has. Seeds
+    that train together get the same points.
 
     Args:
-        every: epochs.
-        conditions: names of those whose points move; null for all of the kind residual.
-        seed: of all draws, which continue from one to the next.
+        every: the number of epochs between two draws.
+        conditions: the names of the conditions whose points move; None for all equations in the
+            domain.
+        seed: the seed of the first draw; each further draw continues the random sequence.
 
     Attributes:
         reads_errors: whether points depend on a field's errors, which differ between seeds.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
     """
 
     reads_errors = False
@@ -46,21 +47,23 @@ class Sampler(ABC):
 
     @abstractmethod
     def points(self, term: Term, errors: Callable[[Tensor], Tensor]) -> Tensor:
-        """New points of a condition, of the shape of ``term.x``; in float64.
+        """Return the new points of a condition, float64 and of the shape of ``term.x``.
 
         Args:
-            term: its present points ``x``, their number ``len(term)``, and `Term.draw` of others.
-            errors: residual - target of the present field at any points ``[M, d]``: ``[M, E]``.
+            term: the condition at its present points ``term.x``. ``len(term)`` is their number, and
+                `Term.draw` draws others.
+            errors: a function that returns residual - target ``[M, E]`` of the present field at
+                points ``[M, d]``.
         """
 
     def next_seed(self) -> int:
-        """For `Term.draw`: another one at each call."""
+        """A seed for `Term.draw`, a different one at each call."""
         return int(torch.randint(_MAX_SEED, (), generator=self.generator))
 
     def state(self) -> dict[str, Any]:
-        """What the next points depend on, for a checkpoint: tensors and plain values."""
+        """The tensors and plain values that the next points depend on, for a checkpoint."""
         return {"generator": self.generator.get_state()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a `state`."""
         self.generator.set_state(state["generator"].cpu())

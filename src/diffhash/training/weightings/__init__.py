@@ -1,4 +1,4 @@
-"""How much terms and points count while training; a new rule is one file and one config."""
+"""Weightings, which change weights while training; a new one is a class and a config."""
 
 from diffhash.training.weightings.causal import Causal
 from diffhash.training.weightings.gradient_norm import GradientNorm

@@ -24,22 +24,24 @@ _MAX_CHUNKS = 2**20
 
 
 class Causal(PointWeighting):
-    """Later times count once earlier ones are solved.
+    """Weighs later times less until earlier times are solved.
 
-    Time is cut into M equal chunks. Points in chunk i have the weight
-    w_i = exp(-ε Σ_{j<i} L_j), L_j being the mean square of the residuals in chunk j (of one without
-    points 0). When every w_i is larger than δ, the next ε is taken.
+    Time is divided into M equal chunks. Points in chunk i have the weight
+    w_i = exp(-ε Σ_{j<i} L_j), where L_j is the mean square of the residuals in chunk j, or 0 if the
+    chunk has no points. When every w_i is larger than δ, the next ε is used.
+
+    >>> weighting = Causal(chunks=16)
 
     Args:
-        chunks: M.
-        epsilons: ε, one after another.
-        delta: δ.
-        axis: of time.
-        conditions: names of those whose points are weighed; null for all of the kind residual. Each
-            has weights of its own.
+        chunks: M, the number of chunks.
+        epsilons: the values of ε, one after another.
+        delta: δ, the smallest weight that is large enough.
+        axis: the name of the axis of time.
+        conditions: the names of the conditions whose points are weighed; None for all equations in
+            the domain. Each has weights of its own.
 
     Raises:
-        ValueError: a number out of range; from `start`, a problem without that axis.
+        ValueError: a number is out of range. `start` raises it if the problem has no such axis.
     """
 
     takes_minibatches = False

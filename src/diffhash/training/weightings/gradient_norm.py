@@ -9,20 +9,24 @@ from diffhash.training.weightings.weighting import GradientWeighting, Present
 
 
 class GradientNorm(GradientWeighting):
-    """Terms get weights that make their gradients as large as the equations'.
+    """Weighs conditions so that their gradients are as large as the gradient of the equations.
 
-    λ_i ← β λ_i + (1 - β) max|∇Σ w_r L_r| / mean|∇L_i| every so many steps, where L_r are the
-    conditions of the kind residual with their weights w_r, and L_i any other without its weight.
-    Maximum and mean are over all parameters; losses are over all points, also with minibatches.
+    λ_i ← β λ_i + (1 - β) max|∇Σ w_r L_r| / mean|∇L_i| every few steps, where L_r are the losses of
+    the equations in the domain with their weights w_r, and L_i that of another condition without
+    its weight. Maximum and mean are over all parameters, and losses are over all points, also with
+    minibatches.
+
+    >>> weighting = GradientNorm(every=50)
 
     Args:
-        every: steps.
-        beta: β, how much of a weight stays.
-        conditions: names of those whose weights change; null for all that are not of the kind
-            residual.
+        every: the number of steps between two updates.
+        beta: β, the part of a weight that stays.
+        conditions: the names of the conditions whose weights change; None for all other than
+            equations in the domain.
 
     Raises:
-        ValueError: a number out of range; from `start`, no equation to compare with.
+        ValueError: a number is out of range. `start` raises it if there is no equation to compare
+            with.
     """
 
     def start(self, objective: Objective) -> None:

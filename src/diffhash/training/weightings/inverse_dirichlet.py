@@ -11,20 +11,22 @@ from diffhash.training.weightings.weighting import GradientWeighting, Present
 
 
 class InverseDirichlet(GradientWeighting):
-    """Terms get weights that make the spread of their gradients alike.
+    """Weighs conditions so that their gradients have the same standard deviation.
 
-    λ_i ← β λ_i + (1 - β) max_j std(∇L_j) / std(∇L_i) every so many steps, with L_i without its
-    weight (Machine Learning: Science and Technology 3, 015026, Eq. 10). Deviations are over all
-    parameters; losses are over all points, also with minibatches.
+    λ_i ← β λ_i + (1 - β) max_j std(∇L_j) / std(∇L_i) every few steps, where L_i is the loss of a
+    condition without its weight (Machine Learning: Science and Technology 3, 015026, Eq. 10).
+    Deviations are over all parameters, and losses are over all points, also with minibatches.
+
+    >>> weighting = InverseDirichlet(every=50)
 
     Args:
-        every: steps.
-        beta: β, how much of a weight stays.
-        conditions: names of those whose weights change; null for all that are not of the kind
-            residual.
+        every: the number of steps between two updates.
+        beta: β, the part of a weight that stays.
+        conditions: the names of the conditions whose weights change; None for all other than
+            equations in the domain.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
     """
 
     def __init__(

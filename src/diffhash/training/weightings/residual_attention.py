@@ -14,18 +14,21 @@ from diffhash.training.weightings.weighting import PointWeighting, Present, erro
 
 
 class ResidualAttention(PointWeighting):
-    """Points whose residual stays large count more: RBA.
+    """Weighs points more whose residual stays large (RBA).
 
-    λ_i ← γ λ_i + η |r_i| / max_j |r_j| after every step, from λ_i = 0; the term is the mean of
-    (λ_i r_i)². λ stays below η / (1 - γ). With minibatches those of its points change.
+    λ_i ← γ λ_i + η |r_i| / max_j |r_j| after every step, from λ_i = 0, and the term is the mean of
+    (λ_i r_i)². λ stays below η / (1 - γ). With minibatches, λ of the points in the batch changes.
+
+    >>> weighting = ResidualAttention(gamma=0.999)
 
     Args:
-        gamma: γ, how long a residual is remembered.
-        eta: η, how much the latest counts.
-        conditions: names of those whose points are weighed; null for all of the kind residual.
+        gamma: γ, the part of λ that stays.
+        eta: η, the weight of the latest residual.
+        conditions: the names of the conditions whose points are weighed; None for all equations in
+            the domain.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
     """
 
     def __init__(

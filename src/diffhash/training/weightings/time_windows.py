@@ -14,19 +14,22 @@ _MAX_WINDOWS, _MAX_EPOCHS = 2**20, 10**12
 
 
 class TimeWindows(PointWeighting):
-    """Only points in the first windows of time count; every so many epochs another window opens.
+    """Weighs only points in the first windows of time; after every few epochs another window opens.
 
-    The term is the mean over the points in open windows; the first has points that count from the
-    beginning, and 0 without any.
+    The term is the mean over the points in open windows, or 0 if these have no points. The first
+    window is open from the beginning.
+
+    >>> weighting = TimeWindows(windows=4, epochs=1000)
 
     Args:
-        windows: how many equal ones time is cut into.
-        epochs: between two openings.
-        axis: of time.
-        conditions: names of those whose points are weighed; null for all of the kind residual.
+        windows: the number of windows of equal length.
+        epochs: the number of epochs after which the next window opens.
+        axis: the name of the axis of time.
+        conditions: the names of the conditions whose points are weighed; None for all equations in
+            the domain.
 
     Raises:
-        ValueError: a number out of range; from `start`, a problem without that axis.
+        ValueError: a number is out of range. `start` raises it if the problem has no such axis.
     """
 
     reads_errors = False

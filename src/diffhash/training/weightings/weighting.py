@@ -1,4 +1,4 @@
-"""What every weighting offers: an update of weights, in place, after each step."""
+"""The base classes of weightings, which update weights in place after each step."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _MAX_EVERY = 10**12
 
 
 class Present(Protocol):
-    """What a weighting can read of the training."""
+    """The state of training that a weighting can read."""
 
     @property
     def epoch(self) -> int:
-        """Completed epochs: in minibatches, those before the present one."""
+        """The number of completed epochs; the present one is not counted."""
         ...
 
     def gradient(self, terms: Sequence[Term], weighted: bool = False) -> Tensor:
-        """∇ of Σ mean(w · error²) over these terms and all their points, in all parameters ``[P]``;
-        with the terms' weights if ``weighted``."""
+        """The gradient of Σ mean(w · error²) over these terms and all their points, in all
+        parameters, ``[P]``. With ``weighted`` each mean is multiplied by the weight of its term."""
         ...
 
 
@@ -37,13 +37,14 @@ class Weighting(ABC):
     step before; those of the first step from a pass over all points.
 
     Args:
-        conditions: names of those whose weights change; null for all of the kind residual.
+        conditions: the names of the conditions whose weights change; None for all equations in the
+            domain.
 
     Attributes:
-        reads_errors: whether `Term.kept_errors` are wanted.
+        reads_errors: whether `update` reads `Term.kept_errors`, which are then kept.
         takes_minibatches: whether `update` works with the errors of only some points.
         weighs_points: whether each point has a weight of its own.
-        weighs_others: whether null means all conditions that are not of the kind residual.
+        weighs_others: whether None means all conditions other than equations in the domain.
     """
 
     reads_errors = True
@@ -56,10 +57,10 @@ class Weighting(ABC):
         self.terms: list[Term] = []
 
     def start(self, objective: Objective) -> None:
-        """Before training: choose terms, and make what is to be changed.
+        """Choose the terms and make their weights of points, before training.
 
         Raises:
-            ValueError: conditions that are not there, or that it cannot weigh.
+            ValueError: a condition that is named does not exist, or cannot be weighed.
         """
         chosen = objective.chosen(self.conditions, but=self.weighs_others)
         self.terms = [objective.terms[index] for index in chosen]
@@ -72,32 +73,32 @@ class Weighting(ABC):
         """Change the weights.
 
         Args:
-            present: the training.
-            rows: of each term's points, by its name, that the latest step was taken over: errors of
-                others are older; None for all.
+            present: the present state of training.
+            rows: by the name of each term, the indices of its points in the latest step, since the
+                errors of other points are older; None for all points.
         """
 
     def state(self) -> dict[str, Any]:
-        """What the next update depends on besides the weights, for a checkpoint."""
+        """The values that the next update depends on besides the weights, for a checkpoint."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a `state`."""
         return None
 
 
 class GradientWeighting(Weighting):
-    """Weights of terms that follow the terms' gradients: λ_i ← β λ_i + (1 - β) λ̂_i every so many
-    steps. A subclass defines `_targets`, which gives λ̂.
+    """Weights of terms from the terms' gradients: λ_i ← β λ_i + (1 - β) λ̂_i every few steps. A
+    subclass defines `_targets`, which gives λ̂.
 
     Args:
-        every: steps.
-        beta: β, how much of a weight stays.
-        conditions: names of those whose weights change; null for all that are not of the kind
-            residual.
+        every: the number of steps between two updates.
+        beta: β, the part of a weight that stays.
+        conditions: the names of the conditions whose weights change; None for all other than
+            equations in the domain.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
     """
 
     reads_errors = False
@@ -132,15 +133,22 @@ class GradientWeighting(Weighting):
 
 
 class PointWeighting(Weighting):
-    """Weights of points."""
+    """A weighting with a weight for each point, which a subclass sets by `put`."""
 
     def start(self, objective: Objective) -> None:
         super().start(objective)
         self._given = [_weights(term).clone() for term in self.terms]
 
     def put(self, index: int, weights: Tensor, rows: Tensor | None = None) -> None:
-        """Set weights of the chosen term ``index``; those that its points were given multiply
-        them."""
+        """Set the weights of points of the term ``self.terms[index]``.
+
+        The weights that its points were given, such as those of measured values, multiply them.
+
+        Args:
+            index: the number of the term in ``self.terms``.
+            weights: the weights ``[N]``, or ``[n]`` of the points ``rows``.
+            rows: indices of points; None for all.
+        """
         to = _weights(self.terms[index])
         given = self._given[index] = self._given[index].to(to.device)
         if rows is None:
@@ -155,19 +163,19 @@ def _weights(term: Term) -> Tensor:
 
 
 def errors_of(term: Term) -> Tensor:
-    """|error| of each point, ``[N]``; of several equations the root of the sum of squares."""
+    """|error| of each point, ``[N]``; for several equations the root of the sum of squares."""
     assert term.kept_errors is not None
     return term.kept_errors.double().norm(dim=-1)
 
 
 def time_of(term: Term, axis: str, low: float, high: float) -> Tensor:
-    """Time of each point, ``[N]``, as a part of the whole from 0 to 1."""
+    """The time of each point, ``[N]``, scaled from [low, high] to [0, 1]."""
     column = term.x[: len(term), term.names.axes.index(axis)]
     return ((column - low) / (high - low)).clamp(0, 1)
 
 
 def time_span(objective: Objective, axis: str) -> tuple[float, float]:
-    """From when to when.
+    """The bounds of the domain along the axis of time.
 
     Raises:
         ValueError: the problem has no such axis.
