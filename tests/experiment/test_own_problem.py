@@ -115,7 +115,8 @@ def test_a_misspelt_setting_of_it(
     run = ("train.py", searchpath, "problem=resonator", f"run_dir={tmp_path}/run")
     done = command_line(*run, "problem.kk=1")
     assert done.code == 1
-    assert "Key 'kk' is not in struct" in done.err
+    assert "Key 'kk' is not in struct; allowed are _target_, " in done.err
+    assert done.err.endswith("another argument of resonator.Resonator needs a + before\n")
     assert "Traceback" not in done.err
     done = command_line(*run[:2], "problem=resonance", run[3])
     assert done.code == 1

@@ -138,3 +138,8 @@ def test_the_box_keeps_float64_through_changes_of_the_parameters() -> None:
     assert again(x).shape == expected.shape
     unit = torch.tensor([[1 / 3, 0.5]], dtype=torch.float64)
     torch.testing.assert_close(again._normalise(x), unit, rtol=0, atol=1e-9)
+
+
+def test_names_without_axes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^names=\('u',\): give problem\.names, or Names\(axes"):
+        Field(_grid(), MLP(4, 1, 4, 1), [(0, 1), (0, 2)], ("u",))  # type: ignore[arg-type]

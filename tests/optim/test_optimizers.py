@@ -206,11 +206,17 @@ def test_errors_are_estimated_without_the_exact_solution(epochs: int) -> None:
         (lambda: SSBroyden(update="newton"), "update='newton': give one of broyden, bfgs"),
         (lambda: FirstOrder(rates={"head": 1.0}), "rates.head: give one of encoding"),
         (lambda: FirstOrder(rates={"network": 0.0}), "rates.network=0.0: give a positive"),
+        (lambda: FirstOrder(make_optimizer="soap"), "make_optimizer='soap': give a class"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_out_of_range(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_an_optimizer_that_takes_no_groups_of_parameters() -> None:
+    with pytest.raises(ValueError, match="optimizer: LBFGS of groups of parameters: LBFGS doesn't"):
+        solved(FirstOrder(make_optimizer=torch.optim.LBFGS), 2)
 
 
 def test_a_field_that_is_too_large_for_a_dense_matrix_is_refused() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,13 @@ class FirstOrder(OptimizerSettings):
                 raise ValueError(f"optimizer: rates.{name}: give one of {', '.join(PARTS)}")
             check_positive(**{f"rates.{name}": value})
 
+    @property
+    def name(self) -> str:
+        """The name of the class or the function that makes the optimizer."""
+        make: Any = self.make_optimizer
+        make = make.func if isinstance(make, functools.partial) else make
+        return getattr(make, "__name__", "FirstOrder")
+
     def make(self, field: Field, problem: Problem, residuals: object) -> Optimizer:
         """Make the optimizer, of views of the parameters; see `Views`."""
         parts = {
@@ -78,8 +86,7 @@ class FirstOrder(OptimizerSettings):
         try:
             return self.make_optimizer(groups)
         except (TypeError, ValueError) as error:
-            name = getattr(self.make_optimizer, "__name__", self.make_optimizer)
-            raise ValueError(f"optimizer: {name} of groups of parameters: {error}") from error
+            raise ValueError(f"optimizer: {self.name} of groups of parameters: {error}") from error
 
 
 def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:

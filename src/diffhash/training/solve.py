@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import zipfile
@@ -494,9 +493,7 @@ def _optimizer(given: OptimizerSettings | str) -> OptimizerSettings | None:
 
 def _name_of(optimizer: OptimizerSettings | None) -> str:
     if isinstance(optimizer, FirstOrder):
-        make = optimizer.make_optimizer
-        make = make.func if isinstance(make, functools.partial) else make
-        return getattr(make, "__name__", "FirstOrder")
+        return optimizer.name
     name = "Adam" if optimizer is None else type(optimizer).__name__
     return {"GaussNewton": "Gauss–Newton", "LBFGS": "L-BFGS"}.get(name, name)
 
