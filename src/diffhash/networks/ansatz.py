@@ -19,10 +19,10 @@ Ansatz = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def ansatz_values(ansatz: Ansatz, x: Tensor, n_components: int) -> tuple[Tensor, Tensor]:
-    """g and φ, ``[N, C]``.
+    """The values g and φ of an ansatz at points ``x [N, d]``, each ``[N, C]``.
 
     Raises:
-        ValueError: the ansatz gives something else.
+        ValueError: the ansatz does not return a pair, or one of these shapes.
     """
     values = ansatz(x)
     if not (isinstance(values, tuple) and len(values) == 2):
@@ -43,8 +43,8 @@ def ansatz_values(ansatz: Ansatz, x: Tensor, n_components: int) -> tuple[Tensor,
 
 
 def ansatz_rows(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Rows of N that those of u are computed from: since φ varies, sums are split into their
-    terms."""
+    """The rows of N from which the rows of u are computed. Since φ varies, sums are split into
+    their terms."""
     if not any(isinstance(row, Sum) for row in rows):
         return rows
     alphas, _ = expanded(rows)
@@ -57,14 +57,14 @@ class AnsatzJet:
         ∂^α u = ∂^α g + Σ_{β ≤ α} (α over β) ∂^{α-β} φ ∂^β N.
 
     Args:
-        ansatz: gives g and φ.
+        ansatz: the function that returns g and φ.
         x: points ``[N, d]``.
-        rows: of u.
+        rows: the rows of u's jet.
         n_components: C.
-        dtype: of the jets.
+        dtype: the type of the jets.
 
     Raises:
-        ValueError: the ansatz gives something else, or a number that is not finite.
+        ValueError: the ansatz does not return g and φ, or a number is not finite.
     """
 
     def __init__(
@@ -89,20 +89,20 @@ class AnsatzJet:
         self._g, self._phi = _summed(g, rows, self.inner_rows), phi
 
     def move(self, x: Tensor) -> None:
-        """Go to other points, as many, in place."""
+        """Move to other points, of the same number, in place."""
         ansatz, n_components, dtype = self._made_of
         moved = AnsatzJet(ansatz, x, self._rows, n_components, dtype)
         self._g.copy_(moved._g)
         self._phi.copy_(moved._phi)
 
     def at(self, index: Tensor) -> AnsatzJet:
-        """Of some of the points."""
+        """The ansatz at some of the points, by their indices."""
         part = copy(self)
         part._g, part._phi = self._g[:, index], self._phi[:, index]
         return part
 
     def apply(self, data: Tensor) -> Tensor:
-        """N's jet ``[.., K', N, C]`` → u's ``[.., K, N, C]``."""
+        """The jet of u, ``[.., K, N, C]``, from the jet of N, ``[.., K', N, C]``."""
         lines = []
         for terms in _leibniz(self._rows, self.inner_rows):
             parts = [c * self._phi[i] * data[..., k, :, :] for c, i, k in terms]
@@ -110,7 +110,7 @@ class AnsatzJet:
         return torch.stack(lines, dim=-3) + self._g
 
     def transposed(self, gradient: Tensor) -> Tensor:
-        """Gradients towards u's jet → towards N's."""
+        """The gradient in the jet of N from the gradient in the jet of u."""
         shape = (*gradient.shape[:-3], len(self.inner_rows), *gradient.shape[-2:])
         result = gradient.new_zeros(shape)
         for row, terms in enumerate(_leibniz(self._rows, self.inner_rows)):
@@ -119,7 +119,8 @@ class AnsatzJet:
         return result
 
     def linear_form(self, coefficients: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients ``[K, C, N, E]`` of u's jet and a target ``[N, E]`` → those for N's jet."""
+        """Coefficients and target for the jet of N, from the coefficients ``[K, C, N, E]`` and the
+        target ``[N, E]`` for the jet of u."""
         by_equation = coefficients.permute(3, 0, 2, 1)  # [E, K, N, C]
         inner = self.transposed(by_equation).permute(1, 3, 2, 0).contiguous()
         known = (by_equation * self._g).sum(dim=(1, 3)).mT  # [N, E]

@@ -301,14 +301,14 @@ class FieldPlan:
         return self._of_encoding
 
     def move(self, x: Tensor) -> bool:
-        """Move to as many other points; return whether that was in place.
+        """Move to other points, of the same number, and return whether that was in place.
 
         The points and all that is computed from them keep their memory, so that kernels and CUDA
         graphs that read it stay valid. A plan of an encoding that cannot (`EncodingPlan.move`) is
         made anew.
 
         Raises:
-            ValueError: another number of points, or of axes; or a plan that `at` has made.
+            ValueError: the number of points or axes differs, or `at` has made the plan.
         """
         field, plan = self._field, self._plan
         if self._whole is not None:
@@ -327,7 +327,7 @@ class FieldPlan:
         return in_place
 
     def at(self, index: Tensor) -> FieldPlan:
-        """A plan of some of the points, by their indices ``[n]``; `take` goes on to others."""
+        """A plan of some of the points, by their indices ``[n]``; `take` moves it to others."""
         field, inner = self._field, self._inner
         part = self._plan.at(index)
         if part is None:
@@ -340,10 +340,10 @@ class FieldPlan:
         return FieldPlan(field, part, self._rows, inner, ansatz, self._x[:0], self)
 
     def take(self, index: Tensor) -> None:
-        """Move a plan that `at` has made to as many others of the points, in place.
+        """Move a plan that `at` has made to others of the points, of the same number, in place.
 
         Raises:
-            ValueError: a plan that was not made by `at`.
+            ValueError: `at` has not made the plan.
         """
         plan, whole = self._plan, self._whole
         if not isinstance(plan, PartialPlan) or whole is None:
@@ -353,15 +353,15 @@ class FieldPlan:
             self._ansatz = whole._ansatz.at(index)
 
     def jet(self) -> Jet:
-        """u and its derivatives with the present parameters."""
+        """The unknowns and their derivatives with the present parameters."""
         return self._field._finish(self._plan.jet(), self._rows, self._inner, self._ansatz)
 
     def jet_and_vjp(self) -> tuple[Jet, Vjp]:
-        """The jet outside of autograd, and what a backward pass through it would do.
+        """The jet outside of autograd, and a function that is its backward pass.
 
         ``vjp(g)``, for ``g`` of the shape of the jet's data, adds to ``grad`` of the field's
-        parameters; hooks of theirs are not called. It raises `ValueError` for another shape or
-        dtype, and `RuntimeError` if the parameters were changed since.
+        parameters, without calling hooks. It raises `ValueError` for another shape or dtype, and
+        `RuntimeError` if the parameters have changed since.
         """
         field, ansatz = self._field, self._ansatz
         features, vjp = field.network.jet_and_vjp(*self._plan.jet_and_vjp())
@@ -376,19 +376,19 @@ class FieldPlan:
         return jet, checked_vjp(inner_vjp, jet)
 
     def jet_and_rows(self, of_splines: bool = False) -> tuple[Jet, Callable[..., JacobianRows]]:
-        """The jet outside of autograd, and what gives rows of a Jacobian.
+        """The jet outside of autograd, and a function that returns rows of a Jacobian.
 
-        ``rows(g)``, for gradients ``g [K, N, C]`` of one number a point in its jet, are the
-        derivatives of those numbers in the parameters.
+        For one number at each point, with the gradients ``g [K, N, C]`` in the jet there,
+        ``rows(g)`` holds the derivatives of those numbers in the parameters.
 
         Args:
-            of_splines: of a grid and a `Linear` network: instead of the table, derivatives in the
-                coefficients of u's splines, C for each row of the table: what the network makes of
-                its features.
+            of_splines: whether derivatives are in the coefficients of u's splines instead of in the
+                table, for a grid under a `Linear` network. There are C of them for each row of the
+                table, which the network computes from the row's features.
 
         Raises:
-            ValueError: a field with a replica axis, or of which no derivatives in the encoding's
-                parameters can be had.
+            ValueError: the field has a replica axis, or its encoding does not offer derivatives in
+                its parameters.
         """
         field, ansatz = self._field, self._ansatz
         network = field.network
@@ -427,15 +427,16 @@ class FieldPlan:
         """Linear least squares of u's jet, with their gradients, as one C kernel.
 
         Args:
-            coefficients: a, ``[K, C, N, E]``: E equations Σ_kc a_kc ∂_k u_c = target at each point.
-            target: ``[N, E]``.
+            coefficients: a ``[K, C, N, E]`` of the E equations Σ_kc a_kc ∂_k u_c = target at each
+                point.
+            target: the right-hand sides, ``[N, E]``.
 
         Returns:
-            None where the kernel cannot be had: another device, an encoding that is not known to
-            it, or more weights of a grid than are kept.
+            The kernel; None on another device than the CPU, for an encoding that the kernel does
+            not support, or for a grid with more weights than are kept.
 
         Raises:
-            ValueError: coefficients or a target of another shape, or not of real numbers.
+            ValueError: coefficients or target have another shape, or are not real numbers.
         """
         if not (coefficients.is_floating_point() and target.is_floating_point()):
             raise ValueError(

@@ -22,10 +22,10 @@ class JacobianRows(NamedTuple):
     """A row of a Jacobian for each of N points.
 
     Attributes:
-        network: derivatives in the network's parameters, ``[N, P]``.
-        columns: of the table's entries that a point reads, ``[N, M]``; None without a table. One
-            may come up more than once: its derivatives add up.
-        table: derivatives in those, ``[N, M]``.
+        network: the derivatives in the network's parameters, ``[N, P]``.
+        columns: the columns of the table's entries that a point reads, ``[N, M]``; None without a
+            table. A column may occur more than once, and its derivatives then add up.
+        table: the derivatives in the entries of these columns, ``[N, M]``.
     """
 
     network: Tensor
@@ -43,16 +43,16 @@ def network_jet_and_rows(
     rows: tuple[Row, ...],
     activation: Activation,
 ) -> tuple[Tensor, Pullback]:
-    """The jet ``[K, N, C]`` of a network, and what gives derivatives of one number a point.
+    """The jet ``[K, N, C]`` of a network, and a function that differentiates one number a point.
 
-    ``pullback(g)``, for gradients ``g [K, N, C]`` of those numbers in the jet at their points, are
+    For numbers with the gradients ``g [K, N, C]`` in the jet at their points, ``pullback(g)`` holds
     their derivatives in the parameters, ``[N, P]``, and in the features, ``[K, N, I]``:
 
         ∂/∂W = Σ_k g_k y_kᵀ,  ∂/∂b = g_0,  g_y = Wᵀ g,  g_z from g_y through σ's jet.
 
     Args:
-        features: jet of the input, ``[K, N, I]``.
-        params: of the network, without a replica axis.
+        features: the jet of the input, ``[K, N, I]``.
+        params: the parameters of the network, without a replica axis.
     """
     layers = [(w.detach(), b.detach()) for w, b in split_layers(params, widths)]
     inputs, before = [features.detach()], []

@@ -21,19 +21,19 @@ Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of coefficients
 
 
 class LinearLeastSquares:
-    """weight · mean(w (Σ_kc a_kc ∂_k u_c - target)²) over points and equations, w being weights of
-    the points: `FieldPlan.least_squares`.
+    """weight · mean(w (Σ_kc a_kc ∂_k u_c - target)²) over points and equations, with a weight w for
+    each point; `FieldPlan.least_squares` makes it.
 
     Args:
-        network: gives the present network.
-        kernel_input: gives its present input.
-        rows: of the jets.
-        transform: of coefficients and targets that `put` gets.
-        coefficients: a, ``[K, C, N, E]``; transformed.
-        target: ``[N, E]``; transformed.
+        network: a function that returns the present network.
+        kernel_input: a function that returns the network's present input.
+        rows: the rows of the jets.
+        transform: a function that transforms the coefficients and targets given to `put`.
+        coefficients: a ``[K, C, N, E]``, transformed.
+        target: the target ``[N, E]``, transformed.
 
     Attributes:
-        dtype: of the parameters.
+        dtype: the type of the parameters.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LinearLeastSquares:
         self._bound_to: tuple[object, ...] = ()
 
     def put(self, coefficients: Tensor, target: Tensor) -> None:
-        """Other coefficients and another target, of the same shapes, in the same memory."""
+        """Put other coefficients and another target, of the same shapes, into the same memory."""
         coefficients, target = self._transform(coefficients, target)
         self._coefficients.copy_(coefficients)
         self._target.copy_(target)
@@ -66,16 +66,15 @@ class LinearLeastSquares:
         point_weights: Tensor | None = None,
         errors: Tensor | None = None,
     ) -> Tensor:
-        """The loss, or those of the replicas ``[R]``.
-
-        Its gradients are added to ``grad`` of the field's parameters.
+        """Compute the loss, or the losses ``[R]`` of replicas, and add the gradients to ``grad``.
 
         Args:
-            point_weights: w, ``[N]`` of the parameters' dtype; 1 if None.
-            errors: Σ_kc a_kc ∂_k u_c - target is put there, ``[(R,) N, E]``.
+            weight: the weight.
+            point_weights: w ``[N]``, of the parameters' type; None for 1.
+            errors: a tensor ``[(R,) N, E]`` that gets Σ_kc a_kc ∂_k u_c - target; None for none.
 
         Raises:
-            ValueError: the field is no longer what this was made for, or a tensor is of another
+            ValueError: the field is not the one that this was made for, or a tensor has another
                 dtype or shape.
         """
         network, kernel_input = self._network(), self._kernel_input()
@@ -142,10 +141,11 @@ def linear_least_squares(
     coefficients: Tensor,
     target: Tensor,
 ) -> LinearLeastSquares | None:
-    """`LinearLeastSquares`, or None where the kernel cannot be had; arguments as there.
+    """Make a `LinearLeastSquares`, with its arguments, or return None where the kernel does not
+    support them.
 
     Raises:
-        ValueError: coefficients or a target of another shape than the jet and each other.
+        ValueError: the shapes of the coefficients, the target and the jet do not fit.
     """
     coefficients, target = transform(coefficients, target)
     now, present = kernel_input(), network()

@@ -43,7 +43,7 @@ _WORK_PER_THREAD = 2**20
 
 @cache
 def library(activation: Activation, dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The kernels of networks; None, with a warning, where they cannot be compiled."""
+    """The compiled kernels of networks; None, with a warning, where they cannot be compiled."""
     if dtype not in C_NAMES:
         return None
     try:
@@ -73,17 +73,17 @@ class NetworkKernel:
     """The kernels for one network, one set of jets and one number of points; see `network_kernel`.
 
     Args:
-        widths: of the layers, input and output included.
-        rows: of the jets.
-        n_points: N.
+        widths: the widths of the layers, input and output included.
+        rows: the rows of the jets.
+        n_points: N, the number of points.
         replicas: ``(R,)``, or ``()`` without a replica axis.
-        shared_input: whether all replicas read one input.
-        activation: between the layers.
-        dtype: of everything.
-        max_threads: that may share the work.
+        shared_input: whether all replicas have the same input.
+        activation: the activation between the layers.
+        dtype: the type of all tensors.
+        max_threads: the largest number of threads.
 
     Raises:
-        ValueError: sizes beyond 64-bit integers.
+        ValueError: a size is beyond 64-bit integers.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class NetworkKernel:
     def forward(
         self, features: Tensor, params: Tensor, keep_states: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """The jet, and what `backward` needs if it is to be kept."""
+        """Compute the jet and, with ``keep_states``, the states that `backward` needs."""
         dtype = self.dtype
         out = features.new_empty(self._out_shape)
         states = features.new_empty(self._states_shape) if keep_states else None
@@ -179,7 +179,8 @@ class NetworkKernel:
         out_grad: Tensor,
         with_features: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Gradients of the parameters, and of the features of every replica if wanted."""
+        """Compute the gradients in the parameters and, with ``with_features``, in the features of
+        every replica."""
         dtype = self.dtype
         params_grad = params.new_empty(self.params_shape)
         features_grad = features.new_empty(self._grad_shape) if with_features else None
@@ -201,7 +202,7 @@ class NetworkKernel:
     def least_squares(
         self, coefficients: Tensor, target: Tensor, kernel_input: Tensor | GridRows
     ) -> LeastSquaresKernel:
-        """Bind what does not change: see `LeastSquaresKernel`."""
+        """Make a kernel with fixed coefficients, target and input; see `LeastSquaresKernel`."""
         return LeastSquaresKernel(self, coefficients, target, kernel_input)
 
     def _call(self, name: str, reads: list[Argument], writes: list[Argument]) -> None:
@@ -213,14 +214,14 @@ class LeastSquaresKernel:
     """weight · mean(w (Σ_k c_k ∂_k u - target)²) and its gradients, at one input.
 
     Args:
-        kernel: for the network and the input.
-        coefficients: c, ``[K, C, N, E]``. It is kept, as all that follow: they may be changed in
-            place, and are not checked again.
-        target: ``[N, E]``.
-        kernel_input: the network's input, or rows and weights of what it is summed from.
+        kernel: the kernel for the network and the shape of the input.
+        coefficients: c ``[K, C, N, E]``. This and the other tensors are kept and not checked again;
+            their values may be changed in place.
+        target: the target ``[N, E]``.
+        kernel_input: the network's input, or the rows and weights from which it is summed.
 
     Raises:
-        ValueError: a tensor that the kernel was not made for.
+        ValueError: a tensor has a shape or type that the kernel was not made for.
     """
 
     def __init__(
@@ -276,13 +277,13 @@ class LeastSquaresKernel:
         point_weights: Tensor | None = None,
         errors: Tensor | None = None,
     ) -> Tensor:
-        """The loss, or those of the replicas ``[R]``; gradients are filled, or added to.
+        """Compute the loss, or the losses ``[R]`` of replicas, and set or add to gradients.
 
-        Gradients that are filled must be new, and have the shapes of their tensors.
+        Gradients that are set must be new tensors of the shapes of their parameters.
 
         Args:
-            point_weights: w, ``[N]``; 1 if None.
-            errors: where Σ_k c_k ∂_k u - target is left, ``[(R,) N, E]``.
+            point_weights: w ``[N]``; None for 1.
+            errors: a tensor ``[(R,) N, E]`` that gets Σ_k c_k ∂_k u - target; None for none.
         """
         kernel, dtype, shape = self._kernel, self._kernel.dtype, self._table_shape
         losses = params.new_empty(kernel.replicas)

@@ -51,15 +51,15 @@ class Dissection:
     """An order of elimination for the columns of a sparse J, and all that follows from its pattern.
 
     Args:
-        table: J; another one of the same pattern may be factorised.
-        places: of each column's spline, ``[n, d]``.
-        kept: numbers of the columns that are eliminated; the others are `rest`.
-        periodic: axes on which places are modulo 1.
+        table: J; other matrices of the same pattern may be factorised.
+        places: the place of each column's spline, ``[n, d]``.
+        kept: the indices of the columns that are eliminated; the others are `rest`.
+        periodic: the axes on which places are modulo 1.
 
     Attributes:
-        order: numbers of the columns that are eliminated, in order.
-        rest: numbers of the others, ascending.
-        n_factor: numbers in the factors.
+        order: the indices of the columns that are eliminated, in their order.
+        rest: the indices of the other columns, ascending.
+        n_factor: how many numbers the factors have.
     """
 
     def __init__(
@@ -194,16 +194,16 @@ class Dissection:
         self.n_factor = int((own * (own + later)).sum())
 
     def cost(self, n_dense: int) -> float:
-        """Operations of a step, with so many columns of J besides the table's."""
+        """The number of operations of a step with ``n_dense`` columns of J besides the table's."""
         n_rest = len(self.rest) + n_dense
         by_rest = 4 * self.n_factor * n_rest + len(self.order) * n_rest**2 + n_rest**3 / 3
         return self._cost + by_rest
 
     def factorised(self, table: sparse.csr_array, damping: float) -> Cholesky:
-        """JᵀJ + λ of the columns in `order`.
+        """Factorise JᵀJ + λ of the columns in `order`.
 
         Raises:
-            ArithmeticError: it is not positive definite in floating-point numbers.
+            ArithmeticError: the matrix is not positive definite in floating-point numbers.
         """
         values = torch.from_numpy(table.data[self._taken])
         starts, columns = torch.from_numpy(self._starts), torch.from_numpy(self._columns)
@@ -229,13 +229,13 @@ class Dissection:
 
 
 class Cholesky:
-    """Factors of `Dissection.factorised`."""
+    """The factors that `Dissection.factorised` computes."""
 
     def __init__(self, fronts: Sequence[_Front], factors: Sequence[Tensor]) -> None:
         self._fronts, self._factors = fronts, factors
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        """x ``[n, k]`` with (JᵀJ + λ) x = right ``[n, k]``, both in the order of elimination."""
+        """Solve (JᵀJ + λ) x = right for x ``[n, k]``; both are in the order of elimination."""
         x = torch.from_numpy(right).clone()
         parts = [
             (
@@ -260,16 +260,17 @@ def find_dissection(
     periodic: Sequence[int],
     n_dense: int,
 ) -> Dissection | None:
-    """The cheapest elimination of a Jacobian's columns; None where there is none.
+    """Find the elimination of a Jacobian's columns with the fewest operations, or None.
 
-    Wide splines couple with everything: levels below one are left to a dense matrix.
+    Wide splines couple with all others, so that coarse levels are left to a dense matrix.
 
     Args:
         table: J.
-        places: of each column's spline, ``[n, d]`` in [0, 1]; NaN where it has none (hashed rows).
-        levels: of each column, coarse ones first.
-        periodic: axes on which places are modulo 1.
-        n_dense: columns of J besides the table's.
+        places: the place of each column's spline, ``[n, d]`` in [0, 1]; NaN for hashed rows, which
+            have no place.
+        levels: the level of each column, coarse ones first.
+        periodic: the axes on which places are modulo 1.
+        n_dense: the number of columns of J besides the table's.
     """
     best: tuple[float, Dissection] | None = None
     has_place = np.isfinite(places).all(axis=1)
@@ -286,7 +287,7 @@ def find_dissection(
 
 
 def gram(table: sparse.csr_array) -> np.ndarray:
-    """JᵀJ ``[n, n]`` of a sparse J."""
+    """JᵀJ ``[n, n]`` of a sparse matrix J."""
     assert table.shape is not None
     n = table.shape[1]
     table = table.sorted_indices()
