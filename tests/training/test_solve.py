@@ -237,9 +237,11 @@ def test_windows_are_loaded_into_a_field_of_ones_own_and_exported(tmp_path: Path
 def test_points_beyond_the_domain_are_refused_but_along_a_periodic_axis() -> None:
     solution = quickly(_Decay())
     for ask in (solution, lambda x: solution.jet(x, "u_t")):
-        with pytest.raises(ValueError, match=r"^points: t = 1\.5 of point 2 is not in .*, 0 to 1$"):
+        with pytest.raises(
+            ValueError, match=r"^solution: t = 1\.5 of its point 2 is not in .* 0 to 1$"
+        ):
             ask(torch.tensor([[0.5, 1.0], [0.5, 1.5]]))
-    with pytest.raises(ValueError, match="x = nan of point 1"):
+    with pytest.raises(ValueError, match="x = nan of its point 1"):
         solution(torch.tensor([[float("nan"), 0.0]]))
     around = quickly(Convection())
     x = torch.tensor([[0.1, 0.2]], dtype=torch.float64)

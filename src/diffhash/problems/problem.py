@@ -378,6 +378,6 @@ def check_within(name: str, domain: Domain, x: Tensor, but: Sequence[str] = ()) 
     if outside.any():
         point, axis = outside.nonzero()[0].tolist()
         raise ValueError(
-            f"{name}: {domain.axes[axis]} = {x[point, axis].item():g} of point {point + 1} is not "
-            f"in the problem's domain, {low[axis]:g} to {high[axis]:g}"
+            f"{name}: {domain.axes[axis]} = {x[point, axis].item():g} of its point {point + 1} is "
+            f"not in the problem's domain, {low[axis]:g} to {high[axis]:g}"
         )

@@ -90,9 +90,9 @@ class ErrorEstimate:
                 n_parameters = sum(p.numel() for p in field.parameters() if p.requires_grad)
                 warnings.warn(
                     f"between the points of training the residuals are {unseen / seen:.2g} times "
-                    f"as large as at them: the field has more freedom ({n_parameters} parameters) "
-                    f"than so many points ({points}) determine; give more, "
-                    "as by Task(n_residual=…, n_boundary=…), or a smaller field",
+                    "as large as at them: the field has more freedom than so many points determine "
+                    f"({n_parameters} parameters; points: {points}); give more points (n_residual, "
+                    "n_boundary) or a smaller field",
                     stacklevel=2,
                 )
                 break

@@ -138,13 +138,13 @@ class FieldTraining(L.LightningModule):
         super().__init__()
         check_settings(epochs, learning_rate, chunk, batch_size, max_seconds, tolerance, schedule)
         evaluation.check(field)
-        check_nothing_else_is_trainable(field, objective.problem, objective=objective)
-        check_objective(objective, field)
         columns = {"epoch", "seconds", "loss", *(f"loss_{term.name}" for term in objective.terms)}
         if taken := sorted(columns.intersection(evaluation.names)):
             raise ValueError(
                 f"{taken[0]}: a coefficient cannot have the name of a column of the history"
             )
+        check_nothing_else_is_trainable(field, objective.problem, objective=objective)
+        check_objective(objective, field)
         check_moving(sampler, weighting, batch_size, field.n_replicas)
         if execution != "eager" and (batch_size is not None or derivatives != "taylor"):
             raise ValueError(

@@ -125,7 +125,7 @@ class Solution:
         x = torch.as_tensor(x, device=device).to(torch.float64)
         domain = self.problem.domain
         if x.ndim == 2 and x.shape[1] == domain.n_dims:
-            check_within("points", domain, x, periodic_axes(self.field))
+            check_within("solution", domain, x, periodic_axes(self.field))
         return x
 
     @property
