@@ -24,6 +24,7 @@ from diffhash._files import write_text_atomically
 from diffhash.experiment.checks import ConfigError, physical_memory
 from diffhash.experiment.resume import hydra_value
 from diffhash.experiment.workers import Command, run_side_by_side
+from diffhash.paper.reproduce import exclusive
 from diffhash.results import RecordError, RunRecord
 from diffhash.results.record import FINISHED, read_record
 
@@ -155,12 +156,16 @@ class Job:
         return f"{self.case.name}, {self.method}, {self.optimizer}, seed {self.seed}"
 
     @property
+    def settings(self) -> tuple[str, ...]:
+        """Of the method and the optimizer."""
+        return (*METHODS[self.method], *OPTIMIZERS[self.optimizer])
+
+    @property
     def overrides(self) -> tuple[str, ...]:
         """The settings: those of a command line that runs it alone."""
         return (
             *self.case.overrides,
-            *METHODS[self.method],
-            *OPTIMIZERS[self.optimizer],
+            *self.settings,
             f"trainer.max_seconds={self.seconds:g}",
             *("trainer.accelerator=cpu", "trainer.num_threads=1", "logger=none"),
             f"seed={self.seed}",
@@ -251,14 +256,18 @@ def result(job: Job, runs: Path) -> RunRecord | Outcome | None:
     return outcome if outcome.overrides == [*job.overrides] else None
 
 
-def run_jobs(root: Path, todo: Sequence[Job], runs: Path, workers: int) -> None:
-    """Run them, ``workers`` at a time, each on one thread.
+def run_jobs(root: Path, wanted: Sequence[Job], runs: Path, workers: int) -> None:
+    """Run those that have not been run, ``workers`` at a time, each on one thread.
 
     Raises:
+        ConfigError: another process runs jobs there.
         KeyboardInterrupt: interrupted; what is finished stays.
     """
     memory = int(_MEMORY * physical_memory() / workers)
-    run_side_by_side([_command(root, job, runs, memory) for job in todo], workers)
+    with exclusive(runs):
+        todo = [job for job in wanted if result(job, runs) is None]
+        print(f"{len(wanted)} runs: {len(wanted) - len(todo)} finished, {len(todo)} to do")
+        run_side_by_side([_command(root, job, runs, memory) for job in todo], workers)
 
 
 def _command(root: Path, job: Job, runs: Path, memory: int) -> Command:
@@ -276,10 +285,14 @@ def _command(root: Path, job: Job, runs: Path, memory: int) -> Command:
         arguments=(*job.overrides, f"run_dir={hydra_value(str(directory))}"),
         log=log,
         succeeded=lambda: isinstance(result(job, runs), RunRecord),
-        limit=_LATEST * job.seconds + _START_SECONDS,
+        limit=_limit(job),
         memory=memory,
         failed=failed,
     )
+
+
+def _limit(job: Job) -> float:
+    return _LATEST * job.seconds + _START_SECONDS
 
 
 def _outcome_file(directory: Path) -> Path:
@@ -292,7 +305,10 @@ def _outcome(job: Job, log: Path, code: int | None, is_late: bool) -> Outcome:
     status: Failure = "failed"
     if is_late:
         status = "killed"
-        last = f"still running after {_LATEST:g} times its seconds"
+        last = (
+            f"still running after {_limit(job):g} s: {_LATEST:g} times its seconds and "
+            f"{_START_SECONDS:g} for what comes before and after"
+        )
     elif last.startswith("error: "):
         status, last = "not possible", last.removeprefix("error: ")
     elif re.search(r"out of memory: |MemoryError|can't allocate memory|Unable to allocate", last):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from benchmarks import collocation
 from benchmarks.suite import CHOSEN_ON, GRIDS, METHODS, Case, Job, Outcome, result
 from diffhash._files import write_text_atomically
 from diffhash.problems import zoo
@@ -26,11 +27,16 @@ _LETTERS = {"adam": "A", "gauss_newton": "G"}
 _KEY = ["case", "method", "optimizer"]
 
 
-def write_tables(jobs: Sequence[Job], runs: Path, output: Path) -> list[str]:
-    """Write ``suite.csv`` and ``suite.md`` of the jobs that have been run; lines of a summary."""
-    table = make_table(jobs, runs)
+def write_tables(table: pd.DataFrame, output: Path) -> list[str]:
+    """Write ``suite.csv`` and ``suite.md``; lines of a summary.
+
+    Args:
+        table: of `make_table`.
+        output: a folder, with the table of `benchmarks.collocation`.
+    """
     if table.empty:
         return ["no run is finished"]
+    table = with_floor(table, collocation.read(output / collocation.FILE))
     published = pd.read_csv(PUBLISHED, keep_default_na=False).to_dict("records")
     scores = []
     for case in table["case"].unique():
@@ -76,6 +82,15 @@ def make_table(jobs: Sequence[Job], runs: Path) -> pd.DataFrame:
         start = dict(zip(_KEY, key, strict=True)) | {"budget_seconds": job.seconds}
         rows += (start | row for row in _rows(outcomes, limits[name]))
     return pd.DataFrame(rows)
+
+
+def with_floor(table: pd.DataFrame, floor: Any) -> pd.DataFrame:
+    """The table, with error and seconds of the classical floor beside each unknown's error."""
+    columns = {"problem": "case", "l2": "floor_error", "seconds": "floor_seconds"}
+    finest = collocation.best(floor).rename(columns=columns)
+    keys = ["case", "quantity"]
+    own = finest[[*keys, "floor_error", "floor_seconds"]]
+    return table.merge(own, on=keys, how="left")
 
 
 def _rows(
@@ -166,6 +181,7 @@ class Score:
         published: the best published errors of these; empty where there is none.
         says: where they are from.
         best: by method, the error, the optimizer, and whether the reference's error is larger.
+        floor: the error of the classical floor, its seconds, and the same; None without one.
         without: by method without an error, what became of its runs.
     """
 
@@ -174,6 +190,7 @@ class Score:
     published: list[float]
     says: str
     best: dict[str, tuple[float, str, bool]]
+    floor: tuple[float, float, bool] | None
     without: dict[str, str]
 
     def ratio(self, methods: Iterable[str]) -> tuple[float, str]:
@@ -193,13 +210,19 @@ def _score(case: str, rows: Sequence[dict[str, Any]], known: Sequence[dict[str, 
     first = next(iter(published.values()), 1.0)
     scale = {quantity: first / published.get(quantity, 1.0) for quantity in quantities}
     errors: dict[tuple[str, str], dict[str, tuple[float, bool]]] = {}
+    floors: dict[str, tuple[float, float, bool]] = {}
     for row in rows:
-        if row["quantity"] not in scale:
+        quantity, limit = row["quantity"], row["reference_error"]
+        if quantity not in scale:
             continue
         is_below = row["is_below_reference"]
-        error = row["reference_error"] if is_below else row["error"]
+        error = limit if is_below else row["error"]
         of_run = errors.setdefault((row["method"], row["optimizer"]), {})
-        of_run[row["quantity"]] = error * scale[row["quantity"]], is_below
+        of_run[quantity] = error * scale[quantity], is_below
+        if not math.isnan(error := row["floor_error"]):
+            is_below = error < limit
+            error = scale[quantity] * (limit if is_below else error)
+            floors[quantity] = error, row["floor_seconds"], is_below
     best: dict[str, tuple[float, str, bool]] = {}
     for (method, optimizer), of_run in errors.items():
         if len(of_run) == len(scale):
@@ -212,7 +235,8 @@ def _score(case: str, rows: Sequence[dict[str, Any]], known: Sequence[dict[str, 
     for row in rows:
         if row["method"] not in best:
             without.setdefault(row["method"], row["status"])
-    return Score(case, quantities, [*published.values()], says, best, without)
+    floor = max(floors.values()) if len(floors) == len(scale) else None
+    return Score(case, quantities, [*published.values()], says, best, floor, without)
 
 
 def _source(row: dict[str, Any]) -> str:
@@ -233,7 +257,9 @@ def _head(table: pd.DataFrame) -> str:
         "set of hyper-parameters for all problems. ≤: the error of the reference is larger than "
         "what was measured. –: there has been no run. Reasons for “not possible” are below. The "
         f"hyper-parameters were chosen on {', '.join(CHOSEN_ON)}.\n\n"
-        "Grids (linear to quintic hashed) have a network on top, `spline` has none. Every "
+        "Grids (linear to quintic hashed) have a network on top, `spline` has none. Floor: "
+        "collocation with splines of degree 9 by SciPy alone, its cells chosen for the problem, "
+        "with its seconds ([all numbers of cells](floor.csv)); it is for boxes. Every "
         "quantity, derivative, time and size: [CSV](suite.csv). What is published: "
         "[CSV](../published.csv), on hardware of theirs and without limit of time."
     )
@@ -250,13 +276,23 @@ def _overview(scores: Sequence[Score]) -> str:
                 cells.append(score.without.get(method, "–"))
                 continue
             value, optimizer, is_below = score.best[method]
-            text = f"{'≤ ' * is_below}{format_value('l2', value)} {_LETTERS[optimizer]}"
+            text = f"{_printed(value, is_below)} {_LETTERS[optimizer]}"
             cells.append(f"**{text}**" if value == smallest else text)
-        rows.append([f"`{score.case}`", ", ".join(score.quantities), published, score.says, *cells])
-    columns = ["Problem", "of", "published", "by", *METHODS]
-    align = ["left", "left", "right", "left", *["right"] * len(METHODS)]
+        floor = "–"
+        if score.floor is not None:
+            value, seconds, is_below = score.floor
+            floor = f"{_printed(value, is_below)}, {seconds:.2g} s"
+        start = [f"`{score.case}`", ", ".join(score.quantities), published, score.says]
+        rows.append([*start, floor, *cells])
+    columns = ["Problem", "of", "published", "by", "floor", *METHODS]
+    align = ["left", "left", "right", "left", *["right"] * (1 + len(METHODS))]
     frame = pd.DataFrame(rows, columns=columns)
     return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
+
+
+def _printed(value: float, is_below: bool) -> str:
+    """An error; with ``≤`` the reference's, of one that is smaller."""
+    return f"{'≤ ' * is_below}{format_value('l2', value)}"
 
 
 def _summary(scores: Sequence[Score]) -> list[str]:
@@ -271,10 +307,11 @@ def _summary(scores: Sequence[Score]) -> list[str]:
     for score in compared:
         ratio, method = score.ratio(METHODS)
         if ratio > 1:
-            value = format_value("l2", ratio * score.published[0])
+            value, _, is_below = score.best.get(method, (math.inf, "", False))
             misses.append(
-                f"- `{score.case}`: {value} ({method}), {format_value('l2', ratio)} times the "
-                f"published {format_value('l2', score.published[0])}"
+                f"- `{score.case}`: {_printed(value, is_below)} ({method}), "
+                f"{format_value('l2', ratio)} times the published "
+                f"{format_value('l2', score.published[0])}"
             )
     return ["\n".join(lines), "\n".join(["Missed:", "", *misses])] if misses else ["\n".join(lines)]
 

@@ -39,13 +39,13 @@ from diffhash.problems import Problem, zoo  # noqa: E402
 from diffhash.results.figures import style  # noqa: E402
 from diffhash.training.solve import problem_field  # noqa: E402
 
-PROBLEMS = tuple(collocation.CELLS)
 KEY = ["problem", "optimizer", "budget"]
 COLUMNS = [*KEY, "epoch", "seconds", "l2", "loss", "parameters", *ENVIRONMENT]
 SPLINES = "splines"  # alone
 # Of nonic splines alone, an axis.
 CELLS = {"helmholtz2d": 40, "wave1d": 48, "convection": 64, "multiscale_poisson2d": 96,
          "kovasznay": 24, "burgers1d": 96}  # fmt: skip
+PROBLEMS = tuple(CELLS)
 _RATES = {"adam": 1e-2, "soap": 3e-3}
 _MANY = 10**6  # epochs, more than there are seconds for
 _CHUNK = 20  # epochs between two evaluations
@@ -95,8 +95,10 @@ def main() -> int:
     tables, figures = (arguments.output / name for name in ("tables", "figures"))
     for folder in (tables, figures):
         folder.mkdir(parents=True, exist_ok=True)
-    floor = _floor(tables / "floor.csv", arguments)
-    curves = _read(tables / "solvers_curves.csv", COLUMNS, arguments)
+    floor = collocation.complete(tables / collocation.FILE, arguments.problems, arguments.again)
+    first = {name: zoo()[name].unknowns[0] for name in PROBLEMS}
+    floor = floor[floor["quantity"] == floor["problem"].map(first)]
+    curves = _read(tables / "solvers_curves.csv", arguments)
     for problem in arguments.problems:
         for name in arguments.optimizers:
             is_there = (curves[KEY] == [problem, name, arguments.seconds]).all(axis=1)
@@ -115,27 +117,14 @@ def main() -> int:
     return 0
 
 
-def _read(path: Path, columns: list[str], arguments: argparse.Namespace) -> pd.DataFrame:
+def _read(path: Path, arguments: argparse.Namespace) -> Any:
     if path.is_file() and not arguments.again:
         return pd.read_csv(path, keep_default_na=False, na_values=["nan"])
-    return pd.DataFrame(columns=columns)
+    return pd.DataFrame(columns=COLUMNS)
 
 
 def _write(path: Path, frame: pd.DataFrame) -> None:
     write_text_atomically(path, frame.to_csv(index=False, float_format="%.4g", na_rep="nan"))
-
-
-def _floor(path: Path, arguments: argparse.Namespace) -> pd.DataFrame:
-    """Its table, with what is missing."""
-    floor = _read(path, list(collocation.COLUMNS), arguments)
-    for problem in arguments.problems:
-        if not (floor["problem"] == problem).any():
-            print(f"{problem}, floor", file=sys.stderr)
-            rows = pd.DataFrame(collocation.rows(problem))
-            rows = rows.assign(**environment_columns(torch.device("cpu")))
-            floor = pd.concat([floor, rows]) if len(floor) else rows
-            _write(path, floor)
-    return floor
 
 
 def _curve(name: str, optimizer: str, seconds: float) -> pd.DataFrame:

@@ -11,12 +11,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for the package benchmarks, which is not installed
 
-from benchmarks.suite import jobs, result, run_jobs  # noqa: E402
-from benchmarks.suite_table import write_tables  # noqa: E402
+from benchmarks import collocation  # noqa: E402
+from benchmarks.suite import jobs, run_jobs  # noqa: E402
+from benchmarks.suite_table import make_table, write_tables  # noqa: E402
 from diffhash.cli.command import run_command  # noqa: E402
 from diffhash.experiment.checks import ConfigError  # noqa: E402
 from diffhash.experiment.workers import default_workers  # noqa: E402
-from diffhash.paper.reproduce import exclusive  # noqa: E402
 
 RESULTS = ROOT / "results"
 
@@ -43,10 +43,9 @@ def main() -> int:
         chosen = jobs(range(arguments.seeds), arguments.only, arguments.seconds)
         if not chosen:
             raise ConfigError(f"ONLY={arguments.only}: splines have no run with adam")
-        with exclusive(arguments.runs):
-            todo = [job for job in chosen if result(job, arguments.runs) is None]
-            print(f"{len(chosen)} runs: {len(chosen) - len(todo)} finished, {len(todo)} to do")
-            run_jobs(ROOT, todo, arguments.runs, workers)
+        run_jobs(ROOT, chosen, arguments.runs, workers)
+        names = dict.fromkeys(job.case.name for job in chosen)
+        collocation.complete(arguments.output / collocation.FILE, names)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -54,7 +53,7 @@ def main() -> int:
         print("interrupted: finished runs stay; the same command does the rest", file=sys.stderr)
         return 130
     everything = jobs(range(arguments.seeds), "", arguments.seconds)
-    for line in write_tables(everything, arguments.runs, arguments.output):
+    for line in write_tables(make_table(everything, arguments.runs), arguments.output):
         print(line)
     print(f"{time.perf_counter() - start:.0f} s in all")
     return 0

@@ -71,7 +71,7 @@ def test_what_is_finished_stays_and_a_failure_is_an_outcome(
     assert own["error"] == record.l2_u
     assert set(table["quantity"]) == {"u", "u_x", "u_t", "u_xx", ""}
     assert table.set_index("method").at["spline", "reason"] == outcome.reason
-    suite_table.write_tables([done, refused], tmp_path, tmp_path / "out")
+    suite_table.write_tables(table, tmp_path / "out")
     page = (tmp_path / "out/suite.md").read_text()
     assert f"- `heat1d`, spline, adam: not possible: {outcome.reason}" in page
     assert len(pd.read_csv(tmp_path / "out/suite.csv")) == len(table)
@@ -94,6 +94,14 @@ def _write(job: Job, runs: Path, l2_u: float | None, **metrics: float) -> None:
     write_record(job.directory(runs), record)
 
 
+def floor_of(page: str, case: str) -> str:
+    """What a page has in a case's column of the floor."""
+    lines = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
+    [heads] = [line for line in lines if "Problem" in line]
+    [own] = [line for line in lines if f"`{case}`" in line[:2]]
+    return own[heads.index("floor")]
+
+
 def test_errors_below_the_references_and_beside_published_ones(tmp_path: Path) -> None:
     burgers = [job("burgers1d", "cubic", seed) for seed in (0, 1, 2)]
     for one, l2 in zip(burgers, (1e-13, 2e-13, None), strict=True):  # the reference: 4e-11
@@ -107,16 +115,32 @@ def test_errors_below_the_references_and_beside_published_ones(tmp_path: Path) -
     _write(free, tmp_path, 1e-5)
     jobs = [*burgers, *flow, coefficients, free]
 
-    table = suite_table.make_table(jobs, tmp_path).set_index(["case", "method", "quantity"])
+    made = suite_table.make_table(jobs, tmp_path)
+    table = made.set_index(["case", "method", "quantity"])
     own = table.loc[("burgers1d", "cubic", "u")]
     assert (own["seeds"], own["diverged"], own["error"], own["error_low"]) == (3, 1, 2e-13, 1e-13)
     assert own["error_high"] == float("inf")
     assert bool(own["is_below_reference"])
     assert not table.at[("flow_mixing", "mlp", "u"), "is_below_reference"]
 
-    summary = suite_table.write_tables(jobs, tmp_path, tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    found = [
+        ("burgers1d", 24, 1e-3, 0.1),
+        ("burgers1d", 96, 1e-12, 0.94),
+        ("flow_mixing", 8, 2e-4, 3),
+    ]
+    floor = pd.DataFrame(found, columns=["problem", "cells", "l2", "seconds"])
+    floor.assign(quantity="u").to_csv(tmp_path / "out/floor.csv", index=False)
+    summary = suite_table.write_tables(made, tmp_path / "out")
     page = (tmp_path / "out/suite.md").read_text()
     assert "≤ 4.0e-11 A" in page
+    assert [floor_of(page, case) for case in ("burgers1d", "flow_mixing", "heat1d")] == [
+        *("≤ 4.0e-11, 0.94 s", "2.0e-4, 3 s", "–"),
+    ]
+    written = pd.read_csv(tmp_path / "out/suite.csv").set_index(["case", "method", "quantity"])
+    assert written.loc[("burgers1d", "cubic", "u"), ["floor_error", "floor_seconds"]].tolist() == [
+        *(1e-12, 0.94),
+    ]
     assert "with a grid and a network: 1 of 3 problems" in summary[0]
     assert "with any field: 2 of 3 problems" in summary[1]
     [missed] = [line for line in summary if line.startswith("- ")]
@@ -130,4 +154,4 @@ def test_published_numbers_are_of_cases_and_quantities_that_there_are() -> None:
     assert set(published["case"]) <= {case.name for case in suite.CASES}
     assert set(published["read"]) == set(published["comparable"]) == {"yes", "no"}
     assert all(float(error) > 0 for error in published["error"])
-    assert all(published["source"])
+    assert all(published["source"]) and all(published["definition"])
