@@ -32,8 +32,8 @@ MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup test test-slow test-faults lint solvers solvers-picture suite gallery bench bench-ops \
-	bench-start-up bench-gpu peers \
+.PHONY: help setup test test-slow test-faults lint solvers solvers-picture suite hermite gallery bench \
+	bench-ops bench-start-up bench-gpu peers \
 	reproduce-tables docs tables figures report report-screenshots calibrate wandb-sync \
 	clean distclean
 
@@ -121,6 +121,9 @@ solvers-picture: $(EXTRA)optimizers ## draw error against seconds: every optimiz
 
 suite: $(EXTRA)geometry ## problem x method x optimizer in equal SECONDS (SEEDS, ONLY), into results/tables/suite.csv
 	"$(PY)" scripts/suite.py --seeds $(SEEDS) --only "$(ONLY)" --seconds $(SECONDS)
+
+hermite: $(STAMP) ## Hermite-NGP's setting with each interpolation (SEEDS), in equal seconds: 20 minutes on two cores
+	"$(PY)" scripts/hermite.py --seeds $(SEEDS)
 
 gallery: $(EXTRA)geometry ## solve and draw every problem that has no picture in docs/gallery yet
 	"$(PY)" scripts/gallery.py
