@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
 
 from benchmarks import hermite
 from benchmarks.hermite import GRIDS, INTERPOLATIONS, TABLES
 from benchmarks.suite import run_jobs
+from diffhash.experiment.schema import register
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "results" / "tables" / "hermite.csv"
@@ -23,6 +25,21 @@ def test_memory_is_equal_within_two_hundredths() -> None:
             assert GRIDS[f"{name} {table} equal"].rows == pytest.approx(own, rel=0.02)
     quarter = GRIDS["cubic hashed quarter"].rows
     assert quarter == pytest.approx(GRIDS["hermite hashed equal"].rows / 4, rel=0.02)
+
+
+def test_the_setting_is_the_published_one() -> None:
+    register()
+    [job] = [job for job in hermite.jobs([0], 9.0) if job.method == "hermite hashed equal"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = compose("train", list(job.overrides))
+    encoding, network, task = cfg.encoder.encoding, cfg.encoder.network, cfg.task
+    assert (encoding.n_levels, encoding.n_features_per_level) == (8, 2)
+    assert (encoding.base_resolution, encoding.per_level_scale) == (4, 2.0)
+    assert (encoding.log2_hashmap_size, encoding.interpolation) == (16, "hermite")
+    assert network["_target_"].endswith("SIREN") and (network.width, network.depth) == (128, 2)
+    assert (task.n_residual, task.n_boundary) == (10_000, 4 * 5000)
+    assert (cfg.trainer.learning_rate, cfg.optimizer, cfg.sampler.every) == (1e-3, None, 1)
+    assert (cfg.problem.a, cfg.problem.low) == (10, 0)
 
 
 def made(errors: dict[str, float]) -> Any:
