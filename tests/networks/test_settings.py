@@ -143,3 +143,20 @@ def test_the_box_keeps_float64_through_changes_of_the_parameters() -> None:
 def test_names_without_axes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^names=\('u',\): give problem\.names, or Names\(axes"):
         Field(_grid(), MLP(4, 1, 4, 1), [(0, 1), (0, 2)], ("u",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda: MLP(3, 1, 4, 1), "network: it has 3 inputs, the encoding 4 features"),
+        (
+            lambda: MLP(4, 1, 4, 1, dtype=torch.float64),
+            r"it is torch\.float64, the encoding torch\.f",
+        ),
+    ],
+)
+def test_a_network_that_does_not_fit_its_encoding_is_refused(
+    network: Callable[[], MLP], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Field(_grid(), network(), [(0, 1), (0, 2)])

@@ -53,7 +53,8 @@ class Field(NoTorchScript, ConfiguredModule):
 
     Raises:
         ValueError: the domain has another number of axes than the encoding or an axis without a
-            width, or the names are of another number of axes or of the network's outputs.
+            width, the network has another number of inputs or another dtype than the encoding, or
+            the names are of another number of axes or of the network's outputs.
     """
 
     _low: Tensor
@@ -78,6 +79,17 @@ class Field(NoTorchScript, ConfiguredModule):
                 f"domain={list(domain)}: give (low, high) with finite low < high for each of the "
                 f"{axes} axes"
             )
+        if network.widths[0] != encoding.n_output_dims:
+            raise ValueError(
+                f"network: it has {network.widths[0]} inputs, the encoding "
+                f"{encoding.n_output_dims} features: give it encoding.n_output_dims inputs"
+            )
+        for parameter in encoding.parameters():
+            if parameter.dtype != network.params.dtype:
+                raise ValueError(
+                    f"network: it is {network.params.dtype}, the encoding {parameter.dtype}: give "
+                    "both the same dtype"
+                )
         self.encoding = encoding
         self.network = network
         n_outputs = network.widths[-1]
