@@ -310,9 +310,11 @@ def page(table: pd.DataFrame) -> str:
     ]
     why = (table["status"] + ": " + table["reason"].astype(str)).str.replace("|", "/")
     shown = table.assign(versions=table["versions"].where(table["l2_u"].notna(), why))
-    for column in ("parameters", "ms", "steps", "l2_u"):
-        shown[column] = [format_value(column, value) for value in table[column]]
-    shown["start_seconds"] = [format_value("train_seconds", s) for s in table["start_seconds"]]
+    for column in ("parameters", "steps"):
+        shown[column] = ["–" if pd.isna(n) else f"{n:.0f}" for n in table[column]]
+    for column in ("ms", "start_seconds"):  # to a tenth
+        shown[column] = [format_value("train_seconds", value) for value in table[column]]
+    shown["l2_u"] = [format_value("l2_u", value) for value in table["l2_u"]]
     for problem, rows in shown.groupby("problem", sort=False):
         settings = "".join(f", {key} = {v:g}" for key, v in PROBLEMS[str(problem)].items())
         frame = rows.reindex(columns=[*_SHOWN]).set_axis([*_SHOWN.values()], axis=1)

@@ -1,6 +1,6 @@
 """PINA, as its tutorials have a problem, a model, a solver and a trainer, and its own equations.
 
-Lightning's logger, checkpoints and bar are off: a step takes longer with them.
+Lightning's logger, checkpoints and bar are off, which are on by default.
 """
 # pyright: reportMissingImports=false
 # ruff: noqa: RUF012
