@@ -14,9 +14,10 @@ front begins with JᵀJ of the rows of J that read its own columns and no earlie
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from diffhash.native import CompilerError, call, compiled, warn_slower
 
 _LEAF = 256  # columns that are not taken apart any more
 _PART = 0.6  # of a region: a separator with more of it is none
+_WIDE = 256  # entries of a row of J, from which on products of rows with the same columns are BLAS's
 
 
 @dataclass
@@ -165,7 +167,7 @@ class Dissection:
         )
         first, last = (numbers.indices[at] for at in (numbers.indptr[:-1], numbers.indptr[1:] - 1))
         fronts = front_of[first]
-        by_front = np.lexsort((np.diff(numbers.indptr), last, first, fronts))  # alike ones together
+        by_front = np.lexsort((_patterns(numbers), last, first, fronts))  # alike ones together
         numbers, fronts = numbers[by_front], fronts[by_front]
         self._taken = numbers.data
         self._starts = numbers.indptr.astype(np.int64)
@@ -287,15 +289,19 @@ def find_dissection(
 
 
 def gram(table: sparse.csr_array) -> np.ndarray:
-    """JᵀJ ``[n, n]`` of a sparse matrix J."""
+    """JᵀJ ``[n, n]`` of a sparse matrix J; what is below the diagonal is 0."""
     assert table.shape is not None
-    n = table.shape[1]
-    table = table.sorted_indices()
+    n, counts = table.shape[1], np.diff(table.indptr)
+    if not table.has_sorted_indices:
+        table = table.sorted_indices()
+    if not counts.all():
+        table = table[counts > 0]
+    first, last = (table.indices[at] for at in (table.indptr[:-1], table.indptr[1:] - 1))
+    table = table[np.lexsort((_patterns(table), last, first))]  # rows that are alike together
     out = torch.zeros(n, n, dtype=torch.float64)
     starts, columns = (torch.from_numpy(a.astype(np.int64)) for a in (table.indptr, table.indices))
-    most = int(np.diff(table.indptr).max(initial=0))
-    _add_gram(starts, columns, torch.from_numpy(table.data), most, out)
-    return (out.triu() + out.triu(1).mT).numpy()
+    _add_gram(starts, columns, torch.from_numpy(table.data), int(counts.max(initial=0)), out)
+    return out.numpy()
 
 
 def _less_gram(matrix: Tensor, w: Tensor) -> Tensor:
@@ -317,6 +323,11 @@ def _add_gram(starts: Tensor, columns: Tensor, values: Tensor, most: int, out: T
         matrix = sparse.csr_array((values.numpy(), columns.numpy(), indptr), shape=(n_rows, n))
         out += torch.from_numpy((matrix.T @ matrix).toarray())
         return
+    if most >= _WIDE:
+        # A row of them goes through more of JᵀJ than a cache holds.
+        for at, rows in _alike((starts - starts[0]).numpy(), columns.numpy(), values):
+            _add_part(at, rows.mT @ rows, out)
+        return
     settings = _Settings(n_rows, n, most, torch.get_num_threads())
     failed = call(
         kernels[0],
@@ -330,6 +341,29 @@ def _add_gram(starts: Tensor, columns: Tensor, values: Tensor, most: int, out: T
     )
     if failed:
         raise MemoryError("no memory for the normal equations")
+
+
+def _patterns(table: sparse.csr_array) -> np.ndarray:
+    """A number for each row, the same for rows with the same columns, and hardly for others."""
+    assert table.shape is not None
+    numbers = np.random.default_rng(0).integers(2**63, size=table.shape[1], dtype=np.uint64)
+    return np.add.reduceat(numbers[table.indices], table.indptr[:-1])
+
+
+def _alike(
+    starts: np.ndarray, columns: np.ndarray, values: Tensor
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Columns ``[k]`` and values ``[n, k]`` of consecutive rows with the same columns."""
+    counts = np.diff(starts)
+    for first, past in pairwise([0, *np.flatnonzero(np.diff(counts)) + 1, len(counts)]):
+        if first == past or not counts[first]:
+            continue
+        whole = slice(starts[first], starts[past])
+        places = columns[whole].reshape(past - first, -1)
+        numbers = values[whole].view(past - first, -1)
+        changes = np.flatnonzero((places[1:] != places[:-1]).any(axis=1)) + 1
+        for start, end in pairwise([0, *changes, past - first]):
+            yield places[start], numbers[start:end]
 
 
 def _add_part(at: np.ndarray, part: Tensor, out: Tensor) -> None:

@@ -106,7 +106,7 @@ class DampedSystem:
             if dissection is not None:
                 self._inner, rest = dissection.order, dissection.rest
         self._outer = np.concatenate([rest, np.arange(n_table, n)])
-        own = sparse.csr_array(table[:, rest])
+        own = table if len(rest) == n_table else sparse.csr_array(table[:, rest])
         self._by_both = np.empty((0, len(self._outer)))
         if len(self._inner):
             by_both = np.hstack([(table.T @ own).toarray(), table.T @ dense])
@@ -193,8 +193,8 @@ def _lengths(jacobian: Jacobian, least: float) -> np.ndarray:
 
 
 def _cholesky(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """b ``[n]`` → matrix⁻¹ b, of a symmetric one."""
-    factor, info = torch.linalg.cholesky_ex(torch.from_numpy(matrix))
+    """b ``[n]`` → matrix⁻¹ b, of a symmetric one, of which only the upper half is read."""
+    factor, info = torch.linalg.cholesky_ex(torch.from_numpy(matrix).mT)
     if info.item():
         raise ArithmeticError("JᵀJ with its damping is not positive definite")
     lower = np.asfortranarray(factor.numpy())  # as it is already; torch's own solve copies it
