@@ -29,7 +29,7 @@ from diffhash.native import CompilerError, call, compiled, warn_slower
 
 _LEAF = 256  # columns that are not taken apart any more
 _PART = 0.6  # of a region: a separator with more of it is none
-_WIDE = 256  # entries of a row of J, from which on products of rows with the same columns are BLAS's
+_WIDE = 256  # entries of a row of J, from which on rows with the same columns are left to BLAS
 
 
 @dataclass
