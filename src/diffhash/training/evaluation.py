@@ -82,7 +82,7 @@ class Evaluation:
 
     >>> from diffhash.problems import InversePoisson
     >>> Evaluation(InversePoisson(), points=100).names[-4:]
-    ['max_ux', 'max_uy', 'max_uxx', 'max_uyy']
+    ['max_uxx', 'max_uyy', 'k', 'error_k']
 
     Args:
         problem: the problem with the exact solution.
