@@ -32,7 +32,7 @@ def write_tables(table: pd.DataFrame, output: Path) -> list[str]:
 
     Args:
         table: of `make_table`.
-        output: a folder, with the table of `benchmarks.collocation`.
+        output: a folder, with the table of `benchmarks.collocation`, and that of ``make solvers``.
     """
     if table.empty:
         return ["no run is finished"]
@@ -42,8 +42,11 @@ def write_tables(table: pd.DataFrame, output: Path) -> list[str]:
     for case in table["case"].unique():
         known = [r for r in published if r["case"] == case and r["comparable"] == "yes"]
         scores.append(_score(case, _records(table[table["case"] == case]), known))
-    summary = _summary(scores)
-    page = "\n\n".join([_head(table), _overview(scores), *summary, _outcomes(table)]) + "\n"
+    own = own_settings(output / "solvers.csv")
+    summary = _summary(scores, own)
+    of_u = {r["case"]: float(r["error"]) for r in published if _is_of_u(r)}
+    parts = [_head(table), _overview(scores), *summary, _own_settings(of_u, own), _outcomes(table)]
+    page = "\n\n".join(filter(None, parts)) + "\n"
     text = table.to_csv(index=False, float_format="%.4g")
     paths = [
         write_text_atomically(output / "suite.csv", text),
@@ -91,6 +94,27 @@ def with_floor(table: pd.DataFrame, floor: Any) -> pd.DataFrame:
     keys = ["case", "quantity"]
     own = finest[[*keys, "floor_error", "floor_seconds"]]
     return table.merge(own, on=keys, how="left")
+
+
+def own_settings(path: Path) -> pd.DataFrame:
+    """Medians over seeds of fields with settings of their own for a problem, from the table of
+    ``make solvers``: a row for each, of the conditions alone, with the case it belongs to."""
+    columns = ["case", "row", "is_network", "error", "seconds", "seeds"]
+    if not path.is_file():
+        return pd.DataFrame(columns=columns)
+    table = pd.read_csv(path)
+    table = table[(table["unknown"] == "u") & (table["kind"] == "pinn")]
+    rows = table.groupby("row", sort=False, as_index=False).agg(
+        is_network=("width", "max"),
+        error=("l2", "median"),
+        seconds=("seconds", "median"),
+        seeds=("seed", "nunique"),
+    )
+    rows["is_network"] = rows["is_network"] > 0
+    named = rows["row"].str.partition(" pinn: ")
+    rows["case"] = named[0].str.translate(str.maketrans("()", "[]")).str.replace(", ", ",")
+    rows["row"] = named[2]
+    return rows[columns]
 
 
 def _rows(
@@ -295,14 +319,23 @@ def _printed(value: float, is_below: bool) -> str:
     return f"{'≤ ' * is_below}{format_value('l2', value)}"
 
 
-def _summary(scores: Sequence[Score]) -> list[str]:
+def _reaches(score: Score, own: Any) -> bool:
+    """Whether one of these rows of `own_settings` does."""
+    errors = own.loc[own["case"] == score.case, "error"]
+    return score.quantities == ["u"] and bool((errors <= score.published[0]).any())
+
+
+def _summary(scores: Sequence[Score], own: Any) -> list[str]:
     compared = [score for score in scores if score.published]
     lines, misses = [], []
-    for what, methods in (("a grid and a network", GRIDS), ("any field", [*METHODS])):
+    kinds = [("a grid and a network", GRIDS, own[own["is_network"].astype(bool)])]
+    for what, methods, tuned in (*kinds, ("any field", [*METHODS], own)):
         reached = [score for score in compared if score.ratio(methods)[0] <= 1]
+        also = [score for score in compared if score in reached or _reaches(score, tuned)]
         lines.append(
             f"At or below the best published number with {what}: {len(reached)} of "
-            f"{len(compared)} problems that have one."
+            f"{len(compared)} problems that have one; {len(also)} with those of “Settings for each "
+            "problem”."
         )
     for score in compared:
         ratio, method = score.ratio(METHODS)
@@ -314,6 +347,33 @@ def _summary(scores: Sequence[Score]) -> list[str]:
                 f"{format_value('l2', score.published[0])}"
             )
     return ["\n".join(lines), "\n".join(["Missed:", "", *misses])] if misses else ["\n".join(lines)]
+
+
+def _is_of_u(row: dict[str, Any]) -> bool:
+    return row["quantity"] == "u" and row["comparable"] == "yes"
+
+
+def _own_settings(published: dict[str, float], own: Any) -> str:
+    """The rows of `own_settings`, beside the published errors of u by case."""
+    if own.empty:
+        return ""
+    rows = [
+        [
+            *(f"`{row['case']}`", row["row"], format_value("l2", row["error"])),
+            *(f"{row['seconds']:.0f}", row["seeds"]),
+            format_value("l2", published[row["case"]]) if row["case"] in published else "",
+        ]
+        for row in _records(own)
+    ]
+    head = ["Problem", "Field", "Error of u", "Seconds", "Seeds", "published"]
+    align = ["left", "left", *["right"] * 4]
+    frame = pd.DataFrame(rows, columns=head)
+    text = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
+    return (
+        "## Settings for each problem\n\nGauss–Newton with cells, points and steps of each "
+        "problem's own, on two threads; medians over seeds, seconds with set-up. By `make solvers`, "
+        f"which says what they were chosen on: [CSV](solvers.csv).\n\n{text}"
+    )
 
 
 def _outcomes(table: pd.DataFrame) -> str:

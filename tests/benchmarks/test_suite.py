@@ -149,9 +149,27 @@ def test_errors_below_the_references_and_beside_published_ones(tmp_path: Path) -
     assert "heat1d" not in "".join(summary)
 
 
+def test_fields_with_settings_of_their_own_count_apart(tmp_path: Path) -> None:
+    """Those of ``make solvers``: a network's here, of which two of three seeds are good."""
+    flow = job("flow_mixing", "quintic")
+    _write(flow, tmp_path, 1e-3)  # published: 2.35e-4
+    made = suite_table.make_table([flow], tmp_path)
+    row = {"row": "flow_mixing pinn: septic 9 cells + MLP 8", "unknown": "u", "kind": "pinn",
+           "width": 8, "seconds": 40.0}  # fmt: skip
+    pd.DataFrame([row | {"seed": n, "l2": l2} for n, l2 in enumerate((1e-5, 1e-2, 2e-5))]).to_csv(
+        tmp_path / "solvers.csv", index=False
+    )
+    network, any_field, *_ = suite_table.write_tables(made, tmp_path)
+    assert "0 of 1 problems that have one; 1 with those of" in network
+    assert "0 of 1 problems that have one; 1 with those of" in any_field
+    [line] = [s for s in (tmp_path / "suite.md").read_text().splitlines() if "septic 9" in s]
+    assert [cell.strip() for cell in line.split("|")[3:-1]] == ["2.0e-5", "40", "3", "2.3e-4"]
+
+
 def test_published_numbers_are_of_cases_and_quantities_that_there_are() -> None:
     published = pd.read_csv(suite_table.PUBLISHED, keep_default_na=False)
-    assert set(published["case"]) <= {case.name for case in suite.CASES}
+    tuned = suite_table.own_settings(suite_table.RESULTS / "tables" / "solvers.csv")["case"]
+    assert set(published["case"]) <= {case.name for case in suite.CASES} | {*tuned}
     assert set(published["read"]) == set(published["comparable"]) == {"yes", "no"}
     assert all(float(error) > 0 for error in published["error"])
     assert all(published["source"]) and all(published["definition"])
