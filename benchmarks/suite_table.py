@@ -371,8 +371,8 @@ def _own_settings(published: dict[str, float], own: Any) -> str:
     text = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
     return (
         "## Settings for each problem\n\nGauss–Newton with cells, points and steps of each "
-        "problem's own, on two threads; medians over seeds, seconds with set-up. By `make solvers`, "
-        f"which says what they were chosen on: [CSV](solvers.csv).\n\n{text}"
+        "problem's own, on two threads; medians over seeds, seconds with set-up. By "
+        f"`make solvers`, which says what they were chosen on: [CSV](solvers.csv).\n\n{text}"
     )
 
 
