@@ -292,15 +292,15 @@ def gram(table: sparse.csr_array) -> np.ndarray:
     """JᵀJ ``[n, n]`` of a sparse matrix J; what is below the diagonal is 0."""
     assert table.shape is not None
     n, counts = table.shape[1], np.diff(table.indptr)
+    most = int(counts.max(initial=0))
     if not table.has_sorted_indices:
         table = table.sorted_indices()
-    if not counts.all():
+    if most >= _WIDE:
         table = table[counts > 0]
-    first, last = (table.indices[at] for at in (table.indptr[:-1], table.indptr[1:] - 1))
-    table = table[np.lexsort((_patterns(table), last, first))]  # rows that are alike together
+        table = table[np.argsort(_patterns(table))]  # rows that are alike together
     out = torch.zeros(n, n, dtype=torch.float64)
     starts, columns = (torch.from_numpy(a.astype(np.int64)) for a in (table.indptr, table.indices))
-    _add_gram(starts, columns, torch.from_numpy(table.data), int(counts.max(initial=0)), out)
+    _add_gram(starts, columns, torch.from_numpy(table.data), most, out)
     return out.numpy()
 
 
@@ -344,7 +344,8 @@ def _add_gram(starts: Tensor, columns: Tensor, values: Tensor, most: int, out: T
 
 
 def _patterns(table: sparse.csr_array) -> np.ndarray:
-    """A number for each row, the same for rows with the same columns, and hardly for others."""
+    """A number for each row, none of them empty: the same for rows with the same columns, and
+    hardly for others."""
     assert table.shape is not None
     numbers = np.random.default_rng(0).integers(2**63, size=table.shape[1], dtype=np.uint64)
     return np.add.reduceat(numbers[table.indices], table.indptr[:-1])
