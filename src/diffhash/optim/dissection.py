@@ -347,7 +347,7 @@ def _patterns(table: sparse.csr_array) -> np.ndarray:
     """A number for each row, none of them empty: the same for rows with the same columns, and
     hardly for others."""
     assert table.shape is not None
-    numbers = np.random.default_rng(0).integers(2**63, size=table.shape[1], dtype=np.uint64)
+    numbers: Any = np.random.default_rng(0).integers(2**63, size=table.shape[1], dtype=np.uint64)
     return np.add.reduceat(numbers[table.indices], table.indptr[:-1])
 
 
@@ -356,14 +356,15 @@ def _alike(
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Columns ``[k]`` and values ``[n, k]`` of consecutive rows with the same columns."""
     counts = np.diff(starts)
-    for first, past in pairwise([0, *np.flatnonzero(np.diff(counts)) + 1, len(counts)]):
+    ends = (np.flatnonzero(np.diff(counts)) + 1).tolist()
+    for first, past in pairwise([0, *ends, len(counts)]):
         if first == past or not counts[first]:
             continue
         whole = slice(starts[first], starts[past])
         places = columns[whole].reshape(past - first, -1)
         numbers = values[whole].view(past - first, -1)
         changes = np.flatnonzero((places[1:] != places[:-1]).any(axis=1)) + 1
-        for start, end in pairwise([0, *changes, past - first]):
+        for start, end in pairwise([0, *changes.tolist(), past - first]):
             yield places[start], numbers[start:end]
 
 

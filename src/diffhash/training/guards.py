@@ -17,6 +17,7 @@ from diffhash.optim import Objective, Term
 from diffhash.problems import Problem
 from diffhash.problems.tracer import unknowns_read
 from diffhash.training.steps import Backward, Rows
+from diffhash.training.windows import WindowedField
 
 _LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, torch.Generator)
 _LIBRARIES = {"numpy", "pandas", "torch", "lightning"}  # whose objects hold no parameters of ours
@@ -109,7 +110,7 @@ def _check_promises(problem: Problem, field: Field) -> None:
             )
 
 
-def periodic_axes(field: Field) -> list[str]:
+def periodic_axes(field: Field | WindowedField) -> list[str]:
     """Names of the axes along which a field is periodic by itself."""
     return [field.names.axes[axis] for axis in getattr(field.encoding, "periodic", ())]
 
