@@ -102,9 +102,9 @@ def own_settings(path: Path) -> pd.DataFrame:
     columns = ["case", "row", "is_network", "error", "seconds", "seeds"]
     if not path.is_file():
         return pd.DataFrame(columns=columns)
-    table = pd.read_csv(path)
+    table: Any = pd.read_csv(path)
     table = table[(table["unknown"] == "u") & (table["kind"] == "pinn")]
-    rows = table.groupby("row", sort=False, as_index=False).agg(
+    rows: Any = table.groupby("row", sort=False, as_index=False).agg(
         is_network=("width", "max"),
         error=("l2", "median"),
         seconds=("seconds", "median"),
