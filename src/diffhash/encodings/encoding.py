@@ -217,11 +217,14 @@ class ConstantPlan(EncodingPlan):
             self._jet = self._encoding._jet(x, self._rows)
         self._made = self._state()
 
-    def _state(self) -> list[tuple[int, int, int]]:
+    def _state(self) -> list[int]:
         """What differs after a change of the buffers, or of the jet itself in place."""
-        tensors = [t for t in self._encoding._buffers.values() if t is not None]
-        tensors.append(self._jet.data)
-        return [(id(t), version(t), t.data_ptr()) for t in tensors]
+        jet = self._jet.data
+        state = [jet._version, jet.data_ptr()]
+        for buffer in self._encoding._buffers.values():
+            if buffer is not None:
+                state += id(buffer), version(buffer), buffer.data_ptr()
+        return state
 
     def jet(self) -> Jet:
         """The jet, which is the plan's own: not to be changed."""

@@ -59,19 +59,19 @@ def call(
     pointers: list[int | None] = []
     copies: list[tuple[Tensor, Tensor]] = []  # and what they are of: they outlive the call
     for argument in (*reads, *writes):
-        if type(argument) is not tuple:
+        if type(argument) is tuple:
+            name, tensor, dtype, shape = argument
+            if tensor is None:
+                pointers.append(None)
+                continue
+            if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:
+                raise _mismatch(name, tensor, dtype, shape)
+            pointer = tensor.data_ptr()
+            if not pointer or pointer & 7 or not tensor.is_contiguous() or tensor.is_neg():
+                pointer = _dense(name, tensor, copies)
+            pointers.append(pointer)
+        else:
             pointers.append(argument)  # type: ignore[arg-type]
-            continue
-        name, tensor, dtype, shape = argument
-        if tensor is None:
-            pointers.append(None)
-            continue
-        if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:
-            raise _mismatch(name, tensor, dtype, shape)
-        pointer = tensor.data_ptr() if tensor.is_contiguous() else 0
-        if not pointer or pointer & 7 or tensor.is_neg():
-            pointer = _dense(name, tensor, copies)
-        pointers.append(pointer)
     if len({*pointers}) + (pointers.count(None) or 1) <= len(pointers):  # None may come again
         _check_memory(pointers, len(reads), writes)
     if kernel.argtypes is None:  # from now on it takes so many pointers

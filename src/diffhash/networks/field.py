@@ -457,13 +457,19 @@ class FieldPlan:
             )
         field = self._field
         return linear_least_squares(
-            lambda: field.network,
+            self._network,
             lambda: self._plan.kernel_input(),
             field._in_box(self._inner),
             self._inner_form,
             coefficients,
             target,
         )
+
+    def _network(self) -> Network:
+        """The present network, without a module's search for attributes."""
+        network = self._field._modules["network"]
+        assert isinstance(network, Network)
+        return network
 
     def _inner_form(self, coefficients: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the network's jet in [0, 1]."""

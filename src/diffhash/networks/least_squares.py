@@ -87,10 +87,8 @@ class LinearLeastSquares:
             table, fixed = kernel_input.params, kernel_input.rows
             if table.requires_grad:
                 table_grad, add_table = _gradient(table)
-        now = (
-            *(network.activation, network.widths, params.dtype, params.shape),
-            *(id(fixed), torch.get_num_threads()),
-        )
+        # The kernel checks dtypes and shapes itself.
+        now = network.activation, network.widths, id(fixed), torch.get_num_threads()
         if now != self._bound_to:
             self._kernel_call = self._bind(network, kernel_input)
             self._bound_to = now
@@ -130,6 +128,8 @@ def _gradient(parameter: Tensor) -> tuple[Tensor, bool]:
     """
     if parameter.requires_grad and parameter.is_leaf and parameter.grad is not None:
         return parameter.grad, True
+    if parameter.is_contiguous():
+        return torch.empty_like(parameter), False  # the fastest way to get some
     return parameter.new_empty(parameter.shape), False
 
 

@@ -261,8 +261,9 @@ class LeastSquaresKernel:
                 address("a plan's weights", kernel_input.weights, dtype, weights),
             )
             self._table_shape = (*kernel.replicas, kernel_input.n_rows * n_features)
-        self._sizes = (n_levels, n_features, n_taps, *self._table_shape[-1:])
-        self._n_equations = n_equations
+        table_size = self._table_shape[-1] if self._table_shape else 0
+        self._sizes = (n_equations, n_levels, n_features, n_taps, table_size)
+        self._losses = torch.empty(kernel.replicas, dtype=dtype)  # of their shape
         self.n_points, self.errors_shape = n_points, (*kernel.replicas, n_points, n_equations)
 
     def __call__(
@@ -286,11 +287,10 @@ class LeastSquaresKernel:
             errors: a tensor ``[(R,) N, E]`` that gets Σ_k c_k ∂_k u - target; None for none.
         """
         kernel, dtype, shape = self._kernel, self._kernel.dtype, self._table_shape
-        losses = params.new_empty(kernel.replicas)
-        sizes = self._sizes if shape else (*self._sizes, 0)
+        losses = torch.empty_like(self._losses)
         failed = call(
             kernel.library.least_squares,
-            [kernel.shape, _Loss(self._n_equations, weight, *sizes, add_params, add_table)],
+            [kernel.shape, _Loss(weight, *self._sizes, add_params, add_table)],
             [
                 *self._equations,
                 ("the network's params", params, dtype, kernel.params_shape),
@@ -340,8 +340,7 @@ def _shape_type(dtype: torch.dtype) -> type[ctypes.Structure]:
 
 class _Loss(ctypes.Structure):
     _fields_ = [
-        ("n_equations", ctypes.c_int64),
         ("weight", ctypes.c_double),
-        *((name, ctypes.c_int64) for name in ("n_levels", "n_features", "n_taps", "table_size")),
-        *((name, ctypes.c_int64) for name in ("add_network", "add_tables")),
+        *((name, ctypes.c_int64) for name in ("n_equations", "n_levels", "n_features", "n_taps")),
+        *((name, ctypes.c_int64) for name in ("table_size", "add_network", "add_tables")),
     ]

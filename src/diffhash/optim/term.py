@@ -210,6 +210,11 @@ class Term(nn.Module):
         buffers = self._buffers  # without the search that attributes of modules begin with
         return buffers["point_weights"] is None and buffers["kept_errors"] is None
 
+    @property
+    def present_weight(self) -> float:
+        """The factor of its mean square in the loss, which may change between steps."""
+        return self.fraction * self._buffers["weight"].item()  # type: ignore[union-attr]
+
     def own_point_weights(self) -> None:
         """Give every point a weight, 1 if it has none, that can be changed in place."""
         given = self.point_weights

@@ -66,16 +66,25 @@ class LeanAdam(Adam):
                     "weight_decay, amsgrad and maximize are not in this Adam's formula, but a "
                     "group of its parameters has one"
                 )
-            trained = [p for p in group["params"] if p.grad is not None]
-            states = [self.state[p] or self._begin(p) for p in trained]
-            kernels = [kernel_of(p.dtype) if p.is_cpu else None for p in trained]
-            if None in kernels:
+            by_torch: list[Tensor] = []
+            stepped: list[Tensor] = []
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                kernel = kernel_of(parameter.dtype) if parameter.is_cpu else None
+                if kernel is None:
+                    by_torch.append(parameter)
+                    continue
+                state = self.state[parameter] or self._begin(parameter)
+                _native_step(group, parameter, gradient, state, kernel)
+                stepped.append(parameter)
+            if stepped:  # autograd then notices what was saved and changed since
+                increment_version(stepped)
+            if by_torch:
+                states = [self.state[p] or self._begin(p) for p in by_torch]
                 with torch.no_grad():
-                    self._torch_step(group, trained, states)
-                continue
-            for parameter, state, kernel in zip(trained, states, kernels, strict=True):
-                _native_step(group, parameter, state, kernel)
-            increment_version(trained)  # autograd then notices what was saved and changed since
+                    self._torch_step(group, by_torch, states)
 
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of the next step, in place where a graph reads it."""
@@ -142,7 +151,11 @@ class LeanAdam(Adam):
 
 
 def _native_step(
-    group: dict[str, Any], parameter: Tensor, state: dict[str, Tensor], kernel: Any
+    group: dict[str, Any],
+    parameter: Tensor,
+    gradient: Tensor,
+    state: dict[str, Tensor],
+    kernel: Any,
 ) -> None:
     dtype, shape, count = parameter.dtype, parameter.shape, state["step"]
     if count.dtype is torch.float64:  # as torch's default dtype may make it
@@ -152,7 +165,7 @@ def _native_step(
     call(
         kernel,
         [settings],
-        [("a gradient", parameter.grad, dtype, shape)],
+        [("a gradient", gradient, dtype, shape)],
         [
             ("a parameter", parameter, dtype, shape),
             ("Adam's exp_avg", state["exp_avg"], dtype, shape),

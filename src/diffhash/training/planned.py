@@ -94,8 +94,7 @@ class _Part:
         """The loss of a linear term, and its gradients."""
         term, index = self.term, self.index
         assert self.least_squares is not None
-        # The weight is read at every step: it may change.
-        weight = term.fraction * term.weight.item()
+        weight = term.present_weight
         if term.is_plain:
             return self.least_squares(weight)
         errors = term.kept_errors

@@ -102,9 +102,8 @@ typedef struct {
 
 /* What `least_squares` is called with besides tensors; n_levels is 0 where there is no grid. */
 typedef struct {
-    int64_t n_equations;
     double weight;
-    int64_t n_levels, n_features, n_taps, table_size, add_network, add_tables;
+    int64_t n_equations, n_levels, n_features, n_taps, table_size, add_network, add_tables;
 } Loss;
 
 /* Sums of R x S segments, `stride` apart. */
