@@ -61,7 +61,7 @@ class OurSteps:
         self._field, problem = setup.field, setup.problem
         self.residuals = Residuals(build_objective(cfg, setup), self._field)
         self._start = self.residuals.state()
-        self._new = lambda: GaussNewton().make(self._field, problem, lambda: self.residuals)
+        self._new = lambda: GaussNewton().make(self._field, problem, lambda _: self.residuals)
 
     def sample(self, seconds: float) -> Sample:
         """From the start, after one step that finds out how to compute them."""

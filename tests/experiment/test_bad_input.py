@@ -15,6 +15,7 @@ from diffhash.experiment import checks
 from diffhash.experiment.build import build
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.run import run
+from diffhash.ops import memory
 
 Call = Callable[..., Any]
 CUBIC = ("encoder=cubic", "encoder.encoding.n_levels=2", "encoder.encoding.log2_hashmap_size=6")
@@ -154,14 +155,14 @@ def test_a_table_too_large_for_memory(config: Call, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_memory_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = checks.physical_memory()
+    machine = memory.physical_memory()
     (tmp_path / "unlimited").write_text("max\n")
-    monkeypatch.setattr(checks, "CONTAINER_LIMITS", (tmp_path / "unlimited",))
-    assert checks.physical_memory() >= machine
+    monkeypatch.setattr(memory, "CONTAINER_LIMITS", (tmp_path / "unlimited",))
+    assert memory.physical_memory() >= machine
     (tmp_path / "limited").write_text(f"{2**20}\n")
     files = (tmp_path / "unlimited", tmp_path / "absent", tmp_path / "limited")
-    monkeypatch.setattr(checks, "CONTAINER_LIMITS", files)
-    assert checks.physical_memory() == 2**20
+    monkeypatch.setattr(memory, "CONTAINER_LIMITS", files)
+    assert memory.physical_memory() == 2**20
 
 
 # ------------------------------------------------------------------------------ the folder

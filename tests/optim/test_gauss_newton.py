@@ -18,6 +18,7 @@ from diffhash.geometry import Interval
 from diffhash.networks import Linear, stack_fields
 from diffhash.optim import GaussNewton, Objective, Task
 from diffhash.optim.dissection import find_dissection, gram
+from diffhash.optim.iterative import IterativeSystem
 from diffhash.optim.levenberg_marquardt import DampedSystem, SingularError
 from diffhash.optim.residuals import Jacobian, Residuals
 from diffhash.problems import Condition, Derivatives, Poisson1D, Problem, zoo
@@ -119,16 +120,36 @@ def test_products_are_those_of_autograd(name: str, kind: Any) -> None:
     task = Task(kind=kind, n_residual=3, n_boundary=2, n_labels=4, wave_number=3.0)
     objective = task.objective(problem)
     r, jacobian = Residuals(objective, field).value_and_jacobian()
+    same, products = Residuals(objective, field, of_entries=True).value_and_products()
     truth, columns = by_autograd(objective, field)
     expected = torch.cat(columns, dim=1).numpy()
     dense = np.concatenate([jacobian.table.toarray(), jacobian.dense], axis=1)
     generator = np.random.default_rng(0)
     v, w = generator.normal(size=expected.shape[1]), generator.normal(size=len(expected))
+    assert products.shape == jacobian.shape == expected.shape
     for own, other in (
-        (r, truth.numpy()), (dense, expected), (jacobian @ v, expected @ v),
-        (jacobian.transposed(w), w @ expected),
+        (r, truth.numpy()), (same, truth.numpy()), (dense, expected),
+        (jacobian @ v, expected @ v), (jacobian.transposed(w), w @ expected),
+        (products @ v, expected @ v), (products.transposed(w), w @ expected),
     ):  # fmt: skip
         np.testing.assert_allclose(own, other, rtol=1e-10, atol=1e-12 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("part", ["weights that splines keep", "a network that is fixed"])
+def test_products_have_the_columns_of_the_jacobian(part: str) -> None:
+    problem = zoo()["inverse_poisson"](n_data=5)  # type: ignore[call-arg]
+    field = field_for(problem, "spline" if part.startswith("weights") else "grid")
+    field.network.params.requires_grad_(part.startswith("weights"))
+    residuals = Residuals(objective_for(problem), field, of_entries=True)
+    _, jacobian = residuals.value_and_jacobian()
+    _, products = residuals.value_and_products()
+    assert products.shape == jacobian.shape
+    generator = np.random.default_rng(0)
+    v, w = generator.normal(size=jacobian.shape[1]), generator.normal(size=jacobian.shape[0])
+    np.testing.assert_allclose(products @ v, jacobian @ v, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(
+        products.transposed(w), jacobian.transposed(w), rtol=1e-10, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("kind", ["spline", "grid", "mlp"])
@@ -175,6 +196,35 @@ def test_steps_solve_the_damped_system(method: Any, kind: str, of_splines: bool)
     method = "sparse" if method == "superlu" else method
     step = DampedSystem(jacobian, method, dissection, of_splines).factorised(damping)(r)
     np.testing.assert_allclose(step, expected, atol=1e-7 * np.abs(expected).max())
+
+
+def test_conjugate_gradients_solve_the_damped_system() -> None:
+    problem = zoo()["inverse_poisson"]()
+    residuals = Residuals(objective_for(problem), field_for(problem, "grid"), of_entries=True)
+    r, products = residuals.value_and_products()
+    system = IterativeSystem(products, False)
+    step, _ = system.factorised(1e-3)(r), residuals.move(np.ones(products.shape[1]))
+    dense = np.stack([products @ column for column in np.eye(products.shape[1])], axis=1)
+    right = np.concatenate([-r, np.zeros(dense.shape[1])])
+    augmented = np.concatenate([dense, 1e-3**0.5 * np.diag(system.lengths)])
+    expected = np.linalg.lstsq(augmented, right, rcond=None)[0]
+    np.testing.assert_allclose(step, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_conjugate_gradients_find_what_factors_find() -> None:
+    found = []
+    for method in ("auto", "iterative"):
+        problem = zoo()["helmholtz2d"](a=2.0)  # type: ignore[call-arg]
+        encoding = GridEncoding(
+            2, n_levels=1, n_features_per_level=2, base_resolution=6, interpolation="quintic",
+            dtype=D,
+        )  # fmt: skip
+        field = Field(encoding, Linear(2, dtype=D), problem.domain.bounds, problem.names)
+        settings: Any = GaussNewton(method=method)  # type: ignore[arg-type]
+        task = Task(n_residual=200, n_boundary=60)
+        solution = solve(problem, field, task=task, optimizer=settings, epochs=3)
+        found.append(solution.metrics["l2_u"])
+    assert found[1] == pytest.approx(found[0], rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from diffhash.experiment.memory import check_points, check_run
 from diffhash.experiment.schema import TrainerConfig
 from diffhash.networks import Field, Network, stack_fields
 from diffhash.ops.backends import load_backend
-from diffhash.ops.settings import is_out_of_memory
+from diffhash.ops.memory import is_out_of_memory
 from diffhash.optim import Objective, OptimizerSettings, Task
 from diffhash.problems import Problem
 from diffhash.results.record import PARTIAL

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from diffhash.experiment.schema import Config
+from diffhash.ops.memory import physical_memory
 from diffhash.results.formats import printable
 from diffhash.training import DamagedError, read_checkpoint_file
 
@@ -25,10 +26,6 @@ _COPIES_WHILE_TRAINING = 4
 _MAX_THREADS = 1024
 _MAX_SEED = 2**63 - 1
 MAX_SEEDS = 10_000
-CONTAINER_LIMITS = (  # cgroups, version 2 and 1
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 
 
 class ConfigError(ValueError):
@@ -124,15 +121,6 @@ def check_memory(modules: Iterable[nn.Module], accelerator: str, replicas: int =
             f"has {memory / 2**30:.1f} GiB: lower log2_hashmap_size, n_levels, "
             "n_features_per_level, width or the number of seeds"
         )
-
-
-def physical_memory() -> int:
-    """Bytes of memory of this machine, or of the container that this process is in."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in CONTAINER_LIMITS:
-        if file.is_file() and (text := file.read_text().strip()).isdigit():
-            limits.append(int(text))
-    return min(limits)
 
 
 def gpu_memory() -> int:

@@ -27,12 +27,6 @@ def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     return number
 
 
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory could not be had, for which torch has no class of its own on a CPU."""
-    of_torch = isinstance(error, RuntimeError) and "allocate" in str(error)
-    return of_torch or isinstance(error, (MemoryError, torch.OutOfMemoryError))
-
-
 def seeds(value: Seed | None) -> int | list[int] | None:
     """A seed, or those of a sequence or array.
 

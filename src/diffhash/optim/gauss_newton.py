@@ -15,7 +15,7 @@ from diffhash.problems import Problem
 if TYPE_CHECKING:
     from diffhash.optim.residuals import Residuals
 
-Method = Literal["primal", "dual", "sparse"]
+Method = Literal["primal", "dual", "sparse", "iterative"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class GaussNewton(OptimizerSettings):
             of JᵀJ.
         tolerance: training ends when a step makes the loss smaller by less than this part of it.
         method: how steps are computed: primal or dual, with dense matrices; sparse, for
-            large tables; or auto, the cheapest of them.
+            large tables; iterative, by conjugate gradients without a matrix; or auto, the cheapest
+            of the first three if the Jacobian fits into a quarter of memory, and else iterative.
         adam_epochs: epochs of Adam before.
 
     Raises:
@@ -40,14 +41,16 @@ class GaussNewton(OptimizerSettings):
     needs: ClassVar[Needs] = "residuals"
     damping: float = 1e-6
     tolerance: float = 1e-8
-    method: Literal["auto", "primal", "dual", "sparse"] = "auto"
+    method: Literal["auto", "primal", "dual", "sparse", "iterative"] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(damping=self.damping, tolerance=self.tolerance)
         check_choice("method", self.method, ("auto", *get_args(Method)))
 
-    def make(self, field: Field, problem: Problem, residuals: Callable[[], Residuals]) -> Optimizer:
+    def make(
+        self, field: Field, problem: Problem, residuals: Callable[[bool], Residuals]
+    ) -> Optimizer:
         """`diffhash.optim.levenberg_marquardt.LevenbergMarquardt`."""
         from diffhash.optim.levenberg_marquardt import LevenbergMarquardt  # SciPy takes a while
 

@@ -30,10 +30,11 @@ from scipy.linalg import cho_solve
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from diffhash.ops.settings import is_out_of_memory
+from diffhash.ops.memory import is_out_of_memory, physical_memory
 from diffhash.optim.dissection import Dissection, find_dissection, gram
 from diffhash.optim.gauss_newton import GaussNewton, Method
-from diffhash.optim.residuals import Jacobian, Residuals
+from diffhash.optim.iterative import IterativeSystem
+from diffhash.optim.residuals import Jacobian, Products, Residuals
 
 _DENSE = 6000  # rows of a matrix that is factorised without regard to zeros
 _SPARSE = 100  # operations that one of a product of sparse matrices takes as long as
@@ -47,6 +48,7 @@ _GROWTH, _SMALLEST = 2.0, 1e-15  # of the damping
 _FACTORS = ((0.8, 0.02), (0.05, 0.2), (0.0, 1.0))
 _LEAST_FACTOR = 0.02
 _SHORT = 0.2  # of a step: the longest that its correction may be
+_PART_OF_MEMORY = 0.25  # that J may take
 _SHORTEST = 1e-8  # column of J, relative to the longest
 
 
@@ -79,7 +81,7 @@ class DampedSystem:
 
     Args:
         jacobian: J.
-        method: see `method_for`.
+        method: see `method_for`; not iterative.
         dissection: of J's table, for the method sparse; without it SuperLU takes a table apart.
         of_splines: whether the columns are of splines' coefficients.
     """
@@ -211,7 +213,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     Args:
         parameters: θ.
         settings: of the steps.
-        residuals: r and J, asked for at the first step.
+        residuals: a function that returns r and J, called at the first step; its argument is
+            `Residuals`' ``of_entries``.
 
     Attributes:
         loss: |r|² before the latest step.
@@ -224,7 +227,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self,
         parameters: Sequence[Tensor],
         settings: GaussNewton,
-        residuals: Callable[[], Residuals],
+        residuals: Callable[[bool], Residuals],
     ) -> None:
         state = {"damping": 0.0, "growth": _GROWTH, "fall": _LEAST_FACTOR, "first": 0.0, "stage": 0}
         super().__init__(parameters, state)
@@ -241,7 +244,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         """
         if closure is not None:
             closure()
-        residuals = self._residuals = self._residuals or self._made_by()
+        residuals = self._residuals = self._residuals or self._begin()
         try:
             self._step(residuals)
         except (MemoryError, RuntimeError) as error:
@@ -253,19 +256,35 @@ class LevenbergMarquardt(torch.optim.Optimizer):
                 "fewer points or a smaller field, another method, or an optimizer by gradients"
             ) from error
 
+    def _begin(self) -> Residuals:
+        method, residuals = self._settings.method, self._made_by(False)
+        if method == "auto" and residuals.n_bytes > _PART_OF_MEMORY * physical_memory():
+            method = "iterative"
+        if method != "iterative":
+            return residuals
+        self._how = method, None
+        return self._made_by(True)
+
     def _step(self, residuals: Residuals) -> None:
         (group,) = self.param_groups
         if residuals.is_linear:
             group["stage"] = residuals.n_stages - 1
         residuals.select(group["stage"])
-        r, jacobian = residuals.value_and_jacobian()
+        jacobian: Jacobian | Products
+        if self._how is not None and self._how[0] == "iterative":
+            r, jacobian = residuals.value_and_products()
+        else:
+            r, jacobian = residuals.value_and_jacobian()
         self.loss, self.parts = float(r @ r), residuals.parts(r)
         if not math.isfinite(self.loss):
             self.has_ended = True
             return
-        if self._how is None:
-            self._how = self._choose(jacobian, residuals)
-        system = DampedSystem(jacobian, *self._how, residuals.of_splines)
+        system: DampedSystem | IterativeSystem
+        if isinstance(jacobian, Products):
+            system = IterativeSystem(jacobian, residuals.keeps_weights)
+        else:
+            self._how = self._how or self._choose(jacobian, residuals)
+            system = DampedSystem(jacobian, *self._how, residuals.of_splines)
         begins = _SMALLEST if residuals.is_linear else self._settings.damping
         group["damping"] = group["damping"] or begins
         before = residuals.state()
@@ -317,8 +336,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     def _try(
         self,
         residuals: Residuals,
-        system: DampedSystem,
-        jacobian: Jacobian,
+        system: DampedSystem | IterativeSystem,
+        jacobian: Jacobian | Products,
         r: np.ndarray,
         damping: float,
     ) -> tuple[float, float]:
@@ -331,7 +350,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             residuals.move(delta)
             after = residuals.value()
             new = float(after @ after)
-            if not residuals.is_linear and math.isfinite(new):
+            is_cheap = not isinstance(system, IterativeSystem)  # once there are factors
+            if is_cheap and not residuals.is_linear and math.isfinite(new):
                 new = self._correct(residuals, step(after - expected), delta, new)
         except SingularError:
             return math.inf, math.inf

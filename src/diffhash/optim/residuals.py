@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.func import functional_call
 
 from diffhash.encodings import Encoding, GridEncoding
 from diffhash.jets import Jet
@@ -57,6 +59,70 @@ class Jacobian:
         return np.concatenate([self.table.T @ w, self.dense.T @ w])
 
 
+class Products:
+    """r, J v and Jᵀ w at the parameters of now, in the columns of `Jacobian`, without J.
+
+    J v is a forward pass with a tangent, Jᵀ w a backward pass through the graph of r.
+
+    Args:
+        residuals: whose columns are of the table's entries.
+
+    Attributes:
+        shape: M, P.
+        value: r ``[M]``.
+    """
+
+    def __init__(self, residuals: Residuals) -> None:
+        trained = [p for p in residuals.parameters if p.requires_grad]
+        has_network = residuals._field.network.params.requires_grad
+        self._first = residuals.first_dense if has_network else 0
+        self._n_table = residuals.n_columns
+        self.shape = residuals.n_rows, residuals.n_columns + residuals.n_dense
+        self._errors_at = _ErrorsOf(residuals)
+        names = {id(p): name for name, p in self._errors_at.named_parameters()}
+        # Copies, because steps are tried in place.
+        self._parameters = {names[id(p)]: p.detach().clone().requires_grad_(True) for p in trained}
+        with torch.enable_grad():
+            self._errors = functional_call(self._errors_at, self._parameters, ())
+        self.value = self._errors.detach().double().numpy()
+
+    def __matmul__(self, v: np.ndarray) -> np.ndarray:
+        """J v."""
+        table, dense = torch.from_numpy(v).split([self._n_table, len(v) - self._n_table])
+        every = torch.cat([table, dense.new_zeros(self._first), dense])
+        parts = every.split([p.numel() for p in self._parameters.values()])
+        with torch.no_grad(), forward_ad.dual_level():
+            duals = {
+                name: forward_ad.make_dual(p.detach(), part.to(p).reshape(p.shape))
+                for (name, p), part in zip(self._parameters.items(), parts, strict=True)
+            }
+            errors = forward_ad.unpack_dual(functional_call(self._errors_at, duals, ()))
+        if errors.tangent is None:  # nothing depends on these parameters
+            return np.zeros(self.shape[0])
+        return errors.tangent.double().numpy()
+
+    def transposed(self, w: np.ndarray) -> np.ndarray:
+        """Jᵀ w."""
+        gradients = torch.autograd.grad(
+            self._errors, [*self._parameters.values()], torch.from_numpy(w).to(self._errors),
+            retain_graph=True, materialize_grads=True,
+        )  # fmt: skip
+        every = torch.cat([g.flatten() for g in gradients]).double().numpy()
+        return np.delete(every, slice(self._n_table, self._n_table + self._first))
+
+
+class _ErrorsOf(nn.Module):
+    """r as a function of the parameters of the field and the problem."""
+
+    def __init__(self, residuals: Residuals) -> None:
+        super().__init__()
+        self.field, self.problem = residuals._field, residuals._objective.problem
+        self._of = residuals._errors
+
+    def forward(self) -> Tensor:
+        return self._of()
+
+
 def _n_columns(matrix: sparse.csr_array) -> int:
     assert matrix.shape is not None
     return matrix.shape[1]
@@ -77,21 +143,31 @@ class Residuals:
         objective: whose terms these are.
         field: that is trained.
         plans: of the field at each term's points; None to make them.
+        of_entries: whether columns are of the table's entries, although coefficients of splines
+            could take their place.
 
     Attributes:
         n_stages: levels that may be selected; 1 where columns are of all of them.
+        keeps_weights: whether the network is a `Linear` one that keeps its weights.
+        first_dense: parameters of the network that have no column, which are its first.
 
     Raises:
         ValueError: coefficients that are not numbers, or a field without Jacobian.
     """
 
     def __init__(
-        self, objective: Objective, field: Field, plans: Sequence[FieldPlan] | None = None
+        self,
+        objective: Objective,
+        field: Field,
+        plans: Sequence[FieldPlan] | None = None,
+        of_entries: bool = False,
     ) -> None:
         self._objective, self._field = objective, field
         self._plans = plans or [field.plan(term.x, term.rows) for term in objective.terms]
         self._table = [p for p in field.encoding.parameters() if p.requires_grad]
-        self._inverses = _inverses(field) if self._table else None
+        inverses = _inverses(field) if self._table else None
+        self.keeps_weights = inverses is not None
+        self._inverses = None if of_entries else inverses
         self._levels = range(len(_levels_of(field.encoding)))  # that the columns are of
         self.n_stages = 1
         if self._inverses is not None and _is_nested(field.encoding):
@@ -100,11 +176,11 @@ class Residuals:
             self.select(self.n_stages - 1)
         params = field.network.params
         self._n_unknowns = field.network.widths[-1]
-        # Of the network's parameters only the constants, where splines have taken its weights.
+        # Of the network's parameters only the constants, where it keeps its weights.
         constants = params.numel() - self._n_unknowns
-        self._first_dense = 0 if self._inverses is None else constants
+        self.first_dense = constants if self.keeps_weights else 0
         if not params.requires_grad:
-            self._first_dense = params.numel()
+            self.first_dense = params.numel()
         self._coefficients = [p for p in objective.problem.parameters() if p.requires_grad]
 
     @property
@@ -117,7 +193,7 @@ class Residuals:
         """Whether r is linear in what the Jacobian's columns are of."""
         of_weights = not self._table and len(self._field.network.widths) < 3
         return (
-            (self.of_splines or of_weights)
+            (self.keeps_weights or of_weights)
             and not self._coefficients
             and all(term.is_linear for term in self._objective.terms)
         )
@@ -154,22 +230,54 @@ class Residuals:
         """θ, part by part."""
         return [*self._table, self._field.network.params, *self._coefficients]
 
+    @property
+    def n_rows(self) -> int:
+        """M."""
+        return sum(term.target.numel() for term in self._objective.terms)
+
+    @property
+    def n_dense(self) -> int:
+        """Columns of the Jacobian's dense part."""
+        n_network = self._field.network.params.numel() - self.first_dense
+        return n_network + sum(p.numel() for p in self._coefficients)
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the Jacobian: 8 of a number, and 4 or 8 of its column where it is sparse."""
+        encoding, per_row = self._field.encoding, 0
+        if self._table:
+            per_row = self.n_columns
+        if self._table and isinstance(encoding, GridEncoding):
+            of_level = self._n_unknowns if self.of_splines else encoding.n_features_per_level
+            per_row = len(self._levels) * encoding.layout.n_taps * of_level
+        return self.n_rows * (8 * self.n_dense + 16 * per_row)
+
+    def _errors(self) -> Tensor:
+        parts = [
+            (term.errors(plan.jet()) * _scale(term)).flatten()
+            for term, plan in zip(self._objective.terms, self._plans, strict=True)
+        ]
+        return torch.cat(parts)
+
     def value(self) -> np.ndarray:
         """r ``[M]`` at the present parameters."""
         with torch.no_grad():
-            parts = [
-                (term.errors(plan.jet()) * _scale(term)).flatten()
-                for term, plan in zip(self._objective.terms, self._plans, strict=True)
-            ]
-        return torch.cat(parts).double().numpy()
+            return self._errors().double().numpy()
+
+    def value_and_products(self) -> tuple[np.ndarray, Products]:
+        """r ``[M]``, and products with J, which is not made.
+
+        The columns must be of the table's entries.
+        """
+        assert self._inverses is None
+        products = Products(self)
+        return products.value, products
 
     @torch.enable_grad()
     def value_and_jacobian(self) -> tuple[np.ndarray, Jacobian]:
         """r ``[M]`` and J ``[M, P]``."""
-        n_rows = sum(term.target.numel() for term in self._objective.terms)
-        n_network = self._field.network.params.numel() - self._first_dense
-        n_dense = n_network + sum(p.numel() for p in self._coefficients)
-        dense = torch.empty(n_rows, n_dense, dtype=torch.float64)
+        n_network = self._field.network.params.numel() - self.first_dense
+        dense = torch.empty(self.n_rows, self.n_dense, dtype=torch.float64)
         values, tables, n_done = [], [], 0
         for term, plan, index in self._pieces():
             jet, rows_of = plan.jet_and_rows(self.of_splines)
@@ -186,7 +294,7 @@ class Residuals:
                     own.sum(), leaf, retain_graph=True, materialize_grads=True
                 )
                 rows = _both_points(self._of_levels(rows_of(g)), term, n_points)
-                own_dense[:, e, :n_network] = rows.network[:, self._first_dense :]
+                own_dense[:, e, :n_network] = rows.network[:, self.first_dense :]
                 own_dense[:, e, n_network:] = self._by_coefficients(own)
                 by_table.append(rows)
             tables.append(_csr(by_table, n_points, self.n_columns))
@@ -266,8 +374,8 @@ class Residuals:
             else:
                 _add(self._table, self._features(by_table.reshape(-1, self._n_unknowns)))
             params = self._field.network.params
-            n_network = params.numel() - self._first_dense
-            params[self._first_dense :] += by_dense[:n_network].to(params)
+            n_network = params.numel() - self.first_dense
+            params[self.first_dense :] += by_dense[:n_network].to(params)
             _add(self._coefficients, by_dense[n_network:])
 
     def _features(self, splines: Tensor) -> Tensor:

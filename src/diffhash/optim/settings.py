@@ -47,14 +47,16 @@ class OptimizerSettings(ABC):
         check_count(0, MAX_EPOCHS, adam_epochs=self.adam_epochs)
 
     @abstractmethod
-    def make(self, field: Field, problem: Problem, residuals: Callable[[], Residuals]) -> Optimizer:
+    def make(
+        self, field: Field, problem: Problem, residuals: Callable[[bool], Residuals]
+    ) -> Optimizer:
         """Make the optimizer of a field's parameters and a problem's coefficients.
 
         Args:
             field: the field that is trained.
             problem: the problem whose coefficients are trained.
-            residuals: a function that gives the residuals of the loss; it is called at the first
-                step.
+            residuals: a function that gives the residuals of the loss, called at the first step;
+                its argument is that of `Residuals`, ``of_entries``.
         """
 
 

@@ -208,10 +208,10 @@ class FieldTraining(L.LightningModule):
         solver = self._solver.make(self.field, self.objective.problem, self._residuals)
         return [adam, solver] if self._solver.adam_epochs else [solver]
 
-    def _residuals(self) -> Any:
+    def _residuals(self, of_entries: bool) -> Any:
         from diffhash.optim.residuals import Residuals  # SciPy takes a while
 
-        return Residuals(self.objective, self.field, self._plans)
+        return Residuals(self.objective, self.field, self._plans, of_entries)
 
     @property
     def _present_chunk(self) -> int:

@@ -1,0 +1,28 @@
+"""How much memory there is, and errors of too little."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+CONTAINER_LIMITS = (  # cgroups, version 2 and 1
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine, or of the container that this process is in."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in CONTAINER_LIMITS:
+        if file.is_file() and (text := file.read_text().strip()).isdigit():
+            limits.append(int(text))
+    return min(limits)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory could not be had, for which torch has no class of its own on a CPU."""
+    of_torch = isinstance(error, RuntimeError) and "allocate" in str(error)
+    return of_torch or isinstance(error, (MemoryError, torch.OutOfMemoryError))

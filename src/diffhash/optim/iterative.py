@@ -1,0 +1,71 @@
+"""Damped steps by conjugate gradients, from products with J alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, lsmr
+
+from diffhash.optim.residuals import Products
+
+_PROBES = 16  # of the lengths of columns
+_SHORTEST = 1e-3  # column, relative to the longest
+_SHORTEST_OF_SPLINES = 1e-8
+_ACCURACY = 1e-10  # of a solution, as LSMR measures it
+_ITERATIONS = 500  # for a step at most; the next one goes on
+
+
+class IterativeSystem:
+    """(JᵀJ + λ D²) δ = -Jᵀ r for one J, several λ and r, without a matrix.
+
+    LSMR (Fong and Saunders, SIAM J. Sci. Comput. 33, 2011) minimises |Jδ + r|² + λ|Dδ|² by a
+    product with J and one with Jᵀ an iteration. D, its preconditioner, is the length of each column
+    of J, estimated from products with random signs z: the mean of (Jᵀz)² is that of squares
+    (Bekas, Kokiopoulou and Saad, Appl. Numer. Math. 57, 2007).
+
+    Args:
+        products: with J.
+        of_splines: whether the network keeps its weights, so that the columns are of splines.
+
+    Attributes:
+        lengths: the diagonal of D.
+    """
+
+    def __init__(self, products: Products, of_splines: bool) -> None:
+        generator, n_rows = np.random.default_rng(0), products.shape[0]
+        squares = np.zeros(products.shape[1])
+        for _ in range(_PROBES):
+            signs = generator.integers(0, 2, n_rows) * 2.0 - 1
+            squares += products.transposed(signs) ** 2
+        lengths = np.sqrt(squares / _PROBES)
+        least = _SHORTEST_OF_SPLINES if of_splines else _SHORTEST
+        self.lengths = np.maximum(lengths, least * lengths.max(initial=0.0) or 1.0)
+        self._scaled = _Scaled(products, self.lengths)
+
+    def factorised(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
+        """A function from r to δ."""
+
+        def step(r: np.ndarray) -> np.ndarray:
+            delta, *_ = lsmr(
+                self._scaled, -r, math.sqrt(damping), _ACCURACY, _ACCURACY,
+                conlim=0.0, maxiter=_ITERATIONS,
+            )  # fmt: skip
+            return delta / self.lengths
+
+        return step
+
+
+class _Scaled(LinearOperator):
+    """J D⁻¹."""
+
+    def __init__(self, products: Products, lengths: np.ndarray) -> None:
+        super().__init__(np.float64, products.shape)
+        self._products, self._lengths = products, lengths
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        return self._products @ (x.ravel() / self._lengths)
+
+    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
+        return self._products.transposed(x.ravel()) / self._lengths
