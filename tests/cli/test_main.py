@@ -45,6 +45,13 @@ def test_without_the_extra_it_says_in_one_line_what_to_install() -> None:
     )
 
 
+def test_the_command_is_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "diffhash", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "references" in done.stdout
+
+
 def test_listing_does_not_wait_for_the_training_code() -> None:
     code = (
         "import sys, diffhash.cli.app; "
