@@ -89,7 +89,7 @@ def test_a_whole_loss(problem: str, interpolation: str) -> None:
         )  # fmt: skip
         network = MLP(encoding.n_output_dims, 2, width=4, depth=2, dtype=torch.float64)
         field = Field(encoding, network, made.domain.bounds, made.names)
-        objective = Task(n_residual=9, n_boundary=7).objective(made)
+        objective = Task(n_residual=9, n_boundary=7, wave_number=None).objective(made)
         plans = [field.plan(term.x, term.rows) for term in objective.terms]
         loss = PlannedBackward(objective, plans)()
         parameters = [*field.parameters(), *made.parameters()]

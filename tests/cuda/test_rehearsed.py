@@ -34,7 +34,7 @@ from tests.optim.written import EXPECTED
 from tests.rehearsal import Rehearsal, RehearsedGPU, rehearsed, strategy
 
 slow = pytest.mark.slow
-SIZES = Task(n_residual=9, n_boundary=7, n_labels=5)
+SIZES = Task(n_residual=9, n_boundary=7, n_labels=5, wave_number=None)
 
 
 class Ansatz(Problem):

@@ -16,7 +16,7 @@ from tests.optim.written import EXPECTED, by_hand, make_field, parameters
 
 D = torch.float64
 EVERY = pytest.mark.parametrize("name", EXPECTED)
-SIZES = Task(n_residual=9, n_boundary=7)
+SIZES = Task(n_residual=9, n_boundary=7, wave_number=None)
 
 
 def gradients(loss: Tensor, of: list[Tensor]) -> list[Tensor]:

@@ -377,7 +377,7 @@ def test_single_precision_is_warned_of() -> None:
 
 
 def test_the_default_field_is_in_double_precision() -> None:
-    task = Task(n_residual=40, n_boundary=4)
+    task = Task(n_residual=40, n_boundary=4, wave_number=None)
     solution = solve(Wave(), task=task, epochs=2, optimizer=GaussNewton(), progress=False)
     assert solution(torch.zeros(1, 1)).dtype == torch.float64
     assert len(solution.history) == 2

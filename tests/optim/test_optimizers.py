@@ -37,8 +37,8 @@ def solved(optimizer: Any, epochs: int, **settings: Any) -> Solution:
     problem = Decay()
     return solve(
         problem, settings.pop("field", None) or field_for(problem), optimizer=optimizer or "adam",
-        task=Task(n_residual=50, n_boundary=1), epochs=epochs, evaluation_points=50,
-        progress=False, **settings,
+        task=Task(n_residual=50, n_boundary=1, wave_number=None), epochs=epochs,
+        evaluation_points=50, progress=False, **settings,
     )  # fmt: skip
 
 

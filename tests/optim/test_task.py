@@ -94,8 +94,9 @@ def test_the_papers_data_task_has_1000_even_labels() -> None:
 @pytest.mark.parametrize(("data_weight", "residual_weight"), [(1.0, 1.0), (0.1, 7.0), (0.0, 2.0)])
 def test_the_pinn_loss_is_the_weighted_sum(data_weight: float, residual_weight: float) -> None:
     objective = Task(
-        n_labels=3, n_residual=4, data_weight=data_weight, residual_weight=residual_weight
-    ).objective(Line())
+        n_labels=3, n_residual=4, data_weight=data_weight, residual_weight=residual_weight,
+        wave_number=None,
+    ).objective(Line())  # fmt: skip
     assert [term.name for term in objective.terms] == ["data", "residual"]
     assert [len(term) for term in objective.terms] == [3, 4]
     assert [term.rows for term in objective.terms] == [((0,),), ((0,), (1,))]
@@ -111,7 +112,8 @@ def test_the_pinn_loss_is_the_weighted_sum(data_weight: float, residual_weight: 
 
 def test_the_papers_pinn_task_has_its_points_and_source() -> None:
     problem = Poisson1D()
-    data, residual = Task().objective(problem).terms
+    task = Task(n_residual=2000, wave_number=None)
+    data, residual = task.objective(problem).terms
     assert (len(data), len(residual)) == (1000, 2000)
     assert (data.x.min(), data.x.max()) == (0, 0.5)
     assert (residual.x.min(), residual.x.max()) == (0, 1)
@@ -128,7 +130,7 @@ def test_the_exact_solution_has_no_loss() -> None:
 
 
 def test_weights_are_live() -> None:
-    objective = Task(n_labels=3, n_residual=4).objective(Line())
+    objective = Task(n_labels=3, n_residual=4, wave_number=None).objective(Line())
     given = jets(objective, lambda x: x**2, lambda x: 2 * x)
     data, residual = objective.terms
     both = objective.loss(given).item()
@@ -142,7 +144,7 @@ def test_weights_are_live() -> None:
 
 
 def test_minibatches_take_the_rows_they_are_given() -> None:
-    objective = Task(n_labels=3, n_residual=4).objective(Line())
+    objective = Task(n_labels=3, n_residual=4, wave_number=None).objective(Line())
     rows = [torch.tensor([2, 0]), torch.tensor([1])]
     x = [term.points(r) for term, r in zip(objective.terms, rows, strict=True)]
     data, residual = objective.terms
@@ -181,7 +183,7 @@ def test_each_kind_of_condition_has_its_points_and_weight() -> None:
     task = Task(
         n_residual=5, n_boundary=4, n_labels=3, residual_weight=2.0, boundary_weight=0.5,
         data_weight=7.0, points={"second": 9, "wall": 2}, weights={"start": 0.25, "second": 3},
-        rule="uniform", seed=2,
+        rule="uniform", seed=2, wave_number=None,
     )  # fmt: skip
     terms = {term.name: term for term in task.objective(Everything()).terms}
     found = {name: (len(term), term.weight.item()) for name, term in terms.items()}
@@ -213,13 +215,52 @@ def test_what_has_no_points_is_left_out(settings: Any, names: list[str]) -> None
     assert [term.name for term in task.objective(Everything()).terms] == names
 
 
+@pytest.mark.parametrize("task", [Task(), Task(n_residual=5), Task(n_boundary=3, rule="uniform")])
+def test_conditions_are_divided_by_their_size_unless_told_otherwise(task: Task) -> None:
+    """Each by its residual's for a wave with ten radians across the domain."""
+
+    class Plate(Problem):
+        domain = Box(x=(0, 2), y=(0, 1))
+
+        def conditions(self) -> list[Condition]:
+            return [
+                Condition("equation", self.domain, lambda x, d: d.u_xx + d.u_yy),
+                Condition("edge", self.domain.boundary(), lambda x, d: 3 * d.u),
+            ]
+
+    weights = [term.weight.item() for term in task.objective(Plate()).terms]
+    assert weights == pytest.approx([1 / (25**2 + 100**2), 1 / 9])
+    plain = replace(task, wave_number=None).objective(Plate())
+    assert [term.weight.item() for term in plain.terms] == [1, 1]
+
+
+def test_known_values_of_u_weigh_what_they_are_told() -> None:
+    (term,) = Task("data", n_labels=5, data_weight=0.3).objective(Line()).terms
+    assert term.weight.item() == 0.3
+
+
+def test_sizes_of_residuals_that_are_not_finite_everywhere() -> None:
+    class Own(Unsolved):
+        def __init__(self, residual: Callable[..., Tensor]) -> None:
+            super().__init__()
+            self.residual = residual
+
+        def conditions(self) -> list[Condition]:
+            return [Condition("own", self.domain, self.residual)]
+
+    (term,) = Task(n_residual=5).objective(Own(lambda x, d: d.u.sqrt() - 1)).terms
+    assert 0 < term.weight.item() < INF
+    with pytest.raises(ValueError, match=r"^wave_number=10\.0: the residual of own has no finite"):
+        Task(n_residual=5).objective(Own(lambda x, d: (d.u.square() + 1).neg().sqrt()))
+
+
 def test_labels_can_be_left_out() -> None:
     (term,) = Task(n_labels=0, n_residual=4).objective(Line()).terms
     assert term.name == "residual"
 
 
 def test_a_problem_without_a_solution_trains_on_its_residual_alone() -> None:
-    objective = Task(n_residual=4).objective(Unsolved())
+    objective = Task(n_residual=4, wave_number=None).objective(Unsolved())
     assert objective.loss(jets(objective, lambda x: x, lambda x: 0 * x)).item() == 1
 
 

@@ -308,7 +308,7 @@ def test_errors_get_points_that_float32_can_tell_apart_or_float64() -> None:
     def loss(domain: Any) -> Tensor:
         problem = Own(Condition("own", domain, residual))
         problem.domain = domain
-        (term,) = Task(n_residual=5).objective(problem).terms
+        (term,) = Task(n_residual=5, wave_number=None).objective(problem).terms
         return term.loss(Jet(torch.ones(1, 5, 1), term.rows, term.names))
 
     for low, dtype in ((0.0, torch.float32), (1e6, D)):

@@ -74,7 +74,7 @@ def test_the_solution_vanishes_at_zero_and_one() -> None:
 
 
 def test_labels_lie_in_their_region_evenly_with_both_ends() -> None:
-    labels, residual = Task().objective(Poisson1D()).terms
+    labels, residual = Task(n_residual=2000).objective(Poisson1D()).terms
     assert labels.x.dtype == torch.float64
     for term, expected in (
         (labels, np.linspace(0, 0.5, 1000)),

@@ -16,7 +16,7 @@ from diffhash.training import Evaluation, FieldTraining
 from tests.optim.written import EXPECTED, by_hand, make_field, parameters
 from tests.thinned import pairwise
 
-SIZES = Task(n_residual=9, n_boundary=7)
+SIZES = Task(n_residual=9, n_boundary=7, wave_number=None)
 
 
 def assert_close(found: list[torch.Tensor], expected: list[torch.Tensor]) -> None:

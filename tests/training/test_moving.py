@@ -80,7 +80,8 @@ def make(
         )  # fmt: skip
     network = MLP(encoding.n_output_dims, 1, width=6, depth=2, dtype=f64)
     field = Field(encoding, network, problem.domain.bounds, problem.names, ansatz)
-    objective = Task(n_residual=n, n_boundary=7, n_labels=9).objective(problem)
+    task = Task(n_residual=n, n_boundary=7, n_labels=9, wave_number=None)
+    objective = task.objective(problem)
     settings = {"epochs": 6, "learning_rate": 1e-2, "chunk": 2} | settings
     return FieldTraining(field, objective, Evaluation(problem, 20), **settings)
 

@@ -142,7 +142,7 @@ class PinnTaskConfig:
     weights: dict[str, float] = field(default_factory=dict)
     rule: str = MISSING
     seed: int | None = None
-    wave_number: float | None = None
+    wave_number: float | None = MISSING
 
 
 @dataclass

@@ -31,6 +31,8 @@ class Task:
     The loss is Σ weight_i · mean((residual_i - target_i)²) over the conditions i, where the mean is
     over the points and equations of a condition. A condition without points is left out.
 
+    The defaults are those of `diffhash.training.solve` and, on a command line, of ``recipe=pde``.
+
     >>> from diffhash.problems import Heat1D
     >>> task = Task(n_residual=500, n_boundary=50, points={"start": 100}, weights={"start": 10.0})
     >>> {term.name: len(term) for term in task.objective(Heat1D()).terms}
@@ -51,19 +53,21 @@ class Task:
         weights: weights of single conditions, by their names.
         rule: the rule by which points are placed; see `Domain.sample`.
         seed: the seed of that rule.
-        wave_number: if it is given, the weight of each condition is divided by the square of the
-            size that its residual has for a wave of amplitude 1 with this many radians across the
-            domain. Equations of any order and units then weigh as much as values of u do. See
-            `diffhash.problems.tracer.operator_size`.
+        wave_number: the weight of each condition is divided by the square of the size that its
+            residual has for a wave of amplitude 1 with this many radians across the domain.
+            Equations of any order and units then weigh as much as values of u do. See
+            `diffhash.problems.tracer.operator_size`. None divides by nothing, which the paper's
+            runs do (``recipe=best``).
 
     Raises:
         ValueError: a number is out of range, or a kind or a rule is unknown. `objective` raises it
-            for a name that no condition has, and for a condition that cannot be evaluated.
+            for a name that no condition has, for a condition that cannot be evaluated, and for one
+            whose residual has no finite size.
     """
 
     kind: Kind = "pinn"
-    n_residual: int = 2000
-    n_boundary: int = 500
+    n_residual: int = 8192
+    n_boundary: int = 2048
     n_labels: int = 1000
     residual_weight: float = 1.0
     boundary_weight: float = 1.0
@@ -72,7 +76,7 @@ class Task:
     weights: Mapping[str, float] = field(default_factory=dict)
     rule: str = "even"
     seed: int | None = None
-    wave_number: float | None = None
+    wave_number: float | None = 10.0
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -112,8 +116,8 @@ class Task:
                 periodic conditions are left out.
 
         Raises:
-            ValueError: a name in `points` or `weights` is no condition's, or a condition cannot be
-                evaluated.
+            ValueError: a name in `points` or `weights` is no condition's, a condition cannot be
+                evaluated, or its residual has no finite size.
         """
         conditions = self._conditions(problem)
         names = [condition.name for condition in conditions]
@@ -151,9 +155,16 @@ class Task:
 
     def _unit(self, problem: Problem, condition: Condition) -> float:
         """What a condition's residual is measured in."""
-        return (
-            1.0 if self.wave_number is None else residual_unit(problem, condition, self.wave_number)
-        )
+        if self.wave_number is None:
+            return 1.0
+        unit = residual_unit(problem, condition, self.wave_number)
+        if not math.isfinite(unit):
+            raise ValueError(
+                f"wave_number={self.wave_number}: the residual of {condition.name} has no finite "
+                "derivative in u at random values of u, so that its size is not known; give None, "
+                "and a weight of your own"
+            )
+        return unit
 
     def _conditions(self, problem: Problem) -> Sequence[Condition]:
         return problem.checked_conditions() if self.kind == "pinn" else [problem.labels()]

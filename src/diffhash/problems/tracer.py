@@ -314,7 +314,9 @@ def operator_size(
     """The size of a residual for a wave of amplitude 1: √(mean Σ_kc (∂residual/∂(∂_k u_c) s_k)²)
     over points and equations, with s_k = Π_j (wave_number / width_j)^(k_j).
 
-    The slopes of a residual that is not linear are taken at random numbers of the sizes s_k.
+    The slopes of a residual that is not linear are taken at random numbers of the sizes s_k. Where
+    one is not finite, such as that of √u at a number below 0, its point is left out; the size is
+    NaN where none is finite.
 
     Args:
         condition: the condition with the residual.
@@ -334,7 +336,10 @@ def operator_size(
         dtype=torch.float64,
     )[:, None, None]
     slopes = _slopes(condition, names, rows, x, normal, sizes).detach() * sizes[..., None]
-    return slopes.square().sum(dim=(0, 2)).mean().sqrt().item()
+    squares = slopes.square().sum(dim=(0, 2))
+    if not (finite := squares.isfinite()).all():
+        squares = squares[finite]
+    return squares.mean().sqrt().item()
 
 
 def _slopes(

@@ -46,9 +46,6 @@ OPTIMIZERS: dict[str, type[OptimizerSettings] | None] = {
     "ssbroyden": SSBroyden,
     "gauss_newton": GaussNewton,
 }
-DEFAULT_TASK = Task(n_residual=8192, n_boundary=2048, wave_number=10.0)
-"""The task of `solve` if none is given, as in ``recipe=pde``: all conditions, with weights by the
-size of their residuals."""
 
 
 class Solution:
@@ -372,8 +369,9 @@ def solve(
     Args:
         problem: the problem that is solved; its coefficients are trained as well.
         field: the field that is trained; None for `default_field`.
-        task: the numbers of points and the weights of the conditions; None for `DEFAULT_TASK`, with
-            8192 points of each equation and 2048 of each condition on the boundary.
+        task: the numbers of points and the weights of the conditions; None for ``Task()``, with
+            8192 points of each equation, 2048 of each condition on the boundary, and weights by the
+            size of each residual.
         epochs: the number of passes over the points; with full batches each is one step.
         learning_rate: the learning rate of Adam at the start.
         schedule: ``"cosine"``, which brings the learning rate to zero at the end, or
@@ -421,7 +419,7 @@ def solve(
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     by_gradients = settings is None or settings.needs == "gradient"
     dtype = torch.float32 if by_gradients else torch.float64
-    task = task or DEFAULT_TASK
+    task = task or Task()
 
     def solved(problem: Problem, field: Field, title: str) -> Solution:
         training = FieldTraining(
