@@ -31,6 +31,7 @@ _INTEGERS = {
     "trainer.batch_size": (0, -1, HUGE),
     "trainer.evaluation_points": (0, -1, 10**12, HUGE, 2**40),
     "trainer.devices": (0, -1, 10**6, HUGE),
+    "trainer.windows": (0, -1, 2, HUGE),
     "trainer.num_threads": (0, -1, 10**5, HUGE),
     "task.n_labels": (-1, 2**40, 10**12, HUGE),
     "task.n_residual": (0, -1, 2**40, 10**12, HUGE),

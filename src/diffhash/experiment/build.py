@@ -49,6 +49,8 @@ from diffhash.training import (
     check_devices_of_moving,
 )
 from diffhash.training.solve import problem_field
+from diffhash.training.windowed import WindowedTraining, first_window
+from diffhash.training.windows import WindowedField
 
 # Settings of places and reports, which change nothing that is computed.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
@@ -63,8 +65,8 @@ class Setup:
     """Everything a run needs besides the trainer."""
 
     problem: Problem
-    field: Field
-    training: FieldTraining
+    field: Field | WindowedField
+    training: FieldTraining | WindowedTraining
     accelerator: str
     grid_backend: str | None  # None without a grid
     callbacks: Sequence[Callback] = ()
@@ -87,26 +89,27 @@ def build(cfg: DictConfig) -> Setup:
         _ = problem.names
     except ValueError as error:
         raise ConfigError(f"problem: {error}") from error
+    first = _first_window(cfg, problem)
     task = instantiate(cfg.task, "task", Task)
     for key, value in task.numbers_of_points.items():
         check_points(f"task: {key}", value, problem.n_dims, accelerator)
     n_points = cfg.trainer.evaluation_points
     check_points("trainer.evaluation_points", n_points, problem.n_dims, accelerator)
     exact = _periodic(cfg.encoder.encoding, problem).get("periodic", ())
-    objective = _objective(task, problem, [problem.domain.axes[axis] for axis in exact])
-    field = _build_fields(cfg, problem, accelerator)
+    periodic = [problem.domain.axes[axis] for axis in exact]
+    objective = _objective(task, first, periodic)
+    field = _build_fields(cfg, first, accelerator)
     check_run(cfg, field, objective, accelerator)
     sampler = _optional(cfg.sampler, "sampler", Sampler)
     weighting = _optional(cfg.weighting, "weighting", Weighting)
+    optimizer = _optional(cfg.optimizer, "optimizer", OptimizerSettings)
     grid_backend = _grid_backend(field.encoding, accelerator)
-    try:
-        check_devices_of_moving(sampler, weighting, cfg.trainer.devices)
-        evaluation = Evaluation(problem, n_points)
-        _check_objective(cfg.objective, evaluation)
-        training = FieldTraining(
+
+    def training_of(problem: Problem, field: Field) -> FieldTraining:
+        return FieldTraining(
             field,
-            objective,
-            evaluation,
+            objective if problem is first else _objective(task, problem, periodic),
+            Evaluation(problem, n_points),
             epochs=cfg.trainer.epochs,
             learning_rate=cfg.trainer.learning_rate,
             chunk=cfg.trainer.chunk,
@@ -118,21 +121,53 @@ def build(cfg: DictConfig) -> Setup:
             origin=_origin(cfg),
             sampler=sampler,
             weighting=weighting,
-            optimizer=_optional(cfg.optimizer, "optimizer", OptimizerSettings),
+            optimizer=optimizer,
             max_seconds=cfg.trainer.max_seconds,
             tolerance=cfg.trainer.tolerance,
         )
+
+    try:
+        check_devices_of_moving(sampler, weighting, cfg.trainer.devices)
+        training = training_of(first, field)
+        if (windows := cfg.trainer.windows) > 1:
+            evaluation = Evaluation(problem, n_points)
+            training = WindowedTraining(problem, windows, training, training_of, evaluation)
+        _check_objective(cfg.objective, training.evaluation)
     except (ValueError, RuntimeError) as error:
         if not _is_about_settings(error):
             raise
         if is_out_of_memory(error):
             raise ConfigError(f"trainer.evaluation_points={n_points}: {_NO_MEMORY}") from error
         raise ConfigError(f"{_group(str(error))}{one_line(error)}") from error
-    resumed = None if cfg.ckpt_path is None else _resumed(cfg.ckpt_path, training)
+    resumed = None
+    if cfg.ckpt_path is not None and isinstance(training, FieldTraining):
+        resumed = _resumed(cfg.ckpt_path, training)
     callbacks = [
         instantiate(node, f"callbacks.{key}", Callback) for key, node in cfg.callbacks.items()
     ]
-    return Setup(problem, field, training, accelerator, grid_backend, callbacks, resumed)
+    return Setup(problem, training.field, training, accelerator, grid_backend, callbacks, resumed)
+
+
+def _first_window(cfg: DictConfig, problem: Problem) -> Problem:
+    """The first window of time; the problem itself where there is one window."""
+    windows = cfg.trainer.windows
+    try:
+        first = first_window(problem, windows)
+    except ValueError as error:
+        raise ConfigError(f"trainer.{one_line(error)}") from error
+    for setting, value, other in (
+        ("seeds", cfg.seeds, None),
+        ("trainer.devices", cfg.trainer.devices, 1),
+        ("ckpt_path", cfg.ckpt_path, None),
+    ):
+        if windows > 1 and value != other:
+            advice = "null" if other is None else other
+            raise ConfigError(
+                f"trainer.windows={windows}: windows are trained one after the other, from the "
+                f"first one on, by one process: {setting}={value} is not possible with them; give "
+                f"{advice}"
+            )
+    return first
 
 
 def _check_objective(name: str | None, evaluation: Evaluation) -> None:
@@ -173,6 +208,8 @@ def config_hash(cfg: DictConfig) -> str:
     left_out = {*_NOT_IN_HASH, *(key for key in _MOVING if settings.get(key) is None)}
     if not settings.get("callbacks"):  # as in configs of earlier versions
         left_out.add("callbacks")
+    if settings["trainer"].get("windows") == 1:  # likewise
+        del settings["trainer"]["windows"]
     kept = {key: value for key, value in settings.items() if key not in left_out}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 

@@ -13,7 +13,7 @@ from diffhash.optim import Objective
 
 _BYTES_PER_COORDINATE = 256  # points, targets, and what their derivatives are computed with
 _LOWER = {  # the settings that each part depends on
-    "parameters": "log2_hashmap_size, n_levels, n_features_per_level, width or seeds",
+    "parameters": "log2_hashmap_size, n_levels, n_features_per_level, width, seeds or windows",
     "the points of the task": "the numbers of points in task",
     "plans of points": "the numbers of points in task, evaluation_points or n_levels",
     "states of the network": "the numbers of points in task, width, depth or batch_size",
@@ -43,7 +43,7 @@ def check_run(cfg: DictConfig, field: Field, objective: Objective, accelerator: 
     It needs at least, in bytes, for s bytes a number, R seeds, P parameters each, terms of N points
     whose jets have K rows, a grid of L levels with T taps to a point, and layers of C_i units:
 
-    - parameters, with gradients and Adam's moments: 4 s R P;
+    - parameters, with gradients and Adam's moments, and those of other windows of W: (3 + W) s R P;
     - points of the terms: 8 Σ N (d + 1 + K);
     - plans, where a grid keeps its weights: Σ N L T (4 + s K), over the evaluation and the terms
       (min(N, batch_size) of their points);
@@ -70,7 +70,7 @@ def check_run(cfg: DictConfig, field: Field, objective: Objective, accelerator: 
         if coefficients is None or not in_kernel
     )
     parts = {
-        "parameters": 4 * s * sum(p.numel() for p in field.parameters()),
+        "parameters": (3 + trainer.windows) * s * sum(p.numel() for p in field.parameters()),
         "the points of the task": 8 * sum(n * (n_dims + 1 + k) for n, k, _ in terms),
         "plans of points": sum(_kept(field.encoding, n, k) for n, k in planned),
         "states of the network": s * replicas * states,

@@ -21,6 +21,7 @@ from diffhash.problems import Problem
 from diffhash.results.reading import RecordError, brief, read_config
 from diffhash.results.record import CONFIG_FILE, RunRecord, read_record
 from diffhash.training import Evaluation
+from diffhash.training.windows import WindowedField
 
 _BATCH = 1 << 16  # of points of the user's own, which may be many
 
@@ -31,7 +32,7 @@ class Restored:
 
     record: RunRecord
     problem: Problem
-    field: Field
+    field: Field | WindowedField
     device: torch.device
     evaluation: Evaluation
 

@@ -63,6 +63,7 @@ from diffhash.training import (
     read_checkpoint_file,
     write_checkpoint,
 )
+from diffhash.training.windowed import WindowedTraining
 
 CHUNKS_BETWEEN_CHECKPOINTS = 10
 
@@ -101,13 +102,13 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
             record = published(cfg, work)
         if record is not None:
             return [(work.final, record)]
-    left = unfinished(cfg, work)
+    left = None if cfg.trainer.windows > 1 else unfinished(cfg, work)
     training = cfg if left is None else _with(cfg, ckpt_path=str(work.partial / CHECKPOINT_FILE))
     setup = build(training)
     with GracefulStop(setup.training) as stop, _file_errors(work, *ends):
         if rank_zero_only.rank > 0:
             end_with_parent()
-            _fit(training, setup, Path(os.devnull), [stop])  # the first process writes
+            _fit(training, setup, Path(os.devnull), stop)  # the first process writes
             return []
         if left is not None:
             print(printable(f"going on from {training.ckpt_path}"), file=sys.stderr)
@@ -181,8 +182,7 @@ def _train(
         ]
         seeds = "" if cfg.seeds is None else "s"
         title = f"{_name(cfg)} seed{seeds} {', '.join(str(one.cfg.seed) for one in runs)}"
-        callbacks = [stop, ProgressReport(title), HistoryLogger(loggers)]
-        _fit(training, setup, folder.checkpoint, callbacks)
+        _fit(training, setup, folder.checkpoint, stop, title, loggers)
         if cfg.seeds is not None:
             whole = read_checkpoint_file(folder.checkpoint)
             for index, one in enumerate(runs):
@@ -251,6 +251,7 @@ def _say_schedule(setup: Setup) -> None:
     if setup.resumed is None or "schedule" not in setup.resumed:
         return
     training, done = setup.training, setup.resumed["epochs_done"]
+    assert isinstance(training, FieldTraining)  # others go on from no checkpoint
     schedule, rate, epochs = setup.resumed["schedule"]
     if "cosine" == schedule == training.schedule and epochs != training.epochs:
         before = cosine(rate, done, epochs)
@@ -269,22 +270,41 @@ def _with(cfg: DictConfig, **settings: Any) -> DictConfig:
     return merged
 
 
-def _fit(cfg: DictConfig, setup: Setup, checkpoint: Path, callbacks: list[Callback]) -> None:
-    """Train; write checkpoints at intervals and at the end."""
-    regular = RegularCheckpoints(checkpoint, CHUNKS_BETWEEN_CHECKPOINTS)
-    try:
+def _fit(
+    cfg: DictConfig,
+    setup: Setup,
+    checkpoint: Path,
+    stop: GracefulStop,
+    title: str | None = None,
+    loggers: Sequence[Loggers] | None = None,
+) -> None:
+    """Train; write checkpoints at intervals and at the end, of windows of time only at the end."""
+    training = setup.training
+    row_of = training.row if isinstance(training, WindowedTraining) else None
+    history = [] if loggers is None else [HistoryLogger(loggers, row_of)]
+
+    def run(one: FieldTraining, where: str = "", *others: Callback) -> None:
+        report = [] if title is None else [ProgressReport(f"{title}{where}")]
         fit(
-            setup.training,
+            one,
             setup.accelerator,
-            [*callbacks, regular, *setup.callbacks],
+            [stop, *report, *history, *others, *setup.callbacks],
             devices=cfg.trainer.devices,
             checkpoint=cfg.ckpt_path,
         )
+
+    try:
+        if isinstance(training, FieldTraining):
+            run(training, "", RegularCheckpoints(checkpoint, CHUNKS_BETWEEN_CHECKPOINTS))
+        else:
+            training.fit(lambda one, k: run(one, f", window {k} of {cfg.trainer.windows}"))
     except UntrainedError as error:  # before a step was taken
         raise ConfigError(f"encoder: {error}") from error
-    if any(replica.outcome is None for replica in setup.training.replicas):
+    if any(replica.outcome is None for replica in training.replicas):
         names = ", ".join(map(str, cfg.callbacks))
         raise ConfigError(f"callbacks={names}: training was ended before its first step")
+    if isinstance(training, WindowedTraining):
+        write_checkpoint(checkpoint, training.checkpoint())
 
 
 def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRecord:
@@ -323,7 +343,7 @@ def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRec
     )
 
 
-def _status(replica: Replica, training: FieldTraining) -> Status:
+def _status(replica: Replica, training: FieldTraining | WindowedTraining) -> Status:
     if replica.diverged_epoch is not None:
         return "diverged"
     if replica.epochs_done >= training.epochs:
@@ -360,7 +380,7 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
         where = printable(str(directory))
         print(f"{record.outcome}  train {record.train_seconds:.1f} s  {where}")
     interrupted = [d for d, record in results if record.status == "interrupted"]
-    for directory in interrupted:
+    for directory in interrupted if cfg.trainer.windows == 1 else ():
         print(f"resume with {resume_argument(directory)}", file=sys.stderr)
     if interrupted:
         raise SystemExit(130)

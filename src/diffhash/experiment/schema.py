@@ -186,6 +186,7 @@ class TrainerConfig:
     execution: ExecutionSetting = MISSING
     max_seconds: float | None = None
     tolerance: float | None = None
+    windows: int = 1
 
 
 @dataclass

@@ -7,11 +7,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -139,10 +139,17 @@ class HistoryLogger(Callback):
 
     Args:
         loggers: the loggers of each replica, by name.
+        row_of: a function of a row that returns what is logged of it, as `WindowedTraining.row`;
+            None for the row itself.
     """
 
-    def __init__(self, loggers: Sequence[Mapping[str, Logger]]) -> None:
+    def __init__(
+        self,
+        loggers: Sequence[Mapping[str, Logger]],
+        row_of: Callable[[Mapping[str, float]], Mapping[str, float]] | None = None,
+    ) -> None:
         self._loggers = loggers
+        self._row_of = row_of or dict
         self._logged = [0] * len(loggers)
         self._failed: list[Logger] = []
 
@@ -152,7 +159,7 @@ class HistoryLogger(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         replicas = _field_training(pl_module).replicas
         for index, (replica, loggers) in enumerate(zip(replicas, self._loggers, strict=True)):
-            for row in replica.history[self._logged[index] :]:
+            for row in map(self._row_of, replica.history[self._logged[index] :]):
                 for name, logger in loggers.items():
                     if logger in self._failed:
                         continue
@@ -174,6 +181,18 @@ class HistoryLogger(Callback):
         ]
 
 
+class Stoppable(Protocol):
+    """A training that can be asked to end after the present epoch."""
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether it has been asked."""
+        ...
+
+    @stop_requested.setter
+    def stop_requested(self, value: bool) -> None: ...
+
+
 class GracefulStop(Callback):
     """SIGINT, SIGTERM, SIGUSR1 and SIGHUP end training after the present epoch.
 
@@ -184,7 +203,7 @@ class GracefulStop(Callback):
         module: the training.
     """
 
-    def __init__(self, module: FieldTraining) -> None:
+    def __init__(self, module: Stoppable) -> None:
         self._module = module
         self._interrupted = False
         self._previous: dict[int, Any] = {}

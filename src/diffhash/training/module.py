@@ -208,6 +208,11 @@ class FieldTraining(L.LightningModule):
         solver = self._solver.make(self.field, self.objective.problem, self._residuals)
         return [adam, solver] if self._solver.adam_epochs else [solver]
 
+    @property
+    def points(self) -> dict[str, Tensor]:
+        """A copy of the present points ``[N, d]`` of each condition, by the condition's name."""
+        return {term.name: term.x.detach().cpu().clone() for term in self.objective.terms}
+
     def _residuals(self, of_entries: bool) -> Any:
         from diffhash.optim.residuals import Residuals  # SciPy takes a while
 

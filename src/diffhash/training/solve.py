@@ -31,8 +31,8 @@ from diffhash.training.picture import Part, draw
 from diffhash.training.samplers import Sampler
 from diffhash.training.values import write_values
 from diffhash.training.weightings import Weighting
+from diffhash.training.windowed import WindowedTraining, first_window
 from diffhash.training.windows import Window, WindowedField
-from diffhash.training.windows import times as window_times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -390,8 +390,8 @@ def solve(
         tolerance: training stops when the estimated relative error is below this number; None for
             no such limit. See `diffhash.training.ErrorEstimate`.
         windows: the number of windows of time of equal length that are solved one after the other.
-            Each starts from the end of the one before, and has a field and epochs of its own; see
-            `diffhash.training.windows`.
+            Each starts from the end of the one before, and has a field, ``epochs`` and
+            ``max_seconds`` of its own; see `diffhash.training.windows`.
         seed: the seed of the default field and of minibatches.
         accelerator: ``"cpu"`` or ``"gpu"``; None for a GPU where there is one.
         callbacks: callbacks of Lightning.
@@ -421,8 +421,8 @@ def solve(
     dtype = torch.float32 if by_gradients else torch.float64
     task = task or Task()
 
-    def solved(problem: Problem, field: Field, title: str) -> Solution:
-        training = FieldTraining(
+    def training_of(problem: Problem, field: Field) -> FieldTraining:
+        return FieldTraining(
             field,
             task.objective(problem, periodic_axes(field)),
             Evaluation(problem, evaluation_points),
@@ -438,34 +438,29 @@ def solve(
             max_seconds=max_seconds,
             tolerance=tolerance,
         )
-        reports = [ProgressReport(title)] if progress else []
-        with GracefulStop(training) as stop:
-            fit(training, accelerator, [*reports, *callbacks, stop])
-        (replica,) = training.replicas
-        assert replica.outcome is not None
-        return Solution(
-            *(problem, field, replica.history, dict(replica.outcome.metrics)),
-            *(replica.diverged_epoch, replica.outcome.estimate),
-            _name_of(settings),
-            {term.name: term.x.detach().cpu().clone() for term in training.objective.terms},
-        )
 
-    name = type(problem).__name__
-    if windows == 1:
-        return solved(problem, field or default_field(problem, dtype, seed), name)
-    solutions: list[Solution] = []
-    fields: list[Field] = []
-    ends = window_times(problem.domain, windows)
-    for number, times in enumerate(pairwise(ends), 1):
-        before = fields[-1] if fields else None
-        window = Window(problem, times, before)
-        own = _like(before or field, window, dtype, seed)  # before is a good guess of the next one
-        fields.append(own)
-        solutions.append(solved(window, own, f"{name}, window {number} of {windows}"))
-        if solutions[-1].diverged_epoch is not None:
-            break
-    whole = WindowedField(fields, ends[: len(fields) + 1])
-    return _joined(problem, whole, solutions, evaluation_points)
+    def run(training: FieldTraining, title: str) -> None:
+        reports = [ProgressReport(title)] if progress else []
+        fit(training, accelerator, [*reports, *callbacks, stop])
+
+    first, name = first_window(problem, windows), type(problem).__name__
+    if field is None or windows > 1:
+        field = _like(field, first, dtype, seed)
+    training = training_of(first, field)
+    if windows > 1:
+        evaluation = Evaluation(problem, evaluation_points)
+        training = WindowedTraining(problem, windows, training, training_of, evaluation)
+    with GracefulStop(training) as stop:
+        if isinstance(training, FieldTraining):
+            run(training, name)
+        else:
+            training.fit(lambda one, k: run(one, f"{name}, window {k} of {windows}"))
+    (replica,) = training.replicas
+    assert replica.outcome is not None
+    return Solution(
+        *(problem, training.field, replica.history, dict(replica.outcome.metrics)),
+        *(replica.diverged_epoch, replica.outcome.estimate, _name_of(settings), training.points),
+    )
 
 
 def _check_problem(problem: object) -> None:
@@ -516,29 +511,3 @@ def _described(field: Field | WindowedField) -> str:
 def _cells(scales: Sequence[float]) -> str:
     told = [f"{scale:g}" for scale in scales]
     return told[0] if len(set(told)) == 1 else "×".join(told)
-
-
-def _joined(
-    problem: Problem, field: WindowedField, solutions: Sequence[Solution], n_points: int
-) -> Solution:
-    """One solution from those of the windows; a window that diverged is the last of them."""
-    history: list[dict[str, float]] = []
-    for number, solution in enumerate(solutions, 1):
-        last = history[-1] if history else {"epoch": 0, "seconds": 0.0}
-        since = {key: last[key] for key in ("epoch", "seconds")}
-        for row in solution._history:
-            moved = {key: row[key] + since[key] for key in since}
-            history.append({"window": number} | row | moved)
-    evaluation = Evaluation(problem, n_points)
-    evaluation.prepare(field, field.network.params.device)
-    (metrics,) = evaluation.metrics()
-    diverged = solutions[-1].diverged_epoch
-    if diverged is not None:
-        diverged = int(history[-1]["epoch"])
-    estimate = max(s.estimate for s in solutions)
-    names = dict.fromkeys(name for solution in solutions for name in solution.points)
-    points = {
-        name: torch.cat([s.points[name] for s in solutions if name in s.points]) for name in names
-    }
-    optimizer = solutions[0].optimizer
-    return Solution(problem, field, history, metrics, diverged, estimate, optimizer, points)
