@@ -166,13 +166,16 @@ def _results(row: Row, seed: int) -> Iterator[dict[str, object]]:
     )  # fmt: skip
     seconds = time.perf_counter() - start
     history = solution.history
-    for unknown in problem.unknowns:
+    metrics = solution.metrics
+    errors = dict(solution.relative_l2)
+    errors |= {name: metrics[f"error_{name}"] for name in metrics if f"error_{name}" in metrics}
+    for unknown, error in errors.items():
         yield {
             "row": row.name,
             "seed": seed,
             "unknown": unknown,
-            "l2": solution.relative_l2[unknown],
-            "mse": solution.metrics[f"mse_{unknown}"],
+            "l2": error,
+            "mse": metrics.get(f"mse_{unknown}"),
             "estimate": solution.estimate,
             "target": row.target if unknown == problem.unknowns[0] else None,
             "train_seconds": history.seconds.iloc[-1],
