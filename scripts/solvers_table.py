@@ -3,8 +3,9 @@
 Fields are splines of one grid, whose coefficients are found by least squares or Newton's steps, and
 grids with a network on top. Numbers of cells were chosen by how the error falls with them for other
 coefficients (helmholtz2d with a = 4 for the others; a = 8 and a = (1, 3) for networks); those of
-kdv, kovasznay and convection from the residuals and the estimate that are left. What is finished
-stays: ``--again`` starts over.
+kdv, kovasznay and convection from the residuals and the estimate that are left; those of
+taylor_green from the estimate and what changes from 9 cells. What is finished stays: ``--again``
+starts over.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ ROWS = [
     Row("kdv", cells=(176, 12), windows=4, target=1e-6),
     Row("kovasznay", cells=24, n_residual=6000, n_boundary=800, target=1e-8),
     Row("helmholtz3d", cells=12, n_residual=28_000, n_boundary=3000, target=1e-6),
+    Row("taylor_green", {}, "quintic", (12, 12, 1), n_residual=5000, epochs=6, target=7.7e-5),
     Row("poisson1d", cells=1, levels=8, features=2, width=32, interpolation="quintic",
         n_residual=2000, n_boundary=500, epochs=45),
     Row("poisson1d", cells=1, levels=8, features=2, width=32, interpolation="cubic",
