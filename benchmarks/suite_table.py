@@ -44,8 +44,8 @@ def write_tables(table: pd.DataFrame, output: Path) -> list[str]:
         scores.append(_score(case, _records(table[table["case"] == case]), known))
     own = own_settings(output / "solvers.csv")
     summary = _summary(scores, own)
-    of_u = {r["case"]: float(r["error"]) for r in published if _is_of_u(r)}
-    parts = [_head(table), _overview(scores), *summary, _own_settings(of_u, own), _outcomes(table)]
+    tuned = _own_settings(own, _comparable(published))
+    parts = [_head(table), _overview(scores), *summary, tuned, _outcomes(table)]
     page = "\n\n".join(filter(None, parts)) + "\n"
     text = table.to_csv(index=False, float_format="%.4g")
     paths = [
@@ -98,13 +98,14 @@ def with_floor(table: pd.DataFrame, floor: Any) -> pd.DataFrame:
 
 def own_settings(path: Path) -> pd.DataFrame:
     """Medians over seeds of fields with settings of their own for a problem, from the table of
-    ``make solvers``: a row for each, of the conditions alone, with the case it belongs to."""
-    columns = ["case", "row", "is_network", "error", "seconds", "seeds"]
+    ``make solvers``: a row for each quantity of each field, of the conditions alone, with the case
+    it belongs to."""
+    columns = ["case", "row", "quantity", "is_network", "error", "seconds", "seeds"]
     if not path.is_file():
         return pd.DataFrame(columns=columns)
     table: Any = pd.read_csv(path)
-    table = table[(table["unknown"] == "u") & (table["kind"] == "pinn")]
-    rows: Any = table.groupby("row", sort=False, as_index=False).agg(
+    table = table[table["kind"] == "pinn"].rename(columns={"unknown": "quantity"})
+    rows: Any = table.groupby(["row", "quantity"], sort=False, as_index=False).agg(
         is_network=("width", "max"),
         error=("l2", "median"),
         seconds=("seconds", "median"),
@@ -320,9 +321,16 @@ def _printed(value: float, is_below: bool) -> str:
 
 
 def _reaches(score: Score, own: Any) -> bool:
-    """Whether one of these rows of `own_settings` does."""
-    errors = own.loc[own["case"] == score.case, "error"]
-    return score.quantities == ["u"] and bool((errors <= score.published[0]).any())
+    """Whether one of these fields of `own_settings` does, in all that is published."""
+    published = dict(zip(score.quantities, score.published, strict=True))
+    fields = own[own["case"] == score.case].groupby("row")
+    return any(_part(rows, published) <= 1 for _, rows in fields)
+
+
+def _part(rows: Any, published: dict[str, float]) -> float:
+    """The largest error of a field as a part of what is published of the same quantity."""
+    errors = dict(zip(rows["quantity"], rows["error"], strict=True))
+    return max(errors.get(name, math.inf) / error for name, error in published.items())
 
 
 def _summary(scores: Sequence[Score], own: Any) -> list[str]:
@@ -349,25 +357,36 @@ def _summary(scores: Sequence[Score], own: Any) -> list[str]:
     return ["\n".join(lines), "\n".join(["Missed:", "", *misses])] if misses else ["\n".join(lines)]
 
 
-def _is_of_u(row: dict[str, Any]) -> bool:
-    return row["quantity"] == "u" and row["comparable"] == "yes"
+def _comparable(published: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The published errors that are comparable, by case and quantity."""
+    errors: dict[str, dict[str, float]] = {}
+    for row in published:
+        if row["comparable"] == "yes":
+            errors.setdefault(row["case"], {})[row["quantity"]] = float(row["error"])
+    return errors
 
 
-def _own_settings(published: dict[str, float], own: Any) -> str:
-    """The rows of `own_settings`, beside the published errors of u by case."""
+def _own_settings(own: Any, published: dict[str, dict[str, float]]) -> str:
+    """The fields of `own_settings`, beside what is published; of several quantities the largest
+    error, as in the overview."""
     if own.empty:
         return ""
-    rows = [
-        [
-            *(f"`{row['case']}`", row["row"], format_value("l2", row["error"])),
-            *(f"{row['seconds']:.0f}", row["seeds"]),
-            format_value("l2", published[row["case"]]) if row["case"] in published else "",
-        ]
-        for row in _records(own)
-    ]
-    head = ["Problem", "Field", "Error of u", "Seconds", "Seeds", "published"]
-    align = ["left", "left", *["right"] * 4]
-    frame = pd.DataFrame(rows, columns=head)
+    lines = []
+    for name, rows in own.groupby("row", sort=False):
+        case, seconds, seeds = (rows[key].iloc[0] for key in ("case", "seconds", "seeds"))
+        known = published.get(case, {})
+        wanted = known or dict.fromkeys(rows["quantity"], 1.0)
+        first = next(iter(wanted.values()))
+        lines.append(
+            [
+                *(f"`{case}`", name, ", ".join(wanted)),
+                *(format_value("l2", first * _part(rows, wanted)), f"{seconds:.0f}", seeds),
+                format_value("l2", first) if known else "",
+            ]
+        )
+    head = ["Problem", "Field", "of", "Error", "Seconds", "Seeds", "published"]
+    align = ["left", "left", "left", *["right"] * 4]
+    frame = pd.DataFrame(lines, columns=head)
     text = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
     return (
         "## Settings for each problem\n\nGauss–Newton with cells, points and steps of each "

@@ -150,20 +150,42 @@ def test_errors_below_the_references_and_beside_published_ones(tmp_path: Path) -
 
 
 def test_fields_with_settings_of_their_own_count_apart(tmp_path: Path) -> None:
-    """Those of ``make solvers``: a network's here, of which two of three seeds are good."""
-    flow = job("flow_mixing", "quintic")
+    """Those of ``make solvers``: a network's here, of which two of three seeds are good; splines
+    with a coefficient that is worse than published, and with both that are better."""
+    flow, burgers = job("flow_mixing", "quintic"), job("inverse_burgers", "cubic")
     _write(flow, tmp_path, 1e-3)  # published: 2.35e-4
-    made = suite_table.make_table([flow], tmp_path)
-    row = {"row": "flow_mixing pinn: septic 9 cells + MLP 8", "unknown": "u", "kind": "pinn",
-           "width": 8, "seconds": 40.0}  # fmt: skip
-    pd.DataFrame([row | {"seed": n, "l2": l2} for n, l2 in enumerate((1e-5, 1e-2, 2e-5))]).to_csv(
-        tmp_path / "solvers.csv", index=False
-    )
-    network, any_field, *_ = suite_table.write_tables(made, tmp_path)
-    assert "0 of 1 problems that have one; 1 with those of" in network
-    assert "0 of 1 problems that have one; 1 with those of" in any_field
-    [line] = [s for s in (tmp_path / "suite.md").read_text().splitlines() if "septic 9" in s]
-    assert [cell.strip() for cell in line.split("|")[3:-1]] == ["2.0e-5", "40", "3", "2.3e-4"]
+    _write(burgers, tmp_path, 1e-3, error_speed=1.0, error_viscosity=1.0)  # 4.2e-4 and 1.2e-2
+    made = suite_table.make_table([flow, burgers], tmp_path)
+    rows = [
+        ("flow_mixing pinn: septic 9 cells + MLP 8", seed, "u", l2, 8, 40.0)
+        for seed, l2 in enumerate((1e-5, 1e-2, 2e-5))
+    ]
+
+    def splines(cells: int, speed: float, viscosity: float) -> list[tuple[object, ...]]:
+        row = f"inverse_burgers pinn: nonic {cells} cells"
+        errors = {"u": 1e-9, "speed": speed, "viscosity": viscosity}
+        return [(row, 0, name, l2, 0, 7.0) for name, l2 in errors.items()]
+
+    def written(*rows: tuple[object, ...]) -> tuple[str, str, list[list[str]]]:
+        columns = ["row", "seed", "unknown", "l2", "width", "seconds"]
+        table = pd.DataFrame(rows, columns=columns).assign(kind="pinn")
+        table.to_csv(tmp_path / "solvers.csv", index=False)
+        network, any_field, *_ = suite_table.write_tables(made, tmp_path)
+        page = (tmp_path / "suite.md").read_text().partition("## Settings")[2]
+        lines = [line.split("|")[3:-1] for line in page.splitlines() if line[:3] == "| `"]
+        return network, any_field, [[cell.strip() for cell in line] for line in lines]
+
+    worse = splines(64, 1e-4, 2.4e-2)
+    network, any_field, lines = written(*rows, *worse)
+    assert "0 of 2 problems that have one; 1 with those of" in network
+    assert "0 of 2 problems that have one; 1 with those of" in any_field
+    of_flow = ["u", "2.0e-5", "40", "3", "2.3e-4"]
+    assert lines == [of_flow, ["speed, viscosity", "8.4e-4", "7", "1", "4.2e-4"]]
+
+    network, any_field, lines = written(*rows, *worse, *splines(128, 1e-4, 6e-3))
+    assert "; 1 with those of" in network
+    assert "; 2 with those of" in any_field
+    assert lines[-1] == ["speed, viscosity", "2.1e-4", "7", "1", "4.2e-4"]
 
 
 def test_published_numbers_are_of_cases_and_quantities_that_there_are() -> None:
