@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffhash.encodings import GridEncoding, Identity
 from diffhash.jets import Jet, Rows
-from diffhash.networks import Field, Linear
+from diffhash.networks import Field, Linear, unstack_field
 from diffhash.optim import LBFGS, FirstOrder, GaussNewton, OptimizerSettings, SSBroyden, Task
 from diffhash.problems import Problem
 from diffhash.problems.problem import check_within
@@ -443,14 +443,7 @@ def solve(
         reports = [ProgressReport(title)] if progress else []
         with GracefulStop(training) as stop:
             fit(training, accelerator, [*reports, *callbacks, stop])
-        (replica,) = training.replicas
-        assert replica.outcome is not None
-        return Solution(
-            *(problem, field, replica.history, dict(replica.outcome.metrics)),
-            *(replica.diverged_epoch, replica.outcome.estimate),
-            _name_of(settings),
-            {term.name: term.x.detach().cpu().clone() for term in training.objective.terms},
-        )
+        return solution_of(training)
 
     name = type(problem).__name__
     if windows == 1:
@@ -468,6 +461,23 @@ def solve(
             break
     whole = WindowedField(fields, ends[: len(fields) + 1])
     return _joined(problem, whole, solutions, evaluation_points)
+
+
+def solution_of(training: FieldTraining, index: int = 0) -> Solution:
+    """What a training has found: of several replicas, what that of an index has."""
+    replica, objective = training.replicas[index], training.objective
+    problem, field = objective.problem, training.field
+    assert replica.outcome is not None
+    if field.n_replicas is not None:
+        field, problem = unstack_field(field, index), deepcopy(problem)
+        for coefficient in problem.parameters():
+            coefficient.data = coefficient.data[index, 0]
+    return Solution(
+        *(problem, field, replica.history, dict(replica.outcome.metrics)),
+        *(replica.diverged_epoch, replica.outcome.estimate),
+        _name_of(training.solver),
+        {term.name: term.x.detach().cpu().clone() for term in objective.terms},
+    )
 
 
 def _check_problem(problem: object) -> None:

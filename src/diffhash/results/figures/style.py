@@ -110,7 +110,7 @@ def annotate(ax: Axes, text: str, where: Literal["top", "centre", "bottom"] = "t
     ax.text(x, y, text, ha=ha, va=va, transform=ax.transAxes, fontsize=SMALL, bbox=ground, zorder=5)
 
 
-def drawable(values: np.ndarray) -> np.ndarray:
+def drawable(values: Any) -> np.ndarray:
     """``values`` as float64 with NaN for what no axis can hold: NaN, infinities, |v| > 1e30."""
     values = np.asarray(values, dtype=np.float64)
     with np.errstate(invalid="ignore"):
