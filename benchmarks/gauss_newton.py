@@ -28,6 +28,7 @@ from benchmarks.sample import Contender, Sample, compared, ratios, take_turns
 from benchmarks.steps import Options
 from benchmarks.straightforward import StraightforwardTraining
 from diffhash.experiment.build import build
+from diffhash.networks import Field
 from diffhash.optim import GaussNewton
 from diffhash.optim.residuals import Residuals
 
@@ -58,6 +59,7 @@ class OurSteps:
 
     def __init__(self, cfg: DictConfig) -> None:
         setup = build(cfg)
+        assert isinstance(setup.field, Field)
         self._field, problem = setup.field, setup.problem
         self.residuals = Residuals(build_objective(cfg, setup), self._field)
         self._start = self.residuals.state()

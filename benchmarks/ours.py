@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from benchmarks.sample import Sample
 from diffhash.experiment.build import build
+from diffhash.training import FieldTraining
 from diffhash.training import fit as fit_training
 
 OURS = "ours"
@@ -34,6 +35,7 @@ class Ours:
         """Chunks for at least so long, of a training that is new each time."""
         setup = build(self._cfg)
         training = setup.training
+        assert isinstance(training, FieldTraining)
 
         def read() -> Readings:
             return time.perf_counter(), training.train_seconds, training.evaluation_seconds

@@ -17,6 +17,7 @@ from benchmarks.machine import environment_columns
 from benchmarks.ours import fit
 from diffhash.experiment.build import build
 from diffhash.paper.printed import load_paper_table
+from diffhash.training import FieldTraining
 
 # A budget of epochs for each encoder: of its row in the tables.
 EPOCHS = {"mlp": 50_000, "ff": 50_000, "siren": 10_000, "linear": 10_000, "s2": 10_000,
@@ -62,6 +63,7 @@ def measure(
                 ]
             )
             setup = build(cfg)
+            assert isinstance(setup.training, FieldTraining)
             fit(setup.training, setup.accelerator)
             [replica] = setup.training.replicas
             curve = pd.DataFrame(replica.history).reindex(columns=["epoch", "seconds", "mse_u"])

@@ -21,11 +21,10 @@ def main() -> int:
     pages = PAGES if options.output == parser.get_default("output") else ()
     try:
         tables = load_tables(options.runs, options.paper, left_out("make_tables"))
-        made = make_tables(tables, options.output, pages)
+        print(*make_tables(tables, options.output, pages), sep="\n")
     except ValueError as error:
         print(f"make_tables: {error}", file=sys.stderr)
         return 1
-    print(*made.paths, made.total, f"Claims of the paper: {made.verdicts}.", sep="\n")
     return 0
 
 

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from benchmarks.case import compose_config
 from benchmarks.peers.contender import Predict, Step, run, settings
 from diffhash.experiment.build import build
-from diffhash.training import fit
+from diffhash.training import FieldTraining, fit
 
 given = settings()
 setup = build(compose_config(given["overrides"]))
@@ -23,6 +23,7 @@ setup = build(compose_config(given["overrides"]))
 
 def _train(step: Step) -> Predict:
     training, done = setup.training, 0
+    assert isinstance(training, FieldTraining)
 
     class Pause(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:

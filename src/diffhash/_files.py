@@ -49,7 +49,11 @@ def write_text_atomically(path: Path | str, text: str) -> Path:
 
     What UTF-8 cannot hold (of names that were not text) is written as ``\\udc80``.
     """
-    content = text.encode("utf-8", errors="backslashreplace")
+    return write_bytes_atomically(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes_atomically(path: Path | str, content: bytes) -> Path:
+    """Write ``content`` to ``path``, see `write_file_atomically`."""
     return write_file_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 

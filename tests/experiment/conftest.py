@@ -17,10 +17,10 @@ from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
-from diffhash.experiment import run as run_module
 from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
 from diffhash.results import RunRecord
+from diffhash.training.solve import Solution
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -43,7 +43,7 @@ def blank_figure(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs inside a test draw a blank: a real figure takes longer than all else of a tiny run."""
     with pytest.MonkeyPatch.context() as patch:
         if "real_figure" not in request.fixturenames:
-            patch.setattr(run_module, "run_figure", lambda *_: Figure(figsize=(1, 1)))
+            patch.setattr(Solution, "plot", lambda *_: Figure(figsize=(1, 1)))
         yield
 
 

@@ -83,3 +83,12 @@ def test_checkpoints_hold_one_seed_each(tiny_config: MakeConfig, tmp_path: Path)
     loaded = [torch.load(d / "checkpoint.ckpt", weights_only=True) for d, _ in results]
     one, other = (c["state_dict"]["field.network.params"] for c in loaded)
     assert one.ndim == 1 and one.shape == other.shape and not torch.equal(one, other)
+
+
+@pytest.mark.usefixtures("real_figure")
+def test_each_seed_has_a_picture_of_its_own(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    """Of its own coefficients, too."""
+    settings = ("encoder=cubic", "problem=inverse_poisson", "task=pinn", "task.n_residual=9")
+    made = run(tiny_config(*settings, "seeds=[4,1]", f"run_dir={tmp_path}/both"))
+    one, other = ((directory / "predictions.png").read_bytes() for directory, _ in made)
+    assert one.startswith(b"\x89PNG") and one != other

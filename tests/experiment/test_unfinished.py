@@ -20,6 +20,7 @@ from diffhash.experiment.folder import FileError, RunFolder
 from diffhash.experiment.run import run
 from diffhash.results import find_records, read_history, read_record
 from diffhash.training import FieldTraining, RegularCheckpoints
+from diffhash.training.solve import Solution
 
 Call = Callable[..., Any]
 KILLED = 9
@@ -197,7 +198,7 @@ def test_a_figure_that_fails_is_a_warning(
     def fails(*_: object) -> None:
         raise RuntimeError("no\nfigure")
 
-    monkeypatch.setattr(run_module, "run_figure", fails)
+    monkeypatch.setattr(Solution, "plot", fails)
     directory, record = train()
     assert read_record(directory) == record
     assert "predictions.png" not in names(directory)

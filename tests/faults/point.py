@@ -21,11 +21,11 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from diffhash.experiment import run as run_module
 from diffhash.experiment import workers
 from diffhash.experiment.restore import restore
 from diffhash.results.record import RunRecord, read_history, read_predictions, read_record
 from diffhash.training import FieldTraining
+from diffhash.training.solve import Solution
 from tests.faults import shim as modes
 from tests.faults.forked import Ended, call, telling_line
 from tests.faults.scenarios import ROOT, Command, Scenario
@@ -243,7 +243,7 @@ class Laboratory:
                 # Processes of the reproduction come from this one: the shim counts in them, too.
                 workers.preloaded = lambda: multiprocessing.get_context("fork")  # type: ignore
                 # Drawing takes longer than all else of a tiny run; writing the file does not.
-                run_module.run_figure = lambda *_: Figure(figsize=(1, 1))  # type: ignore
+                Solution.plot = lambda *_: Figure(figsize=(1, 1))  # type: ignore
                 script = str(ROOT / command[0])
                 sys.argv = [script, *command[1:]]
                 self._shim.arm(root, mode, at, error)

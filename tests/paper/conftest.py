@@ -1,5 +1,19 @@
 """Fake records of the paper's rows, and small real runs."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.run import run
+from diffhash.experiment.schema import register
+from diffhash.experiment.workers import Command
+from diffhash.paper import reproduce
 from tests.experiment.conftest import (  # noqa: F401
     blank_figure,
     command_line,
@@ -16,3 +30,25 @@ from tests.fake_runs import (  # noqa: F401
     run_script,
     write_run,
 )
+
+
+@pytest.fixture
+def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:  # noqa: F811
+    """Titles of the jobs that were started; they run here, one after another."""
+    titles: list[str] = []
+
+    def run_here(commands: Sequence[Command], workers: int) -> list[Command]:
+        failed = []
+        for command in commands:
+            titles.append(command.title)
+            register()
+            with initialize_config_dir(str(root / "configs"), version_base="1.3"):
+                cfg = compose("train", list(command.arguments))
+            with suppress(ConfigError):
+                run(cfg)
+            if not command.succeeded():
+                failed.append(command)
+        return failed
+
+    monkeypatch.setattr(reproduce, "run_side_by_side", run_here)
+    return titles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,11 +19,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from diffhash.paper.continuity import Curve, fit_sine
-from diffhash.paper.figures import figure3, figure4, figure5, make_figures
+from diffhash.paper.figures import (
+    error_limits,
+    figure1,
+    figure3,
+    figure4,
+    figure5,
+    make_figures,
+)
 from diffhash.paper.rows import Row
 from diffhash.paper.table import load_tables
-from diffhash.results.figures import run_figure
-from diffhash.results.figures.run import error_limits
 from diffhash.results.figures.style import write_figure
 from diffhash.results.record import RecordError
 
@@ -238,78 +244,22 @@ def test_a_prediction_far_off_does_not_flatten_the_others(
     assert _texts(figure).count("wider scale") == 1
 
 
-# ------------------------------------------------------------------------------------ run_figure
-
-
-def _curve_frame() -> pd.DataFrame:
-    x = np.linspace(0, 1, 50)
-    exact = {"exact_u": np.sin(x), "exact_u_x": np.cos(x), "exact_u_xx": -np.sin(x)}
-    frame = pd.DataFrame({"x": x} | exact)
-    for name in ("u", "u_x", "u_xx"):
-        frame[name] = frame[f"exact_{name}"] + 0.5
-    return frame
-
-
-def _map_frame(n_dims: int = 2) -> pd.DataFrame:
-    points = np.random.default_rng(0).random((200, n_dims))
-    frame = pd.DataFrame({f"x{j}": points[:, j] for j in range(n_dims)})
-    frame["exact_u"] = points.prod(axis=1)
-    frame["u"] = frame["exact_u"] + 0.01
-    return frame
-
-
-def _draw(frame: pd.DataFrame) -> str:
-    figure = run_figure(frame, "table1/cubic seed 0")
-    figure.savefig(os.devnull, format="png", dpi=50)
-    texts = _texts(figure)
-    assert "table1/cubic seed 0" in texts
-    return texts
-
-
-def test_a_run_is_drawn_with_its_errors() -> None:
-    texts = _draw(_curve_frame())
-    assert texts.count("MSE 2.5e-1") == 3
-    assert "no exact solution" not in texts and "not finite" not in texts
-
-
-def test_a_run_on_several_axes_is_drawn_as_maps() -> None:
-    texts = _draw(_map_frame())
-    assert "absolute error" in texts and "nearest" not in texts
-    assert "nearest to the middle of x2, x3" in _draw(_map_frame(4))
-
-
-@pytest.mark.parametrize("frame", [_curve_frame(), _map_frame()], ids=["curves", "maps"])
-@pytest.mark.parametrize("absent", [True, False])
-def test_a_problem_without_exact_solution_is_said(frame: pd.DataFrame, absent: bool) -> None:
-    exact = [column for column in frame if str(column).startswith("exact_")]
-    frame = frame.drop(columns=exact) if absent else frame.assign(**dict.fromkeys(exact, np.nan))
-    assert "no exact solution" in _draw(frame)
-
-
-@pytest.mark.parametrize("frame", [_curve_frame(), _map_frame()], ids=["curves", "maps"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
-def test_predictions_that_are_not_finite_are_said(frame: pd.DataFrame, value: float) -> None:
-    some = frame.copy()
-    some.loc[:6, "u"] = value
-    assert f"not finite at 7 of {len(frame)} points" in _draw(some)
-    assert "not finite" in _draw(frame.assign(u=value))
-
-
-@pytest.mark.parametrize("frame", [_curve_frame(), _map_frame()], ids=["curves", "maps"])
-def test_a_perfect_prediction_and_very_few_points_are_drawn(frame: pd.DataFrame) -> None:
-    _draw(frame.assign(u=frame["exact_u"]))
-    _draw(frame.iloc[:1])
-    _draw(frame.iloc[:0])
-
-
-def test_predictions_without_coordinates_are_an_error() -> None:
-    with pytest.raises(ValueError, match="exact_u, u: expected u, and x or x0"):
-        run_figure(_map_frame().drop(columns=["x0", "x1"]), "title")
+def test_some_values_that_are_not_finite_are_said(tmp_path: Path, write_run: WriteRun) -> None:
+    for table in ("table1", "table2"):
+        directory = write_run(tmp_path, table, "cubic", status="interrupted", epochs=70)
+        frame = pd.read_csv(directory / "predictions.csv")
+        frame.loc[:6, "u"] = [np.nan, np.inf, -np.inf, 1e300, 1e31, np.nan, np.nan]
+        frame.to_csv(directory / "predictions.csv", index=False)
+        result = json.loads((directory / "result.json").read_text())
+        (directory / "result.json").write_text(json.dumps(result | {"mse_u": None}))
+    one, two = (list(table.rows.values()) for table in load_tables(tmp_path, PAPER).values())
+    for figure in (figure3(one), figure5(two)):
+        assert "not finite at 7 of 400 points" in _texts(figure)
 
 
 def test_drawing_in_a_thread_leaves_pyplot_and_its_settings_alone() -> None:
     before, figures = dict(mpl.rcParams), []
-    thread = threading.Thread(target=lambda: figures.append(_draw(_curve_frame())))
+    thread = threading.Thread(target=lambda: figures.append(figure1()))
     thread.start()
     thread.join()
     assert figures

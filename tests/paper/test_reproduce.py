@@ -8,18 +8,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from diffhash.experiment.checks import ConfigError
-from diffhash.experiment.run import run
-from diffhash.experiment.schema import register
-from diffhash.experiment.workers import Command
-from diffhash.paper import reproduce
 from diffhash.paper.reproduce import ROWS, Job, exclusive, plan, run_jobs
 from diffhash.results import find_records, read_record
 
@@ -38,37 +32,14 @@ def jobs(root: Path, tiny: tuple[str, ...], tmp_path: Path) -> Callable[..., lis
     return make
 
 
-@pytest.fixture
-def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Titles of the runs that were started; they run here, one after another."""
-    titles: list[str] = []
-
-    def run_here(commands: Sequence[Command], workers: int) -> list[Command]:
-        failed = []
-        for command in commands:
-            titles.append(command.title)
-            register()
-            with initialize_config_dir(str(root / "configs"), version_base="1.3"):
-                cfg = compose("train", list(command.arguments))
-            with suppress(ConfigError):
-                run(cfg)
-            if not command.succeeded():
-                failed.append(command)
-        return failed
-
-    monkeypatch.setattr(reproduce, "run_side_by_side", run_here)
-    monkeypatch.setattr(reproduce, "run_alone", reproduce.run_here)
-    return titles
-
-
 def test_plan_of_everything(root: Path, tmp_path: Path) -> None:
     planned = plan(root, tmp_path, ROWS, [0, 1])
     assert len(planned) == 2 * len(ROWS)
     assert {job.directory for job in planned} == {
         tmp_path / row / f"seed{seed}" for row in ROWS for seed in (0, 1)
     }
-    assert len({job.config_hash for job in planned}) == len(planned)
-    assert not any(job.finished() for job in planned)
+    assert len({job.config for job in planned}) == len(planned)
+    assert not any(job.record() for job in planned)
     by_work = sorted(planned, key=lambda job: -job.work)
     assert {job.row for job in by_work[:4]} == {"table1/mlp_100k", "table2/mlp_50k"}
 
@@ -115,14 +86,14 @@ def test_what_was_interrupted_is_run_again_what_diverged_is_not(
     [job] = jobs(*overrides, rows=FEW[:1])
     assert run_jobs(root, [job], workers=1) == []
     assert read_record(job.directory).status == "diverged"
-    assert job.finished()
+    assert job.record()
 
     record = read_record(job.directory)
     text = (job.directory / "result.json").read_text()
     text = text.replace('"status": "diverged"', '"status": "interrupted"')
     text = text.replace(f'"diverged_epoch": {record.diverged_epoch}', '"diverged_epoch": null')
     (job.directory / "result.json").write_text(text)
-    assert not job.finished()
+    assert job.record() is None
     run_jobs(root, [job], workers=1)
     assert len(ran) == 2
 
@@ -209,8 +180,8 @@ def test_the_script_says_which_row_failed(
     assert done.code == 1
     assert "error: table1/mlp_10k seed 0 has no record" in done.err
     assert "error: table1/ff" not in done.err
-    assert "timed    table1/ff: " in done.out
-    assert "timed    table1/mlp_10k" not in done.out
+    assert "1 timings: 0 finished already, 1 to do" in done.out
+    assert [title for title in ran if "timing" in title] == ["timing of table1/ff"]
     assert (tmp_path / "output/tables/table1.md").exists()
 
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from diffhash.experiment.checks import ConfigError
-from diffhash.experiment.run import run
-from diffhash.paper import reproduce as timing
-from diffhash.paper.reproduce import time_rows
+from diffhash.paper.reproduce import Job, plan, plan_timings, run_jobs
 from diffhash.paper.rows import row_records
 from diffhash.paper.table import load_tables
 from diffhash.paper.timing import find_timing, timing_directory
-from diffhash.results import RunRecord, read_record
+from diffhash.results import read_record
 
 Call = Callable[..., Any]
 ROWS = ("table1/ff", "table2/cubic")
@@ -35,29 +31,25 @@ def runs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run_row(config: Call, tiny: tuple[str, ...], runs: Path) -> Callable[..., RunRecord]:
-    """``run_row(row, *overrides, seed=0)``: a tiny run of a row, where a reproduction has it."""
+def jobs(root: Path, tiny: tuple[str, ...], runs: Path) -> Callable[..., list[Job]]:
+    """``jobs(*overrides, rows=…, seeds=…)``: tiny runs of rows."""
 
-    def make(row: str, *overrides: str, seed: int = 0) -> RunRecord:
-        directory = f"run_dir={runs}/{row}/seed{seed}"
-        cfg = config(f"experiment={row}", *tiny, f"seed={seed}", directory, *overrides)
-        [(_, record)] = run(cfg, [f"experiment={row}"])
-        return record
+    def make(*overrides: str, rows: Sequence[str] = ROWS[:1], seeds: Any = (0,)) -> list[Job]:
+        return plan(root, runs, rows, seeds, (*tiny, *overrides))
 
     return make
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Experiments of the timings that were run; they run here."""
-    names: list[str] = []
+def time_jobs(root: Path, runs: Path) -> Callable[[list[Job]], list[str]]:
+    """Run jobs and time them; the titles of those that failed."""
 
-    def here(cfg: Any, overrides: list[str]) -> None:
-        names.append(cfg.name)
-        timing.run_here(cfg, overrides)
+    def make(planned: list[Job]) -> list[str]:
+        failed = run_jobs(root, planned, 1)
+        failed += run_jobs(root, plan_timings(root, runs, planned, epochs=4), 1, "timings")
+        return [job.title for job in failed]
 
-    monkeypatch.setattr(timing, "run_alone", here)
-    return names
+    return make
 
 
 def change(result: Path, **changes: Any) -> None:
@@ -66,34 +58,36 @@ def change(result: Path, **changes: Any) -> None:
     result.write_text(json.dumps(content | changes))
 
 
-def test_a_timing_is_the_rows_run_made_short(run_row: Call, timed: list[str], runs: Path) -> None:
-    record = run_row("table1/ff", "trainer.learning_rate=3e-3")
-    assert time_rows(runs, ["table1/ff"], epochs=4) == []
+def test_a_timing_is_the_rows_run_made_short(
+    jobs: Call, time_jobs: Call, ran: list[str], runs: Path
+) -> None:
+    [job] = planned = jobs("trainer.learning_rate=3e-3", "logger=csv")
+    assert time_jobs(planned) == []
+    record = read_record(job.directory)
     directory = timing_directory(runs, record)
     short = read_record(directory)
     assert (short.status, short.epochs, short.learning_rate) == ("completed", 4, 3e-3)
     assert short.environment["torch_threads"] == record.environment["torch_threads"]
     own, its = (
         yaml.safe_load((folder / "config.yaml").read_text())
-        for folder in (runs / "table1/ff/seed0", directory)
+        for folder in (job.directory, directory)
     )
     assert its["trainer"].pop("epochs") == 4
     assert own["trainer"].pop("epochs") == 6
-    assert (own.pop("run_dir"), its.pop("run_dir")) == (
-        str(runs / "table1/ff/seed0"),
-        str(directory),
-    )
+    assert (own.pop("run_dir"), its.pop("run_dir")) == (str(job.directory), str(directory))
+    assert own.pop("logger") and not its.pop("logger")
     assert its == own
 
 
 def test_the_train_cost_is_that_of_an_epoch_alone_times_the_epochs(
-    run_row: Call, timed: list[str], runs: Path
+    root: Path, jobs: Call, time_jobs: Call, ran: list[str], runs: Path
 ) -> None:
-    record = run_row("table1/ff")
+    [job] = planned = jobs()
+    run_jobs(root, planned, 1)
     before = load_tables(runs, PAPER)["table1"].frame.set_index("row").loc["ff"]
-    assert before["train_seconds"] == record.train_seconds
-    time_rows(runs, ["table1/ff"])
-    found = find_timing(runs, record)
+    assert before["train_seconds"] == read_record(job.directory).train_seconds
+    time_jobs(planned)
+    found = find_timing(runs, read_record(job.directory))
     assert found
     after = load_tables(runs, PAPER)["table1"].frame.set_index("row").loc["ff"]
     assert after["train_seconds"] == pytest.approx(6 * found.seconds_per_epoch)
@@ -103,122 +97,74 @@ def test_the_train_cost_is_that_of_an_epoch_alone_times_the_epochs(
     assert (before["timed_alone"], after["timed_alone"]) == (False, True)
 
 
-def test_timings_are_no_runs_of_a_row(run_row: Call, timed: list[str], runs: Path) -> None:
-    for row in ROWS:
-        run_row(row)
-    before = {table: row_records(table, runs) for table in ("table1", "table2")}
-    assert time_rows(runs, ROWS) == []
-    assert {table: row_records(table, runs) for table in ("table1", "table2")} == before
+def test_timings_are_no_runs_of_a_row(
+    jobs: Call, time_jobs: Call, ran: list[str], runs: Path
+) -> None:
+    planned = jobs(rows=ROWS)
+    assert time_jobs(planned) == []
+    found = {table: row_records(table, runs) for table in ("table1", "table2")}
+    assert [[len(items) for items in rows.values()] for rows in found.values()] == [[1], [1]]
 
 
 def test_one_timing_a_row_of_its_first_completed_run(
-    run_row: Call, timed: list[str], runs: Path
+    jobs: Call, time_jobs: Call, ran: list[str], runs: Path
 ) -> None:
-    run_row("table1/ff", "trainer.learning_rate=1e30")
-    shutil.move(runs / "table1/ff/seed0", runs / "diverged")
-    first = run_row("table1/ff", seed=1)
-    shutil.move(runs / "diverged", runs / "table1/ff/seed0")
-    change(runs / "table1/ff/seed0/result.json", learning_rate=first.learning_rate)
-    run_row("table1/ff", seed=2)
-    # A row that only diverged, or was never run, has no cost to show.
-    run_row("table2/cubic", "trainer.learning_rate=1e30")
-    time_rows(runs, [*ROWS, "table2/ff"])
-    assert timed == ["table1/ff"]
-    assert find_timing(runs, first)
+    planned = jobs(seeds=(0, 1))
+    run = [*jobs("trainer.learning_rate=1e30"), planned[1]]
+    # A row that only diverged has no cost to show.
+    time_jobs([*run, *jobs("trainer.learning_rate=1e30", rows=ROWS[1:])])
+    assert [title for title in ran if title.startswith("timing")] == ["timing of table1/ff"]
+    assert find_timing(runs, read_record(planned[1].directory))
+    assert find_timing(runs, read_record(planned[0].directory)) is None
 
 
 def test_what_has_been_timed_is_not_timed_again(
-    run_row: Call, timed: list[str], runs: Path
+    jobs: Call, time_jobs: Call, ran: list[str]
 ) -> None:
-    run_row("table1/ff")
-    time_rows(runs, ["table1/ff"])
-    run_row("table2/cubic")
-    time_rows(runs, ROWS)
-    assert timed == ["table1/ff", "table2/cubic"]
-    run_row("table1/ff", seed=1)
-    time_rows(runs, ROWS)
-    assert len(timed) == 2
+    time_jobs(jobs())
+    time_jobs(jobs(rows=ROWS))
+    time_jobs(jobs(rows=ROWS, seeds=(0, 1)))
+    timed = [title for title in ran if title.startswith("timing")]
+    assert timed == ["timing of table1/ff", "timing of table2/cubic"]
 
 
 @pytest.mark.parametrize("reason", ["config", "run again", "processor", "torch", "interrupted"])
 def test_what_has_changed_is_timed_again(
-    run_row: Call, timed: list[str], runs: Path, reason: str
+    jobs: Call, time_jobs: Call, ran: list[str], runs: Path, reason: str
 ) -> None:
-    record = run_row("table1/ff")
-    time_rows(runs, ["table1/ff"])
-    result = timing_directory(runs, record) / "result.json"
+    [job] = planned = jobs()
+    time_jobs(planned)
+    result = timing_directory(runs, read_record(job.directory)) / "result.json"
     if reason == "config":
-        record = run_row("table1/ff", "encoder.network.width=8")
-        assert find_timing(runs, record) is None
+        planned = jobs("encoder.network.width=8")
     elif reason == "run again":
         later = time.time() + 60
-        os.utime(runs / "table1/ff/seed0/result.json", (later, later))
+        os.utime(job.directory / "result.json", (later, later))
     elif reason == "interrupted":
         change(result, status="interrupted")
-        assert find_timing(runs, record) is None
+        assert find_timing(runs, read_record(job.directory)) is None
     else:
         change(result, environment={reason: "another"})
-    time_rows(runs, ["table1/ff"])
-    assert timed == ["table1/ff"] * 2
-    assert find_timing(runs, record)
+    time_jobs(planned)
+    assert [title for title in ran if title.startswith("timing")] == ["timing of table1/ff"] * 2
+    assert find_timing(runs, read_record(job.directory))
 
 
 def test_a_row_that_cannot_be_timed_does_not_stop_the_others(
-    run_row: Call, timed: list[str], runs: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, jobs: Call, time_jobs: Call, ran: list[str], runs: Path
 ) -> None:
-    records = [run_row(row) for row in ("table1/ff", "table1/siren", "table2/cubic")]
-    blocked = timing_directory(runs, records[0])
+    planned = jobs(rows=ROWS)
+    run_jobs(root, planned, 1)
+    blocked = timing_directory(runs, read_record(planned[0].directory))
     blocked.parent.mkdir(parents=True)
     blocked.write_text("in the way")
-    (runs / "table1/siren/seed0/config.yaml").unlink()
-    assert time_rows(runs, ("table1/siren", *ROWS)) == ["table1/siren", "table1/ff"]
-    err = capsys.readouterr().err
-    assert "failed   timing of table1/ff: run_dir=" in err
-    assert "failed   timing of table1/siren: " in err and "config.yaml" in err
-    assert find_timing(runs, records[2])
-
-
-def test_an_interrupt_keeps_what_was_timed(
-    run_row: Call, timed: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    records = [run_row(row) for row in ROWS]
-    here = timing.run_alone
-
-    def interrupted(cfg: Any, overrides: list[str]) -> None:
-        here(cfg, overrides)
-        if cfg.name == ROWS[1]:
-            change(Path(cfg.run_dir) / "result.json", status="interrupted")
-
-    monkeypatch.setattr(timing, "run_alone", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        time_rows(runs, ROWS)
-    assert find_timing(runs, records[0])
-    monkeypatch.setattr(timing, "run_alone", here)
-    time_rows(runs, ROWS)
-    assert timed == [ROWS[0], ROWS[1], ROWS[1]]
-
-
-# ------------------------------------------------------------------------------------- for real
-
-
-def test_in_a_process_of_its_own(run_row: Call, runs: Path) -> None:
-    record = run_row("table1/ff")
-    assert time_rows(runs, ["table1/ff"]) == []
-    log = timing_directory(runs, record).with_suffix(".log")
-    assert "table1/ff seed 0: 6/6" in log.read_text()
-    assert find_timing(runs, record)
-
-
-def test_an_error_of_that_process_arrives(run_row: Call, config: Call, runs: Path) -> None:
-    run_row("table1/ff")
-    cfg = config("experiment=table1/ff", f"run_dir={runs}/timed", "trainer.epochs=0")
-    with pytest.raises(ConfigError, match=r"trainer\.epochs=0"):
-        timing.run_alone(cfg, [])
+    assert time_jobs(planned) == ["timing of table1/ff"]
+    assert find_timing(runs, read_record(planned[1].directory))
 
 
 @pytest.mark.slow
 def test_ctrl_c_while_a_row_is_timed(
-    start: Call, tiny: tuple[str, ...], runs: Path, tmp_path: Path
+    start: Call, command_line: Call, tiny: tuple[str, ...], runs: Path, tmp_path: Path
 ) -> None:
     """The timing under way ends at once: a part of one is of no use. The next attempt makes it."""
     row = "table1/ff"
@@ -237,5 +183,5 @@ def test_ctrl_c_while_a_row_is_timed(
     record = read_record(runs / row / "seed0")
     assert record.status == "completed"
     assert find_timing(runs, record) is None
-    assert time_rows(runs, [row]) == []
+    assert command_line("scripts/reproduce_tables.py", *arguments).code == 0
     assert find_timing(runs, record)

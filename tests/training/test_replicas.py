@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffhash import MLP
 from diffhash.encodings import Encoding, Identity
-from diffhash.networks import Field, stack_fields
+from diffhash.networks import Field, stack_fields, unstack_field
 from diffhash.problems import Poisson1D
 from diffhash.training import FieldTraining
 from tests.thinned import pairwise
@@ -49,10 +49,14 @@ def state(training: FieldTraining) -> dict[str, Tensor]:
 def test_initial_parameters_are_bit_for_bit_those_of_each_seed(
     make_training: MakeTraining, make_replicas: MakeTraining, encoder: str
 ) -> None:
-    together = state(make_replicas(encoder))
+    training = make_replicas(encoder)
+    together = state(training)
     for index, seed in enumerate(SEEDS):
+        one = unstack_field(training.field, index)
+        assert one.n_replicas is None
         for name, tensor in state(make_training(encoder, field_seed=seed)).items():
             assert torch.equal(together[name][index], tensor)
+            assert torch.equal(one.state_dict()[name], tensor)
 
 
 @pytest.mark.parametrize(

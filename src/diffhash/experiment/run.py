@@ -19,7 +19,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from diffhash._files import write_file_atomically
+from diffhash._files import write_bytes_atomically
 from diffhash.experiment.build import Setup, build, config_hash, seed_configs
 from diffhash.experiment.checks import ConfigError, check_seeds, checked
 from diffhash.experiment.environment import describe_environment, keep_freed_memory, peak_memory_mb
@@ -41,7 +41,7 @@ from diffhash.experiment.predictions import predictions_frame
 from diffhash.experiment.resume import resume_argument, resumed_config
 from diffhash.experiment.wandb_run import check_agent
 from diffhash.experiment.workers import end_with_parent
-from diffhash.results.figures.run import run_figure
+from diffhash.results.figures.style import rendered
 from diffhash.results.formats import printable
 from diffhash.results.record import (
     HISTORY_FILE,
@@ -63,6 +63,7 @@ from diffhash.training import (
     read_checkpoint_file,
     write_checkpoint,
 )
+from diffhash.training.solve import solution_of
 from diffhash.training.windowed import WindowedTraining
 
 CHUNKS_BETWEEN_CHECKPOINTS = 10
@@ -188,17 +189,15 @@ def _train(
             for index, one in enumerate(runs):
                 write_checkpoint(one.folder.checkpoint, one_replica(whole, index))
         return [
-            _results(one, setup, replica, own, started)
-            for one, replica, own in zip(runs, setup.training.replicas, loggers, strict=True)
+            _results(one, setup, index, own, started)
+            for index, (one, own) in enumerate(zip(runs, loggers, strict=True))
         ]
 
 
-def _results(
-    one: _Run, setup: Setup, replica: Replica, loggers: Loggers, started: float
-) -> RunRecord:
-    """Write the results of a trained replica; a figure that fails is a warning."""
+def _results(one: _Run, setup: Setup, index: int, loggers: Loggers, started: float) -> RunRecord:
+    """Write the results of the replica of an index; a figure that fails is a warning."""
+    replica, directory = setup.training.replicas[index], one.folder.partial
     assert replica.outcome is not None
-    directory = one.folder.partial
     record = _record(one, setup, replica, started)
     predictions = predictions_frame(setup.training.evaluation, replica.outcome.predictions)
     tables = {PREDICTIONS_FILE: predictions, HISTORY_FILE: pd.DataFrame(replica.history)}
@@ -207,8 +206,8 @@ def _results(
             table.to_csv(directory / name, index=False)
     figure = directory / FIGURE_FILE
     with _warned("its figure"):
-        drawn = run_figure(predictions, one.title)
-        write_file_atomically(figure, lambda path: drawn.savefig(path, dpi=150))
+        drawn = solution_of(setup.training, index).plot()
+        write_bytes_atomically(figure, rendered(drawn, format="png", dpi=150))
     with _warned("its results in the loggers"):
         log_final(one.cfg, loggers, record, figure)
     return record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from fractions import Fraction
 from typing import Any
 
@@ -277,6 +278,19 @@ def stack_fields(fields: Sequence[Field]) -> Field:
                 continue
             setattr(first, name, torch.stack([buffer, *(getattr(o, name) for o in others)]))
     return fields[0]
+
+
+@torch.no_grad()
+def unstack_field(stack: Field, index: int) -> Field:
+    """Copy one of the fields of a stack, which `stack_fields` has made."""
+    field = deepcopy(stack)
+    for module in field.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(parameter[index].clone()))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            if name not in module._non_persistent_buffers_set:
+                setattr(module, name, buffer[index].clone())
+    return field
 
 
 class FieldPlan:

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import pi
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from diffhash.paper.continuity import GRIDS, Curve
 from diffhash.paper.printed import ERRORS, FOUR_ROWS, LABELS_END
 from diffhash.paper.rows import Row
 from diffhash.paper.table import Table, check_any_records
 from diffhash.results.figures import style
-from diffhash.results.figures.run import (
-    absolute_error,
-    draw_band,
-    draw_error,
-    draw_prediction,
-    error_limits,
-    exact_values,
-)
 from diffhash.results.formats import format_value
 from diffhash.results.metrics import metric, model_symbol, symbol
 from diffhash.results.seeds import band_labels
@@ -36,6 +30,7 @@ LINES = {
 OTHER_LINE = (style.BLUE, True)
 _DASHED = (0, (4, 1.5))
 _COLUMNS = 4  # of Fig. 5
+_TINY = 1e-300  # stands for an error of zero on a logarithmic axis
 
 
 # ------------------------------------------------------------------------------------- all of them
@@ -169,7 +164,7 @@ def figure5(rows: Sequence[Row]) -> style.Figure:
         style.style_axes(lower).set_xlabel("$x$", fontsize=style.TEXT)
         lower.tick_params(labelbottom=True)
         if row.predictions is not None:
-            draw_error(lower, row.predictions, "u", row.has_band)
+            _error(lower, row.predictions, row.has_band)
         else:
             style.annotate(lower, _remark(row) or "no predictions", "bottom")
         for ax in (upper, lower):
@@ -180,10 +175,10 @@ def figure5(rows: Sequence[Row]) -> style.Figure:
         if index % _COLUMNS == 0:
             upper.set_ylabel("$u$", fontsize=style.TEXT)
             lower.set_ylabel("absolute error of $u$", fontsize=style.TEXT)
-    drawn = [absolute_error(row.predictions, "u") for row in rows if row.predictions is not None]
-    if drawn := [each for each in drawn if each is not None]:
+    if frames := [row.predictions for row in rows if row.predictions is not None]:
+        limits = error_limits(*(style.drawable(frame["error_u"]) for frame in frames))
         for ax in errors:
-            style.log_y(ax).set_ylim(*error_limits(*drawn))
+            style.log_y(ax).set_ylim(*limits)
     style.add_legend(figure, values)
     return figure
 
@@ -208,25 +203,89 @@ def _remark(row: Row) -> str:
 def _predictions(axes: Iterable[style.Axes], rows: Sequence[Row], name: str) -> None:
     """A panel for each row: its prediction, and its MSE as in the tables."""
     frames = [row.predictions for row in rows if row.predictions is not None]
-    exact = [values for frame in frames if (values := exact_values(frame, name)) is not None]
     limits = None
-    if exact:  # their range and a quarter of it on either side, one for all rows
-        low, high = float(np.nanmin(exact[0])), float(np.nanmax(exact[0]))
+    if frames:  # the range of the exact values and a quarter of it on either side, for all rows
+        low, high = (float(end) for end in frames[0][f"exact_{name}"].agg(["min", "max"]))
         limits = low - 0.25 * (high - low), high + 0.25 * (high - low)
     bands = band_labels(len(row.seeds) - row.n_diverged for row in rows)
     for ax, row in zip(axes, rows, strict=True):
         style.style_axes(ax)
-        if row.predictions is not None:
-            band = bands.get(len(row.seeds) - row.n_diverged, "")
-            draw_prediction(ax, row.predictions, name, limits, band)
-        elif limits is not None:
+        if limits is not None:
             ax.set_ylim(*limits)
+            band = bands.get(len(row.seeds) - row.n_diverged, "")
+            if row.predictions is not None:
+                _prediction(ax, row.predictions, name, limits, band)
         if _remark(row) or row.predictions is None:
             style.annotate(ax, _remark(row) or "no predictions", "bottom")
         if len(values := row.values(ERRORS[name])):
             mse = format_value("mse_u", float(median_interval(values)[0]))
             text = f"{'median ' if len(values) > 1 else ''}MSE {mse}"
             ax.set_title(text, fontsize=style.SMALL, loc="right", pad=3)
+
+
+def _prediction(
+    ax: style.Axes, frame: pd.DataFrame, name: str, limits: tuple[float, float], band: str
+) -> None:
+    """Exact and predicted values over x; says where the prediction is not finite.
+
+    A prediction that leaves the limits gets a range of its own, which the axes say, and goes behind
+    the exact curve, which it could otherwise hide.
+    """
+    x, values = frame["x"], style.drawable(frame[name])
+    leaves = bool(((values < limits[0]) | (values > limits[1])).any())
+    # The exact curve is wide and pale, to show on both sides of a prediction that covers it.
+    width, layer = (1.2, 3) if leaves else (2.4, 1)
+    exact = {"color": style.SKY, "linewidth": width, "zorder": layer, "label": "exact"}
+    ax.plot(x, frame[f"exact_{name}"], **exact)
+    label = "median prediction" if band else "predicted"
+    ax.plot(x, values, color=style.VERMILION, linewidth=0.4 if leaves else 0.9, label=label)
+    if band:
+        _band(ax, x, frame, name, style.VERMILION, band)
+    if leaves:
+        ax.autoscale(axis="y")
+        ax.margins(y=0.2)
+        style.annotate(ax, "wider scale")
+    n_bad = int(np.isnan(values).sum())
+    if n_bad == len(values):
+        style.annotate(ax, "not finite", "centre")
+    elif n_bad:
+        style.annotate(ax, f"not finite at {n_bad} of {len(values)} points")
+
+
+def _error(ax: style.Axes, frame: pd.DataFrame, has_band: bool) -> None:
+    """The absolute error of u over x."""
+    error = style.drawable(frame["error_u"])
+    if np.isnan(error).all():
+        style.annotate_empty(ax, "not finite")
+        return
+    style.log_y(ax).plot(frame["x"], np.maximum(error, _TINY), color=style.VERMILION, linewidth=0.6)
+    if has_band:
+        _band(ax, frame["x"], frame, "error_u", style.VERMILION)
+
+
+def error_limits(*errors: np.ndarray) -> tuple[float, float]:
+    """Limits of a logarithmic axis for errors, NaN aside.
+
+    Where an error changes its sign it dips as deep as the points are dense, which says nothing:
+    the lowest percent may run out of the axes.
+    """
+    values = np.concatenate(errors)
+    values = values[values > 0]
+    if not len(values):
+        return 1e-16, 1.0
+    return float(np.quantile(values, 0.01)) / 2, 2 * float(values.max())
+
+
+def _band(
+    ax: style.Axes, x: Any, frame: pd.DataFrame, name: str, color: str, label: str | None = None
+) -> None:
+    """Fill from ``<name>_low`` to ``<name>_high``; where that is infinite, out of the axes."""
+    low, high = (frame[f"{name}_{end}"].clip(upper=style.DRAWABLE) for end in ("low", "high"))
+    if ax.get_yscale() == "log":
+        low = low.clip(lower=_TINY)
+    # As pixels: a band's outline has every point of the grid, megabytes in a PDF.
+    look = {"color": color, "alpha": 0.25, "linewidth": 0, "label": label, "rasterized": True}
+    ax.fill_between(x, low, high, **look)
 
 
 def _history(ax: style.Axes, row: Row, column: str) -> None:
@@ -255,6 +314,6 @@ def _history_bands(ax: style.Axes, rows: Iterable[Row], column: str) -> None:
     labels = band_labels(len(row.seeds) for row, _ in bands)
     for row, history in bands:
         color, _ = LINES.get(row.row, OTHER_LINE)
-        draw_band(ax, history["epoch"].to_numpy(), history, column, color)
+        _band(ax, history["epoch"], history, column, color)
         label = labels[len(row.seeds)]
         ax.fill_between([], [], color=style.GREY, alpha=0.25, linewidth=0, label=label)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from diffhash.paper.claims.page import check_claims, write_claims
@@ -14,24 +13,18 @@ from diffhash.paper.table import Table
 from diffhash.paper.tables import total_sentence, write_tables
 
 
-@dataclass(frozen=True)
-class Written:
-    """The files that `make_tables` wrote, and sentences on train seconds and verdicts."""
-
-    paths: list[Path]
-    total: str
-    verdicts: str
-
-
 def make_tables(
     tables: Mapping[str, Table], output: Path | str, pages: Iterable[Path | str] = ()
-) -> Written:
+) -> list[str]:
     """Write the tables, the claims and the summary into ``output``.
 
     Args:
         tables: both, with the records of their rows.
         output: where to write.
         pages: files whose marked blocks are written anew.
+
+    Returns:
+        The paths, and sentences on train seconds and verdicts.
 
     Raises:
         RecordError: corrupt histories or predictions; the message names the path.
@@ -43,4 +36,5 @@ def make_tables(
     paths.append(write_summary(tables, claims, output))
     for page in pages:
         update_page(page, output)
-    return Written(paths, total_sentence(tables.values()), count_verdicts(claims))
+    verdicts = f"Claims of the paper: {count_verdicts(claims)}."
+    return [*map(str, paths), total_sentence(tables.values()), verdicts]

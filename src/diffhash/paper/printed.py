@@ -10,7 +10,6 @@ import pandas as pd
 from diffhash.results.record import RecordError
 
 PAPER_DIRECTORY = Path("results/paper")
-_ROOT = Path(__file__).parents[3]  # of a clone
 PAPER_DEVICE = "RTX 3060"
 # The rows of each table in printed order.
 ROWS = {
@@ -35,7 +34,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Footnote:
-    """A remark on printed rows; ``text`` has fields such as ``{mse_uxx}`` for symbols."""
+    """A remark on printed rows."""
 
     rows: tuple[str, ...]
     text: str
@@ -50,37 +49,24 @@ FOOTNOTES: dict[str, tuple[Footnote, ...]] = {
     "table1": (
         Footnote(("siren", "ff"), "The paper prints identical SIREN and FF rows, to the last digit "
                  "and Train Cost included: almost surely a copying slip."),
-        Footnote(("linear",), "Predicting 0 scores {mse_uxx} = 2.03e5: the paper's 1.8e5 is no "
+        Footnote(("linear",), "Predicting 0 scores MSE u_xx = 2.03e5: the paper's 1.8e5 is no "
                  "skill."),
-        Footnote(("s2",), "Predicting 0 scores {mse_uxx} = 2.03e5: the paper's 6.2e6 is worse than "
+        Footnote(("s2",), "Predicting 0 scores MSE u_xx = 2.03e5: the paper's 6.2e6 is worse than "
                  "that."),
         _S2,
         _CUBIC,
     ),
     "table2": (
-        Footnote(("siren", "linear"), "Predicting 0 scores {mse_u} = 1.95: the paper's 2.7 and 1.6 "
+        Footnote(("siren", "linear"), "Predicting 0 scores MSE u = 1.95: the paper's 2.7 and 1.6 "
                  "are no skill."),
         Footnote(("siren",), "The paper prints '2.7E-00', read as 2.7."),
-        Footnote(("mlp_50k", "cubic"), "The paper prints both rows' {mse_u} in bold: 'bold = best' "
+        Footnote(("mlp_50k", "cubic"), "The paper prints both rows' MSE u in bold: 'bold = best' "
                  "is not its rule."),
         _S2,
         _CUBIC,
     ),
 }
 # fmt: on
-
-
-def printed_metrics(experiment: str | None) -> dict[str, float]:
-    """What the paper prints of a row (``table1/cubic``), by metric; nothing of anything else.
-
-    Nor where there is no clone: an installed package has no printed tables beside it.
-    """
-    table, _, row = (experiment or "").partition("/")
-    if table not in TABLES or not (_ROOT / PAPER_DIRECTORY).exists():
-        return {}
-    rows = load_paper_table(table, _ROOT / PAPER_DIRECTORY)
-    printed = rows.loc[row, list(METRICS)].dropna() if row in rows.index else {}
-    return {str(name): float(value) for name, value in printed.items()}
 
 
 def load_paper_table(table: str, directory: Path | str = PAPER_DIRECTORY) -> pd.DataFrame:

@@ -7,32 +7,27 @@ give off. So when they are done, each is run once more, for a few epochs and by 
 
 from __future__ import annotations
 
-import sys
-import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from diffhash.experiment.build import ConfigError, config_hash
-from diffhash.experiment.checks import checked, choose_accelerator
+from diffhash.experiment.checks import choose_accelerator
 from diffhash.experiment.composing import one_line
 from diffhash.experiment.environment import describe_environment
 from diffhash.experiment.folder import take_lock
 from diffhash.experiment.resume import hydra_value
-from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
-from diffhash.experiment.trust import check_untrusted
-from diffhash.experiment.workers import Command, process_pool, run_side_by_side
+from diffhash.experiment.workers import Command, run_side_by_side
 from diffhash.paper import printed
-from diffhash.paper.rows import row_records
-from diffhash.paper.timing import find_timing, timing_directory
-from diffhash.results.reading import read_config
-from diffhash.results.record import CONFIG_FILE, RESULT_FILE, RecordError, RunRecord, read_record
+from diffhash.paper.timing import timing_directory
+from diffhash.results.record import RESULT_FILE, RecordError, RunRecord, read_record
 
 _OURS = ("cubic_best", "cubic_compact")  # not in the paper
 ROWS = tuple(f"{table}/{row}" for table, rows in printed.ROWS.items() for row in (*rows, *_OURS))
@@ -42,23 +37,41 @@ _MACHINE = ("processor", "cpu_count", "device", "torch")
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a table row."""
+    """One run of a table row, or the short run that times it.
 
+    Attributes:
+        title: for display.
+        row: its experiment, such as ``table1/cubic``.
+        directory: of its record.
+        overrides: of the command line.
+        config: the hash of the config that they make.
+        work: in arbitrary units, to order jobs by.
+        machine: what its record's environment must say.
+        since: the time before which its record must not have been written.
+    """
+
+    title: str
     row: str
-    seed: int
     directory: Path
     overrides: tuple[str, ...]
-    config_hash: str
-    work: float  # in arbitrary units, to order the jobs by
+    config: str
+    work: float
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    since: float = 0.0
 
-    def finished(self) -> bool:
-        """Whether there is a finished record of exactly this config."""
+    def record(self) -> RunRecord | None:
+        """Its finished record, if there is one of exactly this config."""
         try:
             record = read_record(self.directory)
         except (OSError, RecordError):  # of a damaged one, the run itself will complain
-            return False
-        done = record.status in ("completed", "diverged")
-        return done and record.config_hash == self.config_hash
+            return None
+        is_it = (
+            record.status in ("completed", "diverged")
+            and record.config_hash == self.config
+            and self.machine.items() <= record.environment.items()
+            and _written(self.directory) >= self.since
+        )
+        return record if is_it else None
 
 
 def plan(
@@ -76,42 +89,94 @@ def plan(
     Raises:
         ConfigError: an unknown row, or overrides that do not fit the config.
     """
-    register()
+    if unknown := [row for row in rows if row not in ROWS]:
+        raise ConfigError(f"row {unknown[0]!r} is unknown; rows are {', '.join(ROWS)}")
     jobs = []
-    with initialize_config_dir(str((root / "configs").resolve()), version_base="1.3"):
+    with _configs(root):
         for seed in seeds:
             for row in rows:
-                if row not in ROWS:
-                    raise ConfigError(f"row {row!r} is unknown; rows are {', '.join(ROWS)}")
                 overrides = (f"experiment={row}", f"seed={seed}", *extra)
-                try:
-                    cfg = compose("train", list(overrides))
-                except HydraException as error:
-                    raise ConfigError(one_line(error)) from error
+                cfg = _composed(overrides)
                 # Rows that the network sees: a residual point counts for its u, u_x and u_xx.
                 points = cfg.task.get("n_labels", 0) + 3 * cfg.task.get("n_residual", 0)
-                work = float(cfg.trainer.epochs * points)
-                directory = runs_dir / row / f"seed{seed}"
-                jobs.append(Job(row, seed, directory, overrides, config_hash(cfg), work))
+                work, directory = float(cfg.trainer.epochs * points), runs_dir / row / f"seed{seed}"
+                title, config = f"{row} seed {seed}", config_hash(cfg)
+                jobs.append(Job(title, row, directory, overrides, config, work))
     return jobs
 
 
-def run_jobs(root: Path, jobs: Sequence[Job], workers: int) -> list[Job]:
+def plan_timings(root: Path, runs_dir: Path, jobs: Sequence[Job], epochs: int = 400) -> list[Job]:
+    """A short run for each row of ``jobs`` with a completed one: the first of these, but short.
+
+    It has as many threads as that run had, and is logged nowhere else. It is done again where the
+    run was, or on another machine.
+
+    Args:
+        root: folder of ``train.py`` and ``configs/``.
+        runs_dir: of the records of all rows.
+        jobs: those that may have been run.
+        epochs: at most. The first chunk warms up: with the rows' chunks of 100 three are left for
+            the median.
+    """
+    timings: dict[str, Job] = {}
+    with _configs(root):
+        for job in jobs:
+            record = job.record()
+            if job.row in timings or record is None or record.status != "completed":
+                continue
+            overrides = (
+                *(text for text in job.overrides if not text.startswith("logger")),
+                f"trainer.epochs={min(epochs, record.epochs_requested)}",
+                f"trainer.num_threads={record.environment['torch_threads']}",
+            )
+            cfg = _composed(overrides)
+            here = describe_environment(choose_accelerator(cfg.trainer.accelerator.value))
+            timings[job.row] = replace(
+                job,
+                title=f"timing of {job.row}",
+                directory=timing_directory(runs_dir, record),
+                overrides=overrides,
+                config=config_hash(cfg),
+                machine={key: here[key] for key in _MACHINE},
+                since=_written(job.directory),
+            )
+    return list(timings.values())
+
+
+@contextmanager
+def _configs(root: Path) -> Iterator[None]:
+    register()
+    with initialize_config_dir(str((root / "configs").resolve()), version_base="1.3"):
+        yield
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    try:
+        return compose("train", list(overrides))
+    except HydraException as error:
+        raise ConfigError(one_line(error)) from error
+
+
+def _written(directory: Path) -> float:
+    return (directory / RESULT_FILE).stat().st_mtime
+
+
+def run_jobs(root: Path, jobs: Sequence[Job], workers: int, what: str = "runs") -> list[Job]:
     """Run what is not finished, ``workers`` runs at a time; return the jobs that failed.
 
     Raises:
         KeyboardInterrupt: interrupted; every finished run is on disk.
     """
     # The longest first, so that no long one is left alone at the end.
-    todo = sorted((job for job in jobs if not job.finished()), key=lambda job: -job.work)
-    print(f"{len(jobs)} runs: {len(jobs) - len(todo)} finished already, {len(todo)} to do")
+    todo = sorted((job for job in jobs if job.record() is None), key=lambda job: -job.work)
+    print(f"{len(jobs)} {what}: {len(jobs) - len(todo)} finished already, {len(todo)} to do")
     commands = {
         Command(
-            title=f"{job.row} seed {job.seed}",
+            title=job.title,
             script=root / "train.py",
             arguments=(*job.overrides, f"run_dir={hydra_value(str(job.directory))}"),
             log=job.directory.with_name(job.directory.name + ".log"),
-            succeeded=job.finished,
+            succeeded=lambda job=job: job.record() is not None,
         ): job
         for job in todo
     }
@@ -135,94 +200,3 @@ def exclusive(runs_dir: Path) -> Iterator[None]:
         taken = f"runs folder {runs_dir}: another process is using it"
         take_lock(lock.fileno(), runs_dir, "reproduction", taken)
         yield
-
-
-# ---------------------------------------------------------------------------------------- timing
-
-
-def time_rows(runs: Path, rows: Iterable[str], epochs: int = 400) -> list[str]:
-    """Time each row that has a completed run and no timing of it yet; return those that failed.
-
-    One that fails does not stop the others; its reason goes to standard error.
-
-    Args:
-        runs: folder of the records of all rows.
-        rows: experiment names, such as ``table1/cubic``.
-        epochs: of a timing, at most. The first chunk warms up: with the rows' chunks of 100 three
-            are left for the median.
-
-    Raises:
-        KeyboardInterrupt: interrupted; every finished timing is on disk.
-    """
-    failed = []
-    for row in rows:
-        try:
-            table, _, name = row.partition("/")
-            # A bad record is named where the tables are made.
-            found = row_records(table, runs, lambda problem: None).get(name, [])
-            completed = [item for item in found if item[1].status == "completed"]
-            if not completed:
-                continue
-            directory, record = completed[0]
-            cfg = _timing_config(runs, directory, record, epochs)
-            if _is_timed(cfg, directory):
-                continue
-            run_alone(cfg, record.overrides)
-            status = read_record(cfg.run_dir).status
-            timing = find_timing(runs, record)
-        except Exception as error:  # the tables can be written all the same
-            print(f"failed   timing of {row}: {error}", file=sys.stderr)
-            failed.append(row)
-            continue
-        if status == "interrupted":
-            raise KeyboardInterrupt
-        cost = f"{1e3 * timing.seconds_per_epoch:.2f} ms an epoch" if timing else status
-        print(f"timed    {row}: {cost}")
-    return failed
-
-
-def _timing_config(runs: Path, directory: Path, record: RunRecord, epochs: int) -> DictConfig:
-    """That of a row's run, but short, with as many threads as it had, and logged nowhere else."""
-    path = directory / CONFIG_FILE
-    settings = read_config(path)
-    check_untrusted(path, settings)
-    cfg = OmegaConf.create(settings)
-    cfg.trainer.epochs = min(epochs, record.epochs_requested)
-    cfg.trainer.num_threads = record.environment.get("torch_threads")
-    cfg.logger, cfg.callbacks = {}, {}
-    cfg.ckpt_path = None
-    cfg.run_dir = str(timing_directory(runs, record))
-    return checked(cfg)
-
-
-def _is_timed(cfg: DictConfig, of: Path) -> bool:
-    """Whether a row's run has been timed since, with this config and on this machine."""
-    result = Path(cfg.run_dir) / RESULT_FILE
-    if not result.exists():
-        return False
-    timing = read_record(cfg.run_dir)
-    here = describe_environment(choose_accelerator(cfg.trainer.accelerator.value))
-    return (
-        timing.status != "interrupted"
-        and timing.config_hash == config_hash(cfg)
-        and all(timing.environment.get(key) == here[key] for key in _MACHINE)
-        and result.stat().st_mtime >= (of / RESULT_FILE).stat().st_mtime
-    )
-
-
-def run_alone(cfg: DictConfig, overrides: list[str]) -> None:
-    """Run in a process of its own, which like the row's has compiled and allocated nothing yet."""
-    with process_pool(1) as pool:
-        pool.submit(run_here, cfg, overrides).result()
-
-
-def run_here(cfg: DictConfig, overrides: list[str]) -> None:
-    """Run in this process; what is printed goes to a log beside the run's folder."""
-    log = Path(cfg.run_dir).with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file, redirect_stdout(file), redirect_stderr(file):
-        try:
-            run(cfg, overrides)
-        except Exception:
-            traceback.print_exc()
-            raise

@@ -54,13 +54,10 @@ def find_timing(runs: Path | str, run: RunRecord) -> Timing | None:
         record = read_record(directory)
     except FileNotFoundError:
         return None
-    return Timing(record, chunk_seconds(directory)) if record.status == "completed" else None
-
-
-def chunk_seconds(directory: Path) -> tuple[float, ...]:
-    """Seconds per epoch of a run in each chunk between evaluations; errors as `read_history`."""
+    if record.status != "completed":
+        return None
     history = read_history(directory)
     epochs, seconds = history["epoch"].to_numpy(), history["seconds"].to_numpy()
     if len(epochs) > 1:
         epochs, seconds = np.diff(epochs), np.diff(seconds)
-    return tuple(float(each) for each in seconds / epochs)
+    return Timing(record, tuple((seconds / epochs).tolist()))

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from diffhash.jets import Jet, Row, autograd_jet
 from diffhash.networks import Field, FieldPlan
 from diffhash.optim import Objective, OptimizerSettings
-from diffhash.problems import Coefficient
+from diffhash.problems import Coefficient, Problem
 from diffhash.training.adam import LeanAdam
 from diffhash.training.checks import (
     Schedule,
@@ -99,6 +99,7 @@ class FieldTraining(L.LightningModule):
 
     Attributes:
         replicas: the state and the results of each seed: one, or R.
+        solver: the settings of the optimizer; None for Adam.
         epochs_done: the number of completed epochs.
         train_seconds: synchronised seconds inside optimizer steps (the paper's "Train Cost").
         warmup_seconds: seconds of preparing plans and compiling before the first step.
@@ -168,7 +169,7 @@ class FieldTraining(L.LightningModule):
                 execution=execution, sampler=sampler, weighting=weighting,
             )  # fmt: skip
         self.automatic_optimization = False
-        self._solver = optimizer
+        self.solver = optimizer
         self.field = field
         self.objective = objective
         self.evaluation = evaluation
@@ -203,10 +204,15 @@ class FieldTraining(L.LightningModule):
 
     def configure_optimizers(self) -> list[Optimizer]:
         adam = LeanAdam(self._trained(), self.execution == "cudagraph")
-        if self._solver is None:
+        if self.solver is None:
             return [adam]
-        solver = self._solver.make(self.field, self.objective.problem, self._residuals)
-        return [adam, solver] if self._solver.adam_epochs else [solver]
+        solver = self.solver.make(self.field, self.objective.problem, self._residuals)
+        return [adam, solver] if self.solver.adam_epochs else [solver]
+
+    @property
+    def problem(self) -> Problem:
+        """The problem, with its coefficients."""
+        return self.objective.problem
 
     @property
     def points(self) -> dict[str, Tensor]:
@@ -222,12 +228,12 @@ class FieldTraining(L.LightningModule):
     def _present_chunk(self) -> int:
         """Epochs between two evaluations; before another optimizer at least `_ADAM_CHUNK` of
         Adam's."""
-        before_another = self._solver is not None and self.epochs_done < self._adam_epochs
+        before_another = self.solver is not None and self.epochs_done < self._adam_epochs
         return max(self.chunk, _ADAM_CHUNK) if before_another else self.chunk
 
     @property
     def _adam_epochs(self) -> int:
-        return self.epochs if self._solver is None else self._solver.adam_epochs
+        return self.epochs if self.solver is None else self.solver.adam_epochs
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [*self.field.parameters(), *self.objective.problem.parameters()]
@@ -266,10 +272,10 @@ class FieldTraining(L.LightningModule):
         if self._steps_are_adams:
             self._prepare_adam(optimizer)
             return
-        assert self._solver is not None
-        if self._solver.needs == "residuals":
+        assert self.solver is not None
+        if self.solver.needs == "residuals":
             step: Step = ResidualStep(optimizer, self.field.network.params.dtype)
-        elif self._solver.needs == "closure":
+        elif self.solver.needs == "closure":
             step = ClosureStep(self._backward(), optimizer, self._parts)
             rows = self.replicas[0].history  # of a run that goes on
             step.evaluations = int(rows[-1].get("evaluations", 0)) if rows else 0
@@ -493,7 +499,7 @@ class FieldTraining(L.LightningModule):
 
     def rate(self, epoch: int) -> float:
         """The learning rate of the epoch after ``epoch`` epochs, read as that epoch begins."""
-        by_rate = self._solver is None or self._solver.needs == "gradient"
+        by_rate = self.solver is None or self.solver.needs == "gradient"
         end = self.epochs if by_rate else self._adam_epochs
         if self.schedule == "constant" or epoch >= end:
             return self.learning_rate

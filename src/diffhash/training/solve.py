@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffhash.encodings import GridEncoding, Identity
 from diffhash.jets import Jet, Rows
-from diffhash.networks import Field, Linear
+from diffhash.networks import Field, Linear, unstack_field
 from diffhash.optim import LBFGS, FirstOrder, GaussNewton, OptimizerSettings, SSBroyden, Task
 from diffhash.problems import Problem
 from diffhash.problems.problem import check_within
@@ -455,11 +455,21 @@ def solve(
             run(training, name)
         else:
             training.fit(lambda one, k: run(one, f"{name}, window {k} of {windows}"))
-    (replica,) = training.replicas
+    return solution_of(training)
+
+
+def solution_of(training: FieldTraining | WindowedTraining, index: int = 0) -> Solution:
+    """What a training has found: of several replicas, what that of an index has."""
+    replica, problem, field = training.replicas[index], training.problem, training.field
     assert replica.outcome is not None
+    if isinstance(field, Field) and field.n_replicas is not None:
+        field, problem = unstack_field(field, index), deepcopy(problem)
+        for coefficient in problem.parameters():
+            coefficient.data = coefficient.data[index, 0]
     return Solution(
-        *(problem, training.field, replica.history, dict(replica.outcome.metrics)),
-        *(replica.diverged_epoch, replica.outcome.estimate, _name_of(settings), training.points),
+        *(problem, field, replica.history, dict(replica.outcome.metrics)),
+        *(replica.diverged_epoch, replica.outcome.estimate),
+        *(_name_of(training.solver), training.points),
     )
 
 

@@ -52,6 +52,8 @@ class WindowedTraining(nn.Module):
         evaluation: the errors over the whole domain.
 
     Attributes:
+        problem: the whole problem.
+        solver: the settings of the optimizer; None for Adam.
         field: the fields of all windows as one.
         replicas: one, as of `FieldTraining`. Its history has a column ``window``, and epochs and
             seconds are counted from the first window on. Its loss is the mean of the windows'
@@ -71,6 +73,7 @@ class WindowedTraining(nn.Module):
         evaluation: Evaluation,
     ) -> None:
         super().__init__()
+        self.problem, self.solver = problem, first.solver
         self._window = partial(Window, problem)
         self._training_of = training_of
         self._present = (first,)  # which is no part of this module

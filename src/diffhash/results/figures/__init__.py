@@ -1,8 +1,5 @@
-"""Figures, made of the records of runs alone."""
+"""The look of all figures."""
 
 from __future__ import annotations
 
 from diffhash.results.figures import _backend  # noqa: F401  # before any import of matplotlib
-from diffhash.results.figures.run import run_figure
-
-__all__ = ["run_figure"]

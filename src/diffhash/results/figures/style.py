@@ -7,6 +7,7 @@ below 7 pt there.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from diffhash._files import write_file_atomically
+from diffhash._files import write_bytes_atomically
 
 TWO_COLUMNS = 7.0
 TEXT, SMALL = 8.0, 7.0  # pt
@@ -110,7 +111,7 @@ def annotate(ax: Axes, text: str, where: Literal["top", "centre", "bottom"] = "t
     ax.text(x, y, text, ha=ha, va=va, transform=ax.transAxes, fontsize=SMALL, bbox=ground, zorder=5)
 
 
-def drawable(values: np.ndarray) -> np.ndarray:
+def drawable(values: Any) -> np.ndarray:
     """``values`` as float64 with NaN for what no axis can hold: NaN, infinities, |v| > 1e30."""
     values = np.asarray(values, dtype=np.float64)
     with np.errstate(invalid="ignore"):
@@ -124,9 +125,17 @@ def write_figure(figure: Figure, stem: Path) -> list[Path]:
         OSError: the directory cannot be written.
     """
     png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
-    write_file_atomically(png, lambda path: figure.savefig(path, dpi=PNG_DPI))
+    write_bytes_atomically(png, rendered(figure, format="png", dpi=PNG_DPI))
     # Publishers refuse matplotlib's default Type 3 fonts.
     with mpl.rc_context({"pdf.fonttype": 42}):
-        options: dict[str, Any] = {"dpi": PNG_DPI, "metadata": {"CreationDate": None}}
-        write_file_atomically(pdf, lambda path: figure.savefig(path, **options))
+        content = rendered(figure, format="pdf", dpi=PNG_DPI, metadata={"CreationDate": None})
+    write_bytes_atomically(pdf, content)
     return [png, pdf]
+
+
+def rendered(figure: Figure, **options: Any) -> bytes:
+    """The file that ``figure.savefig(…, **options)`` writes, in memory: where the disk is full
+    matplotlib's PDF writer fails with another error than the disk's."""
+    content = io.BytesIO()
+    figure.savefig(content, **options)
+    return content.getvalue()
