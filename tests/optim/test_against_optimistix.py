@@ -29,7 +29,7 @@ def residuals() -> Residuals:
     network = MLP(1, 1, width=_WIDTH, depth=1, dtype=torch.float64)
     encoding = Identity(1, dtype=torch.float64)
     field = Field(encoding, network, problem.domain.bounds, problem.names)
-    return Residuals(Task(n_residual=_POINTS, n_boundary=1).objective(problem), field)
+    return Residuals(Task(n_residual=_POINTS, n_boundary=1, wave_number=None).objective(problem), field)
 
 
 def values(residuals: Residuals) -> np.ndarray:
@@ -43,10 +43,11 @@ def our_path(residuals: Residuals) -> list[tuple[np.ndarray, float]]:
     while len(path) < _STEPS:
         r, jacobian = residuals.value_and_jacobian()
         longest = np.linalg.norm(jacobian.dense, axis=0).max()
-        system, before = DampedSystem(jacobian, r, "primal"), residuals.state()
+        system, before = DampedSystem(jacobian, "primal"), residuals.state()
         is_accepted = False
         while not is_accepted and len(path) < _STEPS:
-            step = system.step(1 / size / longest**2)  # λ is relative to the longest column
+            # λ is relative to the longest column.
+            step = system.factorised(1 / size / longest**2)(r)
             residuals.move(step)
             path.append((values(residuals), size))
             promised = np.square(r + jacobian @ step).sum() - r @ r

@@ -273,7 +273,7 @@ def test_dissections_solve_as_dense_matrices_do(
 def test_what_is_singular_is_told() -> None:
     problem = zoo()["heat1d"]()
     r, jacobian = Residuals(objective_for(problem), field_for(problem, "mlp")).value_and_jacobian()
-    broken = Jacobian(jacobian.table, np.full_like(jacobian.dense, np.nan))
+    broken = Jacobian(jacobian.table, (), np.full_like(jacobian.dense, np.nan))
     with pytest.raises(SingularError):
         DampedSystem(broken, "primal").factorised(1e-3)(r)
 

@@ -18,22 +18,56 @@ from diffhash.jets import Activation, Row
 from diffhash.networks.taylor import activate, split_layers
 
 
+class LayerRows(NamedTuple):
+    """A row of a Jacobian for each of N points, in the parameters of a dense layer:
+
+        Σ_k g_k y_kᵀ,
+
+    for the weights ``[O, I]`` and, as the last column, for the biases ``[O]``.
+
+    Attributes:
+        inputs: the jet y of the layer's input and of 1, ``[K, N, I + 1]``.
+        gradients: the gradients g in the jet of the layer's output, ``[K, N, O]``.
+    """
+
+    inputs: Tensor
+    gradients: Tensor
+
+    @property
+    def n_columns(self) -> int:
+        """O (I + 1)."""
+        return self.inputs.shape[-1] * self.gradients.shape[-1]
+
+    def write(self, out: Tensor) -> None:
+        """Write the rows into ``out [N, O (I + 1)]``, weights before biases."""
+        n_outputs, (y, g) = self.gradients.shape[-1], self
+        weights = out[:, :-n_outputs].unflatten(1, (n_outputs, -1))
+        weights.copy_(torch.einsum("kno,kni->noi", g, y[..., :-1]))
+        out[:, -n_outputs:] = torch.einsum("kno,kn->no", g, y[..., -1])
+
+    def dense(self) -> Tensor:
+        """The rows, ``[N, O (I + 1)]``."""
+        out = self.gradients.new_empty(self.gradients.shape[1], self.n_columns)
+        self.write(out)
+        return out
+
+
 class JacobianRows(NamedTuple):
     """A row of a Jacobian for each of N points.
 
     Attributes:
-        network: the derivatives in the network's parameters, ``[N, P]``.
+        network: the derivatives in the parameters of each of the network's layers.
         columns: the columns of the table's entries that a point reads, ``[N, M]``; None without a
             table. A column may occur more than once, and its derivatives then add up.
         table: the derivatives in the entries of these columns, ``[N, M]``.
     """
 
-    network: Tensor
+    network: tuple[LayerRows, ...]
     columns: Tensor | None = None
     table: Tensor | None = None
 
 
-Pullback = Callable[[Tensor], tuple[Tensor, Tensor]]
+Pullback = Callable[[Tensor], tuple[tuple[LayerRows, ...], Tensor]]
 
 
 def network_jet_and_rows(
@@ -46,7 +80,7 @@ def network_jet_and_rows(
     """The jet ``[K, N, C]`` of a network, and a function that differentiates one number a point.
 
     For numbers with the gradients ``g [K, N, C]`` in the jet at their points, ``pullback(g)`` holds
-    their derivatives in the parameters, ``[N, P]``, and in the features, ``[K, N, I]``:
+    their derivatives in the parameters of each layer, and in the features, ``[K, N, I]``:
 
         ∂/∂W = Σ_k g_k y_kᵀ,  ∂/∂b = g_0,  g_y = Wᵀ g,  g_z from g_y through σ's jet.
 
@@ -67,17 +101,18 @@ def network_jet_and_rows(
     out = inputs[-1].detach() @ weight.mT
     out[0] += bias
 
-    def pullback(g: Tensor) -> tuple[Tensor, Tensor]:
-        by_params = g.new_empty(g.shape[1], params.numel())
-        parts = split_layers(by_params, widths)
+    one = features.new_zeros(*features.shape[:2], 1)
+    one[0] = 1
+
+    def pullback(g: Tensor) -> tuple[tuple[LayerRows, ...], Tensor]:
+        found = []
         for index in range(len(layers) - 1, -1, -1):
-            y, (by_weight, by_bias) = inputs[index], parts[index]
-            by_weight.copy_(torch.einsum("kno,kni->noi", g, y.detach()))
-            by_bias.copy_(g[0])
+            y = inputs[index]
+            found.append(LayerRows(torch.cat([y.detach(), one], dim=-1), g))
             g = g @ layers[index][0]
             if index:
                 (g,) = torch.autograd.grad(y, before[index - 1], g, retain_graph=True)
-        return by_params, g
+        return tuple(found[::-1]), g
 
     return out, pullback
 

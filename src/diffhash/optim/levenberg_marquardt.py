@@ -60,12 +60,13 @@ def method_for(jacobian: Jacobian, dissection: Dissection | None) -> Method:
     """How its steps are computed: by whichever takes the fewest operations of JᵀJ as a dense matrix
     (primal), JJᵀ likewise (dual), and JᵀJ as a sparse matrix."""
     n_rows, n_columns = jacobian.shape
-    n_dense = jacobian.dense.shape[1]
+    n_dense = jacobian.n_dense
     costs: dict[Method, float] = {}
     if n_columns <= _DENSE:
         costs["primal"] = n_columns**3 / 3 + n_rows * n_dense**2
     if n_rows <= _DENSE:
-        costs["dual"] = n_rows**3 / 3 + n_rows**2 * n_dense + _SPARSE * jacobian.table.nnz
+        cost = sum(layer.cost for layer in jacobian.layers) + jacobian.rest.shape[1]
+        costs["dual"] = n_rows**3 / 3 + n_rows**2 * cost + _SPARSE * jacobian.table.nnz
     if dissection is not None:
         costs["sparse"] = dissection.cost(n_dense)
     return min(costs, key=costs.__getitem__) if costs else "sparse"
@@ -94,12 +95,18 @@ class DampedSystem:
         of_splines: bool = False,
     ) -> None:
         self._method, self._dissection = method, dissection
-        self._lengths = _lengths(jacobian, _SHORTEST if of_splines else 1.0)
-        self._jacobian = jacobian = jacobian.divided(self._lengths)
-        table, dense = jacobian.table, jacobian.dense
+        lengths = np.sqrt(jacobian.squares())
+        longest = lengths.max(initial=0.0) or 1.0
+        # The factors of columns and of λ: either D is in J or, as one number, in λ.
+        self._lengths, self._unit = np.ones(1), longest**2
+        if of_splines:
+            self._lengths, self._unit = np.maximum(lengths, _SHORTEST * longest), 1.0
+            jacobian = jacobian.divided(self._lengths)
+        self._jacobian = jacobian
         if method == "dual":
-            self._matrix = gram(sparse.csr_array(table.T)) + dense @ dense.T
+            self._matrix = jacobian.gram()
             return
+        table, dense = jacobian.table, jacobian.dense
         n_table, n = jacobian.shape[1] - dense.shape[1], jacobian.shape[1]
         # Unknowns of the matrix that is sparse, and all others: its border.
         self._inner, rest = np.arange(0), np.arange(n_table)
@@ -122,6 +129,7 @@ class DampedSystem:
         Raises:
             SingularError: the matrix is not positive definite in floating-point numbers.
         """
+        damping *= self._unit
         with _singular():
             solve = self._of_dual(damping) if self._method == "dual" else self._of_primal(damping)
 
@@ -183,15 +191,6 @@ def _singular() -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         raise SingularError(str(error)) from error
-
-
-def _lengths(jacobian: Jacobian, least: float) -> np.ndarray:
-    """Of the columns of J, each at least this part of the longest."""
-    table, dense = jacobian.table, jacobian.dense
-    n = jacobian.shape[1] - dense.shape[1]
-    by_table = np.bincount(table.indices, np.square(table.data), n)
-    lengths = np.sqrt(np.concatenate([by_table, np.einsum("ij,ij->j", dense, dense)]))
-    return np.maximum(lengths, least * lengths.max(initial=0.0) or 1.0)
 
 
 def _cholesky(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -327,8 +326,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     def _choose(self, jacobian: Jacobian, residuals: Residuals) -> tuple[Method, Dissection | None]:
         method, dissection = self._settings.method, None
         if method in ("auto", "sparse"):
-            n_dense = jacobian.dense.shape[1]
-            dissection = find_dissection(jacobian.table, *residuals.places(), n_dense)
+            dissection = find_dissection(jacobian.table, *residuals.places(), jacobian.n_dense)
         if method == "auto":
             method = method_for(jacobian, dissection)
         return method, dissection if method == "sparse" else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -16,8 +17,10 @@ from torch.func import functional_call
 from diffhash.encodings import Encoding, GridEncoding
 from diffhash.jets import Jet
 from diffhash.networks import Field, FieldPlan
-from diffhash.networks.jacobian import JacobianRows
+from diffhash.networks.jacobian import JacobianRows, LayerRows
 from diffhash.ops.layout import Level
+from diffhash.optim.dissection import gram
+from diffhash.optim.layers import Layer
 from diffhash.optim.objective import Objective
 from diffhash.optim.term import Term
 
@@ -27,36 +30,77 @@ _ALIKE = 1e6  # condition number of what is inverted
 
 @dataclass(frozen=True)
 class Jacobian:
-    """J ``[M, P]``, in two parts: ``J = [table, dense]``, in the order of `Residuals.parameters`.
+    """J ``[M, P]``, in three parts: ``J = [table, *layers, rest]``, in the order of
+    `Residuals.parameters`.
 
     Attributes:
         table: derivatives in the entries of a grid's table, ``[M, P_t]``; sparse.
-        dense: in the network's parameters and the problem's coefficients, ``[M, P_d]``.
+        layers: in the parameters of each of the network's layers.
+        rest: in the problem's coefficients, ``[M, P_r]``, and in the network's parameters where
+            there are no layers.
     """
 
     table: sparse.csr_array
-    dense: np.ndarray
+    layers: Sequence[Layer]
+    rest: np.ndarray
 
     @property
     def shape(self) -> tuple[int, int]:
         """M, P."""
-        return len(self.dense), _n_columns(self.table) + self.dense.shape[1]
+        return len(self.rest), self.n_table + self.n_dense
+
+    @property
+    def n_table(self) -> int:
+        """P_t."""
+        return _n_columns(self.table)
+
+    @property
+    def n_dense(self) -> int:
+        """P - P_t."""
+        return sum(layer.n_columns for layer in self.layers) + self.rest.shape[1]
+
+    @cached_property
+    def dense(self) -> np.ndarray:
+        """All but the table, ``[M, P - P_t]``."""
+        if not self.layers:
+            return self.rest
+        return np.hstack([*(layer.dense() for layer in self.layers), self.rest])
+
+    def squares(self) -> np.ndarray:
+        """The sum of the squares of each column, ``[P]``."""
+        table = np.bincount(self.table.indices, np.square(self.table.data), self.n_table)
+        rest = np.einsum("ij,ij->j", self.rest, self.rest)
+        return np.concatenate([table, *(layer.squares() for layer in self.layers), rest])
+
+    def gram(self) -> np.ndarray:
+        """JJᵀ ``[M, M]``, on and above the diagonal."""
+        out = gram(sparse.csr_array(self.table.T))
+        for layer in self.layers:
+            layer.add_gram(out)
+        if self.rest.shape[1]:
+            out += self.rest @ self.rest.T
+        return out
 
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
         """J v."""
-        n = _n_columns(self.table)
-        return self.table @ v[:n] + self.dense @ v[n:]
+        widths = [self.n_table, *(layer.n_columns for layer in self.layers)]
+        parts = np.split(v, np.cumsum(widths))
+        product = self.table @ parts[0] + self.rest @ parts[-1]
+        for layer, part in zip(self.layers, parts[1:-1], strict=True):
+            product += layer @ part
+        return product
 
     def divided(self, lengths: np.ndarray) -> Jacobian:
         """J, each column divided by its number."""
-        table, n = self.table, _n_columns(self.table)
+        table, n = self.table, self.n_table
         data = table.data / lengths[:n][table.indices]
         scaled = sparse.csr_array((data, table.indices, table.indptr), shape=table.shape)
-        return Jacobian(scaled, self.dense / lengths[n:])
+        return Jacobian(scaled, (), self.dense / lengths[n:])
 
     def transposed(self, w: np.ndarray) -> np.ndarray:
         """Jᵀ w."""
-        return np.concatenate([self.table.T @ w, self.dense.T @ w])
+        by_layers = (layer.transposed(w) for layer in self.layers)
+        return np.concatenate([self.table.T @ w, *by_layers, self.rest.T @ w])
 
 
 class Products:
@@ -277,29 +321,37 @@ class Residuals:
     def value_and_jacobian(self) -> tuple[np.ndarray, Jacobian]:
         """r ``[M]`` and J ``[M, P]``."""
         n_network = self._field.network.params.numel() - self.first_dense
-        dense = torch.empty(self.n_rows, self.n_dense, dtype=torch.float64)
-        values, tables, n_done = [], [], 0
+        n_rest = self.n_dense
+        # Products are all that a step needs where J has more columns than rows.
+        in_layers = self.first_dense == 0 and self.n_rows < n_network
+        if in_layers:
+            n_network, n_rest = 0, n_rest - n_network
+        rest = torch.empty(self.n_rows, n_rest, dtype=torch.float64)
+        values, tables, layers, n_done = [], [], [], 0
         for term, plan, index in self._pieces():
             jet, rows_of = plan.jet_and_rows(self.of_splines)
             leaf = jet.data.requires_grad_(True)
             errors = term.errors(Jet(leaf, jet.rows, jet.names), index) * _scale(term, index)
             n_points, n_equations = errors.shape
             values.append(errors.detach().flatten())
-            own_dense = dense[n_done : n_done + errors.numel()].unflatten(0, errors.shape)
+            own_rest = rest[n_done : n_done + errors.numel()].unflatten(0, errors.shape)
             n_done += errors.numel()
-            by_table = []
+            found = []
             for e in range(n_equations):
                 own = errors[:, e]
                 (g,) = torch.autograd.grad(
                     own.sum(), leaf, retain_graph=True, materialize_grads=True
                 )
                 rows = _both_points(self._of_levels(rows_of(g)), term, n_points)
-                own_dense[:, e, :n_network] = rows.network[:, self.first_dense :]
-                own_dense[:, e, n_network:] = self._by_coefficients(own)
-                by_table.append(rows)
-            tables.append(_csr(by_table, n_points, self.n_columns))
+                if n_network:
+                    _write(rows.network, own_rest[:, e, :n_network], self.first_dense)
+                own_rest[:, e, n_network:] = self._by_coefficients(own)
+                found.append(rows)
+            tables.append(_csr(found, n_points, self.n_columns))
+            layers.append(_by_layer(found) if in_layers else [])
         table = sparse.csr_array(sparse.vstack(tables, format="csr"))
-        return torch.cat(values).double().numpy(), Jacobian(table, dense.numpy())
+        kept = [Layer(parts) for parts in zip(*layers, strict=True)]
+        return torch.cat(values).double().numpy(), Jacobian(table, kept, rest.numpy())
 
     def _pieces(self) -> Iterator[tuple[Term, FieldPlan, Tensor | None]]:
         """Terms with plans of their points; of some after the others, where plans of all would not
@@ -448,11 +500,34 @@ def _both_points(rows: JacobianRows, term: Term, n_points: int) -> JacobianRows:
     """Rows of a term, whose errors may be differences between pairs of points."""
     if not term.is_paired:
         return rows
-    network = rows.network[:n_points] + rows.network[n_points:]
+    network = tuple(
+        LayerRows(*(torch.cat(factor.split(n_points, dim=1)) for factor in layer))
+        for layer in rows.network
+    )
     if rows.columns is None or rows.table is None:
         return JacobianRows(network)
     halves = [torch.cat([t[:n_points], t[n_points:]], dim=1) for t in (rows.columns, rows.table)]
     return JacobianRows(network, *halves)
+
+
+def _write(layers: Sequence[LayerRows], out: Tensor, first: int) -> None:
+    """Write rows in the network's parameters from ``first`` on into ``out``."""
+    if first:
+        out.copy_(torch.cat([layer.dense() for layer in layers], dim=1)[:, first:])
+        return
+    parts = out.split([layer.n_columns for layer in layers], dim=1)
+    for layer, part in zip(layers, parts, strict=True):
+        layer.write(part)
+
+
+def _by_layer(equations: Sequence[JacobianRows]) -> list[LayerRows]:
+    """Rows of all equations, those of a point one after the other, in each layer's parameters."""
+    return [
+        LayerRows(
+            *(torch.stack(factors, dim=2).flatten(1, 2) for factors in zip(*layer, strict=True))
+        )
+        for layer in zip(*(rows.network for rows in equations), strict=True)
+    ]
 
 
 def _csr(equations: Sequence[JacobianRows], n_points: int, size: int) -> sparse.csr_array:
