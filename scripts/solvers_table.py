@@ -121,6 +121,8 @@ ROWS = [
         epochs=20, target=6.1e-5),
     Row("taylor_green", {}, "quintic", (11, 11, 1), features=3, width=16, n_residual=4500,
         n_boundary=1800, epochs=30, target=7.7e-5),
+    Row("inverse_burgers", {}, "septic", (64, 16), features=2, width=16, n_residual=16_000,
+        epochs=60),
 ]  # fmt: skip
 
 
