@@ -4,8 +4,11 @@ Fields are splines of one grid, whose coefficients are found by least squares or
 grids with a network on top. Numbers of cells were chosen by how the error falls with them for other
 coefficients (helmholtz2d with a = 4 for the others; a = 8 and a = (1, 3) for networks); those of
 kdv, kovasznay and convection from the residuals and the estimate that are left; those of
-taylor_green and flow_mixing from the estimate and what changes from fewer cells (9; 48 and 56).
-What is finished stays: ``--again`` starts over.
+taylor_green and flow_mixing from the estimate and what changes from fewer cells (9; 48 and 56);
+those of inverse_burgers from the loss and from how far fields with other cells, and with a network,
+agree in both coefficients; those of helmholtz3d with a network from what changes to 9 cells and
+another seed, those of taylor_green with one from what changes to splines. What is finished stays:
+``--again`` starts over.
 """
 
 from __future__ import annotations
@@ -97,6 +100,7 @@ ROWS = [
     Row("taylor_green", {}, "quintic", (12, 12, 1), n_residual=5000, epochs=6, target=7.7e-5),
     Row("flow_mixing", {}, "quintic", (80, 80, 1), windows=4, n_residual=65_000,
         n_boundary=12_000, epochs=1, target=2.3e-4),
+    Row("inverse_burgers", cells=(800, 20), n_residual=48_000, epochs=14),
     Row("poisson1d", cells=1, levels=8, features=2, width=32, interpolation="quintic",
         n_residual=2000, n_boundary=500, epochs=45),
     Row("poisson1d", cells=1, levels=8, features=2, width=32, interpolation="cubic",
@@ -113,6 +117,12 @@ ROWS = [
         n_boundary=1500, target=8.5e-5),
     Row("kdv", {}, "septic", (128, 8), windows=4, features=2, width=8, n_residual=9000,
         n_boundary=1500, epochs=20, target=1e-4),
+    Row("helmholtz3d", {}, "septic", 8, features=1, width=16, n_residual=8000, n_boundary=1500,
+        epochs=20, target=6.1e-5),
+    Row("taylor_green", {}, "quintic", (11, 11, 1), features=3, width=16, n_residual=4500,
+        n_boundary=1800, epochs=30, target=7.7e-5),
+    Row("inverse_burgers", {}, "septic", (64, 16), features=2, width=16, n_residual=16_000,
+        epochs=60),
 ]  # fmt: skip
 
 
