@@ -35,7 +35,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Footnote:
-    """A remark on printed rows; ``text`` has fields such as ``{mse_uxx}`` for symbols."""
+    """A remark on printed rows."""
 
     rows: tuple[str, ...]
     text: str
@@ -50,18 +50,18 @@ FOOTNOTES: dict[str, tuple[Footnote, ...]] = {
     "table1": (
         Footnote(("siren", "ff"), "The paper prints identical SIREN and FF rows, to the last digit "
                  "and Train Cost included: almost surely a copying slip."),
-        Footnote(("linear",), "Predicting 0 scores {mse_uxx} = 2.03e5: the paper's 1.8e5 is no "
+        Footnote(("linear",), "Predicting 0 scores MSE u_xx = 2.03e5: the paper's 1.8e5 is no "
                  "skill."),
-        Footnote(("s2",), "Predicting 0 scores {mse_uxx} = 2.03e5: the paper's 6.2e6 is worse than "
+        Footnote(("s2",), "Predicting 0 scores MSE u_xx = 2.03e5: the paper's 6.2e6 is worse than "
                  "that."),
         _S2,
         _CUBIC,
     ),
     "table2": (
-        Footnote(("siren", "linear"), "Predicting 0 scores {mse_u} = 1.95: the paper's 2.7 and 1.6 "
+        Footnote(("siren", "linear"), "Predicting 0 scores MSE u = 1.95: the paper's 2.7 and 1.6 "
                  "are no skill."),
         Footnote(("siren",), "The paper prints '2.7E-00', read as 2.7."),
-        Footnote(("mlp_50k", "cubic"), "The paper prints both rows' {mse_u} in bold: 'bold = best' "
+        Footnote(("mlp_50k", "cubic"), "The paper prints both rows' MSE u in bold: 'bold = best' "
                  "is not its rule."),
         _S2,
         _CUBIC,

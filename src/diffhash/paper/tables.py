@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import ascii_lowercase
@@ -10,8 +9,9 @@ from string import ascii_lowercase
 import pandas as pd
 
 from diffhash._files import write_text_atomically
-from diffhash.paper.printed import FOOTNOTES, METRICS, PAPER_DEVICE, TITLES, VALUES, Footnote
+from diffhash.paper.printed import FOOTNOTES, METRICS, PAPER_DEVICE, TITLES, Footnote
 from diffhash.paper.table import Line, Table, check_any_records, train_seconds
+from diffhash.paper.templates import markdown_text, render
 from diffhash.results.formats import (
     format_decades,
     format_epochs,
@@ -26,8 +26,6 @@ from diffhash.results.statistics import describe_interval, interval_rank
 _HOW = ("seed", "status", "diverged_epoch", "epochs", "learning_rate")
 _COST = ("train_seconds", "wall_seconds", "n_parameters", "peak_memory_mb", "config_hash")
 _HEADINGS = {name: metric(name).heading for name in METRICS} | {"train_seconds": "Train s"}
-_FIELD = re.compile(rf"({{(?:{'|'.join(VALUES)})}})")
-_MARKDOWN = re.compile(r"[\\|<>`]|!(?=\[)|\[(?=[^\]]*\]\()")
 _MACHINE = ("processor", "cpu_count", "torch_threads", "device", "torch")
 _ENVIRONMENT = (*_MACHINE[:-1], "platform", "python", "torch", "lightning", "diffhash",
                 "git_commit")  # fmt: skip
@@ -71,103 +69,47 @@ def to_markdown(table: Table, remarks: Iterable[str] = ()) -> str:
         table: with its rows.
         remarks: lines printed below the table.
     """
-    notes = _row_notes(table)
+    notes = dict(zip(ascii_lowercase, _notes(table), strict=False))
     lines = []
     for key, row in table.rows.items():
-        marks, line = _marks(notes, key), table.lines[key]
+        marks, line = ",".join(m for m, note in notes.items() if key in note.rows), table.lines[key]
+        peak = line["peak_memory_mb"]
         lines.append(
             {"Model": markdown_text(row.model) + (f" <sup>{marks}</sup>" if marks else ""),
              "Epochs": format_epochs(row.epochs)}
-            | {_HEADINGS[value]: _cell(line, value) for value in VALUES}
-            | {"Peak MB": _memory(line),
+            | {heading: _cell(line, value) for value, heading in _HEADINGS.items()}
+            | {"Peak MB": "–" if pd.isna(peak) else f"{peak:.0f}",
                "n": f"{line['n']}" + (f", {row.n_diverged} diverged" if row.n_diverged else "")}
         )  # fmt: skip
-    body = pd.DataFrame(lines).to_markdown(
-        index=False, disable_numparse=True, colalign=("left", *["right"] * 7, "left")
+    several = sorted({int(n) for n in table.frame["n"] if n > 1}, reverse=True)
+    return render(
+        "table.md",
+        title=TITLES[table.name],
+        body=pd.DataFrame(lines).to_markdown(
+            index=False, disable_numparse=True, colalign=("left", *["right"] * 7, "left")
+        ),
+        notes={mark: note.text for mark, note in notes.items()},
+        intervals=[describe_interval(n) for n in several if interval_rank(n)],
+        ranges=[describe_interval(n) for n in several if not interval_rank(n)],
+        remarks=remarks,
     )
-
-    def text(line: str) -> str:
-        return _FIELD.sub(lambda match: _HEADINGS[match[0][1:-1]], markdown_text(line))
-
-    foot = [
-        *(f"- <sup>{mark}</sup> {text(note.text)}" for mark, note in notes.items()),
-        *(f"- {text(line)}" for line in (*_legend(table), *remarks)),
-    ]
-    return "\n".join(
-        [
-            f"**{TITLES[table.name]}**: ours [interval] / paper (decades).",
-            "",
-            str(body),
-            "",
-            *foot,
-            "",
-        ]
-    )
-
-
-def markdown_text(text: str) -> str:
-    r"""Text as Markdown that shows it: no column, tag, image or link of a table comes out of it."""
-    return _MARKDOWN.sub(r"\\\g<0>", text)
 
 
 def _cell(line: Line, value: str) -> str:
-    ours = format_value(value, line[value]) if line["seeds"] else _outcome(line)
+    ours, interval = format_value(value, line[value]), ""
+    if line["seeds"]:
+        interval = format_interval(value, line[f"{value}_low"], line[f"{value}_high"])
+    else:  # the one word for a row without a completed run
+        words = ("diverged", "interrupted", "missing")
+        ours = next(word for word in words if word in line["status"])
     distance = format_decades(line[f"decades_{value}"])
     paper = f"/ {format_value(value, line[f'paper_{value}'])}"
     paper = paper if distance == "–" else f"{paper} ({distance})"
-    interval = format_interval(value, line[f"{value}_low"], line[f"{value}_high"])
-    return "<br>".join(filter(None, (ours, interval if line["seeds"] else "", paper)))
+    return "<br>".join(filter(None, (ours, interval, paper)))
 
 
-# -------------------------------------------------------------------------- what stands below it
-
-
-def _marks(notes: Mapping[str, Footnote], row: str) -> str:
-    return ",".join(mark for mark, note in notes.items() if row in note.rows)
-
-
-def _memory(line: Line) -> str:
-    peak = line["peak_memory_mb"]
-    return "–" if pd.isna(peak) else f"{peak:.0f}"
-
-
-def _outcome(line: Line) -> str:
-    """The one word for a row without a completed run."""
-    return next(word for word in ("diverged", "interrupted", "missing") if word in line["status"])
-
-
-def _legend(table: Table) -> list[str]:
-    """How the cells are to be read, what their intervals are, and why."""
-    how = (
-        "Medians over n seeds. Loss: the final training loss. Decades: log10(ours / paper), "
-        "negative where ours is lower. MB: peak memory of the largest run."
-    )
-    counts = sorted({int(n) for n in table.frame["n"] if n > 1}, reverse=True)
-    if not counts:
-        return [how]
-    ranked = "; ".join(describe_interval(n) for n in counts if interval_rank(n))
-    without = "; ".join(describe_interval(n) for n in counts if not interval_rank(n))
-    if ranked:
-        ranked = (
-            "the distribution-free confidence interval of the median, at least 95 %, by order "
-            f"statistics: {ranked}"
-        )
-    if without:
-        without += (
-            ", since no 95 % interval of the median exists below n = 6 without assuming a "
-            "distribution"
-        )
-    return [
-        how,
-        f"In brackets: {'; '.join(filter(None, (ranked, without)))}. Errors spread over decades "
-        "and may fall into two groups, so no distribution is assumed; a diverged run counts as "
-        "infinite. {train_seconds}: smallest and largest chunk of the timing, or such an interval "
-        "of the runs' own.",
-    ]
-
-
-def _row_notes(table: Table) -> dict[str, Footnote]:
-    """Footnotes by mark: the paper's oddities, then what is special about our rows."""
+def _notes(table: Table) -> list[Footnote]:
+    """The paper's oddities, then what is special about our rows."""
     notes = list(FOOTNOTES[table.name])
     for key, row in table.rows.items():
         if row.printed is None:
@@ -180,9 +122,12 @@ def _row_notes(table: Table) -> dict[str, Footnote]:
             notes.append(Footnote((key,), f"{row.label}: {row.status}."))
     others = [key for key, row in table.rows.items() if row.completed and not row.timing]
     if others and _timings(table):  # if all are, a line below says so
-        text = "of the run itself, which others beside it may have slowed down."
-        notes.append(Footnote(tuple(others), f"{{train_seconds}}: {text}"))
-    return dict(zip(ascii_lowercase, notes, strict=False))
+        text = "Train s: of the run itself, which others beside it may have slowed down."
+        notes.append(Footnote(tuple(others), text))
+    return notes
+
+
+# -------------------------------------------------------------------------- what stands below it
 
 
 def _timings(table: Table) -> list[RunRecord]:
@@ -234,10 +179,10 @@ def total_sentence(tables: Iterable[Table]) -> str:
 def _timing_sentence(timings: list[RunRecord]) -> str:
     """How the train seconds of a table were measured, and on which machine."""
     if not timings:
-        return "{train_seconds}: of the runs themselves, which may have slowed each other down."
+        return "Train s: of the runs themselves, which may have slowed each other down."
     machines = "; ".join(dict.fromkeys(_parts(timing, _MACHINE) for timing in timings))
     return (
-        "{train_seconds}: seconds per epoch of a short run alone on the machine (median over its "
+        "Train s: seconds per epoch of a short run alone on the machine (median over its "
         f"chunks of epochs, without the first), times the epochs. Timed with {machines}."
     )
 

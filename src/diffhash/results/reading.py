@@ -30,6 +30,11 @@ class RecordError(ValueError):
         super().__init__(printable(message))
 
 
+def corrupt(path: Path, what: str) -> RecordError:
+    """A file of a record that is not what it should be."""
+    return RecordError(f"corrupt file {path}: {what}")
+
+
 def brief(error: BaseException) -> str:
     """What an error says, in one line of bounded length."""
     text = " ".join(str(error).split()) or type(error).__name__
@@ -85,7 +90,7 @@ def _load_config(path: Path, load: Callable[[str], Any]) -> dict[str, Any]:
         raise
     # OmegaConf's errors have no base of their own but Exception.
     except Exception as error:
-        raise RecordError(f"corrupt file {path}: {brief(error)}") from error
+        raise corrupt(path, brief(error)) from error
     return {str(key): value for key, value in settings.items()}
 
 
@@ -124,20 +129,20 @@ def read_table(path: Path, columns: Sequence[str], *, numbers: bool = False) -> 
         frame = pd.read_csv(BytesIO(text))
         head = pd.read_csv(BytesIO(text), header=None, nrows=1, dtype=str).iloc[0]
     except (ValueError, OverflowError, pd.errors.ParserError) as error:
-        raise RecordError(f"corrupt file {path}: {brief(error)}") from error
+        raise corrupt(path, brief(error)) from error
     check_columns(path, columns, frame.columns)
     if head.duplicated().any():
-        raise RecordError(f"corrupt file {path}: two columns {head[head.duplicated()].iloc[0]}")
+        raise corrupt(path, f"two columns {head[head.duplicated()].iloc[0]}")
     other = [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]
     if numbers and other and len(frame):  # a run that diverged at once has a header alone
-        raise RecordError(f"corrupt file {path}: not a number in column {', '.join(other)}")
+        raise corrupt(path, f"not a number in column {', '.join(other)}")
     return frame
 
 
 def check_columns(path: Path, needed: Iterable[str], columns: Container[str]) -> None:
     """Refuse a table that lacks a column; raises RecordError."""
     if missing := [name for name in needed if name not in columns]:
-        raise RecordError(f"corrupt file {path}: no column {', '.join(missing)}")
+        raise corrupt(path, f"no column {', '.join(missing)}")
 
 
 def _check_lines(text: bytes) -> None:

@@ -30,6 +30,7 @@ from diffhash.results.reading import (
     RecordError,
     brief,
     check_columns,
+    corrupt,
     plain_config,
     read_bytes,
     read_table,
@@ -170,7 +171,7 @@ def write_record(directory: Path | str, record: RunRecord) -> Path:
         ValueError: a number outside the metrics (say in ``environment``) is not finite.
         OSError: the directory cannot be written.
     """
-    content = record.flat() | {"metrics": list(record.metrics)}
+    content = _printable(record.flat() | {"metrics": list(record.metrics)})
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     return write_text_atomically(Path(directory) / RESULT_FILE, text)
 
@@ -184,10 +185,7 @@ def read_record(directory: Path | str) -> RunRecord:
     """
     path = Path(directory) / RESULT_FILE
     try:
-        # Not by msgspec, which refuses what names that are not UTF-8 are written as (\udc80).
-        text = read_bytes(path, _MAX_RECORD_BYTES).decode("utf-8")
-        parsed = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-        content = msgspec.convert(parsed, dict[str, Any])
+        content = msgspec.json.decode(read_bytes(path, _MAX_RECORD_BYTES), type=dict[str, Any])
         if (version := content.get("schema_version")) != SCHEMA_VERSION:
             raise ValueError(f"schema_version = {version!r}: this version reads {SCHEMA_VERSION}")
         names = _checked("metrics", content.pop("metrics", _METRICS), list[str])
@@ -197,23 +195,12 @@ def read_record(directory: Path | str) -> RunRecord:
         content = _printable(content)
         known = {name: content[name] for name in _kinds().keys() & content.keys()}
         return RunRecord(**known, metrics={name: content[name] for name in names})
-    # JSON and Unicode errors are ValueErrors
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"corrupt record {path}: {brief(error)}") from error
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _finite(number: str) -> float:
-    if math.isinf(value := float(number)):
-        raise ValueError(f"{number} is too large for a number")
-    return value
-
-
 def _printable(value: Any) -> Any:
-    """Names and values as a terminal or a page may show them."""
+    """Names and values as UTF-8 can hold them, and as a terminal or a page may show them."""
     if isinstance(value, dict):
         return {printable(key): _printable(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -287,19 +274,17 @@ def check_files(directory: Path, record: RunRecord) -> pd.DataFrame | None:
         history, path = read_history(directory), directory / HISTORY_FILE
         last = 0 if history.empty else int(history["epoch"].iloc[-1])
         if last > record.epochs or (last < record.epochs and record.status in FINISHED):
-            ends = f"ends at epoch {last}, its record at {record.epochs}"
-            raise RecordError(f"corrupt file {path}: {ends}")
+            raise corrupt(path, f"ends at epoch {last}, its record at {record.epochs}")
         check_columns(path, record.metrics, history.columns)
     with suppress(FileNotFoundError):
         predictions, path = read_predictions(directory), directory / PREDICTIONS_FILE
-        if predictions.empty and record.status in FINISHED:
-            raise RecordError(f"corrupt file {path}: no points")
+        if predictions.empty:
+            raise corrupt(path, "no points")
         for key in (key for key, value in record.metrics.items() if value is not None):
             name = metric(key).quantity
             columns = [c for c in (name, f"exact_{name}") if c in predictions]
             if not np.isfinite(_floats(predictions, columns)).all():
-                what = f"{name} is not finite, and {key} has been recorded"
-                raise RecordError(f"corrupt file {path}: {what}")
+                raise corrupt(path, f"{name} is not finite, and {key} has been recorded")
         return predictions
     return None
 
@@ -318,12 +303,12 @@ def read_history(directory: Path | str) -> pd.DataFrame:
     for name in ("epoch", "seconds"):
         values = _floats(frame, name)
         if not (np.isfinite(values).all() and (values >= 0).all() and (np.diff(values) >= 0).all()):
-            raise RecordError(f"corrupt file {path}: {name} is not a course of time")
+            raise corrupt(path, f"{name} is not a course of time")
     if np.any(_floats(frame, "epoch") % 1 != 0):
-        raise RecordError(f"corrupt file {path}: epoch is not a count")
+        raise corrupt(path, "epoch is not a count")
     positive = [name for name in frame.columns if metric(str(name)).is_positive]
     if np.any(_floats(frame, positive) < 0):
-        raise RecordError(f"corrupt file {path}: a negative loss or error")
+        raise corrupt(path, "a negative loss or error")
     return frame
 
 
@@ -341,13 +326,13 @@ def read_predictions(directory: Path | str) -> pd.DataFrame:
     frame = read_table(path, ("u", "exact_u"), numbers=True)
     names = set(frame.columns)
     if not {"x", "x0"} & names:
-        raise RecordError(f"corrupt file {path}: no coordinate column x or x0")
+        raise corrupt(path, "no coordinate column x or x0")
     needed = {f"exact_{name}" for name in names if name == "u" or name.startswith("u_")}
     needed |= {name.removeprefix("exact_") for name in names if name.startswith("exact_")}
     check_columns(path, sorted(needed | ({"u_x", "u_xx"} if "x" in names else set())), names)
     axes = [name for name in names if name == "x" or (name[0] == "x" and name[1:].isdigit())]
     if not np.isfinite(_floats(frame, axes)).all():
-        raise RecordError(f"corrupt file {path}: a coordinate is not finite")
+        raise corrupt(path, "a coordinate is not finite")
     return frame
 
 

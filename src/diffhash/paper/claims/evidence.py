@@ -47,21 +47,13 @@ class Evidence:
         self.tables = tables
         self._predictions, self._histories = cache(read_predictions), cache(read_history)
 
-    def row(self, table: str, row: str) -> Row:
-        """A row with at least one run that counts as a seed."""
+    def row(self, table: str, row: str, *, finished: bool = True) -> Row:
+        """A row with a run, and if it is to be finished, with one that counts as a seed."""
         found = self.tables[table].rows.get(row)
-        if found is None:
-            raise MissingError(f"no run of {row} in {table}")
-        if not found.seeds:
-            raise MissingError(f"no finished run of {found.label} in {table}")
+        if found is None or (finished and not found.seeds):
+            what = f"run of {row}" if found is None else f"finished run of {found.label}"
+            raise MissingError(f"no {what} in {table}")
         return found
-
-    def name(self, table: str, row: str) -> str:
-        """The row as the paper names it, with its budget: ``MLP 10k``."""
-        found = self.tables[table].rows.get(row)
-        if found is None:
-            raise MissingError(f"no run of {row} in {table}")
-        return found.label
 
     def errors(self, table: str, row: str, column: str = "mse_u") -> np.ndarray:
         """A metric at the end of training, by seed; infinite for a diverged run."""
@@ -168,8 +160,12 @@ class Quantity:
 
     def what(self, evidence: Evidence) -> str:
         """``group``, after the task."""
-        name = evidence.name(*self.other) if self.other else ""
+        name = evidence.row(*self.other, finished=False).label if self.other else ""
         return f"{_TASKS[self.table]} {self.group.format(name)}"
+
+    def label(self, evidence: Evidence) -> str:
+        """The row as the paper names it, with its budget: ``MLP 10k``."""
+        return evidence.row(self.table, self.row, finished=False).label
 
 
 def error(table: str, row: str, column: str = "mse_u") -> Quantity:

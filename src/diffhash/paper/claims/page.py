@@ -13,30 +13,8 @@ from diffhash.paper.claims.evidence import ACCURATE, COST_MARGIN, NO_SKILL, Evid
 from diffhash.paper.claims.statements import STATEMENTS
 from diffhash.paper.claims.verdicts import DIRECTIONS, Claim, count_verdicts, judge
 from diffhash.paper.table import Table
+from diffhash.paper.templates import render
 from diffhash.results.statistics import ALPHA
-
-HOW_TO_READ = "\n\n".join(
-    (
-        f"Every claim is tested over seeds, one-sided, at {ALPHA:g}. Seeds of two rows share "
-        "nothing but the data: rows are compared by exact Mann-Whitney tests. A row is compared "
-        "with a number by the exact binomial test of how many of its seeds lie on a side of it "
-        "(the sign test of the median). A diverged run ranks worst. "
-        "What does not depend on the seed (epochs, memory, cost of an epoch) is compared by value; "
-        f"costs within {COST_MARGIN:.0%}, or within the chunks of their timing, count as equal.",
-        f"A claim of several comparisons is supported if each has p < {ALPHA:g} in its direction "
-        f"(the largest is its p), refuted if one has p < {ALPHA:g} in the other after Holm's "
-        "correction over them, else undecided; a claim that any of several holds, the other way "
-        "round. Survives: whether the verdict also outlives Holm's correction over the list of "
-        "claims; that changes no verdict.",
-        "Effects: decades, log10 between the medians or from the number to the median; the share "
-        "of pairs of seeds in the order claimed (50 %: no difference; Cliff's delta is twice that "
-        "minus 1), or of seeds on the side claimed. Ours: medians, in brackets the interval that "
-        "the tables give.",
-        f"Accurate: at most {ACCURATE:.0%} of the zero predictor's MSE (u = u_x = u_xx = 0); no "
-        f"skill: more than {NO_SKILL:.0%} of it; percentages are of that MSE.",
-    )
-)
-"""What the words of the page mean."""
 
 
 def check_claims(tables: Mapping[str, Table]) -> list[Claim]:
@@ -57,16 +35,9 @@ def write_claims(claims: Sequence[Claim], output: Path | str) -> list[Path]:
 
 def to_markdown(claims: Sequence[Claim]) -> str:
     """The page: how the tests are to be read, and the paper's claims."""
-    lines = []
-    for claim in claims:
-        statement = claim.statement
-        lines.append(f"- **{claim.verdict_text}** ({statement.source}): {statement.text}")
-        lines += [f"  - {name}: {text}." for name, text in claim.fields.items()]
-    parts = (
-        "# The paper's claims against our records", f"{count_verdicts(claims)}.", HOW_TO_READ,
-        "## The paper's claims", "\n".join(lines),
-    )  # fmt: skip
-    return "\n\n".join(parts) + "\n"
+    levels = {"alpha": ALPHA, "accurate": ACCURATE, "no_skill": NO_SKILL}
+    count = count_verdicts(claims)
+    return render("claims.md", claims=claims, count=count, cost_margin=COST_MARGIN, **levels)
 
 
 def _lines(claim: Claim) -> list[dict[str, Any]]:

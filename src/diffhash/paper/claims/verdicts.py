@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -257,56 +257,63 @@ def evaluate(part: Part, evidence: Evidence) -> Outcome:
     """Test a part; what it lacks is told in the outcome."""
     text, of, than = "", part.of, part.than
     try:
-        name, group = evidence.name(of.table, of.row), of.what(evidence)
+        name, group = of.label(evidence), of.what(evidence)
         factor = "" if part.factor == 1 else f"{part.factor:g} × "
         text = f"{group}: {factor}{name} {part.sign} "
-        if isinstance(than, Quantity):
-            other = than.what(evidence)
-            text += evidence.name(than.table, than.row) + f" ({other})" * (other != group)
-            return _two_samples(part, of.values(evidence), than, evidence, text)
-        return _against_bound(part, of.values(evidence), than, evidence, text + of.show(than))
+        if not isinstance(than, Quantity):
+            text += of.show(than)
+            return _against_bound(part, than, _sample(of, evidence), text)
+        other = than.what(evidence)
+        text += than.label(evidence) + f" ({other})" * (other != group)
+        return _two_samples(part, _sample(of, evidence), _sample(than, evidence), text)
     except MissingError as error:
         return Outcome(text, missing=str(error))
 
 
-def _two_samples(
-    part: Part, a: np.ndarray, than: Quantity, evidence: Evidence, text: str
-) -> Outcome:
-    scaled, b = part.factor * a, than.values(evidence)
-    return Outcome(
-        text, _RANKS, (len(a), len(b)),
-        decades=_decades(float(np.median(a)), float(np.median(b))),
-        share=superiority(scaled, b),
-        tested=rank_test(scaled, b),
-        points=bool(np.median(scaled) < np.median(b)),
-        figures=(_figure(part.of, a, evidence), _figure(than, b, evidence)),
-    )  # fmt: skip
+class _Sample(NamedTuple):
+    """The values of a quantity, their median, and the two with its interval as a figure."""
+
+    values: np.ndarray
+    median: float
+    figure: tuple[str, str, str]
 
 
-def _against_bound(
-    part: Part, values: np.ndarray, bound: float, evidence: Evidence, text: str
-) -> Outcome:
-    claimed, n = part.sign == "<=", len(values)
-    middle, share = float(np.median(values)), float(np.mean((values <= bound) == claimed))
-    tested = sign_test(round(share * n), n)
-    if part.of.fixed:  # all of its interval, or none of it
-        tested = Tested(float(share < 1), float(share > 0))
-    return Outcome(
-        text, _VALUE if part.of.fixed else _SIGNS, () if part.of.fixed else (n,),
-        decades=_decades(middle, bound),
-        share=math.nan if part.of.fixed else share,
-        tested=tested,
-        points=(middle <= bound) == claimed,
-        figures=(_figure(part.of, values, evidence),),
-    )  # fmt: skip
-
-
-def _figure(of: Quantity, values: np.ndarray, evidence: Evidence) -> tuple[str, str, str]:
-    low, middle, high = values[:3] if of.fixed else np.array(median_interval(values))[[1, 0, 2]]
+def _sample(of: Quantity, evidence: Evidence) -> _Sample:
+    values = of.values(evidence)
+    low, middle, high = values if of.fixed else np.array(median_interval(values))[[1, 0, 2]]
     shown, ends = of.show(middle), f"[{of.show(low)}, {of.show(high)}]"
     if not math.isnan(low) and not (of.fixed and ends == f"[{shown}, {shown}]"):
         shown = f"{shown} {ends}"
-    return of.what(evidence), evidence.name(of.table, of.row), shown
+    return _Sample(values, float(middle), (of.what(evidence), of.label(evidence), shown))
+
+
+def _two_samples(part: Part, a: _Sample, b: _Sample, text: str) -> Outcome:
+    scaled = part.factor * a.values
+    return Outcome(
+        text, _RANKS, (len(scaled), len(b.values)),
+        decades=_decades(a.median, b.median),
+        share=superiority(scaled, b.values),
+        tested=rank_test(scaled, b.values),
+        points=part.factor * a.median < b.median,
+        figures=(a.figure, b.figure),
+    )  # fmt: skip
+
+
+def _against_bound(part: Part, bound: float, a: _Sample, text: str) -> Outcome:
+    claimed, n = part.sign == "<=", len(a.values)
+    share = float(np.mean((a.values <= bound) == claimed))
+    outcome = Outcome(
+        text, _SIGNS, (n,),
+        decades=_decades(a.median, bound),
+        share=share,
+        tested=sign_test(round(share * n), n),
+        points=(a.median <= bound) == claimed,
+        figures=(a.figure,),
+    )  # fmt: skip
+    if not part.of.fixed:
+        return outcome
+    tested = Tested(float(share < 1), float(share > 0))  # all of its interval, or none of it
+    return replace(outcome, test=_VALUE, n=(), share=math.nan, tested=tested)
 
 
 def _decades(value: float, other: float) -> float:

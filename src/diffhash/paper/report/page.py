@@ -7,11 +7,9 @@ import gzip
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -23,6 +21,7 @@ from diffhash.paper.report import plots
 from diffhash.paper.summary import summary
 from diffhash.paper.table import Table
 from diffhash.paper.tables import remarks, to_markdown
+from diffhash.paper.templates import render
 from diffhash.results.formats import format_value
 from diffhash.results.reading import plain_config
 from diffhash.results.record import CONFIG_FILE
@@ -47,48 +46,24 @@ def write_report(tables: Mapping[str, Table], output: Path | str) -> Path:
     """
     claims, both = claims_page.check_claims(tables), list(tables.values())
     below = remarks(both)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"to_html": to_html, "packed": _packed}
-    html = environment.get_template("page.html").render(
+    html = render(
+        "report.html",
         tables=both,
-        cards=summary(both, claims),
+        cards=re.findall(r"- \*\*(.*?): (.*?)\*\*, (.*)", summary(both, claims)),
         distance=plots.distance_plot(both),
         markdown={
-            table.name: to_markdown(table, below[table.name]).removeprefix(
-                f"**{TITLES[table.name]}**: "
-            )
-            for table in both
+            name: to_markdown(table, below[name]).removeprefix(f"**{TITLES[name]}**: ")
+            for name, table in tables.items()
         },
         claims="#" + claims_page.to_markdown(claims),  # a section's heading
-        figures=list(_figures(both)),
+        predictions={name: plots.predictions_plot(table) for name, table in tables.items()},
+        histories={name: plots.histories_plot(table) for name, table in tables.items()},
         runs=[row for table in both for row in _row_runs(table)],
         plotly=get_plotlyjs(),
+        to_html=to_html,
+        packed=_packed,
     )
     return write_text_atomically(Path(output) / "index.html", html)
-
-
-def _figures(tables: list[Table]) -> Iterator[tuple[str, str, str, Any]]:
-    """Identity, title, caption and plot of each."""
-    for table, predictions, histories in zip(tables, (3, 5), ("Figure 4. ", ""), strict=True):
-        yield (
-            f"predictions-{table.name}",
-            f"Figure {predictions}. {table.subject}: predictions and their errors",
-            "Of every seed, beside the exact solution; of neighbouring points that of the largest "
-            "error."
-            + " In the shaded region values of u are known." * (table.name == "table2"),
-            plots.predictions_plot(table),
-        )  # fmt: skip
-        yield (
-            f"histories-{table.name}",
-            f"{histories}{table.subject}: errors in training",
-            "A line per seed; of neighbouring evaluations the largest value. Seconds are those of "
-            "an epoch alone on the machine, times the epochs, where that was timed, else those "
-            "inside training steps.",
-            plots.histories_plot(table),
-        )  # fmt: skip
 
 
 def _packed(text: str) -> Markup:
