@@ -42,14 +42,14 @@ def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
         OSError: the output folder cannot be written.
     """
     check_any_records(tables.values())
-    below, paths = remarks(tables.values()), []
+    paths = []
     for name, table in tables.items():
         rows = sorted(table.rows.items())
         runs = [{"row": key} | record.flat() for key, row in rows for _, record in row.runs]
         columns = ["row", *_HOW, *table.metrics, *_COST]
         for suffix, text in (
             (".csv", table.frame.to_csv(index=False)),
-            (".md", to_markdown(table, below[name])),
+            (".md", to_markdown(table, tables.values())),
             ("-runs.csv", pd.DataFrame(runs, columns=columns).to_csv(index=False)),
         ):
             paths.append(write_text_atomically(Path(output) / f"{name}{suffix}", text))
@@ -59,7 +59,7 @@ def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
 # -------------------------------------------------------------------------------------- Markdown
 
 
-def to_markdown(table: Table, remarks: Iterable[str] = ()) -> str:
+def to_markdown(table: Table, tables: Iterable[Table] = ()) -> str:
     """A Markdown table to paste into a README.
 
     Each cell has up to three lines: the median over the seeds, its interval, and
@@ -67,9 +67,15 @@ def to_markdown(table: Table, remarks: Iterable[str] = ()) -> str:
 
     Args:
         table: with its rows.
-        remarks: lines printed below the table.
+        tables: all of them, whose cost is said below it; without any, no cost is.
     """
-    notes = dict(zip(ascii_lowercase, _notes(table), strict=False))
+    notes, tables = dict(zip(ascii_lowercase, _notes(table), strict=False)), list(tables)
+    peaks = [
+        (record.peak_memory_mb, each.said(key))
+        for each in tables
+        for key, row in each.rows.items()
+        for _, record in row.runs
+    ]
     lines = []
     for key, row in table.rows.items():
         marks, line = ",".join(m for m, note in notes.items() if key in note.rows), table.lines[key]
@@ -91,7 +97,10 @@ def to_markdown(table: Table, remarks: Iterable[str] = ()) -> str:
         notes={mark: note.text for mark, note in notes.items()},
         intervals=[describe_interval(n) for n in several if interval_rank(n)],
         ranges=[describe_interval(n) for n in several if not interval_rank(n)],
-        remarks=remarks,
+        peak=max(peaks, default=None),
+        machines=list(dict.fromkeys(_parts(timing, _MACHINE) for timing in _timings(table))),
+        total=total_sentence(tables) if peaks else "",
+        environments=environment_lines(record for _, record in table.records),
     )
 
 
@@ -134,32 +143,6 @@ def _timings(table: Table) -> list[RunRecord]:
     return [row.timing.record for row in table.rows.values() if row.timing]
 
 
-def remarks(tables: Iterable[Table]) -> dict[str, list[str]]:
-    """What stands below each table on how it was measured and at what cost; nothing if nothing was.
-
-    The cost is that of all tables together.
-    """
-    tables = list(tables)
-    peaks = [
-        (record.peak_memory_mb, table.said(key))
-        for table in tables
-        for key, row in table.rows.items()
-        for _, record in row.runs
-    ]
-    if not peaks:
-        return {table.name: [] for table in tables}
-    peak, whose = max(peaks)
-    together = [total_sentence(tables), f"Largest peak memory of a run: {peak:.0f} MB ({whose})."]
-    return {
-        table.name: [
-            _timing_sentence(_timings(table)),
-            *together,
-            *environment_lines(record for _, record in table.records),
-        ]
-        for table in tables
-    }
-
-
 def total_sentence(tables: Iterable[Table]) -> str:
     """Our total train seconds beside the paper's, saying which rows are counted if not all."""
     rows = train_seconds(tables)
@@ -173,17 +156,6 @@ def total_sentence(tables: Iterable[Table]) -> str:
         f"Train seconds of the {len(both)} rows of {len(rows)} that completed: "
         f"{both['ours'].sum():.1f} (paper, on an {PAPER_DEVICE}: {both['paper'].sum():.1f} for the "
         f"same rows, {paper:.1f} for all)."
-    )
-
-
-def _timing_sentence(timings: list[RunRecord]) -> str:
-    """How the train seconds of a table were measured, and on which machine."""
-    if not timings:
-        return "Train s: of the runs themselves, which may have slowed each other down."
-    machines = "; ".join(dict.fromkeys(_parts(timing, _MACHINE) for timing in timings))
-    return (
-        "Train s: seconds per epoch of a short run alone on the machine (median over its "
-        f"chunks of epochs, without the first), times the epochs. Timed with {machines}."
     )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from io import BytesIO, StringIO
+from collections.abc import Container, Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -62,36 +62,22 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return content
 
 
-def plain_config(path: Path) -> dict[str, Any]:
-    """The settings of a run's config as YAML's own values.
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a run's config as YAML's own values; interpolations stay text.
 
     Raises:
         FileNotFoundError, NotADirectoryError: no such file.
         RecordError: it is not such a file; the message names its path.
     """
-    return _load_config(path, lambda text: yaml.load(text, Loader=_LOADER))
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """As `plain_config`, but as OmegaConf reads it; interpolations stay text."""
-    from omegaconf import OmegaConf
-
-    return _load_config(path, lambda text: OmegaConf.to_container(OmegaConf.load(StringIO(text))))
-
-
-def _load_config(path: Path, load: Callable[[str], Any]) -> dict[str, Any]:
     try:
         text = read_bytes(path, _MAX_CONFIG_BYTES).decode("utf-8")
         _check_yaml(text)
-        settings = load(text)
-        if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+        settings = yaml.load(text, Loader=_LOADER)
+        if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
             raise ValueError("no settings")
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    # OmegaConf's errors have no base of their own but Exception.
-    except Exception as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise corrupt(path, brief(error)) from error
-    return {str(key): value for key, value in settings.items()}
+    return settings
 
 
 def _check_yaml(text: str) -> None:

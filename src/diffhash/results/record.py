@@ -31,8 +31,8 @@ from diffhash.results.reading import (
     brief,
     check_columns,
     corrupt,
-    plain_config,
     read_bytes,
+    read_config,
     read_table,
 )
 
@@ -269,7 +269,7 @@ def check_files(directory: Path, record: RunRecord) -> pd.DataFrame | None:
             of the record.
     """
     with suppress(FileNotFoundError):
-        plain_config(directory / CONFIG_FILE)
+        read_config(directory / CONFIG_FILE)
     with suppress(FileNotFoundError):
         history, path = read_history(directory), directory / HISTORY_FILE
         last = 0 if history.empty else int(history["epoch"].iloc[-1])

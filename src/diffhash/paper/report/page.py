@@ -20,10 +20,10 @@ from diffhash.paper.printed import TITLES
 from diffhash.paper.report import plots
 from diffhash.paper.summary import summary
 from diffhash.paper.table import Table
-from diffhash.paper.tables import remarks, to_markdown
+from diffhash.paper.tables import to_markdown
 from diffhash.paper.templates import render
 from diffhash.results.formats import format_value
-from diffhash.results.reading import plain_config
+from diffhash.results.reading import read_config
 from diffhash.results.record import CONFIG_FILE
 
 _OWN = ("seed", "run_dir", "seeds", "runs_dir", "ckpt_path")  # settings of a run, not of its row
@@ -45,14 +45,13 @@ def write_report(tables: Mapping[str, Table], output: Path | str) -> Path:
         OSError: the output folder cannot be written.
     """
     claims, both = claims_page.check_claims(tables), list(tables.values())
-    below = remarks(both)
     html = render(
         "report.html",
         tables=both,
         cards=re.findall(r"- \*\*(.*?): (.*?)\*\*, (.*)", summary(both, claims)),
         distance=plots.distance_plot(both),
         markdown={
-            name: to_markdown(table, below[name]).removeprefix(f"**{TITLES[name]}**: ")
+            name: to_markdown(table, both).removeprefix(f"**{TITLES[name]}**: ")
             for name, table in tables.items()
         },
         claims="#" + claims_page.to_markdown(claims),  # a section's heading
@@ -94,7 +93,7 @@ def _row_runs(table: Table) -> Iterator[tuple[str, str, dict[str, str]]]:
 def _config(path: Path) -> str:
     """The config without what tells the runs of a row apart; empty without a file."""
     try:
-        settings = plain_config(path)
+        settings = read_config(path)
     except FileNotFoundError:
         return ""
     return yaml.safe_dump({k: v for k, v in settings.items() if k not in _OWN}, sort_keys=False)
