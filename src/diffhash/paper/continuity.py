@@ -17,29 +17,6 @@ DOMAIN = (0.0, 2 * pi)
 RESOLUTION = 16
 """N_l of every level (Section II)."""
 
-
-@dataclass(frozen=True)
-class Grid:
-    """An interpolation that Figures 1 and 2 show, with the arguments of `fit_sine`."""
-
-    label: str
-    interpolation: str
-    n_levels: int = 1
-    level_offset: bool = False
-
-    def curve(self) -> Curve:
-        """What it makes of the sine."""
-        return fit_sine(self.interpolation, self.n_levels, self.level_offset)
-
-
-GRIDS = {
-    "linear": Grid("Linear", "linear"),
-    "cubic": Grid("Cubic", "cubic"),
-    "s1": Grid("S1", "s1"),
-    "s2": Grid("S2", "s2"),
-    "offset": Grid("S2, 4 levels, offset", "s2", 4, True),
-}
-
 _MAX_ROWS = 24  # of a level's table: its vertices, to a multiple of 8
 _FIT_POINTS = 64 * RESOLUTION
 _POINTS_PER_PIECE = 33

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diffhash.paper.continuity import GRIDS, Curve
+from diffhash.paper.continuity import Curve, fit_sine
 from diffhash.paper.printed import ERRORS, FOUR_ROWS, LABELS_END
 from diffhash.paper.rows import Row
 from diffhash.paper.table import Table, check_any_records
@@ -62,22 +62,23 @@ def make_figures(tables: Mapping[str, Table], output_dir: Path | str) -> list[Pa
 
 def figure1() -> style.Figure:
     """Linear (top) and cubic (bottom) interpolation: u, u_x and u_xx of a single level."""
-    return _continuity("linear", "cubic")
+    return _continuity({"Linear": fit_sine("linear"), "Cubic": fit_sine("cubic")})
 
 
 def figure2() -> style.Figure:
     """Smoothsteps S1 (top) and S2 (middle), and four levels of S2 offset to each other (bottom)."""
-    return _continuity("s1", "s2", "offset")
+    offset = fit_sine("s2", n_levels=4, level_offset=True)
+    single = {"S1": fit_sine("s1"), "S2": fit_sine("s2")}
+    return _continuity(single | {"S2, 4 levels, offset": offset})
 
 
-def _continuity(*names: str) -> style.Figure:
-    figure = style.new_figure(height=0.5 + 1.6 * len(names))
-    grid = figure.subplots(len(names), 3, sharex=True)
-    for axes, name in zip(grid, names, strict=True):
-        curve = GRIDS[name].curve()
+def _continuity(curves: Mapping[str, Curve]) -> style.Figure:
+    figure = style.new_figure(height=0.5 + 1.6 * len(curves))
+    grid = figure.subplots(len(curves), 3, sharex=True)
+    for axes, (name, curve) in zip(grid, curves.items(), strict=True):
         for order, ax in enumerate(axes):
             _continuity_panel(style.style_axes(ax), curve, order)
-        axes[0].set_ylabel(model_symbol(GRIDS[name].label), fontsize=style.TEXT)
+        axes[0].set_ylabel(model_symbol(name), fontsize=style.TEXT)
     for top, bottom, quantity in zip(grid[0], grid[-1], ERRORS, strict=True):
         top.set_title(symbol(quantity), fontsize=style.TEXT)
         bottom.set_xlabel("$x$", fontsize=style.TEXT)

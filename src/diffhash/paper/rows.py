@@ -36,7 +36,7 @@ from diffhash.results.record import (
     read_history,
     read_predictions,
 )
-from diffhash.results.seeds import combine_histories, combine_predictions, counted, over_seeds
+from diffhash.results.seeds import combine_histories, combine_predictions, over_seeds
 from diffhash.results.statistics import median_interval
 
 Found = tuple[Path, RunRecord]
@@ -94,8 +94,8 @@ class Row:
 
     @property
     def seeds(self) -> list[Found]:
-        """The runs that count as a seed."""
-        return counted(self.runs)
+        """The runs that count as a seed: not the interrupted ones."""
+        return [item for item in self.runs if item[1].status != "interrupted"]
 
     @property
     def has_band(self) -> bool:

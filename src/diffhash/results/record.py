@@ -171,7 +171,7 @@ def write_record(directory: Path | str, record: RunRecord) -> Path:
         ValueError: a number outside the metrics (say in ``environment``) is not finite.
         OSError: the directory cannot be written.
     """
-    content = _printable(record.flat() | {"metrics": list(record.metrics)})
+    content = record.flat() | {"metrics": list(record.metrics)}
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     return write_text_atomically(Path(directory) / RESULT_FILE, text)
 
@@ -185,26 +185,29 @@ def read_record(directory: Path | str) -> RunRecord:
     """
     path = Path(directory) / RESULT_FILE
     try:
-        content = msgspec.json.decode(read_bytes(path, _MAX_RECORD_BYTES), type=dict[str, Any])
+        # Not by msgspec, which refuses what names that are not UTF-8 are written as (\udc80).
+        parsed = json.loads(read_bytes(path, _MAX_RECORD_BYTES).decode("utf-8"))
+        content = _plain(msgspec.convert(parsed, dict[str, Any]))
         if (version := content.get("schema_version")) != SCHEMA_VERSION:
             raise ValueError(f"schema_version = {version!r}: this version reads {SCHEMA_VERSION}")
         names = _checked("metrics", content.pop("metrics", _METRICS), list[str])
         needed = {each.name for each in fields(RunRecord) if each.default is MISSING} - {"metrics"}
         if missing := sorted({*needed, *names} - content.keys()):
             raise ValueError(f"missing {', '.join(missing)}")
-        content = _printable(content)
         known = {name: content[name] for name in _kinds().keys() & content.keys()}
         return RunRecord(**known, metrics={name: content[name] for name in names})
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"corrupt record {path}: {brief(error)}") from error
 
 
-def _printable(value: Any) -> Any:
-    """Names and values as UTF-8 can hold them, and as a terminal or a page may show them."""
+def _plain(value: Any) -> Any:
+    """Names and values as a terminal or a page may show them; refuses what is no number of JSON."""
     if isinstance(value, dict):
-        return {printable(key): _printable(item) for key, item in value.items()}
+        return {printable(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_printable(item) for item in value]
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not JSON compliant")
     return printable(value) if isinstance(value, str) else value
 
 

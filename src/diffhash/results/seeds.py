@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from diffhash.results.record import FINISHED, RecordError, RunRecord
 from diffhash.results.statistics import CONFIDENCE, interval_rank, median_interval
-
-
-def counted(found: Iterable[tuple[Path, RunRecord]]) -> list[tuple[Path, RunRecord]]:
-    """Of the records of one setting those that count as a seed: not the interrupted ones."""
-    return [item for item in found if item[1].status != "interrupted"]
 
 
 def over_seeds(records: Iterable[RunRecord], metric: str) -> np.ndarray:
