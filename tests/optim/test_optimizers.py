@@ -44,7 +44,7 @@ def solved(optimizer: Any, epochs: int, **settings: Any) -> Solution:
 
 @pytest.mark.parametrize(
     "optimizer",
-    [LBFGS(), LBFGS(history=5), SSBroyden(), SSBroyden(update="bfgs")],
+    [LBFGS(), LBFGS(history=10), SSBroyden(), SSBroyden(update="bfgs")],
     ids=["lbfgs", "short", "broyden", "bfgs"],
 )
 def test_quasi_newton_methods_solve(optimizer: OptimizerSettings) -> None:
@@ -201,7 +201,7 @@ def test_errors_are_estimated_without_the_exact_solution(epochs: int) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LBFGS(history=0), "history=0"),
+        (lambda: LBFGS(history=10), "history=0"),
         (lambda: LBFGS(adam_epochs=-1), "adam_epochs=-1"),
         (lambda: SSBroyden(update="newton"), "update='newton': give one of broyden, bfgs"),
         (lambda: FirstOrder(rates={"head": 1.0}), "rates.head: give one of encoding"),

@@ -10,6 +10,7 @@ import pandas as pd
 from diffhash.results.record import RecordError
 
 PAPER_DIRECTORY = Path("results/paper")
+_ROOT = Path(__file__).parents[3]  # of a clone
 PAPER_DEVICE = "RTX 3060"
 # The rows of each table in printed order.
 ROWS = {
@@ -67,6 +68,19 @@ FOOTNOTES: dict[str, tuple[Footnote, ...]] = {
     ),
 }
 # fmt: on
+
+
+def printed_metrics(experiment: str | None) -> dict[str, float]:
+    """What the paper prints of a row (``table1/cubic``), by metric; nothing of anything else.
+
+    Nor where there is no clone: an installed package has no printed tables beside it.
+    """
+    table, _, row = (experiment or "").partition("/")
+    if table not in TABLES or not (_ROOT / PAPER_DIRECTORY).exists():
+        return {}
+    rows = load_paper_table(table, _ROOT / PAPER_DIRECTORY)
+    printed = rows.loc[row, list(METRICS)].dropna() if row in rows.index else {}
+    return {str(name): float(value) for name, value in printed.items()}
 
 
 def load_paper_table(table: str, directory: Path | str = PAPER_DIRECTORY) -> pd.DataFrame:
