@@ -29,7 +29,9 @@ def residuals() -> Residuals:
     network = MLP(1, 1, width=_WIDTH, depth=1, dtype=torch.float64)
     encoding = Identity(1, dtype=torch.float64)
     field = Field(encoding, network, problem.domain.bounds, problem.names)
-    return Residuals(Task(n_residual=_POINTS, n_boundary=1, wave_number=None).objective(problem), field)
+    return Residuals(
+        Task(n_residual=_POINTS, n_boundary=1, wave_number=None).objective(problem), field
+    )
 
 
 def values(residuals: Residuals) -> np.ndarray:

@@ -28,11 +28,18 @@ from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
 from diffhash.experiment.trust import check_untrusted
 from diffhash.experiment.workers import Command, process_pool, run_side_by_side
-from diffhash.paper import printed
+from diffhash.paper import printed, second_order
 from diffhash.paper.rows import row_records
 from diffhash.paper.timing import find_timing, timing_directory
 from diffhash.results.reading import read_config
-from diffhash.results.record import CONFIG_FILE, RESULT_FILE, RecordError, RunRecord, read_record
+from diffhash.results.record import (
+    CONFIG_FILE,
+    FINISHED,
+    RESULT_FILE,
+    RecordError,
+    RunRecord,
+    read_record,
+)
 
 _OURS = ("cubic_best", "cubic_compact")  # not in the paper
 ROWS = tuple(f"{table}/{row}" for table, rows in printed.ROWS.items() for row in (*rows, *_OURS))
@@ -57,7 +64,7 @@ class Job:
             record = read_record(self.directory)
         except (OSError, RecordError):  # of a damaged one, the run itself will complain
             return False
-        done = record.status in ("completed", "diverged")
+        done = record.status in (*FINISHED, "diverged")
         return done and record.config_hash == self.config_hash
 
 
@@ -81,8 +88,9 @@ def plan(
     with initialize_config_dir(str((root / "configs").resolve()), version_base="1.3"):
         for seed in seeds:
             for row in rows:
-                if row not in ROWS:
-                    raise ConfigError(f"row {row!r} is unknown; rows are {', '.join(ROWS)}")
+                if row not in (*ROWS, *second_order.ROWS):
+                    known = ", ".join((*ROWS, *second_order.ROWS))
+                    raise ConfigError(f"row {row!r} is unknown; rows are {known}")
                 overrides = (f"experiment={row}", f"seed={seed}", *extra)
                 try:
                     cfg = compose("train", list(overrides))
