@@ -40,7 +40,7 @@ MAKEFLAGS += --no-builtin-rules
 help: ## list the targets
 	@echo "Targets (each sets up what it needs):"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PYTHON, VENV ($(VENV)), TORCH_INDEX, SEEDS ($(SEEDS)), STUDY ($(STUDY)), TRIALS, ONLY, SECONDS ($(SECONDS)), WANDB_MODE ($(WANDB_MODE))"
+	@echo "Variables: PYTHON, VENV ($(VENV)), TORCH_INDEX, SEEDS ($(SEEDS)), OPTIONAL, STUDY ($(STUDY)), TRIALS, ONLY, SECONDS ($(SECONDS)), WANDB_MODE ($(WANDB_MODE))"
 
 setup: $(STAMP) ## create the virtual environment with the pinned versions
 
@@ -146,8 +146,8 @@ peers: $(STAMP) ## train beside DeepXDE, PINA and jinns (ONLY), which it install
 docs: $(EXTRA)docs ## build the pages of docs/ as a site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 "$(PY)" -m mkdocs build --strict
 
-reproduce-tables: $(STAMP) ## run the rows of Tables I and II that are missing, time each alone, write all
-	"$(PY)" scripts/reproduce_tables.py --seeds $(SEEDS)
+reproduce-tables: $(STAMP) ## run the missing rows of Tables I and II (SEEDS; OPTIONAL=1: also others), time each alone, write all
+	"$(PY)" scripts/reproduce_tables.py --seeds $(SEEDS) $(if $(OPTIONAL),--optional)
 
 tables: $(STAMP) ## write results/tables from the finished runs
 	"$(PY)" scripts/make_tables.py

@@ -8,6 +8,7 @@ import sys
 from diffhash.cli.command import left_out, run_command
 from diffhash.paper.make import make_tables
 from diffhash.paper.readme import PAGES
+from diffhash.paper.second_order import write_second_order
 from diffhash.paper.table import load_tables
 
 
@@ -21,6 +22,7 @@ def main() -> int:
     pages = PAGES if options.output == parser.get_default("output") else ()
     try:
         tables = load_tables(options.runs, options.paper, left_out("make_tables"))
+        write_second_order(options.runs, options.output, left_out("make_tables"))
         print(*make_tables(tables, options.output, pages), sep="\n")
     except ValueError as error:
         print(f"make_tables: {error}", file=sys.stderr)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from diffhash.experiment.checks import ConfigError
+from diffhash.paper import second_order
 from diffhash.paper.reproduce import ROWS, Job, exclusive, plan, run_jobs
 from diffhash.results import find_records, read_record
 
@@ -64,6 +65,18 @@ def test_only_what_is_missing_is_run(
     ]
     assert records["table1/ff/seed1"].experiment == "table1/ff"
     assert records["table1/ff/seed1"].seed == 1
+
+
+def test_rows_that_the_paper_does_not_have_are_run_in_the_same_way(
+    root: Path, jobs: Call, ran: list[str]
+) -> None:
+    """Steps of Gauss–Newton end by themselves, which is a finished run."""
+    planned = jobs("optimizer.tolerance=0.99", rows=second_order.ROWS[:1])
+    assert run_jobs(root, planned, workers=1) == []
+    assert ran == ["second_order/cubic_data seed 0"]
+    assert read_record(planned[0].directory).status == "converged"
+    assert run_jobs(root, planned, workers=1) == []
+    assert len(ran) == 1
 
 
 def test_a_changed_setting_runs_again_what_it_changes(

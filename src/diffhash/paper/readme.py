@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from diffhash._files import write_text_atomically
+from diffhash.paper import second_order
 from diffhash.paper.printed import ROWS
 from diffhash.results.formats import format_epochs, format_value
 
@@ -130,4 +131,18 @@ def _summary(tables: Path) -> str:
     return (tables / "summary.md").read_text(encoding="utf-8").rstrip()
 
 
-_BLOCKS = {"summary": _summary, "results": results_block, "rows": rows_block, "zoo": zoo_block}
+def _second_order(tables: Path) -> str:
+    """Rows that the paper does not have, where they have been run."""
+    path = tables / f"{second_order.NAME}.md"
+    if not path.is_file():
+        return "Not run: `make reproduce-tables OPTIONAL=1`."
+    return path.read_text(encoding="utf-8").rstrip()
+
+
+_BLOCKS = {
+    "summary": _summary,
+    "results": results_block,
+    second_order.NAME: _second_order,
+    "rows": rows_block,
+    "zoo": zoo_block,
+}

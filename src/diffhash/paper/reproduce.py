@@ -25,9 +25,9 @@ from diffhash.experiment.folder import take_lock
 from diffhash.experiment.resume import hydra_value
 from diffhash.experiment.schema import register
 from diffhash.experiment.workers import Command, run_side_by_side
-from diffhash.paper import printed
+from diffhash.paper import printed, second_order
 from diffhash.paper.timing import timing_directory
-from diffhash.results.record import RESULT_FILE, RecordError, RunRecord, read_record
+from diffhash.results.record import FINISHED, RESULT_FILE, RecordError, RunRecord, read_record
 
 _OURS = ("cubic_best", "cubic_compact")  # not in the paper
 ROWS = tuple(f"{table}/{row}" for table, rows in printed.ROWS.items() for row in (*rows, *_OURS))
@@ -66,7 +66,7 @@ class Job:
         except (OSError, RecordError):  # of a damaged one, the run itself will complain
             return None
         is_it = (
-            record.status in ("completed", "diverged")
+            record.status in (*FINISHED, "diverged")
             and record.config_hash == self.config
             and self.machine.items() <= record.environment.items()
             and _written(self.directory) >= self.since
@@ -89,8 +89,9 @@ def plan(
     Raises:
         ConfigError: an unknown row, or overrides that do not fit the config.
     """
-    if unknown := [row for row in rows if row not in ROWS]:
-        raise ConfigError(f"row {unknown[0]!r} is unknown; rows are {', '.join(ROWS)}")
+    known = (*ROWS, *second_order.ROWS)
+    if unknown := [row for row in rows if row not in known]:
+        raise ConfigError(f"row {unknown[0]!r} is unknown; rows are {', '.join(known)}")
     jobs = []
     with _configs(root):
         for seed in seeds:
