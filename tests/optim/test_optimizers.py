@@ -201,7 +201,7 @@ def test_errors_are_estimated_without_the_exact_solution(epochs: int) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LBFGS(history=10), "history=0"),
+        (lambda: LBFGS(history=0), "history=0"),
         (lambda: LBFGS(adam_epochs=-1), "adam_epochs=-1"),
         (lambda: SSBroyden(update="newton"), "update='newton': give one of broyden, bfgs"),
         (lambda: FirstOrder(rates={"head": 1.0}), "rates.head: give one of encoding"),
