@@ -243,7 +243,7 @@ class Laboratory:
                 # Processes of the reproduction come from this one: the shim counts in them, too.
                 workers.preloaded = lambda: multiprocessing.get_context("fork")  # type: ignore
                 # Drawing takes longer than all else of a tiny run; writing the file does not.
-                Solution.plot = lambda *_: Figure(figsize=(1, 1))  # type: ignore
+                Solution.plot = lambda *_: Figure(figsize=(1, 1))  # type: ignore[method-assign]
                 script = str(ROOT / command[0])
                 sys.argv = [script, *command[1:]]
                 self._shim.arm(root, mode, at, error)

@@ -19,8 +19,9 @@ from diffhash.networks import Linear, stack_fields
 from diffhash.optim import GaussNewton, Objective, Task
 from diffhash.optim.dissection import find_dissection, gram
 from diffhash.optim.iterative import IterativeSystem
+from diffhash.optim.jacobian import Jacobian
 from diffhash.optim.levenberg_marquardt import DampedSystem, SingularError
-from diffhash.optim.residuals import Jacobian, Residuals
+from diffhash.optim.residuals import Residuals
 from diffhash.problems import Condition, Derivatives, Poisson1D, Problem, zoo
 from diffhash.training import Evaluation, FieldTraining
 from diffhash.training.fit import fit
@@ -137,7 +138,8 @@ def test_products_are_those_of_autograd(name: str, kind: Any) -> None:
 
 @pytest.mark.parametrize("part", ["weights that splines keep", "a network that is fixed"])
 def test_products_have_the_columns_of_the_jacobian(part: str) -> None:
-    problem = zoo()["inverse_poisson"](n_data=5)  # type: ignore[call-arg]
+    make: Any = zoo()["inverse_poisson"]
+    problem = make(n_data=5)
     field = field_for(problem, "spline" if part.startswith("weights") else "grid")
     field.network.params.requires_grad_(part.startswith("weights"))
     residuals = Residuals(objective_for(problem), field, of_entries=True)
@@ -213,14 +215,16 @@ def test_conjugate_gradients_solve_the_damped_system() -> None:
 
 def test_conjugate_gradients_find_what_factors_find() -> None:
     found = []
-    for method in ("auto", "iterative"):
-        problem = zoo()["helmholtz2d"](a=2.0)  # type: ignore[call-arg]
+    methods: Any = ("auto", "iterative")
+    for method in methods:
+        make: Any = zoo()["helmholtz2d"]
+        problem = make(a=2.0)
         encoding = GridEncoding(
             2, n_levels=1, n_features_per_level=2, base_resolution=6, interpolation="quintic",
             dtype=D,
         )  # fmt: skip
         field = Field(encoding, Linear(2, dtype=D), problem.domain.bounds, problem.names)
-        settings: Any = GaussNewton(method=method)  # type: ignore[arg-type]
+        settings = GaussNewton(method=method)
         task = Task(n_residual=200, n_boundary=60)
         solution = solve(problem, field, task=task, optimizer=settings, epochs=3)
         found.append(solution.metrics["l2_u"])

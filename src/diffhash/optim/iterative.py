@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, lsmr
 
-from diffhash.optim.residuals import Products
+from diffhash.optim.jacobian import Products
 
 _PROBES = 16  # of the lengths of columns
 _SHORTEST = 1e-3  # column, relative to the longest

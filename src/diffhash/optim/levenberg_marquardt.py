@@ -34,7 +34,8 @@ from diffhash.ops.memory import is_out_of_memory, physical_memory
 from diffhash.optim.dissection import Dissection, find_dissection, gram
 from diffhash.optim.gauss_newton import GaussNewton, Method
 from diffhash.optim.iterative import IterativeSystem
-from diffhash.optim.residuals import Jacobian, Products, Residuals
+from diffhash.optim.jacobian import Jacobian, Products
+from diffhash.optim.residuals import Residuals
 
 _DENSE = 6000  # rows of a matrix that is factorised without regard to zeros
 _SPARSE = 100  # operations that one of a product of sparse matrices takes as long as

@@ -3,156 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
-from torch.autograd import forward_ad
-from torch.func import functional_call
 
 from diffhash.encodings import Encoding, GridEncoding
 from diffhash.jets import Jet
 from diffhash.networks import Field, FieldPlan
 from diffhash.networks.jacobian import JacobianRows, LayerRows
 from diffhash.ops.layout import Level
-from diffhash.optim.dissection import gram
+from diffhash.optim.jacobian import Jacobian, Products
 from diffhash.optim.layers import Layer
 from diffhash.optim.objective import Objective
 from diffhash.optim.term import Term
 
 _PIECE = 2**22  # weights of splines that are kept at a time
 _ALIKE = 1e6  # condition number of what is inverted
-
-
-@dataclass(frozen=True)
-class Jacobian:
-    """J ``[M, P]``, in three parts: ``J = [table, *layers, rest]``, in the order of
-    `Residuals.parameters`.
-
-    Attributes:
-        table: derivatives in the entries of a grid's table, ``[M, P_t]``; sparse.
-        layers: in the parameters of each of the network's layers.
-        rest: in the problem's coefficients, ``[M, P_r]``, and in the network's parameters where
-            there are no layers.
-    """
-
-    table: sparse.csr_array
-    layers: Sequence[Layer]
-    rest: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """M, P."""
-        return len(self.rest), self.n_table + self.n_dense
-
-    @property
-    def n_table(self) -> int:
-        """P_t."""
-        return _n_columns(self.table)
-
-    @property
-    def n_dense(self) -> int:
-        """P - P_t."""
-        return sum(layer.n_columns for layer in self.layers) + self.rest.shape[1]
-
-    @cached_property
-    def dense(self) -> np.ndarray:
-        """All but the table, ``[M, P - P_t]``."""
-        if not self.layers:
-            return self.rest
-        return np.hstack([*(layer.dense() for layer in self.layers), self.rest])
-
-    def squares(self) -> np.ndarray:
-        """The sum of the squares of each column, ``[P]``."""
-        table = np.bincount(self.table.indices, np.square(self.table.data), self.n_table)
-        rest = np.einsum("ij,ij->j", self.rest, self.rest)
-        return np.concatenate([table, *(layer.squares() for layer in self.layers), rest])
-
-    def gram(self) -> np.ndarray:
-        """JJᵀ ``[M, M]``, on and above the diagonal."""
-        out = gram(sparse.csr_array(self.table.T))
-        for layer in self.layers:
-            layer.add_gram(out)
-        if self.rest.shape[1]:
-            out += self.rest @ self.rest.T
-        return out
-
-    def __matmul__(self, v: np.ndarray) -> np.ndarray:
-        """J v."""
-        widths = [self.n_table, *(layer.n_columns for layer in self.layers)]
-        parts = np.split(v, np.cumsum(widths))
-        product = self.table @ parts[0] + self.rest @ parts[-1]
-        for layer, part in zip(self.layers, parts[1:-1], strict=True):
-            product += layer @ part
-        return product
-
-    def divided(self, lengths: np.ndarray) -> Jacobian:
-        """J, each column divided by its number."""
-        table, n = self.table, self.n_table
-        data = table.data / lengths[:n][table.indices]
-        scaled = sparse.csr_array((data, table.indices, table.indptr), shape=table.shape)
-        return Jacobian(scaled, (), self.dense / lengths[n:])
-
-    def transposed(self, w: np.ndarray) -> np.ndarray:
-        """Jᵀ w."""
-        by_layers = (layer.transposed(w) for layer in self.layers)
-        return np.concatenate([self.table.T @ w, *by_layers, self.rest.T @ w])
-
-
-class Products:
-    """r, J v and Jᵀ w at the parameters of now, in the columns of `Jacobian`, without J.
-
-    J v is a forward pass with a tangent, Jᵀ w a backward pass through the graph of r.
-
-    Args:
-        residuals: whose columns are of the table's entries.
-
-    Attributes:
-        shape: M, P.
-        value: r ``[M]``.
-    """
-
-    def __init__(self, residuals: Residuals) -> None:
-        trained = [p for p in residuals.parameters if p.requires_grad]
-        has_network = residuals._field.network.params.requires_grad
-        self._first = residuals.first_dense if has_network else 0
-        self._n_table = residuals.n_columns
-        self.shape = residuals.n_rows, residuals.n_columns + residuals.n_dense
-        self._errors_at = _ErrorsOf(residuals)
-        names = {id(p): name for name, p in self._errors_at.named_parameters()}
-        # Copies, because steps are tried in place.
-        self._parameters = {names[id(p)]: p.detach().clone().requires_grad_(True) for p in trained}
-        with torch.enable_grad():
-            self._errors = functional_call(self._errors_at, self._parameters, ())
-        self.value = self._errors.detach().double().numpy()
-
-    def __matmul__(self, v: np.ndarray) -> np.ndarray:
-        """J v."""
-        table, dense = torch.from_numpy(v).split([self._n_table, len(v) - self._n_table])
-        every = torch.cat([table, dense.new_zeros(self._first), dense])
-        parts = every.split([p.numel() for p in self._parameters.values()])
-        with torch.no_grad(), forward_ad.dual_level():
-            duals = {
-                name: forward_ad.make_dual(p.detach(), part.to(p).reshape(p.shape))
-                for (name, p), part in zip(self._parameters.items(), parts, strict=True)
-            }
-            errors = forward_ad.unpack_dual(functional_call(self._errors_at, duals, ()))
-        if errors.tangent is None:  # nothing depends on these parameters
-            return np.zeros(self.shape[0])
-        return errors.tangent.double().numpy()
-
-    def transposed(self, w: np.ndarray) -> np.ndarray:
-        """Jᵀ w."""
-        gradients = torch.autograd.grad(
-            self._errors, [*self._parameters.values()], torch.from_numpy(w).to(self._errors),
-            retain_graph=True, materialize_grads=True,
-        )  # fmt: skip
-        every = torch.cat([g.flatten() for g in gradients]).double().numpy()
-        return np.delete(every, slice(self._n_table, self._n_table + self._first))
 
 
 class _ErrorsOf(nn.Module):
@@ -165,11 +34,6 @@ class _ErrorsOf(nn.Module):
 
     def forward(self) -> Tensor:
         return self._of()
-
-
-def _n_columns(matrix: sparse.csr_array) -> int:
-    assert matrix.shape is not None
-    return matrix.shape[1]
 
 
 class Residuals:
@@ -314,7 +178,9 @@ class Residuals:
         The columns must be of the table's entries.
         """
         assert self._inverses is None
-        products = Products(self)
+        skipped = self.first_dense if self._field.network.params.requires_grad else 0
+        trained = [p for p in self.parameters if p.requires_grad]
+        products = Products(_ErrorsOf(self), trained, self.n_columns, skipped)
         return products.value, products
 
     @torch.enable_grad()

@@ -213,7 +213,9 @@ class Term(nn.Module):
     @property
     def present_weight(self) -> float:
         """The factor of its mean square in the loss, which may change between steps."""
-        return self.fraction * self._buffers["weight"].item()  # type: ignore[union-attr]
+        weight = self._buffers["weight"]  # without the search that attributes begin with
+        assert weight is not None
+        return self.fraction * weight.item()
 
     def own_point_weights(self) -> None:
         """Give every point a weight, 1 if it has none, that can be changed in place."""

@@ -1,0 +1,147 @@
+"""The Jacobian J of residuals r: as a matrix in parts, and as products with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import nn
+from torch.autograd import forward_ad
+from torch.func import functional_call
+
+from diffhash.optim.dissection import gram
+from diffhash.optim.layers import Layer
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """J ``[M, P]``, in three parts: ``J = [table, *layers, rest]``, in the order of
+    `Residuals.parameters`.
+
+    Attributes:
+        table: derivatives in the entries of a grid's table, ``[M, P_t]``; sparse.
+        layers: in the parameters of each of the network's layers.
+        rest: in the problem's coefficients, ``[M, P_r]``, and in the network's parameters where
+            there are no layers.
+    """
+
+    table: sparse.csr_array
+    layers: Sequence[Layer]
+    rest: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """M, P."""
+        return len(self.rest), self.n_table + self.n_dense
+
+    @property
+    def n_table(self) -> int:
+        """P_t."""
+        assert self.table.shape is not None
+        return self.table.shape[1]
+
+    @property
+    def n_dense(self) -> int:
+        """P - P_t."""
+        return sum(layer.n_columns for layer in self.layers) + self.rest.shape[1]
+
+    @cached_property
+    def dense(self) -> np.ndarray:
+        """All but the table, ``[M, P - P_t]``."""
+        if not self.layers:
+            return self.rest
+        return np.hstack([*(layer.dense() for layer in self.layers), self.rest])
+
+    def squares(self) -> np.ndarray:
+        """The sum of the squares of each column, ``[P]``."""
+        table = np.bincount(self.table.indices, np.square(self.table.data), self.n_table)
+        rest = np.einsum("ij,ij->j", self.rest, self.rest)
+        return np.concatenate([table, *(layer.squares() for layer in self.layers), rest])
+
+    def gram(self) -> np.ndarray:
+        """JJᵀ ``[M, M]``, on and above the diagonal."""
+        out = gram(sparse.csr_array(self.table.T))
+        for layer in self.layers:
+            layer.add_gram(out)
+        if self.rest.shape[1]:
+            out += self.rest @ self.rest.T
+        return out
+
+    def __matmul__(self, v: np.ndarray) -> np.ndarray:
+        """J v."""
+        widths = [self.n_table, *(layer.n_columns for layer in self.layers)]
+        parts = np.split(v, np.cumsum(widths))
+        product = self.table @ parts[0] + self.rest @ parts[-1]
+        for layer, part in zip(self.layers, parts[1:-1], strict=True):
+            product += layer @ part
+        return product
+
+    def divided(self, lengths: np.ndarray) -> Jacobian:
+        """J, each column divided by its number."""
+        table, n = self.table, self.n_table
+        data = table.data / lengths[:n][table.indices]
+        scaled = sparse.csr_array((data, table.indices, table.indptr), shape=table.shape)
+        return Jacobian(scaled, (), self.dense / lengths[n:])
+
+    def transposed(self, w: np.ndarray) -> np.ndarray:
+        """Jᵀ w."""
+        by_layers = (layer.transposed(w) for layer in self.layers)
+        return np.concatenate([self.table.T @ w, *by_layers, self.rest.T @ w])
+
+
+class Products:
+    """r, J v and Jᵀ w at the parameters of now, without J.
+
+    J v is a forward pass with a tangent, Jᵀ w a backward pass through the graph of r.
+
+    Args:
+        errors: r as a function of its parameters.
+        trained: those that the columns are of, in their order.
+        first: columns before those that are left out, which are of the table.
+        n_skipped: numbers of the parameters after these that have no column.
+
+    Attributes:
+        shape: M, P.
+        value: r ``[M]``.
+    """
+
+    def __init__(
+        self, errors: nn.Module, trained: Sequence[nn.Parameter], first: int, n_skipped: int
+    ) -> None:
+        self._errors_at, self._skipped = errors, slice(first, first + n_skipped)
+        names = {id(p): name for name, p in errors.named_parameters()}
+        # Copies, because steps are tried in place.
+        self._parameters = {names[id(p)]: p.detach().clone().requires_grad_(True) for p in trained}
+        with torch.enable_grad():
+            self._errors = functional_call(errors, self._parameters, ())
+        self.value = self._errors.detach().double().numpy()
+        self.shape = len(self.value), sum(p.numel() for p in trained) - n_skipped
+
+    def __matmul__(self, v: np.ndarray) -> np.ndarray:
+        """J v."""
+        before, after = np.split(v, [self._skipped.start])
+        none = np.zeros(self._skipped.stop - self._skipped.start)
+        every = torch.from_numpy(np.concatenate([before, none, after]))
+        parts = every.split([p.numel() for p in self._parameters.values()])
+        with torch.no_grad(), forward_ad.dual_level():
+            duals = {
+                name: forward_ad.make_dual(p.detach(), part.to(p).reshape(p.shape))
+                for (name, p), part in zip(self._parameters.items(), parts, strict=True)
+            }
+            errors = forward_ad.unpack_dual(functional_call(self._errors_at, duals, ()))
+        if errors.tangent is None:  # nothing depends on these parameters
+            return np.zeros(self.shape[0])
+        return errors.tangent.double().numpy()
+
+    def transposed(self, w: np.ndarray) -> np.ndarray:
+        """Jᵀ w."""
+        gradients = torch.autograd.grad(
+            self._errors, [*self._parameters.values()], torch.from_numpy(w).to(self._errors),
+            retain_graph=True, materialize_grads=True,
+        )  # fmt: skip
+        every = torch.cat([g.flatten() for g in gradients]).double().numpy()
+        return np.delete(every, self._skipped)
