@@ -379,7 +379,8 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
         where = printable(str(directory))
         print(f"{record.outcome}  train {record.train_seconds:.1f} s  {where}")
     interrupted = [d for d, record in results if record.status == "interrupted"]
-    for directory in interrupted if cfg.trainer.windows == 1 else ():
+    in_windows = cfg is not None and cfg.trainer.windows > 1  # which no run goes on with
+    for directory in () if in_windows else interrupted:
         print(f"resume with {resume_argument(directory)}", file=sys.stderr)
     if interrupted:
         raise SystemExit(130)
