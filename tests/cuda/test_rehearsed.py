@@ -80,6 +80,9 @@ def make_field(
         net = Linear(layer.n_output_dims, n_unknowns, dtype=dtype)
     elif network == "siren":
         net = SIREN(layer.n_output_dims, n_unknowns, 5, 2, omega_0=3.0, dtype=dtype)
+    elif network == "skip":
+        net = MLP(layer.n_output_dims, n_unknowns, 5, 2, skip=True, dtype=dtype)
+        torch.nn.init.uniform_(net.params, -0.5, 0.5)  # its last layer is 0
     else:
         net = MLP(layer.n_output_dims, n_unknowns, 5, 2, network, dtype=dtype)
     return Field(layer, net, problem.domain.bounds, problem.names, problem.ansatz)
@@ -178,6 +181,7 @@ def test_every_kind_of_condition(problem: str, execution: str, rtol: float) -> N
         pytest.param("inverse", "linear periodic", "linear", marks=slow),
         ("inverse", "ff", "silu"),
         ("periodic", "linear", "tanh"),
+        ("inverse", "cubic", "skip"),
         pytest.param("inverse", "hermite", "siren", marks=slow),
         pytest.param("inverse", "quintic periodic", "linear", marks=slow),
         pytest.param("solitons", "cubic", "softplus", marks=slow),

@@ -12,7 +12,7 @@ from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity,
 from diffhash.jets import Row, Sum, autograd_jet, jet_rows
 
 BOX = [(-1.0, 2.0), (0.5, 1.0), (0.0, 3.0), (2.0, 2.5)]
-ACTIVATIONS = ("tanh", "silu", "gelu", "softplus", "sine")
+ACTIVATIONS = ("tanh", "silu", "gelu", "softplus", "sine", "skip")
 
 
 @st.composite
@@ -55,6 +55,9 @@ def make_field(
         network = Linear(n, n_outputs, dtype=dtype)
     elif activation == "sine":
         network = SIREN(n, n_outputs, 7, depth, omega_0=2.0, dtype=dtype)
+    elif activation == "skip":
+        network = MLP(n, n_outputs, 7, depth, skip=True, dtype=dtype)
+        torch.nn.init.uniform_(network.params, -0.5, 0.5)  # its last layer is 0
     else:
         network = MLP(n, n_outputs, 7, depth, activation, dtype=dtype)
     return Field(encoding, network, BOX[:d])

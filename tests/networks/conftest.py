@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ ENCODERS: dict[str, Callable[..., Any]] = {
     "s2": lambda d, dtype: _grid(d, dtype, "s2"),
     "cubic": lambda d, dtype: _grid(d, dtype, "cubic"),
 }
-NETWORKS = {"mlp": MLP, "siren": SIREN}
+NETWORKS = {"mlp": MLP, "siren": SIREN, "skip": partial(MLP, skip=True)}
 
 
 def _grid(d: int, dtype: torch.dtype, name: str) -> GridEncoding:
@@ -47,6 +48,8 @@ def make_field() -> Callable[..., Field]:
         torch.manual_seed(0)
         encoding = ENCODERS[encoder](len(domain), dtype)
         net = NETWORKS[network](encoding.n_output_dims, n_outputs=2, width=8, depth=2, dtype=dtype)
+        if network == "skip":  # whose last layer is 0
+            torch.nn.init.uniform_(net.params, -0.5, 0.5)
         return Field(encoding, net, domain)
 
     return make

@@ -18,12 +18,12 @@ from tests.thinned import pairwise
 EPS = torch.finfo(torch.float64).eps
 BOXES = {1: [(-3.0, 2.0)], 2: [(0.0, 0.5), (-1.0, 1.0)], 3: [(0.0, 1.0), (2.0, 6.0), (-0.5, 0.5)]}
 ENCODERS = ["identity", "fourier", "linear", "s2", "cubic"]
-NETWORKS = ["mlp", "siren"]
+NETWORKS = ["mlp", "siren", "skip"]
 ROWS = [(1, 2), (1, 1), (2, 2), (2, axis_rows((2, 1))), (2, (0, 2)), (3, axis_rows((2, 2, 2)))]
 MakeField = Callable[..., Field]
 Points = Callable[..., Tensor]
 # ω₀ = 30 twice: the phase's round-off grows by 30 a layer, and each derivative by as much again.
-AMPLIFICATION = {"mlp": 200.0, "siren": 200.0 * 30}
+AMPLIFICATION = {"mlp": 200.0, "siren": 200.0 * 30, "skip": 200.0}
 
 
 def _assert_rows_close(one: Tensor, other: Tensor, factor: float) -> None:

@@ -71,6 +71,22 @@ def test_sizes_out_of_range_are_named(network: Any, name: str, value: int) -> No
         network(1, **{name: value})
 
 
+def test_with_a_skip_an_mlp_begins_as_a_weighted_sum_of_the_features() -> None:
+    torch.manual_seed(0)
+    net = MLP(5, 2, width=7, depth=1, skip=True, dtype=torch.float64)
+    assert net.skip is not None
+    weight, bias = net.skip
+    x = torch.rand(4, 5, dtype=torch.float64)
+    torch.testing.assert_close(weight @ weight.T, torch.eye(2, dtype=torch.float64))
+    torch.testing.assert_close(net(x), x @ weight.T + bias)
+    with torch.no_grad():
+        net.params.add_(0.1)
+    (w1, b1), (w2, b2) = net.layers
+    layers = (x @ w1.T + b1).tanh() @ w2.T + b2
+    torch.testing.assert_close(net(x), layers + x @ weight.T + bias)
+    assert net.params.numel() == 6 * 7 + 8 * 2 + 6 * 2 and "skip=True" in repr(net)
+
+
 def test_an_unknown_initialisation_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"init='kaiming'.*torch, xavier"):
         MLP(1, init="kaiming")

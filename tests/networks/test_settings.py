@@ -84,6 +84,7 @@ OTHERS: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
     ("activation", lambda: MLP(2), lambda: MLP(2, activation="silu")),
     ("activation", lambda: MLP(2), lambda: SIREN(2)),
     ("omega_0=30.0, here omega_0=1.0", lambda: SIREN(2), lambda: SIREN(2, omega_0=1)),
+    ("skip=True", lambda: MLP(2, skip=True), lambda: MLP(2)),
     ("widths", lambda: MLP(2, 1, 3, 1), lambda: MLP(1, 2, 3, 1)),
     ("sigma", lambda: FourierFeatures(2), lambda: FourierFeatures(2, sigma=2)),
     ("domain", _field, lambda: _field(domain=((0, 1), (0, 1)))),

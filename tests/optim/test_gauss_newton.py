@@ -52,8 +52,10 @@ def field_for(problem: Problem, kind: str, n_levels: int = 2, **settings: Any) -
     network: Any = (
         Linear(encoding.n_output_dims, n_unknowns, dtype=D)
         if kind == "spline"
-        else MLP(encoding.n_output_dims, n_unknowns, width=5, depth=2, dtype=D)
+        else MLP(encoding.n_output_dims, n_unknowns, 5, 2, skip=kind == "skip", dtype=D)
     )
+    if kind == "skip":
+        torch.nn.init.uniform_(network.params, -0.5, 0.5)  # its last layer is 0
     return Field(encoding, network, problem.domain.bounds, problem.names, problem.ansatz)
 
 
@@ -84,7 +86,7 @@ _NAMES = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["spline", "grid", "mlp", "ff"])
+@pytest.mark.parametrize("kind", ["spline", "grid", "mlp", "ff", "skip"])
 @pytest.mark.parametrize("name", _NAMES)
 def test_jacobians_are_those_of_autograd(name: str, kind: str) -> None:
     make: Any = zoo()[name]
@@ -154,7 +156,7 @@ def test_products_have_the_columns_of_the_jacobian(part: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["spline", "grid", "mlp"])
+@pytest.mark.parametrize("kind", ["spline", "grid", "mlp", "skip"])
 def test_a_step_is_taken_where_the_jacobian_says(kind: str) -> None:
     problem = zoo()["kovasznay"]()
     field = field_for(problem, kind)

@@ -43,7 +43,7 @@ def _encoding(name: str, n_dims: int, dtype: torch.dtype) -> Encoding:
 def _network(name: str, n_inputs: int, n_outputs: int, dtype: torch.dtype) -> Network:
     if name == "siren":
         return SIREN(n_inputs, n_outputs, width=6, depth=2, omega_0=5.0, dtype=dtype)
-    return MLP(n_inputs, n_outputs, width=6, depth=2, dtype=dtype)
+    return MLP(n_inputs, n_outputs, width=6, depth=2, skip=name == "skip", dtype=dtype)
 
 
 @pytest.fixture

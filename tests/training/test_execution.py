@@ -61,7 +61,7 @@ def test_200_steps_give_the_same_parameters_with_live_settings(
     assert [row["loss"] for row in one] == pytest.approx([row["loss"] for row in two], rel=1e-6)
 
 
-ENCODERS = ("mlp", "siren", "ff", "linear", "s1", "s2", "cubic")
+ENCODERS = ("mlp", "skip", "siren", "ff", "linear", "s1", "s2", "cubic")
 IN_SHORT = ("cubic", "pinn", torch.float32)  # one compilation, of seconds
 PRODUCT = [
     pytest.param(

@@ -17,7 +17,7 @@ from tests.thinned import pairwise
 
 MakeTraining = Callable[..., FieldTraining]
 SEEDS = (3, 0, 5)
-ENCODERS = ("mlp", "ff", "siren", "linear", "s1", "s2", "cubic")
+ENCODERS = ("mlp", "skip", "ff", "siren", "linear", "s1", "s2", "cubic")
 
 
 @pytest.fixture

@@ -210,6 +210,9 @@ def config_hash(cfg: DictConfig) -> str:
         left_out.add("callbacks")
     if settings["trainer"].get("windows") == 1:  # likewise
         del settings["trainer"]["windows"]
+    network = settings["encoder"]["network"]
+    if isinstance(network, dict) and network.get("skip") is False:  # likewise
+        del network["skip"]
     kept = {key: value for key, value in settings.items() if key not in left_out}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 

@@ -63,7 +63,7 @@ def check_run(cfg: DictConfig, field: Field, objective: Objective, accelerator: 
     is_planned = trainer.derivatives.value == "taylor"
     if is_planned:
         planned += [(min(n, batch_size or n), k) for n, k, _ in terms]
-    in_kernel = is_planned and accelerator == "cpu"
+    in_kernel = is_planned and accelerator == "cpu" and not field.network.has_skip
     states = sum(
         min(n, batch_size or n) * k * sum(widths)
         for n, k, coefficients in terms

@@ -96,6 +96,7 @@ class MLPConfig:
     depth: int = MISSING
     activation: str = "tanh"
     init: str = MISSING
+    skip: bool = False  # a skip connection from the features to the output
 
 
 @dataclass

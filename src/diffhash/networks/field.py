@@ -22,7 +22,7 @@ from diffhash.encodings.encoding import (
 )
 from diffhash.jets import Jet, Names, Row, Rows, Sum, default_names, jet_rows
 from diffhash.networks.ansatz import Ansatz, AnsatzJet, ansatz_values
-from diffhash.networks.jacobian import JacobianRows, network_jet_and_rows, spline_rows, table_rows
+from diffhash.networks.jacobian import JacobianRows, spline_rows, table_rows
 from diffhash.networks.least_squares import LinearLeastSquares, linear_least_squares
 from diffhash.networks.network import Network
 from diffhash.ops.constants import constant
@@ -430,10 +430,7 @@ class FieldPlan:
                 )
         with torch.no_grad():
             features = self._plan.jet()
-            data, pullback = network_jet_and_rows(
-                *(features.data, network.params, network.widths),
-                *(network.checked(features.rows), network.activation),
-            )
+            data, pullback = network.jet_and_rows(features)
             factors = field._factors(self._inner, data)
             data = _outward(data, factors, ansatz)
 

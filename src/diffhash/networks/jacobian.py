@@ -67,6 +67,13 @@ class JacobianRows(NamedTuple):
     table: Tensor | None = None
 
 
+def layer_rows(y: Tensor, g: Tensor) -> LayerRows:
+    """Rows in the parameters of a layer: from the jet ``[K, N, I]`` of its input, and gradients."""
+    one = y.new_zeros(*y.shape[:2], 1)
+    one[0] = 1
+    return LayerRows(torch.cat([y, one], dim=-1), g)
+
+
 Pullback = Callable[[Tensor], tuple[tuple[LayerRows, ...], Tensor]]
 
 
@@ -101,14 +108,11 @@ def network_jet_and_rows(
     out = inputs[-1].detach() @ weight.mT
     out[0] += bias
 
-    one = features.new_zeros(*features.shape[:2], 1)
-    one[0] = 1
-
     def pullback(g: Tensor) -> tuple[tuple[LayerRows, ...], Tensor]:
         found = []
         for index in range(len(layers) - 1, -1, -1):
             y = inputs[index]
-            found.append(LayerRows(torch.cat([y.detach(), one], dim=-1), g))
+            found.append(layer_rows(y.detach(), g))
             g = g @ layers[index][0]
             if index:
                 (g,) = torch.autograd.grad(y, before[index - 1], g, retain_graph=True)

@@ -150,7 +150,7 @@ def linear_least_squares(
     coefficients, target = transform(coefficients, target)
     now, present = kernel_input(), network()
     params = present.params
-    if now is None or params.device.type != "cpu":
+    if now is None or params.device.type != "cpu" or present.has_skip:
         return None
     if library(present.activation, params.dtype) is None:
         return None

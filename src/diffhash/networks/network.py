@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from diffhash.encodings.encoding import Vjp, add_gradient
 from diffhash.jets import MAX_ORDER, Activation, Jet, Row, named_activation, row_order, sine
-from diffhash.networks.taylor import network_jet, network_jet_and_vjp, split_layers
+from diffhash.networks.jacobian import LayerRows, Pullback, layer_rows, network_jet_and_rows
+from diffhash.networks.taylor import linear, network_jet, network_jet_and_vjp, split_layers
 from diffhash.ops.modes import own_precision
 from diffhash.ops.settings import ConfiguredModule, NoTorchScript
 from diffhash.ops.sizes import check_sizes
@@ -38,11 +39,12 @@ class Network(NoTorchScript, ConfiguredModule):
 
     Attributes:
         params: a flat ``nn.Parameter [P]`` with the weight ``[C_out, C_in]`` and then the bias of
-            each layer; `layers` are views of it. ``[R, P]`` are the parameters of R networks
-            (replicas), which map ``[R, N, n_inputs]``, or one ``[N, n_inputs]`` for all, to
-            ``[R, N, n_outputs]``.
+            each layer, and those of the skip connection after them; `layers` and `skip` are views
+            of it. ``[R, P]`` are the parameters of R networks (replicas), which map
+            ``[R, N, n_inputs]``, or one ``[N, n_inputs]`` for all, to ``[R, N, n_outputs]``.
         widths: the widths of the layers, input and output included.
         activation: the activation between the layers.
+        has_skip: whether there is a skip connection.
     """
 
     def __init__(
@@ -54,21 +56,31 @@ class Network(NoTorchScript, ConfiguredModule):
         activation: Activation,
         initialise: Callable[[list[nn.Linear]], None],
         dtype: torch.dtype,
+        has_skip: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(1, _MAX_WIDTH, n_inputs=n_inputs, n_outputs=n_outputs, width=width)
         check_sizes(0, _MAX_DEPTH, depth=depth)
         n_inputs, n_outputs, width, depth = map(int, (n_inputs, n_outputs, width, depth))
         widths = (n_inputs, *[width] * depth, n_outputs)
-        n_parameters = sum((a + 1) * b for a, b in pairwise(widths))
+        self._n_of_layers = n_parameters = sum((a + 1) * b for a, b in pairwise(widths))
+        if has_skip:
+            n_parameters += (n_inputs + 1) * n_outputs
         if n_parameters > _MAX_PARAMETERS:
             raise ValueError(
                 f"width={width}, depth={depth}: {n_parameters:.1e} parameters, allowed are 2^31"
             )
         self.widths = widths
         self.activation = activation
+        self.has_skip = has_skip
         layers = [nn.Linear(a, b, dtype=dtype) for a, b in pairwise(self.widths)]
         initialise(layers)
+        if has_skip:
+            skip = nn.Linear(n_inputs, n_outputs, dtype=dtype)
+            nn.init.orthogonal_(skip.weight)
+            for zero in (skip.bias, *layers[-1].parameters()):
+                nn.init.zeros_(zero)
+            layers.append(skip)
         parts = [p.detach().flatten() for layer in layers for p in layer.parameters()]
         params = parts[0].new_empty(n_parameters)  # `cat` on the meta device imports a compiler
         for view, part in zip(params.split([len(part) for part in parts]), parts, strict=True):
@@ -78,7 +90,30 @@ class Network(NoTorchScript, ConfiguredModule):
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:
         """The pair (weight, bias) of each layer, as differentiable views of `params`."""
-        return split_layers(self.params, self.widths)
+        return split_layers(self._of_layers(self.params), self.widths)
+
+    @property
+    def skip(self) -> tuple[Tensor, Tensor] | None:
+        """The pair (weight, bias) of the skip connection, as differentiable views of `params`."""
+        return self._of_skip(self.params)
+
+    def _of_layers(self, params: Tensor) -> Tensor:
+        """The parameters of the layers; in memory without gaps, as kernels read them."""
+        return params[..., : self._n_of_layers].contiguous() if self.has_skip else params
+
+    def _of_skip(self, params: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.has_skip:
+            return None
+        ends = self.widths[0], self.widths[-1]
+        (layer,) = split_layers(params[..., self._n_of_layers :], ends)
+        return layer
+
+    def matrices(self, params: Tensor) -> list[Tensor]:
+        """Views of ``params [P]``: the weight and the bias of each layer and of the skip."""
+        layers = split_layers(params, self.widths)
+        if (skip := self._of_skip(params)) is not None:
+            layers.append(skip)
+        return [part for layer in layers for part in layer]
 
     @property
     def n_replicas(self) -> int | None:
@@ -89,15 +124,20 @@ class Network(NoTorchScript, ConfiguredModule):
         settings = {"widths": list(self.widths), "activation": self.activation.name}
         if self.activation.name == "sine":
             settings["omega_0"] = self.activation.parameter
+        if self.has_skip:
+            settings["skip"] = True
         return settings
 
     def forward(self, features: Tensor) -> Tensor:
         """``[N, n_inputs] → [N, n_outputs]``; differentiable by autograd to any order."""
         *hidden, last = self.layers
+        skip = self.skip
         with own_precision(features):
+            y = features
             for layer in hidden:
-                features = self.activation.value(_linear(features, *layer))
-            return _linear(features, *last)
+                y = self.activation.value(_linear(y, *layer))
+            out = _linear(y, *last)
+            return out if skip is None else out + _linear(features, *skip)
 
     def jet(self, features: Jet) -> Jet:
         """The jet of the network's output from the jet of its features, in one pass of Taylor mode.
@@ -108,25 +148,58 @@ class Network(NoTorchScript, ConfiguredModule):
             ValueError: a derivative of an order above 4, where there are hidden layers.
         """
         rows = self.checked(features.rows)
-        data = network_jet(features.data, self.params, self.widths, rows, self.activation)
+        own = self._of_layers(self.params)
+        data = network_jet(features.data, own, self.widths, rows, self.activation)
+        if (skip := self.skip) is not None:
+            with own_precision(features.data):
+                data = data + linear(features.data, *skip)
         return Jet(data, rows, features.names)
 
     def jet_and_vjp(self, features: Jet, features_vjp: Vjp | None) -> tuple[Jet, Vjp]:
         """`jet` outside of autograd, and its vjp on to the features'; see `EncodingPlan`."""
         params, rows = self.params, self.checked(features.rows)
         data, backward = network_jet_and_vjp(
-            *(features.data, params, self.widths, rows, self.activation),
+            *(features.data, self._of_layers(params), self.widths, rows, self.activation),
             with_features=features_vjp is not None,
         )
+        skip, y = self._of_skip(params.detach()), features.data.detach()
+        if skip is not None:
+            data = data + linear(y, *skip)
 
         def vjp(g: Tensor) -> None:
             params_grad, features_grad = backward(g)
+            if skip is not None:
+                by_weight = g.flatten(-3, -2).mT @ y.flatten(-3, -2)
+                by_skip = torch.cat([by_weight.flatten(-2), g[..., 0, :, :].sum(dim=-2)], dim=-1)
+                params_grad = torch.cat([params_grad, by_skip], dim=-1)
+            if skip is not None and features_grad is not None:
+                weight = skip[0] if skip[0].ndim == 2 else skip[0][:, None]
+                by_features = g @ weight
+                shared = by_features.ndim > y.ndim  # one input of all replicas
+                features_grad = features_grad + (by_features.sum(dim=0) if shared else by_features)
             if params.requires_grad:
                 add_gradient(params, params_grad)
             if features_vjp is not None and features_grad is not None:
                 features_vjp(features_grad)
 
         return Jet(data, rows, features.names), vjp
+
+    def jet_and_rows(self, features: Jet) -> tuple[Tensor, Pullback]:
+        """The jet's data outside of autograd, and what differentiates it point by point; see
+        `network_jet_and_rows`. The skip connection's rows are the last."""
+        data, pullback = network_jet_and_rows(
+            *(features.data, self._of_layers(self.params), self.widths),
+            *(self.checked(features.rows), self.activation),
+        )
+        skip, y = self._of_skip(self.params.detach()), features.data.detach()
+        if skip is None:
+            return data, pullback
+
+        def with_skip(g: Tensor) -> tuple[tuple[LayerRows, ...], Tensor]:
+            found, by_features = pullback(g)
+            return (*found, layer_rows(y, g)), by_features + g @ skip[0]
+
+        return data + linear(y, *skip), with_skip
 
     def checked(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
         """Return ``rows`` if the jets of the network can have them.
@@ -153,6 +226,10 @@ class MLP(Network):
 
     The paper's network has ``width=64, depth=3`` and tanh.
 
+    With a skip connection S y + s of the features y is added to what the last layer gives, S being
+    orthogonal and the last layer 0 at the start: u begins as a weighted sum of the features, as in
+    PirateNets (Wang et al., arXiv:2402.00326), and the layers learn what it lacks.
+
     >>> MLP(12, 1, width=32, depth=2)(torch.zeros(5, 12)).shape
     torch.Size([5, 1])
 
@@ -164,6 +241,7 @@ class MLP(Network):
         activation: σ: ``"tanh"``, ``"silu"``, ``"gelu"`` or ``"softplus"``.
         init: ``"torch"``, the initialisation of `nn.Linear`, or ``"xavier"``, uniform weights of
             Glorot and zero biases.
+        skip: whether there is a skip connection.
         dtype: the type of the parameters.
 
     Raises:
@@ -178,6 +256,7 @@ class MLP(Network):
         depth: int = 3,
         activation: str = "tanh",
         init: str = "torch",
+        skip: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         check_sizes(1, _MAX_DEPTH, depth=depth)
@@ -188,6 +267,7 @@ class MLP(Network):
             named_activation(activation),
             _INITS[init],
             dtype,
+            has_skip=skip,
         )
 
 

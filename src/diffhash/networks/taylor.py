@@ -110,17 +110,18 @@ def _torch_jet(
     data = features
     layers = split_layers(params, widths)
     for index, (weight, bias) in enumerate(layers):
-        data = _add_bias(_linear(data, weight), bias)
+        data = linear(data, weight, bias)
         if index < len(layers) - 1:
             data = activate(data, rows, activation)
     return data
 
 
-def _linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x Wᵀ, replica by replica: one product of all rows of the jet."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The jet of W x + b, replica by replica: one product of all rows of the jet."""
     if weight.ndim == 2:
-        return torch.nn.functional.linear(x, weight)
-    return (x.flatten(-3, -2) @ weight.mT).unflatten(-2, x.shape[-3:-1])
+        return _add_bias(torch.nn.functional.linear(x, weight), bias)
+    product = (x.flatten(-3, -2) @ weight.mT).unflatten(-2, x.shape[-3:-1])
+    return _add_bias(product, bias)
 
 
 def _add_bias(z: Tensor, bias: Tensor) -> Tensor:

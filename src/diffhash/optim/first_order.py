@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 
 from diffhash.encodings import GridEncoding
 from diffhash.networks import Field
-from diffhash.networks.taylor import split_layers
 from diffhash.optim.settings import Needs, OptimizerSettings, check_positive
 from diffhash.problems import Problem
 
@@ -94,7 +93,7 @@ def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:
     data, encoding = parameter.data, field.encoding
     parts = [data]
     if parameter is field.network.params:
-        parts = [part for layer in split_layers(data, field.network.widths) for part in layer]
+        parts = field.network.matrices(data)
     elif isinstance(encoding, GridEncoding) and parameter is encoding.params:
         parts = [data.view(-1, encoding.n_features_per_level)]
     views = [nn.Parameter(part) for part in parts]

@@ -505,7 +505,8 @@ def _described(field: Field | WindowedField) -> str:
     """A field in a few words."""
     encoding, network = field.encoding, field.network
     hidden = network.widths[1:-1]
-    head = f"{type(network).__name__} {'×'.join(map(str, hidden))}" if hidden else ""
+    skip = " and a skip" if network.has_skip else ""
+    head = f"{type(network).__name__} {'×'.join(map(str, hidden))}{skip}" if hidden else ""
     windows = f", {len(field.fields)} windows" if isinstance(field, WindowedField) else ""
     if isinstance(encoding, Identity):
         return f"{head or 'a linear function'}{windows}"
