@@ -170,6 +170,17 @@ def test_hash_is_of_what_changes_the_result(config: MakeConfig) -> None:
         assert config_hash(config(other)) != own
 
 
+def test_a_network_without_a_skip_is_the_same_run_as_before_there_were_any(
+    config: MakeConfig,
+) -> None:
+    own = config("encoder=cubic")
+    before = OmegaConf.to_container(own)
+    assert isinstance(before, dict)
+    assert before["encoder"]["network"].pop("skip") is False
+    assert config_hash(OmegaConf.create(before)) == config_hash(own)
+    assert config_hash(config("encoder=cubic", "encoder.network.skip=true")) != config_hash(own)
+
+
 def test_a_records_own_config_runs_again(
     train: Callable[..., tuple[Path, RunRecord]], tmp_path: Path
 ) -> None:
