@@ -16,11 +16,12 @@ def main() -> int:
     parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
     parser.add_argument("--output", default="results/report", help="default: %(default)s")
     parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
+    parser.add_argument("--suite", default="results", help="its table's (default: %(default)s)")
     options = parser.parse_args()
     try:
         tables = load_tables(options.runs, options.paper, left_out("make_report"))
         check_any_records(tables.values())  # or an empty page would take the place of a full one
-        path = write_report(tables, options.output)
+        path = write_report(tables, options.output, options.suite)
     except ValueError as error:
         print(f"make_report: {error}", file=sys.stderr)
         return 1

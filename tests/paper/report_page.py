@@ -56,10 +56,13 @@ class Page(HTMLParser):
             self.parts.append(data)
 
 
-def report(runs: Path, output: Path) -> Page:
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def report(runs: Path, output: Path, suite: Path | None = None) -> Page:
     """The page of these runs, taken apart."""
-    paper = Path(__file__).parents[2] / "results" / "paper"
-    return Page(write_report(load_tables(runs, paper), output).read_text())
+    tables = load_tables(runs, RESULTS / "paper")
+    return Page(write_report(tables, output, suite).read_text())
 
 
 def curves(plot: dict[str, Any], model: str) -> list[tuple[str, np.ndarray, np.ndarray]]:

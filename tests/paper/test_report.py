@@ -24,7 +24,7 @@ from diffhash.paper.report.page import to_html, write_report
 from diffhash.paper.table import load_tables
 from diffhash.paper.tables import write_tables
 from diffhash.results import RecordError, read_history, read_record, write_record
-from tests.paper.report_page import Page, curves, report
+from tests.paper.report_page import RESULTS, Page, curves, report
 
 
 @pytest.fixture(scope="module")
@@ -306,3 +306,21 @@ def test_a_name_out_of_a_record_loads_nothing(
     assert len(re.findall(r"(?<!\\)\|", row)) == 10
     texts = [t.get_text() for t in figure4(list(tables["table1"].rows.values())).findobj(Text)]
     assert texts
+
+
+# --------------------------------------------------------------------------- the suite of problems
+
+
+def test_the_suites_errors_can_be_seen_by_problem_and_by_method(
+    _paper_runs: Path, tmp_path: Path
+) -> None:
+    plot = report(_paper_runs, tmp_path, RESULTS).plots["errors-suite"]
+    table = pd.read_csv(RESULTS / "tables" / "suite.csv")
+    names = {trace["name"].partition(",")[0] for trace in plot["data"]}
+    assert names == {*table["method"], "published"}
+    [menu] = plot["layout"]["updatemenus"]
+    assert [button["label"] for button in menu["buttons"]][1:] == list(table["case"].unique())
+
+
+def test_without_a_suite_the_page_has_no_plot_of_it(one_seed: Page) -> None:
+    assert "errors-suite" not in one_seed.plots

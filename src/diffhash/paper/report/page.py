@@ -31,7 +31,9 @@ _ENDS = ["seed", "status", "diverged_epoch", "epochs"]
 _COSTS = {"train_seconds": "{:.1f}", "wall_seconds": "{:.1f}", "peak_memory_mb": "{:.0f}"}
 
 
-def write_report(tables: Mapping[str, Table], output: Path | str) -> Path:
+def write_report(
+    tables: Mapping[str, Table], output: Path | str, suite: Path | str | None = None
+) -> Path:
     """Write ``index.html`` into ``output``, and return its path; the same records, the same bytes.
 
     Rows without a record are shown as missing, and so is everything if there is none at all.
@@ -39,6 +41,7 @@ def write_report(tables: Mapping[str, Table], output: Path | str) -> Path:
     Args:
         tables: both, with the records of their rows.
         output: where to write.
+        suite: a folder with the table of ``make suite``, for a plot of it; None for none.
 
     Raises:
         RecordError: corrupt histories or predictions; the message names the path.
@@ -57,6 +60,7 @@ def write_report(tables: Mapping[str, Table], output: Path | str) -> Path:
         claims="#" + claims_page.to_markdown(claims),  # a section's heading
         predictions={name: plots.predictions_plot(table) for name, table in tables.items()},
         histories={name: plots.histories_plot(table) for name, table in tables.items()},
+        suite=None if suite is None else plots.suite_plot(Path(suite)),
         runs=[row for table in both for row in _row_runs(table)],
         plotly=get_plotlyjs(),
         to_html=to_html,

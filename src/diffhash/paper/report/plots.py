@@ -6,6 +6,7 @@ A panel shows one quantity, a line one run; the legend turns models on and off.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,49 @@ def _histories(table: Table, row: Row, n: int) -> Iterator[pd.DataFrame]:
             curve = _curve(_html(name), row.label, kept["epoch"], kept[name],
                            run=_run_name(record), seconds=kept["seconds"])  # fmt: skip
             yield curve.rename(columns={"x": "epoch"})
+
+
+def suite_plot(folder: Path) -> Figure | None:
+    """Errors of each problem by each method of ``make suite``, and published ones.
+
+    The menu shows one problem, the legend turns methods on and off.
+
+    Args:
+        folder: a folder with ``tables/suite.csv`` and ``published.csv``.
+    """
+    path = folder / "tables" / "suite.csv"
+    if not path.is_file():
+        return None
+    table = pd.read_csv(path)
+    errors: Any = table[table["error"].gt(0) & ~table["quantity"].astype(str).str.contains("_")]
+    cases = list(errors["case"].unique())
+    figure: Any = px.scatter(
+        errors, x="case", y="error", color="method", symbol="optimizer", render_mode="svg",
+        log_y=True, category_orders={"case": cases},
+        hover_data=["quantity", "seeds", "train_seconds", "parameters", "floor_error"],
+        color_discrete_sequence=[*_MARKS.values(), _PALE, _ON_ANY_GROUND[BLACK], "#e69f00"],
+    )  # fmt: skip
+    figure.update_traces(marker_size=8)
+    published = pd.read_csv(folder / "published.csv")
+    known = published[published["case"].isin(cases) & (published["comparable"] == "yes")]
+    figure.add_scatter(
+        x=known["case"], y=known["error"], mode="markers", name="published",
+        marker={"symbol": "line-ew-open", "size": 16, "color": GREY, "line_width": 3},
+        hovertext=known["method"] + ", " + known["quantity"],
+    )  # fmt: skip
+    both = pd.concat([errors, known]).groupby("case")["error"].agg(["min", "max"])
+    views: dict[str, Any] = {
+        "all problems": {"xaxis.range": [-0.6, len(cases) - 0.4], "yaxis.autorange": True}
+    }
+    for index, case in enumerate(cases):
+        low, high = np.log10(both.loc[case])
+        view = {"yaxis.range": [low - 1, high + 1]}
+        views[case] = {"xaxis.range": [index - 0.5, index + 0.5]} | view
+    buttons = [{"label": k, "method": "relayout", "args": [view]} for k, view in views.items()]
+    menu = {"x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom", "buttons": buttons}
+    figure.update_xaxes(title="", tickangle=90, automargin=True)
+    figure.update_yaxes(title="relative L2 error")
+    return _style(figure.update_layout(updatemenus=[menu]), 760).update_layout(margin_t=70)
 
 
 # --------------------------------------------------------------------------------- what they share
