@@ -156,14 +156,16 @@ def test_it_goes_on_from_no_checkpoint(
     assert (again, again.exists()) == (directory, True)
 
 
-def test_one_window_is_the_same_run_as_before_there_were_windows(
+def test_a_run_is_the_same_as_before_there_were_windows_and_betas(
     tiny_config: Callable[..., DictConfig],
 ) -> None:
     own = tiny_config()
     before = OmegaConf.to_container(own)
     assert isinstance(before, dict)
     assert before["trainer"].pop("windows") == 1
+    assert before["trainer"].pop("betas") == [0.9, 0.999]
     assert config_hash(OmegaConf.create(before)) == config_hash(own)
     assert config_hash(tiny_config("problem=heat1d", "trainer.windows=2")) != config_hash(
         tiny_config("problem=heat1d")
     )
+    assert config_hash(tiny_config("trainer.betas=[0.9,0.99]")) != config_hash(own)

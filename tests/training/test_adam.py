@@ -43,13 +43,16 @@ def take_steps(
         step()
 
 
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.97, 0.97)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_steps_are_those_of_torch(backend: str, dtype: torch.dtype) -> None:
+def test_steps_are_those_of_torch(
+    backend: str, dtype: torch.dtype, betas: tuple[float, float]
+) -> None:
     rates = [1e-2, 1e-2, 0.0, 1e-3] * 10
     theirs, ours = parameters(dtype), parameters(dtype)
-    reference = Adam(theirs)
+    reference = Adam(theirs, betas=betas)
     take_steps(reference, reference.step, theirs, rates)
-    optimizer = LeanAdam(ours, captured=False)
+    optimizer = LeanAdam(ours, captured=False, betas=betas)
     take_steps(optimizer, optimizer.lean_step, ours, rates)
     tolerance = 10 * len(rates) * torch.finfo(dtype).eps  # every step rounds a few times
     for a, b in zip(ours, theirs, strict=True):

@@ -99,6 +99,19 @@ def test_a_finished_run_goes_on_to_more_epochs(
     assert torch.equal(parameters(second), parameters(whole))
 
 
+def test_a_resumed_run_has_its_own_betas(
+    make_training: MakeTraining, fit: Callable, tmp_path: Path
+) -> None:
+    def resumed(**settings: tuple[float, float]) -> torch.Tensor:
+        training = make_training("cubic", epochs=8, **settings)
+        fit(training, ckpt_path=tmp_path / "checkpoint.ckpt")
+        return parameters(training)
+
+    fit(make_training("cubic", epochs=5)).save_checkpoint(tmp_path / "checkpoint.ckpt")
+    assert not torch.equal(resumed(betas=(0.5, 0.5)), resumed())
+    assert torch.equal(resumed(betas=(0.9, 0.999)), resumed())
+
+
 def rates(training: FieldTraining, fit: Callable, ckpt_path: Path | None = None) -> list[float]:
     """Train, noting the learning rate of every step."""
     noted = []

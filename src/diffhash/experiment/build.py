@@ -55,6 +55,7 @@ from diffhash.training.windows import WindowedField
 # Settings of places and reports, which change nothing that is computed.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
 _MOVING = ("sampler", "weighting")  # null is the same as leaving them out
+_NEW_IN_TRAINER = {"windows": 1, "betas": [0.9, 0.999]}  # as they were before they were settings
 _EPOCHS_FOR_A_GRAPH = 200  # with fewer steps, capturing costs more than it saves
 _Kind = TypeVar("_Kind")
 _NO_MEMORY = "needs more memory than there is"
@@ -112,6 +113,7 @@ def build(cfg: DictConfig) -> Setup:
             Evaluation(problem, n_points),
             epochs=cfg.trainer.epochs,
             learning_rate=cfg.trainer.learning_rate,
+            betas=tuple(cfg.trainer.betas),
             chunk=cfg.trainer.chunk,
             batch_size=cfg.trainer.batch_size,
             schedule=cfg.trainer.schedule.value,
@@ -208,8 +210,9 @@ def config_hash(cfg: DictConfig) -> str:
     left_out = {*_NOT_IN_HASH, *(key for key in _MOVING if settings.get(key) is None)}
     if not settings.get("callbacks"):  # as in configs of earlier versions
         left_out.add("callbacks")
-    if settings["trainer"].get("windows") == 1:  # likewise
-        del settings["trainer"]["windows"]
+    for key, value in _NEW_IN_TRAINER.items():  # likewise
+        if settings["trainer"].get(key) == value:
+            del settings["trainer"][key]
     network = settings["encoder"]["network"]
     if isinstance(network, dict) and network.get("skip") is False:  # likewise
         del network["skip"]

@@ -175,6 +175,7 @@ class TrainerConfig:
 
     epochs: int = MISSING
     learning_rate: float = MISSING
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     schedule: ScheduleSetting = MISSING
     batch_size: int | None = None
     chunk: int = MISSING

@@ -29,9 +29,10 @@ class LeanAdam(Adam):
 
     Args:
         parameters: the parameters θ.
+        betas: β₁ and β₂.
         captured: whether steps are captured in a CUDA graph: the learning rate is then a tensor.
 
-    The learning rate is set at every step (`set_rate`).
+    The learning rate is set at every step (`set_rate`). A restored state keeps these β₁ and β₂.
 
     Raises:
         ValueError: a step raises it if a restored state has another size or dtype than its
@@ -44,9 +45,15 @@ class LeanAdam(Adam):
     load_state_dict = unwrap(Adam.load_state_dict)
     zero_grad = unwrap(Adam.zero_grad)
 
-    def __init__(self, parameters: Sequence[Tensor], captured: bool) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        captured: bool,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
         rate = torch.zeros((), device=parameters[0].device) if captured else 0.0
-        super().__init__(parameters, lr=rate, capturable=captured, fused=True)
+        super().__init__(parameters, lr=rate, betas=betas, capturable=captured, fused=True)
+        self._betas = betas
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -101,8 +108,10 @@ class LeanAdam(Adam):
                 parameter.grad = None
 
     def set_captured(self, captured: bool) -> None:
-        """Set whether steps are captured from now on, since a checkpoint may be of another run."""
+        """Set whether steps are captured from now on, and this optimizer's own β₁ and β₂, since a
+        checkpoint may be of another run."""
         for group in self.param_groups:
+            group["betas"] = self._betas
             device = group["params"][0].device
             group["capturable"] = captured
             group["lr"] = torch.zeros((), device=device) if captured else 0.0

@@ -107,6 +107,7 @@ def check_devices_of_moving(
 def check_settings(
     epochs: int,
     learning_rate: float,
+    betas: tuple[float, float],
     chunk: int,
     batch_size: int | None,
     max_seconds: float | None,
@@ -114,6 +115,10 @@ def check_settings(
     schedule: str,
 ) -> None:
     """Refuse numbers out of range, and a schedule that does not exist."""
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(
+            f"betas={list(betas)}: give two numbers of at least 0 and below 1, as [0.9, 0.999]"
+        )
     check_sizes(1, MAX_EPOCHS, epochs=epochs)
     check_sizes(1, _MAX_CHUNK, chunk=chunk)
     if batch_size is not None:

@@ -75,13 +75,15 @@ class FieldTraining(L.LightningModule):
         evaluation: the errors of the field, which are computed after every chunk.
         epochs: the number of passes over the points.
         learning_rate: the learning rate of Adam.
+        betas: β₁ and β₂ of Adam, the shares of the moving averages of the gradient and of its
+            square that stay at each step.
         chunk: the number of epochs between two evaluations.
         batch_size: the largest number of points of a term in a step of one process; None for all.
         schedule: ``constant`` (the paper's) or ``cosine``, which lets the rate fall to zero as
             learning_rate · (1 + cos(π·epoch/epochs))/2; with ``max_seconds``, by the part of the
             time where that is larger, so that it is zero at either end (but not in several
             processes, whose clocks differ). A resumed run follows its own ``epochs`` and
-            ``learning_rate``, whatever they were before.
+            ``learning_rate``, and ``betas``, whatever they were before.
         derivatives: ``taylor`` for jets, or ``autograd`` for nested reverse mode, which is slow and
             checks them.
         execution: how a step is computed; see `diffhash.training.steps`.
@@ -123,6 +125,7 @@ class FieldTraining(L.LightningModule):
         *,
         epochs: int,
         learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
         chunk: int = 100,
         batch_size: int | None = None,
         schedule: Schedule = "constant",
@@ -137,7 +140,9 @@ class FieldTraining(L.LightningModule):
         tolerance: float | None = None,
     ) -> None:
         super().__init__()
-        check_settings(epochs, learning_rate, chunk, batch_size, max_seconds, tolerance, schedule)
+        check_settings(
+            epochs, learning_rate, betas, chunk, batch_size, max_seconds, tolerance, schedule
+        )
         evaluation.check(field)
         columns = {"epoch", "seconds", "loss", *(f"loss_{term.name}" for term in objective.terms)}
         if taken := sorted(columns.intersection(evaluation.names)):
@@ -174,7 +179,7 @@ class FieldTraining(L.LightningModule):
         self.objective = objective
         self.evaluation = evaluation
         self.epochs: int = epochs
-        self.learning_rate = learning_rate
+        self.learning_rate, self.betas = learning_rate, betas
         self.chunk = chunk
         self.batch_size = batch_size
         self.schedule = schedule
@@ -203,7 +208,7 @@ class FieldTraining(L.LightningModule):
         self._steps_are_adams = False
 
     def configure_optimizers(self) -> list[Optimizer]:
-        adam = LeanAdam(self._trained(), self.execution == "cudagraph")
+        adam = LeanAdam(self._trained(), self.execution == "cudagraph", self.betas)
         if self.solver is None:
             return [adam]
         solver = self.solver.make(self.field, self.objective.problem, self._residuals)

@@ -344,6 +344,7 @@ def solve(
     task: Task | None = None,
     epochs: int = 5000,
     learning_rate: float = 1e-2,
+    betas: tuple[float, float] = (0.97, 0.97),
     schedule: Schedule = "cosine",
     chunk: int | None = None,
     batch_size: int | None = None,
@@ -374,6 +375,7 @@ def solve(
             size of each residual.
         epochs: the number of passes over the points; with full batches each is one step.
         learning_rate: the learning rate of Adam at the start.
+        betas: β₁ and β₂ of Adam; see `diffhash.training.FieldTraining`.
         schedule: ``"cosine"``, which brings the learning rate to zero at the end, or
             ``"constant"``.
         chunk: the number of epochs between two evaluations; None for 100, and for 1 with
@@ -428,6 +430,7 @@ def solve(
             Evaluation(problem, evaluation_points),
             epochs=epochs,
             learning_rate=learning_rate,
+            betas=betas,
             schedule=schedule,
             chunk=chunk,
             batch_size=batch_size,
