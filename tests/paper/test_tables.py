@@ -168,7 +168,7 @@ def test_every_run_is_listed_beside_its_table(
         listed = pd.read_csv(tmp_path / "out" / f"{table}-runs.csv", keep_default_na=False)
         records = [
             (row, record.seed, record.status, record.mse_u)
-            for row, items in row_records(table, spoilt_runs).items()
+            for row, items in row_records(spoilt_runs)[table].items()
             for _, record in items
         ]
         assert len(records) == len(listed)

@@ -28,8 +28,8 @@ METRICS = (*ERRORS.values(), "loss")
 """All metrics that it prints."""
 VALUES = (*METRICS, "train_seconds")
 TITLES = {
-    "table1": "Table I. Data-driven learning",
-    "table2": "Table II. Physics-informed learning",
+    "table1": ("Table I", "Data-driven learning"),
+    "table2": ("Table II", "Physics-informed learning"),
 }
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from diffhash._files import write_text_atomically
 from diffhash.paper import second_order
 from diffhash.paper.printed import ROWS
-from diffhash.results.formats import format_epochs, format_value
+from diffhash.results.formats import format_epochs, format_value, markdown_table
 
 PAGES = ("README.md", "docs/reproduction.md")
 """The pages with marked blocks, in a clone."""
@@ -62,7 +62,7 @@ def rows_block(tables: Path) -> str:
             [known[0]["model"], " / ".join(epochs), *(cell for pair in pairs for cell in pair)]
         )
     measured = ["Data: MSE u", "paper", "PINN: MSE u", "paper", "PINN: seconds", "paper"]
-    return _markdown(lines, ["Model", "Epochs", *measured], left=2)
+    return markdown_table(pd.DataFrame(lines, columns=["Model", "Epochs", *measured]), "ll")
 
 
 def zoo_block(tables: Path) -> str:
@@ -82,13 +82,7 @@ def zoo_block(tables: Path) -> str:
     half = (len(cells) + 1) // 2
     pairs = zip_longest(cells[:half], cells[half:], fillvalue=[""] * 3)
     columns = ["Problem", "Relative L2 error", "Seconds"] * 2
-    return _markdown([[*a, *b] for a, b in pairs], columns, left=6)
-
-
-def _markdown(lines: list[list[str]], columns: list[str], left: int) -> str:
-    align = ["left"] * left + ["right"] * (len(columns) - left)
-    frame = pd.DataFrame(lines, columns=columns)
-    return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
+    return markdown_table(pd.DataFrame([[*a, *b] for a, b in pairs], columns=columns), "llllll")
 
 
 def results_block(tables: Path | str) -> str:

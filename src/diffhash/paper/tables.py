@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import ascii_lowercase
+from typing import Any
 
 import pandas as pd
 
 from diffhash._files import write_text_atomically
-from diffhash.paper.printed import FOOTNOTES, METRICS, PAPER_DEVICE, TITLES, Footnote
-from diffhash.paper.table import Line, Table, check_any_records, train_seconds
+from diffhash.paper.printed import FOOTNOTES, METRICS, PAPER_DEVICE, Footnote
+from diffhash.paper.table import Table, check_any_records, train_seconds
 from diffhash.paper.templates import markdown_text, render
 from diffhash.results.formats import (
     format_decades,
     format_epochs,
     format_interval,
     format_value,
+    markdown_table,
     printable,
 )
 from diffhash.results.metrics import metric
@@ -71,29 +73,27 @@ def to_markdown(table: Table, tables: Iterable[Table] = ()) -> str:
     """
     notes, tables = dict(zip(ascii_lowercase, _notes(table), strict=False)), list(tables)
     peaks = [
-        (record.peak_memory_mb, each.said(key))
+        (row.line["peak_memory_mb"], row.full_label)
         for each in tables
-        for key, row in each.rows.items()
-        for _, record in row.runs
+        for row in each.rows.values()
+        if row.runs
     ]
     lines = []
     for key, row in table.rows.items():
-        marks, line = ",".join(m for m, note in notes.items() if key in note.rows), table.lines[key]
-        peak = line["peak_memory_mb"]
+        marks = ",".join(mark for mark, note in notes.items() if key in note.rows)
+        peak = row.line["peak_memory_mb"]
         lines.append(
             {"Model": markdown_text(row.model) + (f" <sup>{marks}</sup>" if marks else ""),
              "Epochs": format_epochs(row.epochs)}
-            | {heading: _cell(line, value) for value, heading in _HEADINGS.items()}
+            | {heading: _cell(row.line, value) for value, heading in _HEADINGS.items()}
             | {"Peak MB": "–" if pd.isna(peak) else f"{peak:.0f}",
-               "n": f"{line['n']}" + (f", {row.n_diverged} diverged" if row.n_diverged else "")}
+               "n": f"{row.line['n']}" + (f", {row.n_diverged} diverged" if row.n_diverged else "")}
         )  # fmt: skip
     several = sorted({int(n) for n in table.frame["n"] if n > 1}, reverse=True)
     return render(
         "table.md",
-        title=TITLES[table.name],
-        body=pd.DataFrame(lines).to_markdown(
-            index=False, disable_numparse=True, colalign=("left", *["right"] * 7, "left")
-        ),
+        title=f"{table.number}. {table.subject}",
+        body=markdown_table(lines, "lrrrrrrrl"),
         notes={mark: note.text for mark, note in notes.items()},
         intervals=[describe_interval(n) for n in several if interval_rank(n)],
         ranges=[describe_interval(n) for n in several if not interval_rank(n)],
@@ -104,7 +104,7 @@ def to_markdown(table: Table, tables: Iterable[Table] = ()) -> str:
     )
 
 
-def _cell(line: Line, value: str) -> str:
+def _cell(line: dict[str, Any], value: str) -> str:
     ours, interval = format_value(value, line[value]), ""
     if line["seeds"]:
         interval = format_interval(value, line[f"{value}_low"], line[f"{value}_high"])

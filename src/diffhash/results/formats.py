@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -62,3 +63,20 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def markdown_table(rows: Any, align: str) -> str:
+    """Rows, as a DataFrame takes them, as a table of Markdown.
+
+    Args:
+        rows: with cells that are text.
+        align: ``l`` or ``r`` for each column; those beyond are aligned to the right.
+
+    >>> print(markdown_table([{"Model": "Cubic", "n": "1"}], "l"))
+    | Model   |   n |
+    |:--------|----:|
+    | Cubic   |   1 |
+    """
+    frame = pd.DataFrame(rows)
+    sides = ["left" if side == "l" else "right" for side in align.ljust(frame.shape[1], "r")]
+    return str(frame.to_markdown(index=False, disable_numparse=True, colalign=sides))

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from diffhash._files import write_text_atomically
 from diffhash.paper.claims import page as claims_page
-from diffhash.paper.printed import TITLES
+from diffhash.paper.claims.verdicts import judge
 from diffhash.paper.report import plots
 from diffhash.paper.summary import summary
 from diffhash.paper.table import Table
@@ -44,14 +44,14 @@ def write_report(tables: Mapping[str, Table], output: Path | str) -> Path:
         RecordError: corrupt histories or predictions; the message names the path.
         OSError: the output folder cannot be written.
     """
-    claims, both = claims_page.check_claims(tables), list(tables.values())
+    claims, both = judge(tables), list(tables.values())
     html = render(
         "report.html",
         tables=both,
         cards=re.findall(r"- \*\*(.*?): (.*?)\*\*, (.*)", summary(both, claims)),
         distance=plots.distance_plot(both),
         markdown={
-            name: to_markdown(table, both).removeprefix(f"**{TITLES[name]}**: ")
+            name: to_markdown(table, both).removeprefix(f"**{table.number}. {table.subject}**: ")
             for name, table in tables.items()
         },
         claims="#" + claims_page.to_markdown(claims),  # a section's heading
