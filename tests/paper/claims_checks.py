@@ -22,8 +22,9 @@ def each_claim(lines: pd.DataFrame) -> list[SimpleNamespace]:
         survives = None if pd.isna(claim["survives_holm"]) else claim["survives_holm"]
         missing = "; ".join(dict.fromkeys(filter(None, parts["missing"])))
         outcomes = list(parts.itertuples())
-        known = claim | {"survives": survives, "missing": missing, "outcomes": outcomes}
-        claims.append(SimpleNamespace(**known))
+        points = {"for": True, "against": False, "": None}[claim["points"]]
+        known = {"survives": survives, "points": points, "missing": missing, "outcomes": outcomes}
+        claims.append(SimpleNamespace(**claim | known))
     return claims
 
 

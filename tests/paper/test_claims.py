@@ -46,7 +46,10 @@ def test_one_seed_decides_nothing_but_says_which_way_it_points(
     }
 
 
-def test_no_claim_is_decided_without_records(tmp_path: Path, paper: Path) -> None:
+def test_no_claim_is_decided_without_a_finished_run(
+    tmp_path: Path, paper: Path, write_run: WriteRun
+) -> None:
+    write_run(tmp_path, "table1", "cubic", status="interrupted", epochs=9)
     claims = each_claim(judge(load_tables(tmp_path, paper)))
     assert {(claim.verdict, claim.points) for claim in claims} == {("undecided", None)}
     assert all(math.isnan(claim.p_claim) for claim in claims)

@@ -147,10 +147,11 @@ def test_text_of_records_is_text(paper_runs: Path, tmp_path: Path) -> None:
 # --------------------------------------------------------------- runs that are not as they should
 
 
-def test_nothing_recorded_yet(paper: Path, tmp_path: Path) -> None:
-    page = report(tmp_path / "none", tmp_path / "out")
-    assert "0 of 14 rows no run has been recorded yet" in page.text
-    assert set(page.plots) == {"distance"}
+def test_nothing_finished_yet(write_run, tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", "table1", "cubic", status="interrupted", epochs=9)
+    page = report(tmp_path / "runs", tmp_path / "out")
+    assert "0 of 14 rows from 1 run" in page.text
+    assert "nothing to compare yet" in page.text and "no run has been timed yet" in page.text
     assert page.text.count("missing / ") >= 14
 
 

@@ -28,7 +28,7 @@ def make_tables(
         The paths, and sentences on train seconds and verdicts.
 
     Raises:
-        RecordError: not a single record, or corrupt histories or predictions.
+        RecordError: corrupt histories or predictions; the message names the path.
         ValueError: a page lacks the markers.
         OSError: a file cannot be written, or a page is missing.
     """

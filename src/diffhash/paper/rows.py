@@ -26,6 +26,7 @@ from diffhash.paper.timing import TIMINGS, Timing
 from diffhash.results.formats import format_epochs, printable
 from diffhash.results.metrics import ENCODERS
 from diffhash.results.record import (
+    FINISHED,
     RESULT_FILE,
     OnProblem,
     RecordError,
@@ -36,7 +37,7 @@ from diffhash.results.record import (
     read_history,
     read_predictions,
 )
-from diffhash.results.seeds import combine_histories, combine_predictions, over_seeds
+from diffhash.results.seeds import combine_histories, combine_predictions
 from diffhash.results.statistics import median_interval
 
 Found = tuple[Path, RunRecord]
@@ -60,16 +61,21 @@ class Row:
     Attributes:
         table: the name of its table.
         row: its key, e.g. ``mlp_10k``.
-        printed: the paper's numbers; None of a row that it does not have.
+        paper: the printed numbers of the table's rows.
         runs: directory and record of each run.
         timing: of the row alone on the machine, if there is one.
     """
 
     table: str
     row: str
-    printed: dict[str, Any] | None
+    paper: dict[str, dict[str, Any]]
     runs: list[Found]
     timing: Timing | None = None
+
+    @property
+    def printed(self) -> dict[str, Any] | None:
+        """Its numbers in the paper; None of a row that it does not have."""
+        return self.paper.get(self.row)
 
     @property
     def model(self) -> str:
@@ -139,8 +145,15 @@ class Row:
         return "; ".join(filter(None, ("completed" if self.completed else "", self.note)))
 
     def values(self, name: str) -> np.ndarray:
-        """A metric by seed; see `diffhash.results.seeds.over_seeds`."""
-        return over_seeds((record for _, record in self.seeds), name)
+        """A metric by seed; infinite where it diverged or was not finite.
+
+        Empty where no run has it and none diverged: then it was not measured.
+        """
+        records = [record for _, record in self.seeds]
+        values = [record.metrics.get(name) for record in records]
+        if all(value is None for value in values) and all(r.status in FINISHED for r in records):
+            return np.empty(0)
+        return np.array([np.inf if value is None else value for value in values], dtype=np.float64)
 
     @cached_property
     def line(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def summary(tables: Sequence[Table], claims: pd.DataFrame) -> str:
         done=sum(bool(row.completed) for row in printed),
         rows=len(printed),
         records=records,
-        seeds=sorted({f(n_seeds) for f in (min, max)}) if records else [],
+        seeds=sorted({min(n_seeds), max(n_seeds)}),
         statuses=", ".join(f"{n} {status}" for status, n in statuses),
         notes=[f"{row.full_label}: {row.note}" for row in rows if row.note],
         distances=distances,

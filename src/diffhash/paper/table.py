@@ -25,14 +25,12 @@ class Table:
         name: ``table1`` or ``table2``.
         number: ``Table I``.
         subject: ``Data-driven learning``.
-        folder: of the records of all tables.
         rows: the paper's in printed order, then any other row with records.
     """
 
     name: str
     number: str
     subject: str
-    folder: Path
     rows: dict[str, Row]
 
     @cached_property
@@ -79,10 +77,11 @@ def load_tables(
         on_problem: is told of each record or timing that cannot be used, which is left out.
 
     Raises:
-        RecordError: unusable records, see `diffhash.paper.rows`; not with ``on_problem``.
+        RecordError: not a single record; unusable ones, see `diffhash.paper.rows`, but not with
+            ``on_problem``.
         FileNotFoundError: no transcription of the paper's table.
     """
-    tables = {}
+    tables: dict[str, Table] = {}
     for name, found in row_records(runs, on_problem).items():
         printed, rows = load_paper_table(name, paper).to_dict("index"), {}
         for key in map(str, dict.fromkeys((*printed, *found))):
@@ -92,21 +91,11 @@ def load_tables(
                 timing = next(filter(None, timings), None)
             except (RecordError, FileNotFoundError) as error:
                 on_problem(RecordError(f"timing of {name}/{key}: {error}"))
-            rows[key] = Row(name, key, printed.get(key), items, timing)
-        tables[name] = Table(name, *TITLES[name], Path(runs), rows)
+            rows[key] = Row(name, key, printed, items, timing)
+        tables[name] = Table(name, *TITLES[name], rows)
+    if not any(table.records for table in tables.values()):
+        raise RecordError(f"no records under {runs}: run `make reproduce-tables` first")
     return tables
-
-
-def check_any_records(tables: Iterable[Table]) -> None:
-    """Refuse to make anything of nothing.
-
-    Raises:
-        RecordError: not a single record.
-    """
-    tables = list(tables)
-    if not any(table.records for table in tables):
-        folders = " and ".join(dict.fromkeys(str(table.folder) for table in tables))
-        raise RecordError(f"no records under {folders}: run `make reproduce-tables` first")
 
 
 def train_seconds(tables: Iterable[Table]) -> pd.DataFrame:

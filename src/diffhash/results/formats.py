@@ -7,9 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+_FORMS = {"train_seconds": ".1f", "wall_seconds": ".1f", "peak_memory_mb": ".0f"}
+
 
 def format_value(column: str, value: float) -> str:
-    """Compact: two significant digits, or seconds to a tenth; NaN is ``–``, infinity ``diverged``.
+    """Compact: two significant digits, seconds to a tenth, whole MB; NaN is ``–``, infinity
+    ``diverged``.
 
     >>> format_value("mse_u", 5.43e-13), format_value("mse_uxx", 4.6)
     ('5.4e-13', '4.6')
@@ -20,8 +23,8 @@ def format_value(column: str, value: float) -> str:
         return "–"
     if math.isinf(value):
         return "diverged"
-    if column == "train_seconds":
-        return f"{value:.1f}"
+    if column in _FORMS:
+        return f"{value:{_FORMS[column]}}"
     mantissa, _, exponent = f"{value:.1e}".partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent and int(exponent) else mantissa
 

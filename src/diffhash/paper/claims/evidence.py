@@ -43,7 +43,7 @@ class Quantity:
     """What a claim compares of a row; comparing it with another one or with a bound gives a `Part`.
 
     Attributes:
-        values: of both tables and the row, which has a seed that counts: ``[n]``, one a seed,
+        values: of the row and of ``other``, which have seeds that count: ``[n]``, one a seed,
             infinite for a diverged run; of what does not depend on the seed (``fixed``) its lower
             end, value and upper end: what lies between is as good as equal.
         group: what it is, whichever row it is of; ``{}`` stands for the name of ``other``.
@@ -54,7 +54,7 @@ class Quantity:
 
     table: str
     row: str
-    values: Callable[[Tables, Row], np.ndarray]
+    values: Callable[..., np.ndarray]
     group: str
     other: tuple[str, str] | None = None
     show: Callable[[float], str] = lambda value: format_value("mse_u", value)
@@ -63,16 +63,17 @@ class Quantity:
 
     def sample(self, tables: Tables) -> np.ndarray:
         """Its values; raises `MissingError` where they have not been recorded."""
-        return self.values(tables, find_row(tables, self.table, self.row))
+        keys = filter(None, ((self.table, self.row), self.other))
+        return self.values(*(_find(tables, *key) for key in keys))
 
     def what(self, tables: Tables) -> str:
         """``group``, after the task."""
-        name = find_row(tables, *self.other, finished=False).label if self.other else ""
+        name = _find(tables, *self.other, finished=False).label if self.other else ""
         return f"{_TASKS[self.table]} {self.group.format(name)}"
 
     def label(self, tables: Tables) -> str:
         """The row as the paper names it, with its budget: ``MLP 10k``."""
-        return find_row(tables, self.table, self.row, finished=False).label
+        return _find(tables, self.table, self.row, finished=False).label
 
     def __rmul__(self, factor: float) -> Quantity:
         return replace(self, factor=factor)
@@ -99,12 +100,8 @@ class Part:
     than: Quantity | float
 
 
-def find_row(tables: Tables, table: str, row: str, *, finished: bool = True) -> Row:
-    """A row with a run, and if it is to be finished, with one that counts as a seed.
-
-    Raises:
-        MissingError: there is none.
-    """
+def _find(tables: Tables, table: str, row: str, *, finished: bool = True) -> Row:
+    """A row with a run, and if it is to be finished, with one that counts as a seed."""
     found = tables[table].rows.get(row)
     if found is None or (finished and not found.seeds):
         what = f"run of {row}" if found is None else f"finished run of {found.label}"
@@ -117,7 +114,7 @@ def find_row(tables: Tables, table: str, row: str, *, finished: bool = True) -> 
 
 def error(table: str, row: str, column: str = "mse_u") -> Quantity:
     """A metric at the end of training."""
-    return Quantity(table, row, lambda _, r: _errors(r, column), metric(column).quantity)
+    return Quantity(table, row, lambda r: _errors(r, column), metric(column).quantity)
 
 
 def relative(table: str, row: str, column: str = "mse_u", region: str = "everywhere") -> Quantity:
@@ -125,10 +122,13 @@ def relative(table: str, row: str, column: str = "mse_u", region: str = "everywh
     domain."""
     name = metric(column).quantity
 
-    def values(tables: Tables, found: Row) -> np.ndarray:
-        if region == "everywhere":
-            return _errors(found, column) / _zero(tables[table], f"exact_{name}")
-        return _by_seed(found, found.predicted, PREDICTIONS_FILE, score)
+    def values(row: Row) -> np.ndarray:
+        if region != "everywhere":
+            return _by_seed(row, row.predicted, PREDICTIONS_FILE, score)
+        errors = _errors(row, column)
+        for _, frame in row.predicted:  # all are of the same points
+            return errors / _mean_square(frame[f"exact_{name}"])
+        raise MissingError(f"no {PREDICTIONS_FILE} of {row.label} in {row.table}")
 
     def score(frame: pd.DataFrame) -> float:
         part = frame.loc[(frame["x"] <= LABELS_END) == (region == "labelled")]
@@ -140,48 +140,38 @@ def relative(table: str, row: str, column: str = "mse_u", region: str = "everywh
 
 def over_paper(table: str, row: str, column: str = "mse_u", paper_row: str = "") -> Quantity:
     """A metric at the end over what the paper prints, of the same row or of another."""
-
-    def values(tables: Tables, found: Row) -> np.ndarray:
-        printed = tables[table].rows[paper_row or row].printed
-        assert printed is not None
-        return _errors(found, column) / printed[column]
+    printed, group = paper_row or row, f"{metric(column).quantity} from the printed number"
 
     def show(value: float) -> str:
         with np.errstate(divide="ignore"):
             return "diverged" if np.isinf(value) else f"{format_decades(np.log10(value))} decades"
 
-    group = f"{metric(column).quantity} from the printed number"
-    return Quantity(table, row, values, group, show=show)
+    return Quantity(
+        table, row, lambda r: _errors(r, column) / r.paper[printed][column], group, show=show
+    )
 
 
 def at_budget_of(table: str, row: str, other: str) -> Quantity:
     """MSE of u after as many epochs as another row trains for."""
-
-    def values(tables: Tables, found: Row) -> np.ndarray:
-        return _early(found, epoch=find_row(tables, table, other).epochs)
-
-    return Quantity(table, row, values, "u after the epochs of {}", (table, other))
+    group = "u after the epochs of {}"
+    return Quantity(table, row, lambda r, o: _early(r, epoch=o.epochs), group, (table, other))
 
 
 def in_time_of(table: str, row: str, other: str) -> Quantity:
     """MSE of u within another row's train seconds, such as the table gives: of epochs timed alone,
     if they were."""
-
-    def values(tables: Tables, found: Row) -> np.ndarray:
-        limit = find_row(tables, table, other)
-        return _early(found, seconds=float(np.median(_step_seconds(limit))) * limit.epochs)
-
-    return Quantity(table, row, values, "u within the train seconds of {}", (table, other))
+    return Quantity(
+        table, row, lambda r, o: _early(r, seconds=float(np.median(_step_seconds(o))) * o.epochs),
+        "u within the train seconds of {}", (table, other),
+    )  # fmt: skip
 
 
 def epochs_over(table: str, row: str, other: str) -> Quantity:
     """Budget of a row over that of another of its table."""
-
-    def values(tables: Tables, found: Row) -> np.ndarray:
-        return np.repeat(found.epochs / find_row(tables, table, other).epochs, 3)
-
-    group = "epochs over those of {}"
-    return Quantity(table, row, values, group, (table, other), "{:.2f}".format, fixed=True)
+    return Quantity(
+        table, row, lambda r, o: np.repeat(r.epochs / o.epochs, 3),
+        "epochs over those of {}", (table, other), "{:.2f}".format, fixed=True,
+    )  # fmt: skip
 
 
 def step_over(table: str, row: str, other_table: str, other: str) -> Quantity:
@@ -190,8 +180,8 @@ def step_over(table: str, row: str, other_table: str, other: str) -> Quantity:
     The ends are the most that the chunks of the two timings allow, or ``COST_MARGIN``.
     """
 
-    def values(tables: Tables, found: Row) -> np.ndarray:
-        a, b = _step_seconds(found), _step_seconds(find_row(tables, other_table, other))
+    def values(row: Row, other: Row) -> np.ndarray:
+        a, b = _step_seconds(row), _step_seconds(other)
         with np.errstate(divide="ignore", invalid="ignore"):  # a clock that has not moved
             value = float(np.median(a) / np.median(b))
             low, high = float(a.min() / b.max()), float(a.max() / b.min())
@@ -205,11 +195,10 @@ def step_over(table: str, row: str, other_table: str, other: str) -> Quantity:
 
 def peak_memory(table: str, row: str) -> Quantity:
     """MB of the largest of a row's runs."""
-
-    def values(_: Tables, found: Row) -> np.ndarray:
-        return np.repeat(max(record.peak_memory_mb for _, record in found.runs), 3)
-
-    return Quantity(table, row, values, "peak MB", show="{:.0f}".format, fixed=True)
+    return Quantity(
+        table, row, lambda r: np.repeat(r.line["peak_memory_mb"], 3),
+        "peak MB", show="{:.0f}".format, fixed=True,
+    )  # fmt: skip
 
 
 # --------------------------------------------------------------------------- what they are made of
@@ -253,15 +242,6 @@ def _step_seconds(row: Row) -> np.ndarray:
     if row.timing:
         return np.array(row.timing.chunks)
     return np.array([record.train_seconds / record.epochs for record in row.completed])
-
-
-def _zero(table: Table, exact: str) -> float:
-    """MSE of predicting 0."""
-    for row in table.rows.values():
-        for record, frame in row.predicted:
-            if record.status == "completed" and exact in frame:
-                return _mean_square(frame[exact])
-    raise MissingError(f"no run of {table.name} with {PREDICTIONS_FILE}")
 
 
 def _mean_square(values: Any) -> float:

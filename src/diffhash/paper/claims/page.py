@@ -8,7 +8,7 @@ import pandas as pd
 
 from diffhash._files import write_text_atomically
 from diffhash.paper.claims.evidence import ACCURATE, COST_MARGIN, NO_SKILL
-from diffhash.paper.claims.verdicts import DIRECTIONS, count_verdicts, said
+from diffhash.paper.claims.verdicts import count_verdicts, said
 from diffhash.paper.templates import render
 from diffhash.results.statistics import ALPHA
 
@@ -25,8 +25,6 @@ def write_claims(lines: pd.DataFrame, output: Path | str) -> list[Path]:
         output: where to write.
     """
     frame = lines.copy()
-    for name in ("points", "holds"):
-        frame[name] = [DIRECTIONS[way] for way in lines[name]]
     frame["figures"] = [
         "; ".join(f"{row} {text}" for _, row, text in each) for each in lines["figures"]
     ]

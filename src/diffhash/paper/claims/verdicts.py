@@ -28,8 +28,7 @@ from diffhash.results.statistics import (
 
 _VERDICTS = ("supported", "refuted", "undecided")
 _RANKS, _SIGNS, _VALUE = "Mann-Whitney", "binomial", "value"
-DIRECTIONS = {True: "for", False: "against", None: ""}
-"""Which way medians point."""
+_WAYS = ("against", "for")  # the claim: which way medians point
 
 
 def judge(tables: Tables, statements: Sequence[Statement] = STATEMENTS) -> pd.DataFrame:
@@ -48,7 +47,8 @@ def judge(tables: Tables, statements: Sequence[Statement] = STATEMENTS) -> pd.Da
 
         - ``source``, ``claim``, ``criterion``, ``combine``: of the statement;
         - ``verdict``: ``supported``, ``refuted`` or ``undecided``;
-        - ``points``: whether medians and values point for the claim; None if something is missing;
+        - ``points``: which way medians and values point, ``for`` the claim or ``against`` it; empty
+          if something is missing;
         - ``p_claim``: of the direction of the smaller p-value; NaN if no part is a test over seeds;
         - ``p_claim_holm``: the same, adjusted for the number of claims;
         - ``survives_holm``: whether the verdict outlives that; NaN without a verdict by a test;
@@ -62,7 +62,7 @@ def judge(tables: Tables, statements: Sequence[Statement] = STATEMENTS) -> pd.Da
         - ``decades``: log10 between the medians, or from the bound to the median;
         - ``share``: of pairs (two samples, ties count half) or of seeds on the side claimed;
         - ``p``, ``p_opposite``: of the comparison and of its opposite;
-        - ``holds``: whether medians, or the value, point in the direction claimed;
+        - ``holds``: the same of its medians or its value;
         - ``figures``: ``(group, row, text)`` of each sample;
         - ``missing``: what has not been recorded.
     """
@@ -87,10 +87,10 @@ def _judge(statement: Statement, tables: Tables) -> list[dict[str, Any]]:
     verdict = "undecided"
     if min(p, p_opposite) < ALPHA:
         verdict = "supported" if p < p_opposite else "refuted"
-    directions = [outcome["holds"] for outcome in outcomes]
-    points = None if None in directions else all_of
-    if (not all_of) in directions:  # one False of all, or one True of any, is enough
-        points = not all_of
+    ways = [outcome["holds"] for outcome in outcomes]
+    points = "" if "" in ways else _WAYS[all_of]
+    if _WAYS[not all_of] in ways:  # one against all, or one for any, is enough
+        points = _WAYS[not all_of]
     n_seeds = [n for outcome in outcomes for n in outcome["n"]]
     claim = {
         "source": statement.source,
@@ -109,7 +109,7 @@ def compare(part: Part, tables: Tables) -> dict[str, Any]:
     """Test a part, see `judge`; what it lacks is told there."""
     outcome = {
         "comparison": "", "test": "", "n": (), "decades": math.nan, "share": math.nan,
-        "p": 1.0, "p_opposite": 1.0, "holds": None, "figures": (), "missing": "",
+        "p": 1.0, "p_opposite": 1.0, "holds": "", "figures": (), "missing": "",
     }  # fmt: skip
     of, than = part.of, part.than
     try:
@@ -133,7 +133,7 @@ def _two_samples(of: Quantity, than: Quantity, tables: Tables) -> dict[str, Any]
         "n": (len(a), len(b)),
         "decades": _decades(middle, other),
         "share": superiority(of.factor * a, b),
-        "holds": of.factor * middle < other,
+        "holds": _WAYS[of.factor * middle < other],
         "figures": (one, two),
     } | rank_test(of.factor * a, b)._asdict()
 
@@ -141,7 +141,7 @@ def _two_samples(of: Quantity, than: Quantity, tables: Tables) -> dict[str, Any]
 def _against_bound(of: Quantity, bound: float, is_below: bool, tables: Tables) -> dict[str, Any]:
     values, middle, figure = _sample(of, tables)
     n, share = len(values), float(np.mean((values <= bound) == is_below))
-    outcome = {"decades": _decades(middle, bound), "holds": (middle <= bound) == is_below}
+    outcome = {"decades": _decades(middle, bound), "holds": _WAYS[(middle <= bound) == is_below]}
     outcome["figures"] = (figure,)
     if of.fixed:  # all of its interval, or none of it
         return outcome | {"test": _VALUE, "p": float(share < 1), "p_opposite": float(share > 0)}
@@ -175,10 +175,10 @@ def count_verdicts(lines: pd.DataFrame) -> str:
     text = ", ".join(f"{(claims['verdict'] == verdict).sum()} {verdict}" for verdict in _VERDICTS)
     one = claims.loc[(claims["verdict"] == "undecided") & claims["one_seed"], "points"]
     if len(one):
-        ways = [sum(way == points for way in one) for points in (True, False)]
+        against, of_it = ((one == way).sum() for way in _WAYS)
         text += (
-            f" ({len(one)} of these with a row of one seed: {ways[0]} point for the claim, "
-            f"{ways[1]} against it)"
+            f" ({len(one)} of these with a row of one seed: {of_it} point for the claim, "
+            f"{against} against it)"
         )
     return text
 
@@ -214,7 +214,7 @@ def _tested(parts: Any) -> list[str]:
     claim, several = parts.iloc[0], len(parts) > 1
     texts = [f"{len(parts)} comparisons"] if several else []
     is_open = claim["verdict"] == "undecided"
-    holds = claim["verdict"] == "supported" or (is_open and bool(claim["points"]))
+    holds = claim["verdict"] == "supported" or (is_open and claim["points"] == "for")
     tested = parts[parts["test"] != ""]
     if len(tested):
         size = -tested["decades"].abs().fillna(0.0)
@@ -223,7 +223,7 @@ def _tested(parts: Any) -> list[str]:
         part = ordered.iloc[-1 if (claim["combine"] == "all") == holds else 0]
         texts.append(f"{'deciding: ' if several else ''}{part['comparison']} ({_effect(part)})")
     if is_open:
-        texts.append(f"points {DIRECTIONS[claim['points']] or 'neither way'}")
+        texts.append(f"points {claim['points'] or 'neither way'}")
     if not math.isnan(claim["p_claim"]) and not (claim["one_seed"] and is_open):
         texts.append(f"p = {format_p(claim['p_claim'])}")
     if not pd.isna(claim["survives_holm"]):
