@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from optuna.visualization.matplotlib import plot_slice
 from diffhash._files import write_text_atomically
 from diffhash.cli.command import run_command
 from diffhash.experiment.checks import ConfigError, choose_accelerator
-from diffhash.experiment.composing import one_line
 from diffhash.experiment.environment import describe_environment
 from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
@@ -190,24 +188,20 @@ def main() -> int:
     arguments = parser.parse_intermixed_args()
     register()
     name, folder = arguments.study, arguments.runs / arguments.study
-    try:
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            study = compose(f"calibration/{name}").calibration
-            if arguments.trials is not None:
-                study.trials = arguments.trials
-            fixed = ("trainer.num_threads=1", *arguments.overrides)
-            rows = {
-                row: compose("train", [f"experiment={row}", *fixed])
-                for row in {*study.rows, *filter(None, study.rows.values())}
-            }
-        with exclusive(folder):
-            parts = calibrate(study, rows, folder)
-        print(write_outcome(name, study, parts, arguments.output), arguments.output / f"{name}.md")
-    except (ConfigError, RecordError, HydraException) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        study = compose(f"calibration/{name}").calibration
+        if arguments.trials is not None:
+            study.trials = arguments.trials
+        fixed = ("trainer.num_threads=1", *arguments.overrides)
+        rows = {
+            row: compose("train", [f"experiment={row}", *fixed])
+            for row in {*study.rows, *filter(None, study.rows.values())}
+        }
+    with exclusive(folder):
+        parts = calibrate(study, rows, folder)
+    print(write_outcome(name, study, parts, arguments.output), arguments.output / f"{name}.md")
     return 0
 
 
 if __name__ == "__main__":
-    run_command("calibrate", main)
+    run_command("calibrate", main, (ConfigError, RecordError, HydraException))

@@ -32,18 +32,12 @@ def main() -> int:
         if not getattr(arguments, name) > 0:
             parser.error(f"--{name} {getattr(arguments, name):g}: give a positive number")
     wanted = jobs(range(arguments.seeds), arguments.seconds)
-    try:
-        run_jobs(ROOT, wanted, arguments.runs, arguments.jobs)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: finished runs stay; the same command does the rest", file=sys.stderr)
-        return 130
+    run_jobs(ROOT, wanted, arguments.runs, arguments.jobs)
     for line in write(wanted, arguments.runs, arguments.output):
         print(line)
     return 0
 
 
 if __name__ == "__main__":
-    run_command("hermite", main)
+    rest = "interrupted: finished runs stay; the same command does the rest"
+    run_command("hermite", main, (ConfigError,), rest)

@@ -92,22 +92,16 @@ def main() -> int:
         print(f"report_screenshots: {file}: no such file; run `make report`", file=sys.stderr)
         return 1
     output.mkdir(parents=True, exist_ok=True)
-    try:
-        with open_browser() as browser:
-            for size in SIZES:
-                for theme in THEMES:
-                    page = open_page(browser, file, size, theme)
-                    picture = (
-                        output / f"{'whole' if options.whole else 'screen'}-{size}-{theme}.png"
-                    )
-                    page.screenshot(path=picture, full_page=options.whole)
-                    print(picture, *page.problems, sep="\n")
-                    page.context.close()
-    except NoBrowserError as error:
-        print(f"report_screenshots: {error}", file=sys.stderr)
-        return 1
+    with open_browser() as browser:
+        for size in SIZES:
+            for theme in THEMES:
+                page = open_page(browser, file, size, theme)
+                picture = output / f"{'whole' if options.whole else 'screen'}-{size}-{theme}.png"
+                page.screenshot(path=picture, full_page=options.whole)
+                print(picture, *page.problems, sep="\n")
+                page.context.close()
     return 0
 
 
 if __name__ == "__main__":
-    run_command("report_screenshots", main)
+    run_command("report_screenshots", main, (NoBrowserError,))

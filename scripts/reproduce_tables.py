@@ -40,29 +40,22 @@ def main() -> int:
     if workers < 1:
         parser.error(f"--jobs {workers}: give at least 1")
     start = time.perf_counter()
-    try:
-        with exclusive(arguments.runs):
-            seeds = range(arguments.seeds)
-            rows = (*arguments.rows, *(second_order.ROWS if arguments.optional else ()))
-            jobs = plan(ROOT, arguments.runs, rows, seeds, arguments.overrides)
-            failed = run_jobs(ROOT, jobs, workers)
-            timings = plan_timings(ROOT, arguments.runs, [job for job in jobs if job.row in ROWS])
-            failed += run_jobs(ROOT, timings, 1, "timings")
-        tables = load_tables(arguments.runs, RESULTS / "paper", left_out("reproduce_tables"))
-        report = left_out("reproduce_tables")
-        second_order.write_second_order(arguments.runs, arguments.output / "tables", report)
-        pages = [ROOT / page for page in PAGES if arguments.output == RESULTS]
-        *_, total, verdicts = make_tables(tables, arguments.output / "tables", pages)
-        make_figures(tables, arguments.output / "figures")
-        for table in tables.values():
-            if not table.records:
-                print(f"no records of {table.number}: its figures are left out", file=sys.stderr)
-    except (ConfigError, RecordError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: finished runs stay; the same command does the rest", file=sys.stderr)
-        return 130
+    with exclusive(arguments.runs):
+        seeds = range(arguments.seeds)
+        rows = (*arguments.rows, *(second_order.ROWS if arguments.optional else ()))
+        jobs = plan(ROOT, arguments.runs, rows, seeds, arguments.overrides)
+        failed = run_jobs(ROOT, jobs, workers)
+        timings = plan_timings(ROOT, arguments.runs, [job for job in jobs if job.row in ROWS])
+        failed += run_jobs(ROOT, timings, 1, "timings")
+    report = left_out("reproduce_tables")
+    second_order.write_second_order(arguments.runs, arguments.output / "tables", report)
+    tables = load_tables(arguments.runs, RESULTS / "paper", report)
+    pages = [ROOT / page for page in PAGES if arguments.output == RESULTS]
+    *_, total, verdicts = make_tables(tables, arguments.output / "tables", pages)
+    make_figures(tables, arguments.output / "figures")
+    for table in tables.values():
+        if not table.records:
+            print(f"no records of {table.number}: its figures are left out", file=sys.stderr)
     print(total, verdicts, sep="\n")
     print(f"{time.perf_counter() - start:.0f} s in all; results in {arguments.output}")
     for job in failed:
@@ -71,4 +64,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_command("reproduce_tables", main)
+    rest = "interrupted: finished runs stay; the same command does the rest"
+    run_command("reproduce_tables", main, (ConfigError, RecordError), rest)

@@ -39,19 +39,12 @@ def main() -> int:
     if not arguments.seconds > 0:
         parser.error(f"--seconds {arguments.seconds:g}: give a positive number")
     start = time.perf_counter()
-    try:
-        chosen = jobs(range(arguments.seeds), arguments.only, arguments.seconds)
-        if not chosen:
-            raise ConfigError(f"ONLY={arguments.only}: splines have no run with adam")
-        run_jobs(ROOT, chosen, arguments.runs, workers)
-        names = dict.fromkeys(job.case.name for job in chosen)
-        collocation.complete(arguments.output / collocation.FILE, names)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: finished runs stay; the same command does the rest", file=sys.stderr)
-        return 130
+    chosen = jobs(range(arguments.seeds), arguments.only, arguments.seconds)
+    if not chosen:
+        raise ConfigError(f"ONLY={arguments.only}: splines have no run with adam")
+    run_jobs(ROOT, chosen, arguments.runs, workers)
+    names = dict.fromkeys(job.case.name for job in chosen)
+    collocation.complete(arguments.output / collocation.FILE, names)
     everything = jobs(range(arguments.seeds), "", arguments.seconds)
     for line in write_tables(make_table(everything, arguments.runs), arguments.output):
         print(line)
@@ -60,4 +53,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run_command("suite", main)
+    rest = "interrupted: finished runs stay; the same command does the rest"
+    run_command("suite", main, (ConfigError,), rest)

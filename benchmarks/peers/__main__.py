@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -32,33 +31,26 @@ def main() -> int:
     arguments = parser.parse_args()
     if not arguments.seconds > 0:
         parser.error(f"--seconds {arguments.seconds:g}: give a positive number")
-    try:
-        problems, contenders = chosen(arguments.only)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    problems, contenders = chosen(arguments.only)
     environments, runs = arguments.environments.resolve(), arguments.runs.resolve()
     for folder in (environments, runs, arguments.output):
         folder.mkdir(parents=True, exist_ok=True)
     path, missing = arguments.output / "peers.csv", {}
     table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
-    try:
-        for peer in dict.fromkeys(filter(None, (CONTENDERS[key].peer for key in contenders))):
-            if reason := install(peer, environments, runs / f"install-{peer}.log"):
-                missing[peer] = reason
-        if hasattr(os, "sched_setaffinity"):  # one core, of all the processes
-            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-        for problem in problems:
-            rows = measure(problem, contenders, arguments.seconds, runs, environments, missing)
-            table = merge(table, rows)
-            write_text_atomically(path, table.to_csv(index=False, float_format="%.4g"))
-            write_text_atomically(path.with_suffix(".md"), page(table))
-            print(rows[["contender", "status", "ms", "steps", "l2_u"]].to_string(index=False))
-    except KeyboardInterrupt:
-        print("interrupted: finished problems stay; ONLY= does the others", file=sys.stderr)
-        return 130
+    for peer in dict.fromkeys(filter(None, (CONTENDERS[key].peer for key in contenders))):
+        if reason := install(peer, environments, runs / f"install-{peer}.log"):
+            missing[peer] = reason
+    if hasattr(os, "sched_setaffinity"):  # one core, of all the processes
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    for problem in problems:
+        rows = measure(problem, contenders, arguments.seconds, runs, environments, missing)
+        table = merge(table, rows)
+        write_text_atomically(path, table.to_csv(index=False, float_format="%.4g"))
+        write_text_atomically(path.with_suffix(".md"), page(table))
+        print(rows[["contender", "status", "ms", "steps", "l2_u"]].to_string(index=False))
     return 0
 
 
 if __name__ == "__main__":
-    run_command("peers", main)
+    rest = "interrupted: finished problems stay; ONLY= does the others"
+    run_command("peers", main, (ConfigError,), rest)

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
-from diffhash.paper.claims.evidence import Evidence
+import pandas as pd
+
 from diffhash.paper.claims.statements import STATEMENTS
-from diffhash.paper.claims.verdicts import Claim, judge
+from diffhash.paper.claims.verdicts import judge
 from diffhash.paper.table import load_tables
 
 DIVERGED = {"status": "diverged", "diverged_epoch": 3, "epochs": 3}
 
 
-def find_claim(claims: list[Claim], words: str) -> Claim:
-    (claim,) = [claim for claim in claims if words in claim.statement.text]
+def each_claim(lines: pd.DataFrame) -> list[SimpleNamespace]:
+    """What `judge` says of each claim, and its comparisons as ``outcomes``."""
+    claims = []
+    for _, parts in lines.groupby("claim", sort=False):
+        claim = parts.iloc[0].to_dict()
+        survives = None if pd.isna(claim["survives_holm"]) else claim["survives_holm"]
+        missing = "; ".join(dict.fromkeys(filter(None, parts["missing"])))
+        outcomes = list(parts.itertuples())
+        points = {"for": True, "against": False, "": None}[claim["points"]]
+        known = {"survives": survives, "points": points, "missing": missing, "outcomes": outcomes}
+        claims.append(SimpleNamespace(**claim | known))
+    return claims
+
+
+def find_claim(lines: pd.DataFrame, words: str) -> SimpleNamespace:
+    (claim,) = [claim for claim in each_claim(lines) if words in claim.claim]
     return claim
 
 
-def check_claim(runs: Path, paper: Path, words: str) -> Claim:
+def check_claim(runs: Path, paper: Path, words: str) -> SimpleNamespace:
     """One statement of the paper, tested by itself."""
     [statement] = [statement for statement in STATEMENTS if words in statement.text]
-    return judge([statement], Evidence(load_tables(runs, paper)))[0]
+    return find_claim(judge(load_tables(runs, paper), [statement]), words)

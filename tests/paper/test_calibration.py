@@ -116,7 +116,7 @@ def test_other_settings_are_another_search(search: Call) -> None:
     ("arguments", "message"),
     [
         (["none"], "invalid choice: 'none' (choose from "),
-        (["paper", "trainer.epoch=3"], "error: "),
+        (["paper", "trainer.epoch=3"], "calibrate: "),
     ],
 )
 def test_bad_command_line(

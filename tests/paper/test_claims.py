@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from diffhash.paper.claims.evidence import Evidence, MissingError
-from diffhash.paper.claims.page import check_claims
+from diffhash.paper.claims.evidence import MissingError, error, relative
+from diffhash.paper.claims.verdicts import judge
 from diffhash.paper.printed import ROWS, TABLES, load_paper_table
 from diffhash.paper.table import load_tables
 from diffhash.results.record import RecordError
-from tests.paper.claims_checks import DIVERGED, check_claim, find_claim
+from tests.paper.claims_checks import DIVERGED, check_claim, each_claim, find_claim
 
 WriteRun = Callable[..., Path]
 
@@ -30,11 +31,11 @@ def _rewrite(write_run: WriteRun, runs: Path, table: str, row: str, **changes: A
 def test_one_seed_decides_nothing_but_says_which_way_it_points(
     paper_runs: Path, paper: Path
 ) -> None:
-    claims = check_claims(load_tables(paper_runs, paper))
+    claims = each_claim(judge(load_tables(paper_runs, paper)))
     for claim in claims:
-        random = any(outcome.random for outcome in claim.outcomes)
+        random = any(outcome.n for outcome in claim.outcomes)
         assert (claim.verdict == "undecided") == (random or bool(claim.missing))
-    others = {claim.statement.text: claim.points for claim in claims if claim.points is not True}
+    others = {claim.claim: claim.points for claim in claims if claim.points is not True}
     assert others == {
         "S2 approximates the shape of the derivative values": False,
         "SIREN's row being identical to FF's is a copying slip": False,
@@ -45,11 +46,13 @@ def test_one_seed_decides_nothing_but_says_which_way_it_points(
     }
 
 
-def test_no_claim_is_decided_without_records(tmp_path: Path, paper: Path) -> None:
-    claims = check_claims(load_tables(tmp_path, paper))
-    assert {(claim.verdict, claim.points, claim.p) for claim in claims} == {
-        ("undecided", None, None)
-    }
+def test_no_claim_is_decided_without_a_finished_run(
+    tmp_path: Path, paper: Path, write_run: WriteRun
+) -> None:
+    write_run(tmp_path, "table1", "cubic", status="interrupted", epochs=9)
+    claims = each_claim(judge(load_tables(tmp_path, paper)))
+    assert {(claim.verdict, claim.points) for claim in claims} == {("undecided", None)}
+    assert all(math.isnan(claim.p_claim) for claim in claims)
     assert all("no " in claim.missing for claim in claims)
 
 
@@ -101,12 +104,12 @@ def test_rows_that_contradict_a_claim_point_against_it(
 
 
 def test_what_does_not_depend_on_the_seed_is_decided_by_one(paper_runs: Path, paper: Path) -> None:
-    claims = check_claims(load_tables(paper_runs, paper))
+    claims = judge(load_tables(paper_runs, paper))
     costly, overhead, memory = (
         find_claim(claims, words) for words in ("complexity", "training overhead", "memory")
     )
     assert costly.verdict == overhead.verdict == memory.verdict == "supported"
-    assert costly.p is None and costly.survives is None
+    assert math.isnan(costly.p_claim) and costly.survives is None
 
 
 # ------------------------------------------------------------------------------------ evidence
@@ -118,19 +121,21 @@ def test_the_rows_are_the_papers(paper: Path) -> None:
 
 
 def test_regions_are_told_apart(paper_runs: Path, paper: Path) -> None:
-    evidence = Evidence(load_tables(paper_runs, paper))
-    assert evidence.relative("table2", "linear", "mse_u", "labelled") == 0
+    tables = load_tables(paper_runs, paper)
+    labelled = relative("table2", "linear", region="labelled")
+    assert labelled.sample(tables) == 0
     # MSE 1.6 over the whole domain, all of it beyond x = 0.5, where the mean of u² is 3.03
-    unknown = evidence.relative("table2", "linear", "mse_u", "unknown")
-    assert unknown == pytest.approx(3.2 / 3.03, rel=1e-2)
+    unknown = relative("table2", "linear", region="unknown")
+    assert unknown.sample(tables) == pytest.approx(3.2 / 3.03, rel=1e-2)
 
 
 def test_the_zero_predictor_scores_what_the_notes_say(paper_runs: Path, paper: Path) -> None:
-    evidence = Evidence(load_tables(paper_runs, paper))
+    tables = load_tables(paper_runs, paper)
     for column, score in (("mse_u", 1.95), ("mse_uxx", 2.03e5)):
-        ours = evidence.errors("table1", "s2", column)
-        relative = evidence.relative("table1", "s2", column, "everywhere")
-        assert ours / relative == pytest.approx(score, rel=1e-2)
+        ours = error("table1", "s2", column).sample(tables)
+        assert ours / relative("table1", "s2", column).sample(tables) == pytest.approx(
+            score, rel=1e-2
+        )
 
 
 def test_a_failure_where_labels_are_known_is_seen(paper_runs: Path, paper: Path) -> None:
@@ -200,10 +205,10 @@ def test_compact_is_measured_within_the_seconds_of_best(
 
 def test_evidence_of_rows_there_are_none_of(paper_runs: Path, paper: Path) -> None:
     with pytest.raises(MissingError, match="no run of cubic_best in table1"):
-        Evidence(load_tables(paper_runs, paper)).errors("table1", "cubic_best", "mse_u")
+        error("table1", "cubic_best").sample(load_tables(paper_runs, paper))
 
 
 def test_a_corrupt_file_is_an_error_not_a_verdict(paper_runs: Path, paper: Path) -> None:
     (paper_runs / "table2" / "linear" / "seed0" / "predictions.csv").write_text("x\n1\n")
     with pytest.raises(RecordError, match=r"linear.*predictions\.csv"):
-        check_claims(load_tables(paper_runs, paper))
+        judge(load_tables(paper_runs, paper))

@@ -13,19 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffhash.paper.claims.evidence import Evidence, error, over_paper, peak_memory, step_over
-from diffhash.paper.claims.page import check_claims, write_claims
-from diffhash.paper.claims.verdicts import (
-    Claim,
-    Statement,
-    above,
-    at_most,
-    count_verdicts,
-    judge,
-    lower,
-)
+from diffhash.paper.claims.evidence import error, over_paper, peak_memory, step_over
+from diffhash.paper.claims.page import write_claims
+from diffhash.paper.claims.statements import Statement
+from diffhash.paper.claims.verdicts import count_verdicts, judge
 from diffhash.paper.table import load_tables
-from tests.paper.claims_checks import DIVERGED, check_claim, find_claim
+from tests.paper.claims_checks import DIVERGED, check_claim, each_claim, find_claim
 
 WriteRun = Callable[..., Path]
 
@@ -39,9 +32,9 @@ def _seeds(
         write_run(runs, table, row, seed=seed, **changes)
 
 
-def _judge(runs: Path, paper: Path, *parts: Any, combine: Any = "all") -> Claim:
-    [claim] = judge([Statement("", "", "", parts, combine)], Evidence(load_tables(runs, paper)))
-    return claim
+def _judge(runs: Path, paper: Path, *parts: Any, combine: Any = "all") -> Any:
+    lines = judge(load_tables(runs, paper), [Statement("", "", "", parts, combine)])
+    return find_claim(lines, "")
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +60,15 @@ def seeded(tmp_path_factory: pytest.TempPathFactory, _paper_runs: Path) -> Path:
 
 
 def test_ten_seeds_decide(seeded: Path, paper: Path) -> None:
-    claims = check_claims(load_tables(seeded, paper))
+    claims = judge(load_tables(seeded, paper))
     fewest = find_claim(claims, "fewest epochs to reach")
     assert fewest.verdict == "supported"
-    assert fewest.p == pytest.approx(1 / math.comb(20, 10)), "its weakest part is the claim's p"
+    assert fewest.p_claim == pytest.approx(1 / math.comb(20, 10)), (
+        "its weakest part is the claim's p"
+    )
     assert len(fewest.outcomes) == 3 * 6 + 6
     accurate = find_claim(claims, "all four methods")
-    assert (accurate.verdict, accurate.p) == ("supported", pytest.approx(2**-10))
+    assert (accurate.verdict, accurate.p_claim) == ("supported", pytest.approx(2**-10))
     [worse] = find_claim(claims, "worse than predicting 0").outcomes
     assert (worse.n, worse.share) == ((10,), 1.0)
     assert worse.decades == pytest.approx(math.log10(6.2e6 / 2.03e5), abs=0.2)
@@ -87,18 +82,17 @@ def test_ten_seeds_decide(seeded: Path, paper: Path) -> None:
 def test_verdicts_survive_the_correction_or_not_but_do_not_change(
     seeded: Path, paper: Path
 ) -> None:
-    claims = check_claims(load_tables(seeded, paper))
-    tested = [claim for claim in claims if claim.p is not None]
+    claims = judge(load_tables(seeded, paper))
+    tested = [claim for claim in each_claim(claims) if not math.isnan(claim.p_claim)]
     for claim in tested:
-        assert claim.p_holm is not None and claim.p is not None
-        assert claim.p <= claim.p_holm <= len(tested) * claim.p
+        assert claim.p_claim <= claim.p_claim_holm <= len(tested) * claim.p_claim
         decided = claim.verdict != "undecided"
-        assert claim.survives == (claim.p_holm < 0.05 if decided else None)
-    weak = Statement("", "weak", "", (at_most(over_paper("table1", "cubic"), 1.6),))
-    evidence = Evidence(load_tables(seeded, paper))
-    [alone] = judge([weak], evidence)
+        assert claim.survives == (claim.p_claim_holm < 0.05 if decided else None)
+    part, tables = over_paper("table1", "cubic") <= 1.6, load_tables(seeded, paper)
+    weak = [Statement("", f"weak {i}", "", (part,)) for i in range(60)]
+    [alone] = each_claim(judge(tables, weak[:1]))
     assert (alone.verdict, alone.survives) == ("supported", True)
-    among = judge([weak] * 60, evidence)[0]
+    among = each_claim(judge(tables, weak))[0]
     assert (among.verdict, among.survives) == ("supported", False)
 
 
@@ -111,16 +105,18 @@ def test_the_weakest_part_decides_for_and_the_strongest_against(
     cubic, ff, s2 = (error("table1", row) for row in ("cubic", "ff", "s2"))
     p = 1 / math.comb(12, 6)
 
-    good = _judge(tmp_path, paper, lower(cubic, ff))
-    assert (good.verdict, good.p, good.points) == ("supported", pytest.approx(p), True)
-    bad = _judge(tmp_path, paper, lower(ff, cubic))
-    assert (bad.verdict, bad.p, bad.points) == ("refuted", pytest.approx(p), False)
-    with_open = _judge(tmp_path, paper, lower(cubic, ff), lower(cubic, s2))
+    good = _judge(tmp_path, paper, cubic < ff)
+    assert (good.verdict, good.p_claim, good.points) == ("supported", pytest.approx(p), True)
+    bad = _judge(tmp_path, paper, ff < cubic)
+    assert (bad.verdict, bad.p_claim, bad.points) == ("refuted", pytest.approx(p), False)
+    with_open = _judge(tmp_path, paper, cubic < ff, cubic < s2)
     assert with_open.verdict == "undecided"
-    with_bad = _judge(tmp_path, paper, *[lower(cubic, s2)] * 3, lower(ff, cubic))
+    with_bad = _judge(tmp_path, paper, *[cubic < s2] * 3, ff < cubic)
     assert with_bad.verdict == "refuted"
-    assert with_bad.p == pytest.approx(4 * p), "corrected for four parts that could have refuted"
-    assert _judge(tmp_path, paper, lower(cubic, ff, factor=3.0)).verdict == "refuted"
+    assert with_bad.p_claim == pytest.approx(4 * p), (
+        "corrected for four parts that could have refuted"
+    )
+    assert _judge(tmp_path, paper, 3.0 * cubic < ff).verdict == "refuted"
 
 
 def test_any_of_several_parts(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
@@ -128,10 +124,12 @@ def test_any_of_several_parts(tmp_path: Path, paper: Path, write_run: WriteRun) 
     _seeds(write_run, tmp_path, "ff", [2.0 + 0.01 * i for i in range(6)])
     cubic, ff = (error("table1", row) for row in ("cubic", "ff"))
     p = 1 / math.comb(12, 6)
-    either = _judge(tmp_path, paper, lower(cubic, ff), lower(ff, cubic), combine="any")
-    assert (either.verdict, either.p) == ("supported", pytest.approx(2 * p))
-    neither = _judge(tmp_path, paper, lower(ff, cubic), above(cubic, 1.5), combine="any")
-    assert (neither.verdict, neither.p) == ("refuted", pytest.approx(2**-6)), "the weaker of two"
+    either = _judge(tmp_path, paper, cubic < ff, ff < cubic, combine="any")
+    assert (either.verdict, either.p_claim) == ("supported", pytest.approx(2 * p))
+    neither = _judge(tmp_path, paper, ff < cubic, cubic > 1.5, combine="any")
+    assert (neither.verdict, neither.p_claim) == ("refuted", pytest.approx(2**-6)), (
+        "the weaker of two"
+    )
 
 
 def test_diverged_seeds_rank_worst(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
@@ -139,31 +137,31 @@ def test_diverged_seeds_rank_worst(tmp_path: Path, paper: Path, write_run: Write
     _seeds(write_run, tmp_path, "s2", [math.inf] * 5)
     _seeds(write_run, tmp_path, "ff", [math.inf] * 5)
     cubic, s2, ff = (error("table1", row) for row in ("cubic", "s2", "ff"))
-    worst = _judge(tmp_path, paper, lower(cubic, s2))
+    worst = _judge(tmp_path, paper, cubic < s2)
     assert (worst.verdict, worst.outcomes[0].decades) == ("supported", -math.inf)
     assert worst.outcomes[0].figures[1] == (
         "data-driven u",
         "S2 3k",
         "diverged [diverged, diverged]",
     )
-    assert _judge(tmp_path, paper, above(s2, 1e9)).verdict == "supported"
-    both = _judge(tmp_path, paper, lower(s2, ff))
-    assert (both.verdict, both.p, both.points) == ("undecided", 1.0, False)
+    assert _judge(tmp_path, paper, s2 > 1e9).verdict == "supported"
+    both = _judge(tmp_path, paper, s2 < ff)
+    assert (both.verdict, both.p_claim, both.points) == ("undecided", 1.0, False)
     assert math.isnan(both.outcomes[0].decades)
 
 
 def test_one_seed_beside_many(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [1.0 + 0.01 * i for i in range(10)])
     _seeds(write_run, tmp_path, "ff", [2.0])
-    claim = _judge(tmp_path, paper, lower(*(error("table1", row) for row in ("cubic", "ff"))))
+    claim = _judge(tmp_path, paper, error("table1", "cubic") < error("table1", "ff"))
     assert (claim.verdict, claim.one_seed, claim.points) == ("undecided", True, True)
-    assert claim.p == pytest.approx(1 / 11)
+    assert claim.p_claim == pytest.approx(1 / 11)
 
 
 def test_an_interrupted_run_is_no_seed(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [1.0] * 5)
     write_run(tmp_path, "table1", "cubic", seed=5, status="interrupted", epochs=9, mse_u=99.0)
-    claim = _judge(tmp_path, paper, at_most(error("table1", "cubic"), 2.0))
+    claim = _judge(tmp_path, paper, error("table1", "cubic") <= 2.0)
     assert (claim.outcomes[0].n, claim.verdict) == ((5,), "supported")
 
 
@@ -175,13 +173,13 @@ def test_costs_count_as_equal_within_a_margin(
         if (tmp_path / "table1/cubic").exists():
             shutil.rmtree(tmp_path / "table1/cubic")
         write_run(tmp_path, "table1", "cubic", train_seconds=seconds)
-        twice = above(step_over("table1", "cubic", "table1", "mlp_10k"), 2.0)
+        twice = step_over("table1", "cubic", "table1", "mlp_10k") > 2.0
         assert _judge(tmp_path, paper, twice).verdict == verdict, seconds
     # Seeds that disagree by more leave more undecided.
     write_run(tmp_path, "table1", "cubic", seed=1, train_seconds=150.0)
     write_run(tmp_path, "table1", "cubic", seed=2, train_seconds=226.0)
     assert _judge(tmp_path, paper, twice).verdict == "undecided"
-    assert _judge(tmp_path, paper, at_most(peak_memory("table1", "cubic"), 321.0)).points
+    assert _judge(tmp_path, paper, peak_memory("table1", "cubic") <= 321.0).points
 
 
 def test_missing_predictions_leave_a_claim_undecided(
@@ -199,7 +197,7 @@ def test_what_is_missing_does_not_hide_what_refutes(
     tmp_path: Path, paper: Path, write_run: WriteRun
 ) -> None:
     _seeds(write_run, tmp_path, "cubic", [2.0] * 10)
-    parts = (at_most(error("table1", row), 1.0) for row in ("cubic", "ff"))
+    parts = (error("table1", row) <= 1.0 for row in ("cubic", "ff"))
     claim = _judge(tmp_path, paper, *parts)
     assert (claim.verdict, claim.missing) == ("refuted", "no finished run of FF 10k in table1")
 
@@ -208,12 +206,12 @@ def test_what_is_missing_does_not_hide_what_refutes(
 
 
 def test_the_page_of_one_seed(paper_runs: Path, paper: Path, tmp_path: Path) -> None:
-    claims = check_claims(load_tables(paper_runs, paper))
+    claims = judge(load_tables(paper_runs, paper))
     page, table = write_claims(claims, tmp_path / "out")
     text = page.read_text()
     assert page == tmp_path / "out" / "claims.md"
     assert f"{count_verdicts(claims)}." in text
-    assert text.count("  - Criterion: ") == len(claims)
+    assert text.count("  - Criterion: ") == claims["claim"].nunique()
     assert (
         "- **undecided (one seed)** (Section III-B): Linear fails completely in the unknown region"
     ) in text
@@ -224,7 +222,7 @@ def test_the_page_of_one_seed(paper_runs: Path, paper: Path, tmp_path: Path) -> 
 
 
 def test_the_page_and_the_csv_of_ten(seeded: Path, paper: Path, tmp_path: Path) -> None:
-    claims = check_claims(load_tables(seeded, paper))
+    claims = judge(load_tables(seeded, paper))
     page, table = write_claims(claims, tmp_path)
     text = page.read_text()
     assert "- **supported** (Section III-B): Linear fails completely" in text
@@ -233,7 +231,7 @@ def test_the_page_and_the_csv_of_ten(seeded: Path, paper: Path, tmp_path: Path) 
     )
     assert "n = 10 and 10); p = 5.4e-6; survives: yes" in text
     frame = pd.read_csv(table)
-    assert len(frame) == sum(len(claim.outcomes) for claim in claims)
+    assert len(frame) == len(claims)
     fewest = frame[frame["claim"].str.contains("fewest epochs")]
     assert set(fewest["test"]) == {"Mann-Whitney", "value"}
     assert set(fewest["verdict"]) == {"supported"}

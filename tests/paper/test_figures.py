@@ -174,7 +174,7 @@ def test_all_seeds_that_count_stand_for_their_row(tmp_path: Path, write_run: Wri
     assert [record.seed for _, record in row.seeds] == [1, 2, 3]
     assert (row.n_diverged, row.has_band) == (2, True)
     assert [record.seed for record in row.completed] == [3], "one run of three predicts something"
-    assert row.line()["mse_u"] == np.inf
+    assert row.line["mse_u"] == np.inf
 
 
 def test_rows_beyond_the_paper_are_drawn_too(tmp_path: Path, write_run: WriteRun) -> None:

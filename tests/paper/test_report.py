@@ -17,7 +17,7 @@ import yaml
 from matplotlib.text import Text
 from plotly.offline import get_plotlyjs
 
-from diffhash.paper.claims.page import check_claims
+from diffhash.paper.claims.verdicts import judge, said
 from diffhash.paper.figures import figure4
 from diffhash.paper.printed import TABLES, load_paper_table
 from diffhash.paper.report.page import to_html, write_report
@@ -105,10 +105,10 @@ def test_every_claim_is_there_with_its_verdict_and_criterion(
         return "".join(text.replace("`", "").split())
 
     shown = plain(one_seed.text)
-    for claim in check_claims(load_tables(_paper_runs, paper)):
-        statement = claim.statement
-        said = f"{claim.verdict_text} ({statement.source}): {statement.text}"
-        assert all(plain(text) in shown for text in (said, *claim.fields.values()))
+    for claim, parts in judge(load_tables(_paper_runs, paper)).groupby("claim"):
+        verdict, fields = said(parts)
+        head = f"{verdict} ({parts.source.iloc[0]}): {claim}"
+        assert all(plain(text) in shown for text in (head, *fields.values()))
 
 
 def test_environments_and_configs(paper_runs: Path, write_run, tmp_path: Path) -> None:
@@ -147,10 +147,11 @@ def test_text_of_records_is_text(paper_runs: Path, tmp_path: Path) -> None:
 # --------------------------------------------------------------- runs that are not as they should
 
 
-def test_nothing_recorded_yet(paper: Path, tmp_path: Path) -> None:
-    page = report(tmp_path / "none", tmp_path / "out")
-    assert "0 of 14 rows no run has been recorded yet" in page.text
-    assert set(page.plots) == {"distance"}
+def test_nothing_finished_yet(write_run, tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", "table1", "cubic", status="interrupted", epochs=9)
+    page = report(tmp_path / "runs", tmp_path / "out")
+    assert "0 of 14 rows from 1 run" in page.text
+    assert "nothing to compare yet" in page.text and "no run has been timed yet" in page.text
     assert page.text.count("missing / ") >= 14
 
 

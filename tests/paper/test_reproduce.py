@@ -163,7 +163,7 @@ def test_one_reproduction_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rows", "table1/cubes"], "error: row 'table1/cubes' is unknown; rows are"),
+        (["--rows", "table1/cubes"], "reproduce_tables: row 'table1/cubes' is unknown; rows are"),
         (["trainer.epochs=abc", "--rows", "table1/ff"], "trainer.epochs"),
         (["--seeds", "0"], "--seeds 0: give at least 1"),
         (["--jobs", "0"], "--jobs 0: give at least 1"),

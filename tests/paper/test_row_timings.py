@@ -13,15 +13,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from diffhash.paper.claims.evidence import Evidence
-from diffhash.paper.claims.page import check_claims
-from diffhash.paper.printed import TABLES
+from diffhash.paper.claims.evidence import error, in_time_of, step_over
+from diffhash.paper.claims.verdicts import judge
 from diffhash.paper.rows import row_records
-from diffhash.paper.table import COLUMNS, load_tables
+from diffhash.paper.table import load_tables
 from diffhash.paper.tables import to_markdown, write_tables
 from diffhash.paper.timing import find_timing, timing_directory
 from diffhash.results import read_record, write_record
 from diffhash.results.record import RecordError, RunRecord
+from tests.paper.claims_checks import check_claim
 
 WriteRun = Callable[..., Path]
 ALONE = "Train s: seconds per epoch of a short run alone on the machine"
@@ -106,32 +106,28 @@ def test_the_ends_of_a_train_cost_are_those_of_its_chunks(
     row = load_tables(tmp_path, paper)["table1"].frame.set_index("row").loc["cubic"]
     ends = [row[f"train_seconds{end}"] for end in ("_low", "", "_high")]
     assert ends == pytest.approx([30.0, 60.0, 150.0])
-    costs = Evidence(load_tables(tmp_path, paper)).step_seconds("table1", "cubic")
-    assert costs == pytest.approx([0.01, 0.02, 0.05])
+    same = step_over("table1", "cubic", "table1", "cubic").sample(load_tables(tmp_path, paper))
+    assert same == pytest.approx([0.2, 1.0, 5.0]), "0.01, 0.02 and 0.05 s an epoch"
 
 
 def test_timings_change_nothing_but_the_train_cost(
     paper_runs: Path, paper: Path, time_run: Callable[..., Path]
 ) -> None:
     def everything() -> list[Any]:
-        claims = [
-            (c.statement.text, c.points) for c in check_claims(load_tables(paper_runs, paper))
-        ]
+        claims = judge(load_tables(paper_runs, paper))[["claim", "points"]].to_csv()
         figures = [
             [(row.label, row.runs, row.note) for row in table.rows.values()]
             for table in load_tables(paper_runs, paper).values()
         ]
-        records = [row_records(table, paper_runs) for table in TABLES]
-        frames = [
-            load_tables(paper_runs, paper)[table]
-            .frame.drop(columns=["timed_alone", *(c for c in COLUMNS if "train_seconds" in c)])
-            .to_csv()
-            for table in TABLES
-        ]
+        records = row_records(paper_runs)
+        frames = []
+        for table in load_tables(paper_runs, paper).values():
+            timed = table.frame.columns.str.contains("train_seconds|timed_alone")
+            frames.append(table.frame.loc[:, ~timed].to_csv())
         return [claims, figures, records, frames]
 
     before = everything()
-    for table, rows in zip(TABLES, before[2], strict=True):
+    for table, rows in before[2].items():
         for found in rows.values():
             [(directory, record)] = found
             each = record.train_seconds / record.epochs  # as costly as the run itself
@@ -174,11 +170,13 @@ def test_histories_are_read_on_the_clock_of_the_table(
     run = write_run(
         tmp_path, "table2", "mlp_50k", epochs=1000, epochs_requested=1000, train_seconds=100.0
     )
-    [early] = Evidence(load_tables(tmp_path, paper)).history("table2", "mlp_50k", seconds=10)
+    write_run(tmp_path, "table2", "cubic", epochs=1000, epochs_requested=1000, train_seconds=10.0)
+    within = in_time_of("table2", "mlp_50k", "cubic")
+    [early] = within.sample(load_tables(tmp_path, paper))
     time_run(tmp_path, run, (1.0, 2.0))
-    [late] = Evidence(load_tables(tmp_path, paper)).history("table2", "mlp_50k", seconds=10)
+    [late] = within.sample(load_tables(tmp_path, paper))
     assert late < early
-    assert [late] == Evidence(load_tables(tmp_path, paper)).history("table2", "mlp_50k")
+    assert [late] == error("table2", "mlp_50k").sample(load_tables(tmp_path, paper))
 
 
 # --------------------------------------------------------------------------------------- memory
@@ -192,9 +190,12 @@ def test_memory_of_the_largest_run(
         *(paper_runs, "table2", "s1_wide"),
         **{"status": "diverged", "diverged_epoch": 7, "peak_memory_mb": 1501.4, "preset": None},
     )
-    table = load_tables(paper_runs, paper)["table1"]
+    tables = load_tables(paper_runs, paper)
+    table = tables["table1"]
     assert table.frame.set_index("row").loc["cubic", "peak_memory_mb"] == 777.7
-    [cubic] = [x for x in to_markdown(table).splitlines() if x.startswith("| Cubic")]
+    [cubic] = [
+        x for x in to_markdown(table, tables.values()).splitlines() if x.startswith("| Cubic")
+    ]
     assert [cell.strip() for cell in cubic.split("|")][-3:-1] == ["778", "2"]
     paths = write_tables(load_tables(paper_runs, paper), tmp_path / "out")
     line = "- Largest peak memory of a run: 1501 MB (Table II, S1 (s1_wide) 3k).\n"
@@ -206,9 +207,7 @@ def test_the_claim_on_memory(paper_runs: Path, paper: Path, peak: float, verdict
     result = paper_runs / "table2/s2/seed0/result.json"
     content = json.loads(result.read_text())
     result.write_text(json.dumps(content | {"peak_memory_mb": peak}))
-    [claim] = [
-        c for c in check_claims(load_tables(paper_runs, paper)) if "memory" in c.statement.text
-    ]
+    claim = check_claim(paper_runs, paper, "memory")
     assert claim.verdict == verdict
     figures = [figure for outcome in claim.outcomes for figure in outcome.figures]
     assert ("physics-informed peak MB", "S2 10k", "1500") in figures

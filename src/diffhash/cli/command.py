@@ -28,33 +28,38 @@ _ADVICE = {
 }
 
 
-def run_command(name: str, main: Callable[[], int | None]) -> NoReturn:
+def run_command(
+    name: str,
+    main: Callable[[], int | None],
+    errors: tuple[type[Exception], ...] = (),
+    interrupted: str = "interrupted",
+) -> NoReturn:
     """Run ``main`` and end the process with its exit code.
 
-    Ctrl-C, a file that cannot be read or written and too little memory are one line on standard
-    error, with the exit codes 130 and 1. A character that the terminal's encoding lacks is
+    Ctrl-C, bad input, a file that cannot be read or written and too little memory are one line on
+    standard error, with the exit codes 130 and 1. A character that the terminal's encoding lacks is
     replaced. A closed pipe ends it quietly.
 
     Args:
         name: of the command, for that line.
         main: returns the exit code.
+        errors: what ``main`` raises for bad input, whose message is that line.
+        interrupted: what the line of Ctrl-C says.
     """
     tolerant_output()
     atexit.register(gc.freeze)  # objects end with the process: no garbage collection
     try:
-        with one_line_interrupt(name):
+        with one_line_interrupt(name, interrupted):
             code = main()
             sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
         code = 1
-    except OSError as error:
+    except (OSError, MemoryError, *errors) as error:
         _discard_output()
-        print(f"{name}: {_printable(os_error_line(error))}", file=sys.stderr)
-        code = 1
-    except MemoryError as error:
-        _discard_output()
-        print(f"{name}: out of memory: {_printable(str(error))}", file=sys.stderr)
+        text = os_error_line(error) if isinstance(error, OSError) else " ".join(str(error).split())
+        text = f"out of memory: {text}" if isinstance(error, MemoryError) else text
+        print(f"{name}: {_printable(text)}", file=sys.stderr)
         code = 1
     raise SystemExit(code)
 
@@ -67,13 +72,13 @@ def tolerant_output() -> None:
 
 
 @contextmanager
-def one_line_interrupt(name: str) -> Iterator[None]:
+def one_line_interrupt(name: str, interrupted: str = "interrupted") -> Iterator[None]:
     """Let Ctrl-C in the block end the process with one line and the exit code 130."""
     try:
         yield
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
-        print(f"{name}: interrupted", file=sys.stderr)
+        print(f"{name}: {interrupted}", file=sys.stderr)
         _discard_output()
         raise SystemExit(INTERRUPTED) from None
 

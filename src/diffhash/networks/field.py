@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffhash.encodings import Encoding, EncodingPlan
 from diffhash.encodings.encoding import (
@@ -268,15 +268,9 @@ def stack_fields(fields: Sequence[Field]) -> Field:
             f"{type(encoding).__name__} does not take replicas (see Encoding.takes_replicas): "
             "train its seeds one by one"
         )
-    modules = [list(field.modules()) for field in fields]
-    for first, *others in zip(*modules, strict=True):
-        for name, parameter in list(first.named_parameters(recurse=False)):
-            parts = [parameter, *(getattr(other, name) for other in others)]
-            setattr(first, name, nn.Parameter(torch.stack(parts)))
-        for name, buffer in list(first.named_buffers(recurse=False)):
-            if name in first._non_persistent_buffers_set:  # computed from the settings
-                continue
-            setattr(first, name, torch.stack([buffer, *(getattr(o, name) for o in others)]))
+    states = [field.state_dict(keep_vars=True) for field in fields]
+    for name, tensor in states[0].items():  # without buffers computed from the settings
+        tensor.data = torch.stack([state[name] for state in states])
     return fields[0]
 
 
@@ -284,12 +278,8 @@ def stack_fields(fields: Sequence[Field]) -> Field:
 def unstack_field(stack: Field, index: int) -> Field:
     """Copy one of the fields of a stack, which `stack_fields` has made."""
     field = deepcopy(stack)
-    for module in field.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            setattr(module, name, nn.Parameter(parameter[index].clone()))
-        for name, buffer in list(module.named_buffers(recurse=False)):
-            if name not in module._non_persistent_buffers_set:
-                setattr(module, name, buffer[index].clone())
+    for tensor in field.state_dict(keep_vars=True).values():
+        tensor.data = tensor[index].clone()
     return field
 
 

@@ -13,10 +13,10 @@ import pandas as pd
 from diffhash.paper.continuity import Curve, fit_sine
 from diffhash.paper.printed import ERRORS, FOUR_ROWS, LABELS_END
 from diffhash.paper.rows import Row
-from diffhash.paper.table import Table, check_any_records
+from diffhash.paper.table import Table
 from diffhash.results.figures import style
 from diffhash.results.formats import format_value
-from diffhash.results.metrics import metric, model_symbol, symbol
+from diffhash.results.metrics import metric, symbol
 from diffhash.results.seeds import band_labels
 from diffhash.results.statistics import median_interval
 
@@ -45,10 +45,9 @@ def make_figures(tables: Mapping[str, Table], output_dir: Path | str) -> list[Pa
     out: an earlier one stays.
 
     Raises:
-        RecordError: not a single record; a corrupt file, or predictions that do not fit each other.
+        RecordError: a corrupt file, or predictions that do not fit each other.
         OSError: ``output_dir`` cannot be written.
     """
-    check_any_records(tables.values())
     written = []
     for name, (table, draw) in _FIGURES.items():
         if table is None or tables[table].records:
@@ -68,8 +67,8 @@ def figure1() -> style.Figure:
 def figure2() -> style.Figure:
     """Smoothsteps S1 (top) and S2 (middle), and four levels of S2 offset to each other (bottom)."""
     offset = fit_sine("s2", n_levels=4, level_offset=True)
-    single = {"S1": fit_sine("s1"), "S2": fit_sine("s2")}
-    return _continuity(single | {"S2, 4 levels, offset": offset})
+    single = {"$S_1$": fit_sine("s1"), "$S_2$": fit_sine("s2")}
+    return _continuity(single | {"$S_2$, 4 levels, offset": offset})
 
 
 def _continuity(curves: Mapping[str, Curve]) -> style.Figure:
@@ -78,7 +77,7 @@ def _continuity(curves: Mapping[str, Curve]) -> style.Figure:
     for axes, (name, curve) in zip(grid, curves.items(), strict=True):
         for order, ax in enumerate(axes):
             _continuity_panel(style.style_axes(ax), curve, order)
-        axes[0].set_ylabel(model_symbol(name), fontsize=style.TEXT)
+        axes[0].set_ylabel(name, fontsize=style.TEXT)
     for top, bottom, quantity in zip(grid[0], grid[-1], ERRORS, strict=True):
         top.set_title(symbol(quantity), fontsize=style.TEXT)
         bottom.set_xlabel("$x$", fontsize=style.TEXT)
@@ -257,7 +256,8 @@ def _error(ax: style.Axes, frame: pd.DataFrame, has_band: bool) -> None:
     """The absolute error of u over x."""
     error = style.drawable(frame["error_u"])
     if np.isnan(error).all():
-        style.annotate_empty(ax, "not finite")
+        style.annotate(ax, "not finite", "centre")
+        ax.set_yticks([])
         return
     style.log_y(ax).plot(frame["x"], np.maximum(error, _TINY), color=style.VERMILION, linewidth=0.6)
     if has_band:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from diffhash.paper.claims.page import check_claims, write_claims
-from diffhash.paper.claims.verdicts import count_verdicts
+from diffhash._files import write_text_atomically
+from diffhash.paper.claims.page import write_claims
+from diffhash.paper.claims.verdicts import count_verdicts, judge
 from diffhash.paper.readme import update_page
-from diffhash.paper.summary import write_summary
+from diffhash.paper.summary import summary
 from diffhash.paper.table import Table
 from diffhash.paper.tables import total_sentence, write_tables
 
@@ -31,10 +32,10 @@ def make_tables(
         ValueError: a page lacks the markers.
         OSError: a file cannot be written, or a page is missing.
     """
-    claims = check_claims(tables)
+    both, claims = list(tables.values()), judge(tables)
     paths = [*write_tables(tables, output), *write_claims(claims, output)]
-    paths.append(write_summary(tables, claims, output))
+    paths.append(write_text_atomically(Path(output) / "summary.md", summary(both, claims)))
     for page in pages:
         update_page(page, output)
-    verdicts = f"Claims of the paper: {count_verdicts(claims)}."
-    return [*map(str, paths), total_sentence(tables.values()), verdicts]
+    return [*map(str, paths), total_sentence(both),
+            f"Claims of the paper: {count_verdicts(claims)}."]  # fmt: skip

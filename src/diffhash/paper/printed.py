@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -28,41 +27,33 @@ METRICS = (*ERRORS.values(), "loss")
 """All metrics that it prints."""
 VALUES = (*METRICS, "train_seconds")
 TITLES = {
-    "table1": "Table I. Data-driven learning",
-    "table2": "Table II. Physics-informed learning",
+    "table1": ("Table I", "Data-driven learning"),
+    "table2": ("Table II", "Physics-informed learning"),
 }
 
-
-@dataclass(frozen=True)
-class Footnote:
-    """A remark on printed rows."""
-
-    rows: tuple[str, ...]
-    text: str
-
+Footnote = tuple[tuple[str, ...], str]
+"""Rows, and a remark on them."""
 
 # fmt: off
-_S2 = Footnote(("s2",), "S2: second-order smoothstep. Eq. 10 applies it to the product of the "
-               "per-axis weights, we apply it per axis; in one dimension they are the same.")
-_CUBIC = Footnote(("cubic",), "The paper's 'cubic spline' is read as the uniform cubic B-spline, "
-                  "the only local four-tap interpolation with continuous second derivatives.")
+_S2 = (("s2",), "S2: second-order smoothstep. Eq. 10 applies it to the product of the "
+       "per-axis weights, we apply it per axis; in one dimension they are the same.")
+_CUBIC = (("cubic",), "The paper's 'cubic spline' is read as the uniform cubic B-spline, "
+          "the only local four-tap interpolation with continuous second derivatives.")
 FOOTNOTES: dict[str, tuple[Footnote, ...]] = {
     "table1": (
-        Footnote(("siren", "ff"), "The paper prints identical SIREN and FF rows, to the last digit "
-                 "and Train Cost included: almost surely a copying slip."),
-        Footnote(("linear",), "Predicting 0 scores MSE u_xx = 2.03e5: the paper's 1.8e5 is no "
-                 "skill."),
-        Footnote(("s2",), "Predicting 0 scores MSE u_xx = 2.03e5: the paper's 6.2e6 is worse than "
-                 "that."),
+        (("siren", "ff"), "The paper prints identical SIREN and FF rows, to the last digit "
+         "and Train Cost included: almost surely a copying slip."),
+        (("linear",), "Predicting 0 scores MSE u_xx = 2.03e5: the paper's 1.8e5 is no skill."),
+        (("s2",), "Predicting 0 scores MSE u_xx = 2.03e5: the paper's 6.2e6 is worse than that."),
         _S2,
         _CUBIC,
     ),
     "table2": (
-        Footnote(("siren", "linear"), "Predicting 0 scores MSE u = 1.95: the paper's 2.7 and 1.6 "
-                 "are no skill."),
-        Footnote(("siren",), "The paper prints '2.7E-00', read as 2.7."),
-        Footnote(("mlp_50k", "cubic"), "The paper prints both rows' MSE u in bold: 'bold = best' "
-                 "is not its rule."),
+        (("siren", "linear"), "Predicting 0 scores MSE u = 1.95: the paper's 2.7 and 1.6 are no "
+         "skill."),
+        (("siren",), "The paper prints '2.7E-00', read as 2.7."),
+        (("mlp_50k", "cubic"), "The paper prints both rows' MSE u in bold: 'bold = best' "
+         "is not its rule."),
         _S2,
         _CUBIC,
     ),

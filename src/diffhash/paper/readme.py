@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from itertools import zip_longest
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 from diffhash._files import write_text_atomically
 from diffhash.paper import second_order
 from diffhash.paper.printed import ROWS
-from diffhash.results.formats import format_epochs, format_value
+from diffhash.results.formats import format_epochs, format_value, markdown_table
 
 PAGES = ("README.md", "docs/reproduction.md")
 """The pages with marked blocks, in a clone."""
@@ -44,25 +43,24 @@ def update_page(page: Path | str, tables: Path | str) -> None:
 
 def rows_block(tables: Path) -> str:
     """Both tables in one, short: a line per model, ours beside the paper's."""
-    data, pinn = (
-        pd.read_csv(tables / f"{name}.csv", index_col="row").to_dict("index") for name in ROWS
-    )
-    ours = ((row, row) for row in {**data, **pinn} if row not in (*ROWS["table1"], *ROWS["table2"]))
-    lines = []
-    for in_data, in_pinn in (*zip(ROWS["table1"], ROWS["table2"], strict=True), *ours):
-        # A row that only one table has, as far as it has been run, has no numbers in the other.
-        known = [rows[row] for rows, row in ((data, in_data), (pinn, in_pinn)) if row in rows]
-        nothing = dict.fromkeys(known[0], math.nan)
-        one, other = data.get(in_data, nothing), pinn.get(in_pinn, nothing)
-        budgets = (row["paper_epochs" if pd.isna(row["epochs"]) else "epochs"] for row in known)
-        epochs = dict.fromkeys(format_epochs(int(n)) for n in budgets)
-        cells = [(one, "mse_u"), (other, "mse_u"), (other, "train_seconds")]
-        pairs = ((format_value(v, row[v]), format_value(v, row[f"paper_{v}"])) for row, v in cells)
-        lines.append(
-            [known[0]["model"], " / ".join(epochs), *(cell for pair in pairs for cell in pair)]
-        )
-    measured = ["Data: MSE u", "paper", "PINN: MSE u", "paper", "PINN: seconds", "paper"]
-    return _markdown(lines, ["Model", "Epochs", *measured], left=2)
+    data, pinn = (pd.read_csv(tables / f"{name}.csv", index_col="row") for name in ROWS)
+    # Beside a model of Table I stands that of Table II, whose longer budget may be another.
+    pinn = pinn.rename(index=dict(zip(ROWS["table2"], ROWS["table1"], strict=True)))
+    rows = list(dict.fromkeys((*ROWS["table1"], *data.index, *pinn.index)))
+    # A row that only one table has, as far as it has been run, has no numbers in the other.
+    data, pinn = data.reindex(rows), pinn.reindex(rows)
+    budgets = (frame["epochs"].fillna(frame["paper_epochs"]) for frame in (data, pinn))
+    columns = [
+        data["model"].fillna(pinn["model"]),
+        [" / ".join(dict.fromkeys(format_epochs(int(n)) for n in pair if n == n))
+         for pair in zip(*budgets, strict=True)],
+    ]  # fmt: skip
+    for frame, value in ((data, "mse_u"), (pinn, "mse_u"), (pinn, "train_seconds")):
+        for name in (value, f"paper_{value}"):
+            columns.append([format_value(value, number) for number in frame[name]])
+    heads = ["Model", "Epochs", "Data: MSE u", "paper", "PINN: MSE u", "paper", "PINN: seconds",
+             "paper"]  # fmt: skip
+    return markdown_table(pd.DataFrame(zip(*columns, strict=True), columns=heads), "ll")
 
 
 def zoo_block(tables: Path) -> str:
@@ -82,13 +80,7 @@ def zoo_block(tables: Path) -> str:
     half = (len(cells) + 1) // 2
     pairs = zip_longest(cells[:half], cells[half:], fillvalue=[""] * 3)
     columns = ["Problem", "Relative L2 error", "Seconds"] * 2
-    return _markdown([[*a, *b] for a, b in pairs], columns, left=6)
-
-
-def _markdown(lines: list[list[str]], columns: list[str], left: int) -> str:
-    align = ["left"] * left + ["right"] * (len(columns) - left)
-    frame = pd.DataFrame(lines, columns=columns)
-    return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
+    return markdown_table(pd.DataFrame([[*a, *b] for a, b in pairs], columns=columns), "llllll")
 
 
 def results_block(tables: Path | str) -> str:

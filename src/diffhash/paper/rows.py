@@ -1,4 +1,4 @@
-"""The records of a table's rows, and what of a row's seeds counts.
+"""The records of the tables' rows, and what of a row's seeds counts.
 
 The runs of a row lie in ``<runs>/<table>/<row>/…``, usually one ``seed<n>`` folder per seed, or
 anywhere else below ``<runs>`` under their experiment's name: of a seed that both have, the row's
@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diffhash.paper.printed import METRICS, TABLES, VALUES
+from diffhash.paper.printed import METRICS, TABLES, TITLES, VALUES
 from diffhash.paper.timing import TIMINGS, Timing
 from diffhash.results.formats import format_epochs, printable
 from diffhash.results.metrics import ENCODERS
 from diffhash.results.record import (
+    FINISHED,
     RESULT_FILE,
     OnProblem,
     RecordError,
@@ -36,11 +37,11 @@ from diffhash.results.record import (
     read_history,
     read_predictions,
 )
-from diffhash.results.seeds import combine_histories, combine_predictions, over_seeds
+from diffhash.results.seeds import combine_histories, combine_predictions
 from diffhash.results.statistics import median_interval
 
 Found = tuple[Path, RunRecord]
-RowRecords = dict[str, list[Found]]
+Files = list[tuple[RunRecord, pd.DataFrame]]
 
 CALIBRATIONS = "calibration"
 """Folder of the calibrations' runs, which go by the names of rows but have other settings."""
@@ -58,16 +59,23 @@ class Row:
     """A row of a table: what the paper prints of it, and its runs.
 
     Attributes:
+        table: the name of its table.
         row: its key, e.g. ``mlp_10k``.
-        printed: the paper's numbers; None of a row that it does not have.
+        paper: the printed numbers of the table's rows.
         runs: directory and record of each run.
         timing: of the row alone on the machine, if there is one.
     """
 
+    table: str
     row: str
-    printed: dict[str, Any] | None
+    paper: dict[str, dict[str, Any]]
     runs: list[Found]
     timing: Timing | None = None
+
+    @property
+    def printed(self) -> dict[str, Any] | None:
+        """Its numbers in the paper; None of a row that it does not have."""
+        return self.paper.get(self.row)
 
     @property
     def model(self) -> str:
@@ -91,6 +99,11 @@ class Row:
     def label(self) -> str:
         """Its name with its budget: ``MLP 10k``."""
         return f"{self.model} {format_epochs(self.epochs)}"
+
+    @property
+    def full_label(self) -> str:
+        """``Table I, MLP 10k``."""
+        return f"{TITLES[self.table][0]}, {self.label}"
 
     @property
     def seeds(self) -> list[Found]:
@@ -117,15 +130,12 @@ class Row:
         """What a reader must know of the runs: empty if all completed."""
         if not self.runs:
             return "no record"
-        ends = {
-            record.seed: f"{record.status} @ epoch "
+        return "; ".join(
+            f"seed {record.seed} " * (len(self.runs) > 1) + f"{record.status} @ epoch "
             f"{record.epochs if record.diverged_epoch is None else record.diverged_epoch}"
             for _, record in self.runs
             if record.status != "completed"
-        }
-        if len(self.runs) == 1:
-            return next(iter(ends.values()), "")
-        return "; ".join(f"seed {seed} {end}" for seed, end in ends.items())
+        )
 
     @property
     def status(self) -> str:
@@ -135,45 +145,61 @@ class Row:
         return "; ".join(filter(None, ("completed" if self.completed else "", self.note)))
 
     def values(self, name: str) -> np.ndarray:
-        """A metric by seed; see `diffhash.results.seeds.over_seeds`."""
-        return over_seeds((record for _, record in self.seeds), name)
+        """A metric by seed; infinite where it diverged or was not finite.
 
+        Empty where no run has it and none diverged: then it was not measured.
+        """
+        records = [record for _, record in self.seeds]
+        values = [record.metrics.get(name) for record in records]
+        if all(value is None for value in values) and all(r.status in FINISHED for r in records):
+            return np.empty(0)
+        return np.array([np.inf if value is None else value for value in values], dtype=np.float64)
+
+    @cached_property
     def line(self) -> dict[str, Any]:
         """Its line of `diffhash.paper.table.Table.frame`."""
-        records = [record for _, record in self.runs]
-        values = {name: self.values(name) for name in METRICS}
-        values["train_seconds"] = np.array([record.train_seconds for record in self.completed])
         line: dict[str, Any] = {
             "row": self.row,
             "model": self.model,
             "status": self.status,
             "epochs": self.epochs if self.runs else pd.NA,
             "paper_epochs": self.paper_epochs,
+        }
+        values = {name: self.values(name) for name in METRICS}
+        values["train_seconds"] = np.array([record.train_seconds for record in self.completed])
+        for name in VALUES:
+            each = values[name]
+            found = median_interval(each) if len(each) else [np.nan] * 3
+            if name == "train_seconds" and self.timing is not None and self.completed:
+                chunks = np.array(self.timing.chunks)
+                ends = (chunks.min(), chunks.max()) if len(chunks) > 1 else (np.nan, np.nan)
+                found = np.array([np.median(chunks), *ends]) * self.completed[0].epochs
+            middle, low, high = map(float, found)
+            paper = np.nan if self.printed is None else self.printed[name]
+            line |= {name: middle, f"{name}_low": low, f"{name}_high": high,
+                     f"paper_{name}": paper, f"decades_{name}": decades(middle, paper)}  # fmt: skip
+        return line | {
             "timed_alone": self.timing is not None,
-            "peak_memory_mb": max((r.peak_memory_mb for r in records), default=np.nan),
+            "peak_memory_mb": max((r.peak_memory_mb for _, r in self.runs), default=np.nan),
             "seeds": " ".join(str(record.seed) for record in self.completed),
             "n": len(self.seeds),
             "n_diverged": self.n_diverged,
         }
-        for name in VALUES:
-            each = values[name]
-            middle, low, high = median_interval(each) if len(each) else [np.nan] * 3
-            if name == "train_seconds" and self.timing is not None and self.completed:
-                chunks = np.array(self.timing.chunks)
-                ends = (chunks.min(), chunks.max()) if len(chunks) > 1 else (np.nan, np.nan)
-                each = np.array([np.median(chunks), *ends]) * self.completed[0].epochs
-                middle, low, high = each
-            line |= {name: float(middle), f"{name}_low": float(low), f"{name}_high": float(high)}
-            line[f"paper_{name}"] = np.nan if self.printed is None else self.printed[name]
-        return line
 
-    def each(self, read: Callable[[Path], pd.DataFrame]) -> list[tuple[RunRecord, pd.DataFrame]]:
-        """What ``read`` makes of the file of each run that has it; raises what ``read`` raises."""
-        frames = []
-        for directory, record in self.runs:
-            with suppress(FileNotFoundError):
-                frames.append((record, read(directory)))
-        return frames
+    @cached_property
+    def predicted(self) -> Files:
+        """The predictions of each run that has them; raises RecordError for a corrupt file."""
+        return self._files(read_predictions)
+
+    @cached_property
+    def histories(self) -> Files:
+        """The history of each run that has one, on the clock of the row's timing if there is one;
+        raises RecordError for a corrupt file."""
+        files = self._files(read_history)
+        if self.timing:
+            for _, frame in files:
+                frame["seconds"] = frame["epoch"] * self.timing.seconds_per_epoch
+        return files
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
@@ -182,28 +208,47 @@ class Row:
         Raises:
             RecordError: files that are corrupt or do not fit.
         """
-        frames, _ = self._over_seeds(read_predictions)
+        frames, _ = self._over_seeds(self.predicted)
         return combine_predictions(frames, self.n_diverged) if frames else None
 
     @cached_property
     def history(self) -> pd.DataFrame | None:
         """Over the seeds, see `combine_histories`; None where none was written."""
-        completed, diverged = self._over_seeds(read_history)
+        completed, diverged = self._over_seeds(self.histories)
         return combine_histories(completed, diverged) if completed or diverged else None
 
-    def _over_seeds(self, read: Callable[[Path], pd.DataFrame]) -> tuple[list, list]:
+    def _files(self, read: Callable[[Path], pd.DataFrame]) -> Files:
+        frames = []
+        for directory, record in self.runs:
+            with suppress(FileNotFoundError):
+                frames.append((record, read(directory)))
+        return frames
+
+    def _over_seeds(self, files: Files) -> tuple[list, list]:
         """The files of the seeds that completed (or of the run that has not), and of the others."""
-        found = self.each(read)
-        completed = [frame for record, frame in found if record.status == "completed"]
-        diverged = [frame for record, frame in found if record.status == "diverged"]
-        return completed or [frame for _, frame in found if not self.seeds], diverged
+        completed = [frame for record, frame in files if record.status == "completed"]
+        diverged = [frame for record, frame in files if record.status == "diverged"]
+        return completed or [frame for _, frame in files if not self.seeds], diverged
 
 
-def row_records(table: str, runs: Path | str, on_problem: OnProblem | None = None) -> RowRecords:
-    """The records of a table by row key, each row's sorted by seed.
+def decades(ours: float, paper: float) -> float:
+    """log10(ours / paper): +1 is ten times the paper's value, NaN if one is absent.
+
+    Raises:
+        ValueError: a negative value, or a printed value of 0.
+    """
+    if ours < 0 or paper <= 0:
+        raise ValueError("decades: expected ours >= 0 and paper > 0")
+    with np.errstate(divide="ignore"):  # ours = 0 is infinitely many decades below
+        return float(np.log10(ours / paper))
+
+
+def row_records(
+    runs: Path | str, on_problem: OnProblem = raise_problem
+) -> dict[str, dict[str, list[Found]]]:
+    """The records of both tables by row key, each row's sorted by seed.
 
     Args:
-        table: ``table1`` or ``table2``.
         runs: folder of the records of all rows.
         on_problem: is told of each record that cannot be used, which is left out. Of settings that
             differ among the seeds of a row, those of most seeds count.
@@ -213,21 +258,23 @@ def row_records(table: str, runs: Path | str, on_problem: OnProblem | None = Non
             not ``<table>/<row>``; two in it with the same seed; or one with another encoder, task,
             budget, learning rate or size than the rest of its row. Not with ``on_problem``.
     """
-    report = raise_problem if on_problem is None else on_problem
-    rows: RowRecords = {}
-    for directory, record in find_records(runs, report, without=(TIMINGS, CALIBRATIONS)):
-        first, row, *_ = (*directory.relative_to(runs).parts, "", "")
+    rows: dict[str, dict[str, list[Found]]] = {table: {} for table in TABLES}
+    for directory, record in find_records(runs, on_problem, without=(TIMINGS, CALIBRATIONS)):
+        table, row, *_ = (*directory.relative_to(runs).parts, "", "")
         of_table, _, of_row = (record.experiment or "").partition("/")
-        if first == table and (of_table, of_row) != (table, row):
+        if table in rows and (of_table, of_row) != (table, row):
             where = f"lies among the runs of {table}/{row} but is of experiment"
-            report(RecordError(f"record {directory} {where} {record.experiment!r}"))
-        elif first == table or (first not in TABLES and of_table == table and _is_row(record)):
-            rows.setdefault(of_row, []).append((directory, record))
-    kept = {
-        row: _alike(_one_per_seed(found, Path(runs) / table, report), report)
-        for row, found in rows.items()
+            on_problem(RecordError(f"record {directory} {where} {record.experiment!r}"))
+        elif table in rows or (of_table in rows and _is_row(record)):
+            rows[of_table].setdefault(of_row, []).append((directory, record))
+    return {
+        table: {
+            row: kept
+            for row, items in found.items()
+            if (kept := _alike(_one_per_seed(items, Path(runs) / table, on_problem), on_problem))
+        }
+        for table, found in rows.items()
     }
-    return {row: found for row, found in kept.items() if found}
 
 
 def _is_row(record: RunRecord) -> bool:

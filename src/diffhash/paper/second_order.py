@@ -8,7 +8,7 @@ import pandas as pd
 
 from diffhash._files import write_text_atomically
 from diffhash.paper.printed import METRICS
-from diffhash.results.formats import format_interval, format_value
+from diffhash.results.formats import format_interval, format_value, markdown_table
 from diffhash.results.metrics import TASKS, metric
 from diffhash.results.record import OnProblem, RunRecord, find_records
 from diffhash.results.statistics import median_interval
@@ -68,13 +68,10 @@ def _markdown(frame: pd.DataFrame) -> str:
             cells[headings[name]] = f"{format_value(name, middle)} {interval}".strip()
         of_row = {"Task": TASKS[str(task)], "Encoder": str(encoder).capitalize()}
         lines.append(of_row | {"Steps": f"{rows['steps'].median():.0f}"} | cells | {"n": len(rows)})
-    table = pd.DataFrame(lines).to_markdown(
-        index=False, disable_numparse=True, colalign=["left"] * 2 + ["right"] * (len(lines[0]) - 2)
-    )
     first = frame.iloc[0]
     return (
         f"**Not in the paper: its tasks by Gauss–Newton**, with the preset {first['preset']} in "
-        f"float64.\n\n{table}\n\n"
+        f"float64.\n\n{markdown_table(lines, 'll')}\n\n"
         "Medians over n seeds, with their intervals as in Tables I and II. A step solves a linear "
         "system in all parameters; training ends when steps make the loss no smaller, or after "
         f"{first['most_steps']} of them. Train s: of the run itself, which others beside it may "

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pandas as pd
 
-from diffhash._files import write_text_atomically
-from diffhash.paper.claims.verdicts import Claim, count_verdicts
+from diffhash.paper.claims.verdicts import count_verdicts
 from diffhash.paper.printed import METRICS, PAPER_DEVICE
 from diffhash.paper.table import Table, train_seconds
 from diffhash.paper.templates import render
 from diffhash.results.metrics import metric
 
 
-def write_summary(tables: Mapping[str, Table], claims: Iterable[Claim], output: Path | str) -> Path:
-    """Write it as ``summary.md`` into ``output``; raises OSError if that cannot be written."""
-    text = summary(list(tables.values()), list(claims))
-    return write_text_atomically(Path(output) / "summary.md", text)
+def summary(tables: Sequence[Table], claims: pd.DataFrame) -> str:
+    """What was reproduced, how far from the paper it is, what it cost, what held: a line each.
 
-
-def summary(tables: Sequence[Table], claims: Sequence[Claim]) -> str:
-    """What was reproduced, how far from the paper it is, what it cost, what held: a line each."""
-    printed = [(table, line) for table in tables for line in table.printed()]
-    records = [record for table in tables for _, record in table.records]
+    Args:
+        tables: both.
+        claims: of `diffhash.paper.claims.verdicts.judge`.
+    """
+    rows = [row for table in tables for row in table.rows.values()]
+    printed = [row for row in rows if row.printed is not None]
+    records = [record for row in rows for _, record in row.runs]
     n_seeds = Counter(record.experiment for record in records).values()
     statuses = Counter(record.status for record in records).most_common()
     distances = pd.Series(
         {
-            f"{table.said(line['row'])}, {metric(name).label}": line[f"decades_{name}"]
-            for table, line in printed
+            f"{row.full_label}, {metric(name).label}": row.line[f"decades_{name}"]
+            for row in printed
             for name in METRICS
         }
     ).dropna()
@@ -39,17 +37,12 @@ def summary(tables: Sequence[Table], claims: Sequence[Claim]) -> str:
     held, _, others = count_verdicts(claims).partition(", ")
     return render(
         "summary.md",
-        done=sum(bool(line["seeds"]) for _, line in printed),
+        done=sum(bool(row.completed) for row in printed),
         rows=len(printed),
         records=records,
-        seeds=sorted({f(n_seeds) for f in (min, max)}) if records else [],
+        seeds=sorted({min(n_seeds), max(n_seeds)}),
         statuses=", ".join(f"{n} {status}" for status, n in statuses),
-        notes=[
-            f"{table.said(key)}: {row.note}"
-            for table in tables
-            for key, row in table.rows.items()
-            if row.note
-        ],
+        notes=[f"{row.full_label}: {row.note}" for row in rows if row.note],
         distances=distances,
         near=(distances <= 1).sum(),
         timed=len(both),
@@ -58,7 +51,7 @@ def summary(tables: Sequence[Table], claims: Sequence[Claim]) -> str:
         paper_device=PAPER_DEVICE,
         devices=dict.fromkeys(_device(record.environment) for record in records),
         held=held,
-        claims=len(claims),
+        claims=claims["claim"].nunique(),
         others=others,
     )
 

@@ -8,30 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from diffhash.paper.printed import (
-    METRICS,
-    PAPER_DIRECTORY,
-    TABLES,
-    TITLES,
-    VALUES,
-    load_paper_table,
-)
+from diffhash.paper.printed import METRICS, PAPER_DIRECTORY, TITLES, load_paper_table
 from diffhash.paper.rows import Found, Row, row_records
 from diffhash.paper.timing import find_timing
 from diffhash.results.metrics import metric_names
 from diffhash.results.record import OnProblem, RecordError, raise_problem
-
-COLUMNS = (
-    "row", "model", "status", "epochs", "paper_epochs",
-    *(column.format(value) for value in VALUES
-      for column in ("{}", "{}_low", "{}_high", "paper_{}", "decades_{}")),
-    "timed_alone", "peak_memory_mb", "seeds", "n", "n_diverged",
-)  # fmt: skip
-Line = dict[Any, Any]
-"""One line of a `Table.frame`."""
 
 
 @dataclass(frozen=True)
@@ -40,27 +23,19 @@ class Table:
 
     Attributes:
         name: ``table1`` or ``table2``.
-        folder: of the records of all tables.
+        number: ``Table I``.
+        subject: ``Data-driven learning``.
         rows: the paper's in printed order, then any other row with records.
     """
 
     name: str
-    folder: Path
+    number: str
+    subject: str
     rows: dict[str, Row]
-
-    @property
-    def number(self) -> str:
-        """``Table I``."""
-        return TITLES[self.name].partition(". ")[0]
-
-    @property
-    def subject(self) -> str:
-        """``Data-driven learning``."""
-        return TITLES[self.name].partition(". ")[2]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One line per row; columns :data:`COLUMNS`.
+        """One line per row.
 
         Each error is the median over the ``n`` seeds that count, those whose run completed or
         diverged, and ``<value>_low`` and ``<value>_high`` are the ends of its interval
@@ -75,16 +50,8 @@ class Table:
         as ends, and ``timed_alone`` is true; or those that the completed runs themselves took.
         ``peak_memory_mb`` is the largest of any run.
         """
-        frame = pd.DataFrame([row.line() for row in self.rows.values()])
-        for value in VALUES:
-            frame[f"decades_{value}"] = decades(frame[value], frame[f"paper_{value}"])
-        types = {"epochs": "Int64", "paper_epochs": "Int64"}
-        return frame.reindex(columns=list(COLUMNS)).astype(types)
-
-    @cached_property
-    def lines(self) -> dict[str, Line]:
-        """The frame's lines by row."""
-        return {line["row"]: line for line in self.frame.to_dict("records")}
+        lines = pd.DataFrame([row.line for row in self.rows.values()])
+        return lines.astype({"epochs": "Int64", "paper_epochs": "Int64"})
 
     @property
     def records(self) -> list[Found]:
@@ -96,75 +63,39 @@ class Table:
         """Those that the paper prints, and any other that a run has recorded."""
         return metric_names([dict.fromkeys(METRICS), *(r.metrics for _, r in self.records)])
 
-    def printed(self) -> list[Line]:
-        """The lines that the paper has too."""
-        return [self.lines[key] for key, row in self.rows.items() if row.printed is not None]
-
-    def said(self, row: str) -> str:
-        """``Table I, MLP 10k``."""
-        return f"{self.number}, {self.rows[row].label}"
-
 
 def load_tables(
-    runs: Path | str, paper: Path | str = PAPER_DIRECTORY, on_problem: OnProblem | None = None
+    runs: Path | str,
+    paper: Path | str = PAPER_DIRECTORY,
+    on_problem: OnProblem = raise_problem,
 ) -> dict[str, Table]:
     """Read the records of both tables, by name.
 
     Args:
         runs: folder of the records of all rows.
         paper: folder of the paper's tables.
-        on_problem: is told once of each record or timing that cannot be used, which is left out.
+        on_problem: is told of each record or timing that cannot be used, which is left out.
 
     Raises:
-        RecordError: unusable records, see `diffhash.paper.rows`; not with ``on_problem``.
+        RecordError: not a single record; unusable ones, see `diffhash.paper.rows`, but not with
+            ``on_problem``.
         FileNotFoundError: no transcription of the paper's table.
     """
-    told: set[str] = set()
-
-    def report(problem: RecordError) -> None:
-        if str(problem) not in told:
-            told.add(str(problem))
-            (on_problem or raise_problem)(problem)
-
-    tables = {}
-    for name in TABLES:
-        printed = load_paper_table(name, paper).to_dict("index")
-        found = row_records(name, runs, report)
-        rows = {}
+    tables: dict[str, Table] = {}
+    for name, found in row_records(runs, on_problem).items():
+        printed, rows = load_paper_table(name, paper).to_dict("index"), {}
         for key in map(str, dict.fromkeys((*printed, *found))):
             timing, items = None, found.get(key, [])
             try:  # that of the first run which has one
                 timings = (find_timing(runs, record) for _, record in items)
                 timing = next(filter(None, timings), None)
             except (RecordError, FileNotFoundError) as error:
-                report(RecordError(f"timing of {name}/{key}: {error}"))
-            rows[key] = Row(key, printed.get(key), items, timing)
-        tables[name] = Table(name, Path(runs), rows)
+                on_problem(RecordError(f"timing of {name}/{key}: {error}"))
+            rows[key] = Row(name, key, printed, items, timing)
+        tables[name] = Table(name, *TITLES[name], rows)
+    if not any(table.records for table in tables.values()):
+        raise RecordError(f"no records under {runs}: run `make reproduce-tables` first")
     return tables
-
-
-def check_any_records(tables: Iterable[Table]) -> None:
-    """Refuse to make anything of nothing.
-
-    Raises:
-        RecordError: not a single record.
-    """
-    tables = list(tables)
-    if not any(table.records for table in tables):
-        folders = " and ".join(dict.fromkeys(str(table.folder) for table in tables))
-        raise RecordError(f"no records under {folders}: run `make reproduce-tables` first")
-
-
-def decades(ours: Any, paper: Any) -> Any:
-    """log10(ours / paper), elementwise: +1 is ten times the paper's value, NaN if one is absent.
-
-    Raises:
-        ValueError: a negative value, or a printed value of 0.
-    """
-    if np.any(np.asarray(ours) < 0) or np.any(np.asarray(paper) <= 0):
-        raise ValueError("decades: expected ours >= 0 and paper > 0")
-    with np.errstate(divide="ignore"):  # ours = 0 is infinitely many decades below
-        return np.log10(ours / paper)
 
 
 def train_seconds(tables: Iterable[Table]) -> pd.DataFrame:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from string import ascii_lowercase
+from typing import Any
 
 import pandas as pd
 
 from diffhash._files import write_text_atomically
-from diffhash.paper.printed import FOOTNOTES, METRICS, PAPER_DEVICE, TITLES, Footnote
-from diffhash.paper.table import Line, Table, check_any_records, train_seconds
+from diffhash.paper.printed import FOOTNOTES, METRICS, PAPER_DEVICE, Footnote
+from diffhash.paper.table import Table, train_seconds
 from diffhash.paper.templates import markdown_text, render
 from diffhash.results.formats import (
     format_decades,
     format_epochs,
     format_interval,
     format_value,
+    markdown_table,
     printable,
 )
 from diffhash.results.metrics import metric
@@ -38,10 +40,8 @@ def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
     it: what the table's statistics rest on.
 
     Raises:
-        RecordError: not a single record.
         OSError: the output folder cannot be written.
     """
-    check_any_records(tables.values())
     paths = []
     for name, table in tables.items():
         rows = sorted(table.rows.items())
@@ -59,7 +59,7 @@ def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
 # -------------------------------------------------------------------------------------- Markdown
 
 
-def to_markdown(table: Table, tables: Iterable[Table] = ()) -> str:
+def to_markdown(table: Table, tables: Collection[Table]) -> str:
     """A Markdown table to paste into a README.
 
     Each cell has up to three lines: the median over the seeds, its interval, and
@@ -67,44 +67,36 @@ def to_markdown(table: Table, tables: Iterable[Table] = ()) -> str:
 
     Args:
         table: with its rows.
-        tables: all of them, whose cost is said below it; without any, no cost is.
+        tables: all of them, whose cost is said below it.
     """
-    notes, tables = dict(zip(ascii_lowercase, _notes(table), strict=False)), list(tables)
-    peaks = [
-        (record.peak_memory_mb, each.said(key))
-        for each in tables
-        for key, row in each.rows.items()
-        for _, record in row.runs
-    ]
+    notes = dict(zip(ascii_lowercase, _notes(table), strict=False))
+    rows = [row for each in tables for row in each.rows.values() if row.runs]
     lines = []
     for key, row in table.rows.items():
-        marks, line = ",".join(m for m, note in notes.items() if key in note.rows), table.lines[key]
-        peak = line["peak_memory_mb"]
+        marks = ",".join(mark for mark, (on, _) in notes.items() if key in on)
         lines.append(
             {"Model": markdown_text(row.model) + (f" <sup>{marks}</sup>" if marks else ""),
              "Epochs": format_epochs(row.epochs)}
-            | {heading: _cell(line, value) for value, heading in _HEADINGS.items()}
-            | {"Peak MB": "–" if pd.isna(peak) else f"{peak:.0f}",
-               "n": f"{line['n']}" + (f", {row.n_diverged} diverged" if row.n_diverged else "")}
+            | {heading: _cell(row.line, value) for value, heading in _HEADINGS.items()}
+            | {"Peak MB": format_value("peak_memory_mb", row.line["peak_memory_mb"]),
+               "n": f"{row.line['n']}" + (f", {row.n_diverged} diverged" if row.n_diverged else "")}
         )  # fmt: skip
     several = sorted({int(n) for n in table.frame["n"] if n > 1}, reverse=True)
     return render(
         "table.md",
-        title=TITLES[table.name],
-        body=pd.DataFrame(lines).to_markdown(
-            index=False, disable_numparse=True, colalign=("left", *["right"] * 7, "left")
-        ),
-        notes={mark: note.text for mark, note in notes.items()},
+        title=f"{table.number}. {table.subject}",
+        body=markdown_table(lines, "lrrrrrrrl"),
+        notes={mark: text for mark, (_, text) in notes.items()},
         intervals=[describe_interval(n) for n in several if interval_rank(n)],
         ranges=[describe_interval(n) for n in several if not interval_rank(n)],
-        peak=max(peaks, default=None),
+        peak=max((row.line["peak_memory_mb"], row.full_label) for row in rows),
         machines=list(dict.fromkeys(_parts(timing, _MACHINE) for timing in _timings(table))),
-        total=total_sentence(tables) if peaks else "",
+        total=total_sentence(tables),
         environments=environment_lines(record for _, record in table.records),
     )
 
 
-def _cell(line: Line, value: str) -> str:
+def _cell(line: dict[str, Any], value: str) -> str:
     ours, interval = format_value(value, line[value]), ""
     if line["seeds"]:
         interval = format_interval(value, line[f"{value}_low"], line[f"{value}_high"])
@@ -122,17 +114,17 @@ def _notes(table: Table) -> list[Footnote]:
     notes = list(FOOTNOTES[table.name])
     for key, row in table.rows.items():
         if row.printed is None:
-            notes.append(Footnote((key,), f"{row.model} is not in the paper."))
+            notes.append(((key,), f"{row.model} is not in the paper."))
         elif row.epochs != row.paper_epochs:
             budget = format_epochs(row.paper_epochs)
             text = f"{row.label}: not the paper's budget of {budget} epochs."
-            notes.append(Footnote((key,), text))
+            notes.append(((key,), text))
         if row.status not in ("completed", "missing"):
-            notes.append(Footnote((key,), f"{row.label}: {row.status}."))
+            notes.append(((key,), f"{row.label}: {row.status}."))
     others = [key for key, row in table.rows.items() if row.completed and not row.timing]
     if others and _timings(table):  # if all are, a line below says so
         text = "Train s: of the run itself, which others beside it may have slowed down."
-        notes.append(Footnote(tuple(others), text))
+        notes.append((tuple(others), text))
     return notes
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
+_FORMS = {"train_seconds": ".1f", "wall_seconds": ".1f", "peak_memory_mb": ".0f"}
+
 
 def format_value(column: str, value: float) -> str:
-    """Compact: two significant digits, or seconds to a tenth; NaN is ``–``, infinity ``diverged``.
+    """Compact: two significant digits, seconds to a tenth, whole MB; NaN is ``–``, infinity
+    ``diverged``.
 
     >>> format_value("mse_u", 5.43e-13), format_value("mse_uxx", 4.6)
     ('5.4e-13', '4.6')
@@ -19,8 +23,8 @@ def format_value(column: str, value: float) -> str:
         return "–"
     if math.isinf(value):
         return "diverged"
-    if column == "train_seconds":
-        return f"{value:.1f}"
+    if column in _FORMS:
+        return f"{value:{_FORMS[column]}}"
     mantissa, _, exponent = f"{value:.1e}".partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent and int(exponent) else mantissa
 
@@ -62,3 +66,20 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def markdown_table(rows: Any, align: str) -> str:
+    """Rows, as a DataFrame takes them, as a table of Markdown.
+
+    Args:
+        rows: with cells that are text.
+        align: ``l`` or ``r`` for each column; those beyond are aligned to the right.
+
+    >>> print(markdown_table([{"Model": "Cubic", "n": "1"}], "l"))
+    | Model   |   n |
+    |:--------|----:|
+    | Cubic   |   1 |
+    """
+    frame = pd.DataFrame(rows)
+    sides = ["left" if side == "l" else "right" for side in align.ljust(frame.shape[1], "r")]
+    return str(frame.to_markdown(index=False, disable_numparse=True, colalign=sides))

@@ -58,11 +58,6 @@ class Metric:
         return f"{base}<sub>{axes}</sub>" if self.kind and axes else self.quantity
 
     @property
-    def is_of_derivative(self) -> bool:
-        """Whether it is an error of a derivative."""
-        return bool(self.kind) and "_" in self.quantity
-
-    @property
     def is_positive(self) -> bool:
         """Whether a value below zero can only be damage."""
         return bool(self.kind) or self.name == "loss"
@@ -88,8 +83,3 @@ def symbol(quantity: str) -> str:
     base, _, axes = quantity.partition("_")
     axes = re.sub(r"([a-z])(\d+)", r"\1_\2", axes)
     return f"${base}_{{{axes}}}$" if len(axes) > 1 else f"${base}_{axes}$" if axes else f"${base}$"
-
-
-def model_symbol(label: str) -> str:
-    """A model's label as matplotlib and LaTeX set it: the smoothstep S2 as ``$S_2$``."""
-    return label.replace("S1", "$S_1$").replace("S2", "$S_2$")

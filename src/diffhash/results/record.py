@@ -113,7 +113,7 @@ class RunRecord:
         shown = [
             f"{name} {value:.2e}"
             for name, value in self.metrics.items()
-            if value is not None and not metric(name).is_of_derivative
+            if value is not None and not (metric(name).kind and "_" in metric(name).quantity)
         ]
         if self.estimate is not None:
             shown.append(f"estimated error {self.estimate:.0e}")

@@ -1,4 +1,4 @@
-"""The runs of several seeds as one: which count, medians of what they have, and their intervals."""
+"""The runs of several seeds as one: medians of what they have, and their intervals."""
 
 from __future__ import annotations
 
@@ -7,20 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from diffhash.results.record import FINISHED, RecordError, RunRecord
+from diffhash.results.record import RecordError
 from diffhash.results.statistics import CONFIDENCE, interval_rank, median_interval
-
-
-def over_seeds(records: Iterable[RunRecord], metric: str) -> np.ndarray:
-    """A metric of each run as float64; infinite where it diverged or was not finite.
-
-    Empty where no run has it and none diverged: then it was not measured.
-    """
-    records = list(records)
-    values = [record.metrics.get(metric) for record in records]
-    if all(value is None for value in values) and all(r.status in FINISHED for r in records):
-        return np.empty(0)
-    return np.array([np.inf if value is None else value for value in values], dtype=np.float64)
 
 
 def band_labels(counts: Iterable[int]) -> dict[int, str]:

@@ -9,7 +9,7 @@ dropped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binom, binomtest, mannwhitneyu
@@ -18,8 +18,7 @@ CONFIDENCE = 0.95
 ALPHA = 0.05
 
 
-@dataclass(frozen=True)
-class Tested:
+class Tested(NamedTuple):
     """One-sided p-values of a claim and of its opposite."""
 
     p: float

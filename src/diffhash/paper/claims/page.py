@@ -2,67 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from diffhash._files import write_text_atomically
-from diffhash.paper.claims.evidence import ACCURATE, COST_MARGIN, NO_SKILL, Evidence
-from diffhash.paper.claims.statements import STATEMENTS
-from diffhash.paper.claims.verdicts import DIRECTIONS, Claim, count_verdicts, judge
-from diffhash.paper.table import Table
+from diffhash.paper.claims.evidence import ACCURATE, COST_MARGIN, NO_SKILL
+from diffhash.paper.claims.verdicts import count_verdicts, said
 from diffhash.paper.templates import render
 from diffhash.results.statistics import ALPHA
 
+_COLUMNS = ["source", "claim", "criterion", "verdict", "points", "p_claim", "p_claim_holm",
+            "survives_holm", "combine", "comparison", "test", "n", "decades", "share", "p",
+            "p_opposite", "holds", "figures", "missing"]  # fmt: skip
 
-def check_claims(tables: Mapping[str, Table]) -> list[Claim]:
-    """The paper's claims against the records of both tables.
 
-    Raises:
-        RecordError: a corrupt history or predictions file.
+def write_claims(lines: pd.DataFrame, output: Path | str) -> list[Path]:
+    """Write ``claims.md`` and ``claims.csv``, a line per comparison, into ``output``.
+
+    Args:
+        lines: of `diffhash.paper.claims.verdicts.judge`.
+        output: where to write.
     """
-    return judge(STATEMENTS, Evidence(tables))
-
-
-def write_claims(claims: Sequence[Claim], output: Path | str) -> list[Path]:
-    """Write ``claims.md`` and ``claims.csv``, a line per comparison, into ``output``."""
-    frame = pd.DataFrame([line for claim in claims for line in _lines(claim)])
-    texts = {"md": to_markdown(claims), "csv": frame.to_csv(index=False)}
+    frame = lines.copy()
+    frame["figures"] = [
+        "; ".join(f"{row} {text}" for _, row, text in each) for each in lines["figures"]
+    ]
+    frame["n"] = [" ".join(map(str, n)) for n in lines["n"]]
+    frame.loc[frame["n"] == "", ["p", "p_opposite"]] = None  # by value
+    texts = {"md": to_markdown(lines), "csv": frame.to_csv(index=False, columns=_COLUMNS)}
     return [write_text_atomically(Path(output) / f"claims.{k}", t) for k, t in texts.items()]
 
 
-def to_markdown(claims: Sequence[Claim]) -> str:
+def to_markdown(lines: pd.DataFrame) -> str:
     """The page: how the tests are to be read, and the paper's claims."""
+    claims = [(parts.iloc[0], *said(parts)) for _, parts in lines.groupby("claim", sort=False)]
     levels = {"alpha": ALPHA, "accurate": ACCURATE, "no_skill": NO_SKILL}
-    count = count_verdicts(claims)
+    count = count_verdicts(lines)
     return render("claims.md", claims=claims, count=count, cost_margin=COST_MARGIN, **levels)
-
-
-def _lines(claim: Claim) -> list[dict[str, Any]]:
-    """One line per part of a claim."""
-    return [
-        {
-            "source": claim.statement.source,
-            "claim": claim.statement.text,
-            "criterion": claim.statement.criterion,
-            "verdict": claim.verdict,
-            "points": DIRECTIONS[claim.points],
-            "p_claim": claim.p,
-            "p_claim_holm": claim.p_holm,
-            "survives_holm": "" if claim.survives is None else claim.survives,
-            "combine": claim.statement.combine,
-            "comparison": outcome.text,
-            "test": outcome.test,
-            "n": " ".join(map(str, outcome.n)),
-            "decades": outcome.decades,
-            "share": outcome.share,
-            "p": outcome.tested.p if outcome.random else None,
-            "p_opposite": outcome.tested.p_opposite if outcome.random else None,
-            "holds": DIRECTIONS[outcome.points],
-            "figures": "; ".join(f"{row} {text}" for _, row, text in outcome.figures),
-            "missing": outcome.missing,
-        }
-        for outcome in claim.outcomes
-    ]

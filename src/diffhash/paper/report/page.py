@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from diffhash._files import write_text_atomically
 from diffhash.paper.claims import page as claims_page
-from diffhash.paper.printed import TITLES
+from diffhash.paper.claims.verdicts import judge
 from diffhash.paper.report import plots
 from diffhash.paper.summary import summary
 from diffhash.paper.table import Table
@@ -28,7 +28,7 @@ from diffhash.results.record import CONFIG_FILE
 
 _OWN = ("seed", "run_dir", "seeds", "runs_dir", "ckpt_path")  # settings of a run, not of its row
 _ENDS = ["seed", "status", "diverged_epoch", "epochs"]
-_COSTS = {"train_seconds": "{:.1f}", "wall_seconds": "{:.1f}", "peak_memory_mb": "{:.0f}"}
+_COSTS = ["train_seconds", "wall_seconds", "peak_memory_mb"]
 
 
 def write_report(
@@ -36,7 +36,7 @@ def write_report(
 ) -> Path:
     """Write ``index.html`` into ``output``, and return its path; the same records, the same bytes.
 
-    Rows without a record are shown as missing, and so is everything if there is none at all.
+    Rows without a record are shown as missing.
 
     Args:
         tables: both, with the records of their rows.
@@ -47,14 +47,14 @@ def write_report(
         RecordError: corrupt histories or predictions; the message names the path.
         OSError: the output folder cannot be written.
     """
-    claims, both = claims_page.check_claims(tables), list(tables.values())
+    claims, both = judge(tables), list(tables.values())
     html = render(
         "report.html",
         tables=both,
         cards=re.findall(r"- \*\*(.*?): (.*?)\*\*, (.*)", summary(both, claims)),
         distance=plots.distance_plot(both),
         markdown={
-            name: to_markdown(table, both).removeprefix(f"**{TITLES[name]}**: ")
+            name: to_markdown(table, both).removeprefix(f"**{table.number}. {table.subject}**: ")
             for name, table in tables.items()
         },
         claims="#" + claims_page.to_markdown(claims),  # a section's heading
@@ -84,10 +84,8 @@ def _row_runs(table: Table) -> Iterator[tuple[str, str, dict[str, str]]]:
         lines = pd.DataFrame([record.flat() for _, record in row.runs])
         if row.runs:
             shown = lines.reindex(columns=[*_ENDS, *table.metrics, *_COSTS]).astype(object)
-            for name in table.metrics:
-                shown[name] = [format_value(name, value) for value in lines[name]]
-            for name, form in _COSTS.items():
-                shown[name] = lines[name].map(form.format)
+            for name in shown.columns[len(_ENDS) :]:
+                shown[name] = [format_value(name, value) for value in shown[name]]
             cells = shown.where(shown.notna(), "–").to_html(index=False, border=0)
             heading = f"{table.number}, {row.label}: {len(row.runs)} run{'s' * (len(row.runs) > 1)}"
             named = {", ".join(seeds): text for text, seeds in configs.items() if text}

@@ -16,8 +16,8 @@ from plotly.graph_objects import Figure
 
 from diffhash.paper.figures import LINES, OTHER_LINE
 from diffhash.paper.printed import ERRORS, LABELS_END, METRICS, VALUES
-from diffhash.paper.rows import Row
-from diffhash.paper.table import Table, decades
+from diffhash.paper.rows import Row, decades
+from diffhash.paper.table import Table
 from diffhash.results.figures.style import (
     BLACK,
     BLUE,
@@ -29,7 +29,7 @@ from diffhash.results.figures.style import (
 )
 from diffhash.results.formats import format_value
 from diffhash.results.metrics import metric
-from diffhash.results.record import RunRecord, read_history, read_predictions
+from diffhash.results.record import RunRecord
 
 _POINTS = 120_000  # of all curves of a plot together
 _MOST, _FEWEST = 500, 40  # of one curve
@@ -41,15 +41,11 @@ _MARKS = dict(zip(VALUES, (VERMILION, BLUE, GREEN, PURPLE, GREY), strict=True))
 
 def distance_plot(tables: Sequence[Table]) -> Figure:
     """Decades from each printed number to ours: a large mark for the row, small ones for seeds."""
-    notes = {
-        _row_name(table, row): "" if row.completed else row.note
-        for table in tables
-        for row in table.rows.values()
-        if row.printed is not None
-    }
+    rows = [row for table in tables for row in table.rows.values() if row.printed is not None]
+    notes = {_row_name(row): "" if row.completed else row.note for row in rows}
     numbers = {value: _html(value) for value in VALUES} | {"train_seconds": "train seconds"}
     marks = pd.DataFrame(
-        [mark for table in tables for mark in _distances(table)],
+        [mark for row in rows for mark in _distances(row)],
         columns=["row", "number", "decades", "seed", "ours", "printed"],
     ).replace({"number": numbers})
     marks = marks[np.isfinite(marks["decades"].astype(float))]
@@ -75,22 +71,20 @@ def distance_plot(tables: Sequence[Table]) -> Figure:
     return _style(figure, 160 + 25 * len(notes))
 
 
-def _row_name(table: Table, row: Row) -> str:
-    return f"{table.number.removeprefix('Table ')} · {row.label}"
+def _row_name(row: Row) -> str:
+    return row.full_label.removeprefix("Table ").replace(", ", " · ", 1)
 
 
-def _distances(table: Table) -> Iterator[tuple[Any, ...]]:
-    for line in table.printed():
-        row = table.rows[line["row"]]
-        for value in VALUES:
-            paper = line[f"paper_{value}"]
-            numbers = [("all", line[value])]
-            if row.has_band and value in METRICS:
-                numbers += [(str(r.seed), r.metrics.get(value)) for r in row.completed]
-            for seed, ours in numbers:
-                shown = format_value(value, ours), format_value(value, paper)
-                ours = np.nan if ours is None else ours
-                yield _row_name(table, row), value, decades(ours, paper), seed, *shown
+def _distances(row: Row) -> Iterator[tuple[Any, ...]]:
+    for value in VALUES:
+        paper = row.line[f"paper_{value}"]
+        numbers = [("all", row.line[value])]
+        if row.has_band and value in METRICS:
+            numbers += [(str(r.seed), r.metrics.get(value)) for r in row.completed]
+        for seed, ours in numbers:
+            shown = format_value(value, ours), format_value(value, paper)
+            ours = np.nan if ours is None else ours
+            yield _row_name(row), value, decades(ours, paper), seed, *shown
 
 
 def predictions_plot(table: Table) -> Figure | None:
@@ -100,7 +94,7 @@ def predictions_plot(table: Table) -> Figure | None:
     parts = [part for row in rows for part in _predictions(row, n)]
     if not parts:
         return None
-    [(_, exact), *_] = (found for row in rows for found in row.each(read_predictions))
+    [(_, exact), *_] = (found for row in rows for found in row.predicted)
     exact = exact.sort_values("x")[:: -(-len(exact) // _MOST)]
     parts[:0] = [
         _curve(name, _EXACT, exact["x"], exact[f"exact_{name}"], panel="prediction")
@@ -121,7 +115,7 @@ def predictions_plot(table: Table) -> Figure | None:
 
 
 def _predictions(row: Row, n: int) -> Iterator[pd.DataFrame]:
-    for record, frame in row.each(read_predictions):
+    for record, frame in row.predicted:
         frame = frame.sort_values("x", ignore_index=True)
         for name in (name for name in ERRORS if name in frame):
             error = (frame[name] - frame[f"exact_{name}"]).abs()
@@ -153,10 +147,7 @@ def histories_plot(table: Table) -> Figure | None:
 
 
 def _histories(table: Table, row: Row, n: int) -> Iterator[pd.DataFrame]:
-    """The courses of a row's runs; their seconds are those of a row timed alone, if it was."""
-    for record, frame in row.each(read_history):
-        if row.timing:
-            frame["seconds"] = frame["epoch"] * row.timing.seconds_per_epoch
+    for record, frame in row.histories:
         place = n * np.log(frame["epoch"]) / np.log(max(frame["epoch"].max(), 2))
         for name in (name for name in table.metrics if name in frame and metric(name).is_positive):
             kept = frame.loc[_largest(frame[name].where(frame[name] > 0), place)]

@@ -40,9 +40,10 @@ DRAWABLE = 1e30
 """Values beyond are not drawn: axes overflow near the end of float64, and float32 ends at 3e38."""
 
 
-def new_figure(height: float, width: float = TWO_COLUMNS) -> Figure:
-    """An empty figure of a size in inches, whose parts make room for each other."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def new_figure(height: float) -> Figure:
+    """An empty figure, two columns wide and so many inches high, whose parts make room for each
+    other."""
+    figure = Figure(figsize=(TWO_COLUMNS, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.03)  # type: ignore[union-attr]
     return figure
 
@@ -59,10 +60,10 @@ def style_axes(ax: Axes) -> Axes:
     return ax
 
 
-def log_y(ax: Axes, n_ticks: int = 5) -> Axes:
+def log_y(ax: Axes) -> Axes:
     """Make the y axis logarithmic, with a tick at every so many decades; returns the axes."""
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(10, numticks=n_ticks))
+    ax.yaxis.set_major_locator(LogLocator(10, numticks=5))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="y", which="minor", left=False)
     ax.grid(axis="y", which="major", color=LIGHT, linewidth=0.4)
@@ -75,13 +76,8 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def add_legend(
-    figure: Figure,
-    axes: Iterable[Axes],
-    n_columns: int = 4,
-    loc: Literal["outside upper center", "outside lower center"] = "outside upper center",
-) -> None:
-    """One legend for the whole figure, outside its panels, of what is labelled in ``axes``.
+def add_legend(figure: Figure, axes: Iterable[Axes], n_columns: int = 4) -> None:
+    """One legend for the whole figure, above its panels, of what is labelled in ``axes``.
 
     It gets fewer columns than ``n_columns`` where so many are wider than the figure.
     """
@@ -90,18 +86,12 @@ def add_legend(
         handles |= {str(handle.get_label()): handle for handle in ax.get_legend_handles_labels()[0]}
     for columns in range(n_columns, 0, -1):
         legend = figure.legend(
-            handles=list(handles.values()), loc=loc, ncols=columns, fontsize=TEXT,
-            frameon=False, borderaxespad=0.1,
+            handles=list(handles.values()), loc="outside upper center", ncols=columns,
+            fontsize=TEXT, frameon=False, borderaxespad=0.1,
         )  # fmt: skip
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
             return
         legend.remove()
-
-
-def annotate_empty(ax: Axes, text: str) -> None:
-    """Write into the middle of axes that have nothing to show."""
-    annotate(ax, text, "centre")
-    ax.set_yticks([])
 
 
 def annotate(ax: Axes, text: str, where: Literal["top", "centre", "bottom"] = "top") -> None:
