@@ -11,8 +11,7 @@ from scipy.sparse.linalg import LinearOperator, lsmr
 from diffhash.optim.jacobian import Products
 
 _PROBES = 16  # of the lengths of columns
-_SHORTEST = 1e-3  # column, relative to the longest
-_SHORTEST_OF_SPLINES = 1e-8
+_SHORTEST = 1e-3  # column at most, relative to the longest
 _ACCURACY = 1e-10  # of a solution, as LSMR measures it
 _ITERATIONS = 500  # for a step at most; the next one goes on
 
@@ -27,21 +26,22 @@ class IterativeSystem:
 
     Args:
         products: with J.
-        of_splines: whether the network keeps its weights, so that the columns are of splines.
+        least: the least of each column's length, relative to the longest, where that is less than
+            a thousandth.
 
     Attributes:
         lengths: the diagonal of D.
     """
 
-    def __init__(self, products: Products, of_splines: bool) -> None:
+    def __init__(self, products: Products, least: np.ndarray | float = 1.0) -> None:
         generator, n_rows = np.random.default_rng(0), products.shape[0]
         squares = np.zeros(products.shape[1])
         for _ in range(_PROBES):
             signs = generator.integers(0, 2, n_rows) * 2.0 - 1
             squares += products.transposed(signs) ** 2
         lengths = np.sqrt(squares / _PROBES)
-        least = _SHORTEST_OF_SPLINES if of_splines else _SHORTEST
-        self.lengths = np.maximum(lengths, least * lengths.max(initial=0.0) or 1.0)
+        longest = lengths.max(initial=0.0) or 1.0
+        self.lengths = np.maximum(lengths, np.minimum(least, _SHORTEST) * longest)
         self._scaled = _Scaled(products, self.lengths)
 
     def factorised(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:

@@ -49,6 +49,11 @@ class Jacobian:
         """P - P_t."""
         return sum(layer.n_columns for layer in self.layers) + self.rest.shape[1]
 
+    @property
+    def _ends(self) -> np.ndarray:
+        """The columns behind the table's, and behind each layer's."""
+        return np.cumsum([self.n_table, *(layer.n_columns for layer in self.layers)])
+
     @cached_property
     def dense(self) -> np.ndarray:
         """All but the table, ``[M, P - P_t]``."""
@@ -73,19 +78,20 @@ class Jacobian:
 
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
         """J v."""
-        widths = [self.n_table, *(layer.n_columns for layer in self.layers)]
-        parts = np.split(v, np.cumsum(widths))
+        parts = np.split(v, self._ends)
         product = self.table @ parts[0] + self.rest @ parts[-1]
         for layer, part in zip(self.layers, parts[1:-1], strict=True):
             product += layer @ part
         return product
 
     def divided(self, lengths: np.ndarray) -> Jacobian:
-        """J, each column divided by its number."""
-        table, n = self.table, self.n_table
-        data = table.data / lengths[:n][table.indices]
-        scaled = sparse.csr_array((data, table.indices, table.indptr), shape=table.shape)
-        return Jacobian(scaled, (), self.dense / lengths[n:])
+        """J, each column divided by its number, which is the same for all columns of a layer."""
+        by_table, *by_layers, by_rest = np.split(lengths, self._ends)
+        data = self.table.data / by_table[self.table.indices]
+        scaled = (data, self.table.indices, self.table.indptr)
+        layers = [layer.divided(own[0]) for layer, own in zip(self.layers, by_layers, strict=True)]
+        table = sparse.csr_array(scaled, shape=self.table.shape)
+        return Jacobian(table, layers, self.rest / by_rest)
 
     def transposed(self, w: np.ndarray) -> np.ndarray:
         """Jᵀ w."""

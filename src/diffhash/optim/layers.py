@@ -52,6 +52,10 @@ class Layer:
         """J."""
         return torch.cat([part.dense() for part in self._parts]).numpy()
 
+    def divided(self, number: float) -> Layer:
+        """J, divided by a number."""
+        return Layer([part._replace(gradients=part.gradients / number) for part in self._parts])
+
     def __matmul__(self, v: np.ndarray) -> np.ndarray:
         """J v."""
         n_outputs = self._parts[0].gradients.shape[-1]

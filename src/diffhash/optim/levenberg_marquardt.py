@@ -50,7 +50,6 @@ _FACTORS = ((0.8, 0.02), (0.05, 0.2), (0.0, 1.0))
 _LEAST_FACTOR = 0.02
 _SHORT = 0.2  # of a step: the longest that its correction may be
 _PART_OF_MEMORY = 0.25  # that J may take
-_SHORTEST = 1e-8  # column of J, relative to the longest
 
 
 class SingularError(ArithmeticError):
@@ -76,16 +75,14 @@ def method_for(jacobian: Jacobian, dissection: Dissection | None) -> Method:
 class DampedSystem:
     """(JᵀJ + λ D²) δ = -Jᵀ r for one J, several λ and r.
 
-    D is the length of J's longest column, so that λ is a number without units. For coefficients of
-    splines it is the length of each (Marquardt's), because those at the edge of a grid have short
-    ones; but columns that are nearly 0, such as of unused rows, count as a small part of the
-    longest.
+    D is the length of each column of J (Marquardt's), but at least a part of the longest, so that λ
+    is a number without units.
 
     Args:
         jacobian: J.
         method: see `method_for`; not iterative.
         dissection: of J's table, for the method sparse; without it SuperLU takes a table apart.
-        of_splines: whether the columns are of splines' coefficients.
+        least: that part, of each column; see `Residuals.least_lengths`.
     """
 
     def __init__(
@@ -93,15 +90,14 @@ class DampedSystem:
         jacobian: Jacobian,
         method: Method,
         dissection: Dissection | None = None,
-        of_splines: bool = False,
+        least: np.ndarray | float = 1.0,
     ) -> None:
         self._method, self._dissection = method, dissection
         lengths = np.sqrt(jacobian.squares())
         longest = lengths.max(initial=0.0) or 1.0
-        # The factors of columns and of λ: either D is in J or, as one number, in λ.
-        self._lengths, self._unit = np.ones(1), longest**2
-        if of_splines:
-            self._lengths, self._unit = np.maximum(lengths, _SHORTEST * longest), 1.0
+        # The factors of λ and of columns.
+        self._unit, self._lengths = longest**2, np.maximum(lengths / longest, least)
+        if np.any(self._lengths != 1):
             jacobian = jacobian.divided(self._lengths)
         self._jacobian = jacobian
         if method == "dual":
@@ -281,10 +277,10 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             return
         system: DampedSystem | IterativeSystem
         if isinstance(jacobian, Products):
-            system = IterativeSystem(jacobian, residuals.keeps_weights)
+            system = IterativeSystem(jacobian, residuals.least_lengths)
         else:
             self._how = self._how or self._choose(jacobian, residuals)
-            system = DampedSystem(jacobian, *self._how, residuals.of_splines)
+            system = DampedSystem(jacobian, *self._how, residuals.least_lengths)
         begins = _SMALLEST if residuals.is_linear else self._settings.damping
         group["damping"] = group["damping"] or begins
         before = residuals.state()

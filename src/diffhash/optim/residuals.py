@@ -22,6 +22,8 @@ from diffhash.optim.term import Term
 
 _PIECE = 2**22  # weights of splines that are kept at a time
 _ALIKE = 1e6  # condition number of what is inverted
+_SHORTEST = 1e-8  # column of splines, relative to the longest; those of unused rows are 0
+_BENDING = 100.0  # columns of a network with a skip connection count as so many of the longest
 
 
 class _ErrorsOf(nn.Module):
@@ -148,6 +150,23 @@ class Residuals:
         """Columns of the Jacobian's dense part."""
         n_network = self._field.network.params.numel() - self.first_dense
         return n_network + sum(p.numel() for p in self._coefficients)
+
+    @property
+    def least_lengths(self) -> np.ndarray:
+        """What each column counts at least in the damping, relative to the longest, ``[P]``.
+
+        Those of splines have lengths of their own: at the edge of a grid they are short. They are
+        all columns where u is a sum of splines, and those of the table where it begins as one, by
+        a skip connection. There the network's count more than the longest, because steps along
+        them bend u, and most can be had from the table too.
+        """
+        if self.keeps_weights:
+            return np.full(self.n_columns + self.n_dense, _SHORTEST)
+        least = np.ones(self.n_columns + self.n_dense)
+        if self._field.network.has_skip:
+            end = len(least) - sum(p.numel() for p in self._coefficients)
+            least[: self.n_columns], least[self.n_columns : end] = _SHORTEST, _BENDING
+        return least
 
     @property
     def n_bytes(self) -> int:
