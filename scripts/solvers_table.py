@@ -53,11 +53,12 @@ class Row:
         interpolation: of the grid.
         cells: of its coarsest level, an axis, or of each axis; with windows, of each of them.
         levels: each twice as fine.
-        windows: of time.
+        windows: of time: their number, or the times between them.
         features: of a vertex of a level; 0 for one for each unknown.
         width: units of the network's one hidden layer; 0 for splines alone.
         table: 2^table vertices a level at most, and hashed beyond.
         n_residual: points of each condition in the domain; likewise the others.
+        data_weight: of measured values, beside all other conditions.
         target: the relative L2 error of the first unknown that is wanted.
     """
 
@@ -66,12 +67,13 @@ class Row:
     interpolation: str = "nonic"
     cells: int | tuple[int, ...] = 64
     levels: int = 1
-    windows: int = 1
+    windows: int | tuple[float, ...] = 1
     features: int = 0
     width: int = 0
     table: int = 24
     n_residual: int = 12_000
     n_boundary: int = 2048
+    data_weight: float = 1.0
     kind: Literal["pinn", "data"] = "pinn"
     epochs: int = 40
     target: float | None = None
@@ -82,7 +84,8 @@ class Row:
         told = " ".join(f"{key}={value}" for key, value in self.settings.items())
         cells = self.cells if isinstance(self.cells, int) else "x".join(map(str, self.cells))
         levels = f" {self.levels} levels" if self.levels > 1 else ""
-        windows = f" {self.windows} windows" if self.windows > 1 else ""
+        n_windows = self.windows if isinstance(self.windows, int) else len(self.windows) + 1
+        windows = f" {n_windows} windows" if n_windows > 1 else ""
         head = f" + MLP {self.width}" if self.width else ""
         hashed = f" hashed to 2^{self.table}" if self.table < 20 else ""
         return " ".join(
@@ -179,6 +182,7 @@ def _results(row: Row, seed: int) -> Iterator[dict[str, object]]:
     problem = zoo()[row.problem](**row.settings)
     task = Task(
         kind=row.kind, n_residual=row.n_residual, n_boundary=row.n_boundary,
+        data_weight=row.data_weight,
         wave_number=None if row.problem == "poisson1d" else 10.0,
     )  # fmt: skip
     start = time.perf_counter()

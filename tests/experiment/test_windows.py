@@ -35,15 +35,20 @@ HEAT = (
 
 
 @pytest.mark.filterwarnings("ignore:between the points of training")
-@pytest.mark.parametrize("optimizer", ["adam", "gauss_newton"])
-def test_the_command_line_and_python_give_equal_numbers(train: Call, optimizer: Any) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "windows"), [("adam", 3), ("gauss_newton", 3), ("gauss_newton", [0.1, 0.5])]
+)
+def test_the_command_line_and_python_give_equal_numbers(
+    train: Call, optimizer: Any, windows: Any
+) -> None:
     settings = {"chunk": 2} if optimizer == "adam" else {}
     solution = solve(
         Heat1D(), task=Task(n_residual=60, n_boundary=12), optimizer=optimizer, epochs=6,
-        windows=3, evaluation_points=16, progress=False, accelerator="cpu", **settings,
+        windows=windows, evaluation_points=16, progress=False, accelerator="cpu", **settings,
     )  # fmt: skip
     chunk = f"trainer.chunk={settings.get('chunk', 1)}"
-    directory, record = train(*HEAT, f"optimizer={optimizer}", chunk)
+    given = f"trainer.windows={windows}".replace(" ", "")
+    directory, record = train(*HEAT, f"optimizer={optimizer}", chunk, given)
     history = read_history(directory)
     pd.testing.assert_frame_equal(
         history.drop(columns="seconds"), solution.history.drop(columns="seconds"),
@@ -129,6 +134,9 @@ def test_a_window_that_diverges_is_the_last(train: Call) -> None:
         ("problem=poisson1d", "^trainer.windows=3: .* has no axis 't'"),
         ("problem=inverse_burgers", "^trainer.windows: InverseBurgers has coefficients"),
         ("trainer.windows=0", "^trainer.windows=0: give"),
+        ("trainer.windows=null", "^trainer.windows=None: allowed are"),
+        ("trainer.windows=[0.2,0.1]", r"^trainer.windows=\[0.2, 0.1\]: give the times"),
+        ("trainer.windows=[0.1,2]", r"^trainer.windows=\[0.1, 2\]: give the times"),
     ],
 )
 def test_what_windows_cannot_do_is_refused_before_training(

@@ -489,6 +489,50 @@ def test_splines_begin_with_the_coarsest_grid(tmp_path: Path) -> None:
         assert torch.equal(one, other)
 
 
+def test_a_linear_problem_is_solved_by_its_first_step(tmp_path: Path) -> None:
+    """By least squares to round-off; the second step tells its loss, and ends."""
+
+    def made(epochs: int) -> FieldTraining:
+        problem = Wave()
+        field = field_for(problem, "spline", n_features=1)
+        with torch.no_grad():
+            field.encoding.params.zero_()
+        return training(epochs, problem, field=field)
+
+    whole = made(60)
+    r, jacobian = Residuals(whole.objective, whole.field).value_and_jacobian()
+    dense = np.hstack([jacobian.table.toarray(), jacobian.dense])
+    best = r + dense @ np.linalg.lstsq(dense, -r)[0]
+    fit(whole, "cpu")
+    first, last = [row["loss"] for row in whole.replicas[0].history]
+    assert whole.ended_by == "optimizer"
+    assert first == pytest.approx(r @ r)
+    assert last == pytest.approx(best @ best, rel=1e-6, abs=1e-25 * first)
+    half, again = made(1), made(60)
+    fit(half, "cpu")
+    half.trainer.save_checkpoint(tmp_path / "checkpoint.ckpt")
+    fit(again, "cpu", checkpoint=tmp_path / "checkpoint.ckpt")
+    assert [row["loss"] for row in again.replicas[0].history] == [first, last]
+    for one, other in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_it_ends_where_only_round_off_is_left() -> None:
+    """Also where that lets the loss fall a little with every step."""
+    problem = Viscous()
+    encoding = GridEncoding(
+        1, n_levels=1, n_features_per_level=1, base_resolution=80, interpolation="nonic",
+        init_scale=0.0, log2_hashmap_size=12, dtype=D,
+    )  # fmt: skip
+    network = Linear(1, 1, dtype=D)
+    field = Field(encoding, network, problem.domain.bounds, problem.names)
+    task = Task(n_residual=400, n_boundary=1)
+    solution = solve(problem, field, task=task, optimizer=GaussNewton(), epochs=60, progress=False)
+    losses = solution.history.loss
+    assert losses.iloc[-1] < 1e-18 * losses.iloc[0]
+    assert (losses < 1e-18 * losses.iloc[0]).sum() <= 2
+
+
 def test_too_little_memory_is_one_error_with_the_method() -> None:
     is_full = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def spline(problem: Problem) -> Field:
     return Field(encoding, network, problem.domain.bounds, problem.names)
 
 
-def solved(problem: Problem, windows: int, **settings: Any) -> Solution:
+def solved(problem: Problem, windows: Any, **settings: Any) -> Solution:
     settings.setdefault("field", spline(problem))
     return solve(
         problem, task=Task(n_residual=1500, n_boundary=60, wave_number=10.0),
@@ -74,19 +75,20 @@ def solved(problem: Problem, windows: int, **settings: Any) -> Solution:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("windows", [3, [0.4, 1.5]], ids=["equal", "given"])
 @pytest.mark.parametrize("problem", [Oscillator(), Growth()], ids=["oscillator", "growth"])
-def test_windows_continue_one_another(problem: Problem, tmp_path: Path) -> None:
+def test_windows_continue_one_another(problem: Problem, windows: Any, tmp_path: Path) -> None:
     """Values, and derivatives where the problem has a condition for them."""
-    solution = solved(problem, 3)
+    solution = solved(problem, windows)
     assert solution.relative_l2["u"] < 1e-5
     assert solution.history.window.tolist() == sorted(solution.history.window)
     assert set(solution.history.window) == {1, 2, 3}
     assert solution.history.epoch.is_monotonic_increasing
     assert 0 < solution.estimate < 1e-4
-    low, high = problem.domain.bounds[-1]
+    _, high = problem.domain.bounds[-1]
     x = torch.rand(50, problem.n_dims, dtype=torch.float64)
-    for k in (1, 2):
-        x[:, -1] = low + (high - low) * k / 3
+    for time in [high / 3, high * 2 / 3] if windows == 3 else windows:
+        x[:, -1] = time
         before = x.clone()
         before[:, -1] -= 1e-12
         rows = ("u", "u_t")
@@ -96,7 +98,16 @@ def test_windows_continue_one_another(problem: Problem, tmp_path: Path) -> None:
     solution.save(tmp_path / "solution.pt")
     again = Solution.load(tmp_path / "solution.pt", problem, solution.field)
     assert again.estimate == solution.estimate
+    assert torch.equal(again(x), solution(x))
     assert solution.plot() is not None
+
+
+def test_windows_of_given_times_have_points_of_their_own() -> None:
+    """A short window has as many as a long one."""
+    solution = solved(Oscillator(), [0.3, 1.0])
+    t = solution.points["motion"][:, 0]
+    counts = [int(((low <= t) & (t <= high)).sum()) for low, high in ((0, 0.3), (0.3, 1), (1, 3))]
+    assert counts == [1501, 1502, 1501]  # ends of windows are in both
 
 
 def test_points_are_answered_in_their_order() -> None:
@@ -143,14 +154,21 @@ class _Elsewhere(Oscillator):
     ("problem", "windows", "message"),
     [
         (Poisson1D(), 2, "windows=2: .* has no axis 't'"),
+        (Poisson1D(), [0.5], r"windows=\[0\.5\]: .* has no axis 't'"),
         (Oscillator(), 0, "windows=0"),
+        *(
+            (Oscillator(), given, rf"windows={re.escape(str(given))}: .* above 0 and below 3")
+            for given in ([], [1.0, 1.0], [2, 1], [0.0], [1, 3], [math.nan], ["1"], "12", [True])
+        ),
+        (Oscillator(), None, "windows=None"),
+        (Oscillator(), 2.0, "windows=2.0"),
         (_Unknown(), 2, "windows: _Unknown has coefficients that are trained; give windows=1"),
         (_Observed(), 2, "windows: seen is of measured values"),
         (_Mixed(), 2, "windows: ends is of the start and of"),
         (_Elsewhere(), 2, r"windows: motion is from t = 0 to 3 in the window 0 to 1\.5: .*self\.d"),
     ],
 )
-def test_what_cannot_be_cut_is_refused(problem: Problem, windows: int, message: str) -> None:
+def test_what_cannot_be_cut_is_refused(problem: Problem, windows: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         solved(problem, windows)
 

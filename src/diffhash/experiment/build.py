@@ -131,7 +131,8 @@ def build(cfg: DictConfig) -> Setup:
     try:
         check_devices_of_moving(sampler, weighting, cfg.trainer.devices)
         training = training_of(first, field)
-        if (windows := cfg.trainer.windows) > 1:
+        if first is not problem:
+            windows = cfg.trainer.windows
             evaluation = Evaluation(problem, n_points)
             training = WindowedTraining(problem, windows, training, training_of, evaluation)
         _check_objective(cfg.objective, training.evaluation)
@@ -162,7 +163,7 @@ def _first_window(cfg: DictConfig, problem: Problem) -> Problem:
         ("trainer.devices", cfg.trainer.devices, 1),
         ("ckpt_path", cfg.ckpt_path, None),
     ):
-        if windows > 1 and value != other:
+        if first is not problem and value != other:
             advice = "null" if other is None else other
             raise ConfigError(
                 f"trainer.windows={windows}: windows are trained one after the other, from the "

@@ -10,6 +10,7 @@ from diffhash.experiment import checks
 from diffhash.experiment.checks import ConfigError
 from diffhash.networks import Field
 from diffhash.optim import Objective
+from diffhash.training.windows import n_windows
 
 _BYTES_PER_COORDINATE = 256  # points, targets, and what their derivatives are computed with
 _LOWER = {  # the settings that each part depends on
@@ -70,7 +71,9 @@ def check_run(cfg: DictConfig, field: Field, objective: Objective, accelerator: 
         if coefficients is None or not in_kernel
     )
     parts = {
-        "parameters": (3 + trainer.windows) * s * sum(p.numel() for p in field.parameters()),
+        "parameters": (3 + n_windows(trainer.windows))
+        * s
+        * sum(p.numel() for p in field.parameters()),
         "the points of the task": 8 * sum(n * (n_dims + 1 + k) for n, k, _ in terms),
         "plans of points": sum(_kept(field.encoding, n, k) for n, k in planned),
         "states of the network": s * replicas * states,

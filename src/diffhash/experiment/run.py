@@ -103,7 +103,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
             record = published(cfg, work)
         if record is not None:
             return [(work.final, record)]
-    left = None if cfg.trainer.windows > 1 else unfinished(cfg, work)
+    left = unfinished(cfg, work) if cfg.trainer.windows == 1 else None
     training = cfg if left is None else _with(cfg, ckpt_path=str(work.partial / CHECKPOINT_FILE))
     setup = build(training)
     with GracefulStop(setup.training) as stop, _file_errors(work, *ends):
@@ -296,7 +296,8 @@ def _fit(
         if isinstance(training, FieldTraining):
             run(training, "", RegularCheckpoints(checkpoint, CHUNKS_BETWEEN_CHECKPOINTS))
         else:
-            training.fit(lambda one, k: run(one, f", window {k} of {cfg.trainer.windows}"))
+            n = len(training.field.fields)
+            training.fit(lambda one, k: run(one, f", window {k} of {n}"))
     except UntrainedError as error:  # before a step was taken
         raise ConfigError(f"encoder: {error}") from error
     if any(replica.outcome is None for replica in training.replicas):
@@ -379,7 +380,7 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
         where = printable(str(directory))
         print(f"{record.outcome}  train {record.train_seconds:.1f} s  {where}")
     interrupted = [d for d, record in results if record.status == "interrupted"]
-    in_windows = cfg is not None and cfg.trainer.windows > 1  # which no run goes on with
+    in_windows = cfg is not None and cfg.trainer.windows != 1  # which no run goes on with
     for directory in () if in_windows else interrupted:
         print(f"resume with {resume_argument(directory)}", file=sys.stderr)
     if interrupted:

@@ -188,7 +188,7 @@ class TrainerConfig:
     execution: ExecutionSetting = MISSING
     max_seconds: float | None = None
     tolerance: float | None = None
-    windows: int = 1
+    windows: Any = 1  # a number, or a list of the times between windows
 
 
 @dataclass

@@ -22,8 +22,8 @@ Method = Literal["primal", "dual", "sparse", "iterative"]
 class GaussNewton(OptimizerSettings):
     """Gauss–Newton with Levenberg's and Marquardt's damping: an epoch is one step over all points.
 
-    A linear field and a linear problem are solved in one step, by least squares; a second one
-    takes out what round-off left.
+    A linear field and a linear problem are solved in one step, by least squares: what round-off
+    leaves is taken out with the same factors, as often as it helps.
 
     Args:
         damping: λ of the first step where the residuals are not linear, relative to the diagonal

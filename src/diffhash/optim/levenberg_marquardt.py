@@ -41,6 +41,7 @@ _DENSE = 6000  # rows of a matrix that is factorised without regard to zeros
 _SPARSE = 100  # operations that one of a product of sparse matrices takes as long as
 _ROUND_OFF = 1e-26  # of a loss, relative to the first
 _REFINED = 0.1  # of a linear problem's loss, that another step must take away
+_SMALL = 1e-18  # part of the first loss, of which another step must take away as much
 _COARSE = 0.5  # of the loss, that another step on a coarse level must take away
 _TRIALS = 40  # of a step; after them no step makes the loss smaller
 _GROWTH, _SMALLEST = 2.0, 1e-15  # of the damping
@@ -200,8 +201,8 @@ def _cholesky(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
-    """The steps of `GaussNewton`; its state is λ, how fast it grows and falls, the first loss, and
-    the level.
+    """The steps of `GaussNewton`; its state is λ, how fast it grows and falls, the first loss, the
+    level, and whether a linear problem is solved.
 
     Where levels of splines contain each other, it begins with the coarsest one, whose steps cost
     little, and goes on to the next when the loss hardly falls: each then begins near its solution.
@@ -226,6 +227,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         residuals: Callable[[bool], Residuals],
     ) -> None:
         state = {"damping": 0.0, "growth": _GROWTH, "fall": _LEAST_FACTOR, "first": 0.0, "stage": 0}
+        state["refined"] = False
         super().__init__(parameters, state)
         self._settings, self._made_by = settings, residuals
         self._residuals: Residuals | None = None
@@ -266,6 +268,10 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         if residuals.is_linear:
             group["stage"] = residuals.n_stages - 1
         residuals.select(group["stage"])
+        if group.get("refined"):  # not in checkpoints of earlier versions
+            r = residuals.value()
+            self.loss, self.parts, self.has_ended = float(r @ r), residuals.parts(r), True
+            return
         jacobian: Jacobian | Products
         if self._how is not None and self._how[0] == "iterative":
             r, jacobian = residuals.value_and_products()
@@ -284,8 +290,10 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         begins = _SMALLEST if residuals.is_linear else self._settings.damping
         group["damping"] = group["damping"] or begins
         before = residuals.state()
-        # One step solves a linear problem, those after it take out what round-off left.
-        least = _REFINED if residuals.is_linear else self._settings.tolerance
+        # One step solves a linear problem. Those after it take out what round-off or damping left.
+        least = self._settings.tolerance
+        if residuals.is_linear or self.loss <= _SMALL * group["first"]:
+            least = max(least, _REFINED)
         if group["stage"] < residuals.n_stages - 1:
             least = _COARSE
         for trial in range(_TRIALS):
@@ -303,6 +311,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             self._end_stage(group, residuals)
             return
         ratio = (self.loss - new) / promised
+        is_direct = isinstance(system, DampedSystem)
+        group["refined"] = is_direct and residuals.is_linear and group["damping"] <= _SMALLEST
         if trial == 0:
             group["fall"] = max(group["fall"] ** 2, _LEAST_FACTOR)
         factor = next(factor for least, factor in _FACTORS if ratio >= least)
@@ -311,7 +321,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         group["first"] = group["first"] or self.loss
         if self.loss - new <= least * self.loss:
             self._end_stage(group, residuals)
-        self.has_ended |= new <= _ROUND_OFF * group["first"]
+        # What is refined ends with the next step, which tells its loss.
+        self.has_ended |= new <= _ROUND_OFF * group["first"] and not group["refined"]
 
     def _end_stage(self, group: dict[str, Any], residuals: Residuals) -> None:
         """Go on with the next level, or end."""
@@ -346,11 +357,33 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             after = residuals.value()
             new = float(after @ after)
             is_cheap = not isinstance(system, IterativeSystem)  # once there are factors
-            if is_cheap and not residuals.is_linear and math.isfinite(new):
-                new = self._correct(residuals, step(after - expected), delta, new)
+            if is_cheap and math.isfinite(new):
+                if residuals.is_linear:
+                    new = self._refine(residuals, step, after, new)
+                else:
+                    new = self._correct(residuals, step(after - expected), delta, new)
         except SingularError:
             return math.inf, math.inf
         return self.loss - float(expected @ expected), new
+
+    def _refine(
+        self,
+        residuals: Residuals,
+        step: Callable[[np.ndarray], np.ndarray],
+        r: np.ndarray,
+        loss: float,
+    ) -> float:
+        """The loss after steps with the same factors that take out what round-off has left."""
+        while True:
+            before = residuals.state()
+            residuals.move(step(r))
+            r = residuals.value()
+            if not (new := float(r @ r)) < loss:
+                residuals.restore(before)
+                return loss
+            if loss - new <= _REFINED * loss:
+                return new
+            loss = new
 
     def _correct(
         self, residuals: Residuals, correction: np.ndarray, delta: np.ndarray, loss: float

@@ -354,7 +354,7 @@ def solve(
     optimizer: OptimizerSettings | Literal["adam", "lbfgs", "ssbroyden", "gauss_newton"] = "adam",
     max_seconds: float | None = None,
     tolerance: float | None = None,
-    windows: int = 1,
+    windows: int | Sequence[float] = 1,
     seed: int = 0,
     accelerator: str | None = None,
     callbacks: Sequence[Callback] = (),
@@ -391,9 +391,10 @@ def solve(
         max_seconds: the seconds of training after which it stops; None for no limit.
         tolerance: training stops when the estimated relative error is below this number; None for
             no such limit. See `diffhash.training.ErrorEstimate`.
-        windows: the number of windows of time of equal length that are solved one after the other.
-            Each starts from the end of the one before, and has a field, ``epochs`` and
-            ``max_seconds`` of its own; see `diffhash.training.windows`.
+        windows: the number of windows of time of equal length that are solved one after the other,
+            or the times between windows, such as ``[0.1, 0.5]`` for three of them. Each starts
+            from the end of the one before, and has a field, ``epochs`` and ``max_seconds`` of its
+            own; see `diffhash.training.windows`.
         seed: the seed of the default field and of minibatches.
         accelerator: ``"cpu"`` or ``"gpu"``; None for a GPU where there is one.
         callbacks: callbacks of Lightning.
@@ -447,17 +448,19 @@ def solve(
         fit(training, accelerator, [*reports, *callbacks, stop])
 
     first, name = first_window(problem, windows), type(problem).__name__
-    if field is None or windows > 1:
+    in_windows = first is not problem
+    if field is None or in_windows:
         field = _like(field, first, dtype, seed)
     training = training_of(first, field)
-    if windows > 1:
+    if in_windows:
         evaluation = Evaluation(problem, evaluation_points)
         training = WindowedTraining(problem, windows, training, training_of, evaluation)
     with GracefulStop(training) as stop:
         if isinstance(training, FieldTraining):
             run(training, name)
         else:
-            training.fit(lambda one, k: run(one, f"{name}, window {k} of {windows}"))
+            n = len(training.field.fields)
+            training.fit(lambda one, k: run(one, f"{name}, window {k} of {n}"))
     return solution_of(training)
 
 

@@ -18,12 +18,12 @@ from diffhash.problems import Problem
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.module import EndedBy, FieldTraining
 from diffhash.training.replica import Outcome, Replica
-from diffhash.training.windows import Window, WindowedField, times
+from diffhash.training.windows import Window, WindowedField, Windows, times
 
 _ENDS: tuple[EndedBy, ...] = ("max_seconds", "tolerance", "optimizer")  # the first of them counts
 
 
-def first_window(problem: Problem, windows: int) -> Problem:
+def first_window(problem: Problem, windows: Windows) -> Problem:
     """The first of several windows of a problem; of one, the problem itself.
 
     Raises:
@@ -46,7 +46,7 @@ class WindowedTraining(nn.Module):
 
     Args:
         problem: the whole problem.
-        windows: the number of windows, of equal length.
+        windows: the number of windows of equal length, or the times between windows.
         first: the training of the first window; see `first_window`.
         training_of: a function that makes the training of a window from its problem and its field.
         evaluation: the errors over the whole domain.
@@ -67,7 +67,7 @@ class WindowedTraining(nn.Module):
     def __init__(
         self,
         problem: Problem,
-        windows: int,
+        windows: Windows,
         first: FieldTraining,
         training_of: Callable[[Problem, Field], FieldTraining],
         evaluation: Evaluation,
@@ -87,7 +87,7 @@ class WindowedTraining(nn.Module):
         self.evaluation = evaluation
         self.replicas = [Replica()]
         self.points: dict[str, Tensor] = {}
-        self.epochs, self.learning_rate = windows * first.epochs, first.learning_rate
+        self.epochs, self.learning_rate = len(fields) * first.epochs, first.learning_rate
         self.execution, self.origin = first.execution, first.origin
         self.train_seconds = self.warmup_seconds = self.evaluation_seconds = 0.0
         self.ended_by: EndedBy | None = None

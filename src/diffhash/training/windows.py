@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import torch
@@ -22,6 +24,9 @@ from diffhash.problems.tracer import equations, trace
 
 TIME = "t"
 _MAX_WINDOWS = 1000
+
+Windows = int | Sequence[float]
+"""How many windows of the same length, or the times between windows."""
 
 
 class Window(Problem):
@@ -132,17 +137,37 @@ def _between(domain: Domain, times: tuple[float, float]) -> Domain:
     )
 
 
-def times(domain: Domain, windows: int) -> list[float]:
-    """The times at which ``windows`` windows of the same length begin and end.
+def n_windows(windows: Windows) -> int:
+    """The number of windows: it is given, or one more than the inner times that are given."""
+    return len(windows) + 1 if isinstance(windows, Sequence) else windows
+
+
+def times(domain: Domain, windows: Windows) -> list[float]:
+    """The times at which windows of the same length begin and end, or windows between given times.
+
+    >>> from diffhash.geometry import Interval
+    >>> times(Interval(t=(0, 3)), 2), times(Interval(t=(0, 3)), [0.5])
+    ([0.0, 1.5, 3.0], [0.0, 0.5, 3.0])
 
     Raises:
-        ValueError: the number is out of range, or the domain has no time.
+        ValueError: the number is out of range, the domain has no time, or given times are not
+            ascending numbers between its first and its last time.
     """
-    check_sizes(1, _MAX_WINDOWS, windows=windows)
+    check_sizes(1, _MAX_WINDOWS, windows=n_windows(windows))
     if TIME not in domain.axes:
         raise ValueError(f"windows={windows}: {domain} has no axis {TIME!r}; give 1")
-    low, high = domain.bounds[domain.axes.index(TIME)]
-    return [low + (high - low) * k / windows for k in range(windows)] + [high]
+    low, high = map(float, domain.bounds[domain.axes.index(TIME)])
+    if not isinstance(windows, Sequence):
+        return [low + (high - low) * k / windows for k in range(windows)] + [high]
+    inner = [*windows]
+    are_numbers = all(isinstance(t, Real) and not isinstance(t, bool) for t in inner)
+    ends = [low, *inner, high]
+    if not inner or not are_numbers or not all(first < second for first, second in pairwise(ends)):
+        raise ValueError(
+            f"windows={windows}: give the times at which windows end and others begin, ascending "
+            f"numbers above {low:g} and below {high:g}"
+        )
+    return [*map(float, ends)]
 
 
 class WindowedField(nn.Module):
