@@ -58,8 +58,7 @@ class Page(HTMLParser):
 
 def report(runs: Path, output: Path) -> Page:
     """The page of these runs, taken apart."""
-    paper = Path(__file__).parents[2] / "results" / "paper"
-    return Page(write_report(load_tables(runs, paper), output).read_text())
+    return Page(write_report(load_tables(runs), output).read_text())
 
 
 def curves(plot: dict[str, Any], model: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
