@@ -27,7 +27,7 @@ from diffhash import GridEncoding
 from diffhash._files import write_text_atomically
 from diffhash.results import RunRecord
 from diffhash.results.figures import style
-from diffhash.results.formats import format_value
+from diffhash.results.formats import format_value, markdown_table
 from diffhash.results.record import read_history
 from diffhash.results.statistics import median_interval
 
@@ -254,8 +254,6 @@ def _page(table: Any) -> str:
                 "Peak MB": f"{group['peak_memory_mb'].max():.0f}",
             }
         )
-    align = ["left", "left", *["right"] * 6]
-    text = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True, colalign=align)
     parts = (
         "# Hermite-NGP's setting with other interpolations",
         "Helmholtz's equation with a = 10: relative L2 errors of u at the last step, after "
@@ -263,7 +261,7 @@ def _page(table: Any) -> str:
         f"{table['seed'].nunique()}. Rows of the tables of all levels are counted; each has two "
         "numbers. Dense: no two vertices share a row. Hashed: the published size. Small: a "
         "sixteenth of that. A quarter: Hermite's cells, and a quarter of its rows.",
-        str(text),
+        markdown_table(rows, "ll"),
         "\n".join(["## Claims", "", *_claim_lines(table)]),
     )
     return "\n\n".join(parts) + "\n"

@@ -17,7 +17,7 @@ from benchmarks.suite import CHOSEN_ON, GRIDS, METHODS, Case, Job, Outcome, resu
 from diffhash._files import write_text_atomically
 from diffhash.problems import zoo
 from diffhash.results import RunRecord
-from diffhash.results.formats import format_value
+from diffhash.results.formats import format_value, markdown_table
 from diffhash.results.metrics import metric
 from diffhash.results.statistics import describe_interval, median_interval
 
@@ -310,9 +310,7 @@ def _overview(scores: Sequence[Score]) -> str:
         start = [f"`{score.case}`", ", ".join(score.quantities), published, score.says]
         rows.append([*start, floor, *cells])
     columns = ["Problem", "of", "published", "by", "floor", *METHODS]
-    align = ["left", "left", "right", "left", *["right"] * (1 + len(METHODS))]
-    frame = pd.DataFrame(rows, columns=columns)
-    return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
+    return markdown_table(pd.DataFrame(rows, columns=columns), "llrl")
 
 
 def _printed(value: float, is_below: bool) -> str:
@@ -385,9 +383,7 @@ def _own_settings(own: Any, published: dict[str, dict[str, float]]) -> str:
             ]
         )
     head = ["Problem", "Field", "of", "Error", "Seconds", "Seeds", "published"]
-    align = ["left", "left", "left", *["right"] * 4]
-    frame = pd.DataFrame(lines, columns=head)
-    text = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
+    text = markdown_table(pd.DataFrame(lines, columns=head), "lll")
     return (
         "## Settings for each problem\n\nGauss–Newton with cells, points and steps of each "
         "problem's own, on two threads; medians over seeds, seconds with set-up. By "
@@ -420,9 +416,7 @@ def _outcomes(table: pd.DataFrame) -> str:
         ]
         for row in costs.reset_index().to_numpy().tolist()
     ]
-    frame = pd.DataFrame(rows, columns=head)
-    align = ["left", "left", *["right"] * 7]
-    text = str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
+    text = markdown_table(pd.DataFrame(rows, columns=head), "ll")
     lines = [
         f"- `{row['case']}`, {row['method']}, {row['optimizer']}: {row['status']}: {row['reason']}"
         for row in _records(runs[runs["without_record"] > 0])

@@ -54,7 +54,7 @@ def scores(study: DictConfig, row: str, records: Sequence[RunRecord]) -> dict[st
     targets, over_seeds, least = {"mse_u": 1.0}, np.mean, -np.inf
     if study.objective == "distance":
         table, _, name = row.partition("/")
-        printed = load_paper_table(table, RESULTS / "paper").loc[name, list(ERRORS.values())]
+        printed = load_paper_table(table).loc[name, list(ERRORS.values())]
         targets, over_seeds, least = printed.dropna().to_dict(), np.median, -study.diverged
     found = {}
     for name, target in targets.items():

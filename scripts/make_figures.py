@@ -16,9 +16,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
     parser.add_argument("--output", default="results/figures", help="default: %(default)s")
-    parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
     options = parser.parse_args()
-    tables = load_tables(options.runs, options.paper, left_out("make_figures"))
+    tables = load_tables(options.runs, left_out("make_figures"))
     print(*make_figures(tables, options.output), sep="\n")
     for table in tables.values():
         if not table.records:

@@ -14,10 +14,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
     parser.add_argument("--output", default="results/report", help="default: %(default)s")
-    parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
     parser.add_argument("--suite", default="results", help="its table's (default: %(default)s)")
     options = parser.parse_args()
-    tables = load_tables(options.runs, options.paper, left_out("make_report"))
+    tables = load_tables(options.runs, left_out("make_report"))
     print(write_report(tables, options.output, options.suite))
     return 0
 

@@ -16,10 +16,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
     parser.add_argument("--output", default="results/tables", help="default: %(default)s")
-    parser.add_argument("--paper", default="results/paper", help="default: %(default)s")
     options = parser.parse_args()
     pages = PAGES if options.output == parser.get_default("output") else ()
-    tables = load_tables(options.runs, options.paper, left_out("make_tables"))
+    tables = load_tables(options.runs, left_out("make_tables"))
     write_second_order(options.runs, options.output, left_out("make_tables"))
     print(*make_tables(tables, options.output, pages), sep="\n")
     return 0

@@ -49,7 +49,7 @@ def main() -> int:
         failed += run_jobs(ROOT, timings, 1, "timings")
     report = left_out("reproduce_tables")
     second_order.write_second_order(arguments.runs, arguments.output / "tables", report)
-    tables = load_tables(arguments.runs, RESULTS / "paper", report)
+    tables = load_tables(arguments.runs, report)
     pages = [ROOT / page for page in PAGES if arguments.output == RESULTS]
     *_, total, verdicts = make_tables(tables, arguments.output / "tables", pages)
     make_figures(tables, arguments.output / "figures")

@@ -29,7 +29,7 @@ from benchmarks.machine import ENVIRONMENT, environment_columns
 from benchmarks.suite import METHODS, OPTIMIZERS
 from diffhash.experiment.checks import ConfigError
 from diffhash.problems import Problem, zoo
-from diffhash.results.formats import format_value
+from diffhash.results.formats import format_value, markdown_table
 
 HERE = Path(__file__).parent
 CONSTRAINTS = HERE.parents[1] / "constraints.txt"
@@ -318,7 +318,5 @@ def page(table: pd.DataFrame) -> str:
     for problem, rows in shown.groupby("problem", sort=False):
         settings = "".join(f", {key} = {v:g}" for key, v in PROBLEMS[str(problem)].items())
         frame = rows.reindex(columns=[*_SHOWN]).set_axis([*_SHOWN.values()], axis=1)
-        align = ["left"] * 3 + ["right"] * 5
-        text = frame.to_markdown(index=False, disable_numparse=True, colalign=align)
-        parts += [f"## `{problem}`{settings}", text]
+        parts += [f"## `{problem}`{settings}", markdown_table(frame, "lll")]
     return "\n\n".join(parts) + "\n"

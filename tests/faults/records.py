@@ -66,8 +66,7 @@ class _Batch:
         readers = {"list --csv": listed, "list": self._call("list", "diffhash", "list", self._runs)}
         for name in ("tables", "figures", "report"):
             options = ["--runs", self._runs, "--output", self._work / name]
-            paper = ["--paper", ROOT / "results/paper"]
-            readers[name] = self._call(name, f"scripts/make_{name}.py", *options, *paper)
+            readers[name] = self._call(name, f"scripts/make_{name}.py", *options)
         general = self._general(readers)
         rows = self._rows(listed)
         for index, (name, folder) in enumerate(self._copies):

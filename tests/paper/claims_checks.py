@@ -33,7 +33,7 @@ def find_claim(lines: pd.DataFrame, words: str) -> SimpleNamespace:
     return claim
 
 
-def check_claim(runs: Path, paper: Path, words: str) -> SimpleNamespace:
+def check_claim(runs: Path, words: str) -> SimpleNamespace:
     """One statement of the paper, tested by itself."""
     [statement] = [statement for statement in STATEMENTS if words in statement.text]
-    return find_claim(judge(load_tables(runs, paper), [statement]), words)
+    return find_claim(judge(load_tables(runs), [statement]), words)

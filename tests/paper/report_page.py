@@ -61,8 +61,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 
 def report(runs: Path, output: Path, suite: Path | None = None) -> Page:
     """The page of these runs, taken apart."""
-    tables = load_tables(runs, RESULTS / "paper")
-    return Page(write_report(tables, output, suite).read_text())
+    return Page(write_report(load_tables(runs), output, suite).read_text())
 
 
 def curves(plot: dict[str, Any], model: str) -> list[tuple[str, np.ndarray, np.ndarray]]:

@@ -32,8 +32,8 @@ def _seeds(
         write_run(runs, table, row, seed=seed, **changes)
 
 
-def _judge(runs: Path, paper: Path, *parts: Any, combine: Any = "all") -> Any:
-    lines = judge(load_tables(runs, paper), [Statement("", "", "", parts, combine)])
+def _judge(runs: Path, *parts: Any, combine: Any = "all") -> Any:
+    lines = judge(load_tables(runs), [Statement("", "", "", parts, combine)])
     return find_claim(lines, "")
 
 
@@ -59,8 +59,8 @@ def seeded(tmp_path_factory: pytest.TempPathFactory, _paper_runs: Path) -> Path:
     return runs
 
 
-def test_ten_seeds_decide(seeded: Path, paper: Path) -> None:
-    claims = judge(load_tables(seeded, paper))
+def test_ten_seeds_decide(seeded: Path) -> None:
+    claims = judge(load_tables(seeded))
     fewest = find_claim(claims, "fewest epochs to reach")
     assert fewest.verdict == "supported"
     assert fewest.p_claim == pytest.approx(1 / math.comb(20, 10)), (
@@ -79,16 +79,14 @@ def test_ten_seeds_decide(seeded: Path, paper: Path) -> None:
     assert "one seed" not in count_verdicts(claims)
 
 
-def test_verdicts_survive_the_correction_or_not_but_do_not_change(
-    seeded: Path, paper: Path
-) -> None:
-    claims = judge(load_tables(seeded, paper))
+def test_verdicts_survive_the_correction_or_not_but_do_not_change(seeded: Path) -> None:
+    claims = judge(load_tables(seeded))
     tested = [claim for claim in each_claim(claims) if not math.isnan(claim.p_claim)]
     for claim in tested:
         assert claim.p_claim <= claim.p_claim_holm <= len(tested) * claim.p_claim
         decided = claim.verdict != "undecided"
         assert claim.survives == (claim.p_claim_holm < 0.05 if decided else None)
-    part, tables = over_paper("table1", "cubic") <= 1.6, load_tables(seeded, paper)
+    part, tables = over_paper("table1", "cubic") <= 1.6, load_tables(seeded)
     weak = [Statement("", f"weak {i}", "", (part,)) for i in range(60)]
     [alone] = each_claim(judge(tables, weak[:1]))
     assert (alone.verdict, alone.survives) == ("supported", True)
@@ -97,7 +95,7 @@ def test_verdicts_survive_the_correction_or_not_but_do_not_change(
 
 
 def test_the_weakest_part_decides_for_and_the_strongest_against(
-    tmp_path: Path, paper: Path, write_run: WriteRun
+    tmp_path: Path, write_run: WriteRun
 ) -> None:
     _seeds(write_run, tmp_path, "cubic", [1.0 + 0.01 * i for i in range(6)])
     _seeds(write_run, tmp_path, "ff", [2.0 + 0.01 * i for i in range(6)])
@@ -105,108 +103,102 @@ def test_the_weakest_part_decides_for_and_the_strongest_against(
     cubic, ff, s2 = (error("table1", row) for row in ("cubic", "ff", "s2"))
     p = 1 / math.comb(12, 6)
 
-    good = _judge(tmp_path, paper, cubic < ff)
+    good = _judge(tmp_path, cubic < ff)
     assert (good.verdict, good.p_claim, good.points) == ("supported", pytest.approx(p), True)
-    bad = _judge(tmp_path, paper, ff < cubic)
+    bad = _judge(tmp_path, ff < cubic)
     assert (bad.verdict, bad.p_claim, bad.points) == ("refuted", pytest.approx(p), False)
-    with_open = _judge(tmp_path, paper, cubic < ff, cubic < s2)
+    with_open = _judge(tmp_path, cubic < ff, cubic < s2)
     assert with_open.verdict == "undecided"
-    with_bad = _judge(tmp_path, paper, *[cubic < s2] * 3, ff < cubic)
+    with_bad = _judge(tmp_path, *[cubic < s2] * 3, ff < cubic)
     assert with_bad.verdict == "refuted"
     assert with_bad.p_claim == pytest.approx(4 * p), (
         "corrected for four parts that could have refuted"
     )
-    assert _judge(tmp_path, paper, 3.0 * cubic < ff).verdict == "refuted"
+    assert _judge(tmp_path, 3.0 * cubic < ff).verdict == "refuted"
 
 
-def test_any_of_several_parts(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
+def test_any_of_several_parts(tmp_path: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [1.0 + 0.01 * i for i in range(6)])
     _seeds(write_run, tmp_path, "ff", [2.0 + 0.01 * i for i in range(6)])
     cubic, ff = (error("table1", row) for row in ("cubic", "ff"))
     p = 1 / math.comb(12, 6)
-    either = _judge(tmp_path, paper, cubic < ff, ff < cubic, combine="any")
+    either = _judge(tmp_path, cubic < ff, ff < cubic, combine="any")
     assert (either.verdict, either.p_claim) == ("supported", pytest.approx(2 * p))
-    neither = _judge(tmp_path, paper, ff < cubic, cubic > 1.5, combine="any")
+    neither = _judge(tmp_path, ff < cubic, cubic > 1.5, combine="any")
     assert (neither.verdict, neither.p_claim) == ("refuted", pytest.approx(2**-6)), (
         "the weaker of two"
     )
 
 
-def test_diverged_seeds_rank_worst(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
+def test_diverged_seeds_rank_worst(tmp_path: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [1.0, 1.1, 1.2, 1.3, 1.4])
     _seeds(write_run, tmp_path, "s2", [math.inf] * 5)
     _seeds(write_run, tmp_path, "ff", [math.inf] * 5)
     cubic, s2, ff = (error("table1", row) for row in ("cubic", "s2", "ff"))
-    worst = _judge(tmp_path, paper, cubic < s2)
+    worst = _judge(tmp_path, cubic < s2)
     assert (worst.verdict, worst.outcomes[0].decades) == ("supported", -math.inf)
     assert worst.outcomes[0].figures[1] == (
         "data-driven u",
         "S2 3k",
         "diverged [diverged, diverged]",
     )
-    assert _judge(tmp_path, paper, s2 > 1e9).verdict == "supported"
-    both = _judge(tmp_path, paper, s2 < ff)
+    assert _judge(tmp_path, s2 > 1e9).verdict == "supported"
+    both = _judge(tmp_path, s2 < ff)
     assert (both.verdict, both.p_claim, both.points) == ("undecided", 1.0, False)
     assert math.isnan(both.outcomes[0].decades)
 
 
-def test_one_seed_beside_many(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
+def test_one_seed_beside_many(tmp_path: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [1.0 + 0.01 * i for i in range(10)])
     _seeds(write_run, tmp_path, "ff", [2.0])
-    claim = _judge(tmp_path, paper, error("table1", "cubic") < error("table1", "ff"))
+    claim = _judge(tmp_path, error("table1", "cubic") < error("table1", "ff"))
     assert (claim.verdict, claim.one_seed, claim.points) == ("undecided", True, True)
     assert claim.p_claim == pytest.approx(1 / 11)
 
 
-def test_an_interrupted_run_is_no_seed(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
+def test_an_interrupted_run_is_no_seed(tmp_path: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [1.0] * 5)
     write_run(tmp_path, "table1", "cubic", seed=5, status="interrupted", epochs=9, mse_u=99.0)
-    claim = _judge(tmp_path, paper, error("table1", "cubic") <= 2.0)
+    claim = _judge(tmp_path, error("table1", "cubic") <= 2.0)
     assert (claim.outcomes[0].n, claim.verdict) == ((5,), "supported")
 
 
-def test_costs_count_as_equal_within_a_margin(
-    tmp_path: Path, paper: Path, write_run: WriteRun
-) -> None:
+def test_costs_count_as_equal_within_a_margin(tmp_path: Path, write_run: WriteRun) -> None:
     write_run(tmp_path, "table1", "mlp_10k", train_seconds=100.0)
     for seconds, verdict in ((180.0, "refuted"), (195.0, "undecided"), (225.0, "supported")):
         if (tmp_path / "table1/cubic").exists():
             shutil.rmtree(tmp_path / "table1/cubic")
         write_run(tmp_path, "table1", "cubic", train_seconds=seconds)
         twice = step_over("table1", "cubic", "table1", "mlp_10k") > 2.0
-        assert _judge(tmp_path, paper, twice).verdict == verdict, seconds
+        assert _judge(tmp_path, twice).verdict == verdict, seconds
     # Seeds that disagree by more leave more undecided.
     write_run(tmp_path, "table1", "cubic", seed=1, train_seconds=150.0)
     write_run(tmp_path, "table1", "cubic", seed=2, train_seconds=226.0)
-    assert _judge(tmp_path, paper, twice).verdict == "undecided"
-    assert _judge(tmp_path, paper, peak_memory("table1", "cubic") <= 321.0).points
+    assert _judge(tmp_path, twice).verdict == "undecided"
+    assert _judge(tmp_path, peak_memory("table1", "cubic") <= 321.0).points
 
 
-def test_missing_predictions_leave_a_claim_undecided(
-    tmp_path: Path, paper: Path, write_run: WriteRun
-) -> None:
+def test_missing_predictions_leave_a_claim_undecided(tmp_path: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "linear", [1.6] * 10, "table2")
-    assert check_claim(tmp_path, paper, "fails completely").verdict == "supported"
+    assert check_claim(tmp_path, "fails completely").verdict == "supported"
     (tmp_path / "table2" / "linear" / "seed7" / "predictions.csv").unlink()
-    claim = check_claim(tmp_path, paper, "fails completely")
+    claim = check_claim(tmp_path, "fails completely")
     assert (claim.verdict, claim.points) == ("undecided", None)
     assert claim.missing == "no predictions.csv of Linear 3k in table2"
 
 
-def test_what_is_missing_does_not_hide_what_refutes(
-    tmp_path: Path, paper: Path, write_run: WriteRun
-) -> None:
+def test_what_is_missing_does_not_hide_what_refutes(tmp_path: Path, write_run: WriteRun) -> None:
     _seeds(write_run, tmp_path, "cubic", [2.0] * 10)
     parts = (error("table1", row) <= 1.0 for row in ("cubic", "ff"))
-    claim = _judge(tmp_path, paper, *parts)
+    claim = _judge(tmp_path, *parts)
     assert (claim.verdict, claim.missing) == ("refuted", "no finished run of FF 10k in table1")
 
 
 # ------------------------------------------------------------------------------------ the page
 
 
-def test_the_page_of_one_seed(paper_runs: Path, paper: Path, tmp_path: Path) -> None:
-    claims = judge(load_tables(paper_runs, paper))
+def test_the_page_of_one_seed(paper_runs: Path, tmp_path: Path) -> None:
+    claims = judge(load_tables(paper_runs))
     page, table = write_claims(claims, tmp_path / "out")
     text = page.read_text()
     assert page == tmp_path / "out" / "claims.md"
@@ -221,8 +213,8 @@ def test_the_page_of_one_seed(paper_runs: Path, paper: Path, tmp_path: Path) -> 
     assert table.name == "claims.csv"
 
 
-def test_the_page_and_the_csv_of_ten(seeded: Path, paper: Path, tmp_path: Path) -> None:
-    claims = judge(load_tables(seeded, paper))
+def test_the_page_and_the_csv_of_ten(seeded: Path, tmp_path: Path) -> None:
+    claims = judge(load_tables(seeded))
     page, table = write_claims(claims, tmp_path)
     text = page.read_text()
     assert "- **supported** (Section III-B): Linear fails completely" in text

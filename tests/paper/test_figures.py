@@ -34,7 +34,6 @@ from diffhash.results.record import RecordError
 
 DIVERGED = {"status": "diverged", "epochs": 812, "diverged_epoch": 812}
 ROOT = Path(__file__).parents[2]
-PAPER = ROOT / "results" / "paper"
 NAMES = [f"figure{n}.{kind}" for n in range(1, 6) for kind in ("png", "pdf")]
 WriteRun = Callable[..., Path]
 
@@ -96,7 +95,7 @@ def test_fits_are_deterministic() -> None:
 
 def test_all_figures_are_written_at_print_width(tmp_path: Path, paper_runs: Path) -> None:
     output = tmp_path / "figures"
-    written = make_figures(load_tables(paper_runs, PAPER), output)
+    written = make_figures(load_tables(paper_runs), output)
     assert written == [output / name for name in NAMES]
     assert sorted(output.iterdir()) == sorted(written)
     for path in output.glob("*.png"):
@@ -106,7 +105,7 @@ def test_all_figures_are_written_at_print_width(tmp_path: Path, paper_runs: Path
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, paper_runs: Path) -> None:
     contents = []
     for _ in range(2):
-        figure = figure4(list(load_tables(paper_runs, PAPER)["table1"].rows.values()))
+        figure = figure4(list(load_tables(paper_runs)["table1"].rows.values()))
         contents.append([path.read_bytes() for path in write_figure(figure, tmp_path / "figure4")])
     assert contents[0] == contents[1]
     assert b"CreationDate" not in contents[0][1]
@@ -116,7 +115,7 @@ def test_without_records_nothing_is_written_and_one_line_says_what_lacks(
     tmp_path: Path,
 ) -> None:
     output = tmp_path / "figures"
-    command = [sys.executable, str(ROOT / "scripts" / "make_figures.py"), "--paper", str(PAPER)]
+    command = [sys.executable, str(ROOT / "scripts" / "make_figures.py")]
     command += ["--runs", str(tmp_path / "runs"), "--output", str(output)]
     environment = os.environ | {"MPLBACKEND": "Agg"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -130,7 +129,7 @@ def test_one_table_without_records_leaves_out_its_figures_only(
     tmp_path: Path, write_run: WriteRun
 ) -> None:
     write_run(tmp_path / "runs", "table2", "cubic")
-    written = make_figures(load_tables(tmp_path / "runs", PAPER), tmp_path / "figures")
+    written = make_figures(load_tables(tmp_path / "runs"), tmp_path / "figures")
     assert [p.name for p in written] == [*NAMES[:4], *NAMES[8:]]
 
 
@@ -138,21 +137,21 @@ def test_a_corrupt_record_is_an_error_that_names_it(tmp_path: Path, write_run: W
     directory = write_run(tmp_path / "runs", "table1", "cubic")
     (directory / "result.json").write_text("{")
     with pytest.raises(RecordError, match=str(directory)):
-        make_figures(load_tables(tmp_path / "runs", PAPER), tmp_path / "figures")
+        make_figures(load_tables(tmp_path / "runs"), tmp_path / "figures")
 
 
 def test_an_unwritable_output_folder_is_an_error(tmp_path: Path, write_run: WriteRun) -> None:
     write_run(tmp_path / "runs", "table1", "cubic")
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
-        make_figures(load_tables(tmp_path / "runs", PAPER), tmp_path / "file")
+        make_figures(load_tables(tmp_path / "runs"), tmp_path / "file")
 
 
 # ------------------------------------------------------------------------------------- the rows
 
 
 def _row(runs: Path, table: str, key: str) -> Row:
-    return load_tables(runs, PAPER)[table].rows[key]
+    return load_tables(runs)[table].rows[key]
 
 
 def test_all_seeds_that_count_stand_for_their_row(tmp_path: Path, write_run: WriteRun) -> None:
@@ -180,12 +179,8 @@ def test_all_seeds_that_count_stand_for_their_row(tmp_path: Path, write_run: Wri
 def test_rows_beyond_the_paper_are_drawn_too(tmp_path: Path, write_run: WriteRun) -> None:
     write_run(tmp_path, "table1", "cubic_best", preset="best")
     write_run(tmp_path, "table2", "cubic_best", preset="best")
-    assert "Cubic (best) 3k" in _texts(
-        figure4(list(load_tables(tmp_path, PAPER)["table1"].rows.values()))
-    )
-    assert "Cubic (best) 3k" in _texts(
-        figure5(list(load_tables(tmp_path, PAPER)["table2"].rows.values()))
-    )
+    assert "Cubic (best) 3k" in _texts(figure4(list(load_tables(tmp_path)["table1"].rows.values())))
+    assert "Cubic (best) 3k" in _texts(figure5(list(load_tables(tmp_path)["table2"].rows.values())))
 
 
 def test_missing_and_diverged_runs_are_said(tmp_path: Path, write_run: WriteRun) -> None:
@@ -194,7 +189,7 @@ def test_missing_and_diverged_runs_are_said(tmp_path: Path, write_run: WriteRun)
     write_run(tmp_path, "table2", "siren", epochs_requested=10_000, **diverged)
     for table in ("table1", "table2"):
         write_run(tmp_path, table, "linear", status="interrupted", epochs=70)
-    one, two = (list(table.rows.values()) for table in load_tables(tmp_path, PAPER).values())
+    one, two = (list(table.rows.values()) for table in load_tables(tmp_path).values())
     texts = _texts(figure4(one))
     assert "S2 10k (diverged @ epoch 812)" in texts
     assert "Linear 3k (interrupted @ epoch 70)" in texts
@@ -213,7 +208,7 @@ def test_records_without_history_or_predictions_are_said(
         directory = write_run(tmp_path, table, "cubic")
         for name in ("history.csv", "predictions.csv"):
             (directory / name).unlink()
-    one, two = (list(table.rows.values()) for table in load_tables(tmp_path, PAPER).values())
+    one, two = (list(table.rows.values()) for table in load_tables(tmp_path).values())
     assert "no predictions" in _texts(figure3(one))
     assert "Cubic 3k (no history)" in _texts(figure4(one))
     assert "no predictions" in _texts(figure5(two))
@@ -227,7 +222,7 @@ def test_a_run_that_diverged_at_once_is_drawn(tmp_path: Path, write_run: WriteRu
         frame = pd.read_csv(directory / "predictions.csv")
         frame[["u", "u_x", "u_xx"]] = np.nan
         frame.to_csv(directory / "predictions.csv", index=False)
-    one, two = (list(table.rows.values()) for table in load_tables(tmp_path, PAPER).values())
+    one, two = (list(table.rows.values()) for table in load_tables(tmp_path).values())
     for figure in (figure3(one), figure4(one), figure5(two)):
         figure.savefig(os.devnull, format="png", dpi=50)
         assert "diverged @ epoch 1" in _texts(figure)
@@ -238,7 +233,7 @@ def test_a_prediction_far_off_does_not_flatten_the_others(
 ) -> None:
     for row in ("s2", "cubic"):
         write_run(tmp_path, "table1", row, mse_u=1e8 if row == "s2" else 1e-12)
-    figure = figure3(list(load_tables(tmp_path, PAPER)["table1"].rows.values()))
+    figure = figure3(list(load_tables(tmp_path)["table1"].rows.values()))
     heights = [np.ptp(ax.get_ylim()) for ax in figure.axes[0::3]]  # u of the four rows
     assert heights[2] > 1e3 and max(heights[0], heights[1], heights[3]) < 10
     assert _texts(figure).count("wider scale") == 1
@@ -252,7 +247,7 @@ def test_some_values_that_are_not_finite_are_said(tmp_path: Path, write_run: Wri
         frame.to_csv(directory / "predictions.csv", index=False)
         result = json.loads((directory / "result.json").read_text())
         (directory / "result.json").write_text(json.dumps(result | {"mse_u": None}))
-    one, two = (list(table.rows.values()) for table in load_tables(tmp_path, PAPER).values())
+    one, two = (list(table.rows.values()) for table in load_tables(tmp_path).values())
     for figure in (figure3(one), figure5(two)):
         assert "not finite at 7 of 400 points" in _texts(figure)
 

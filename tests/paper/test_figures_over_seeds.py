@@ -21,7 +21,6 @@ from diffhash.results.seeds import band_labels, combine_histories, combine_predi
 
 DIVERGED = {"status": "diverged", "epochs": 812, "diverged_epoch": 812}
 ROOT = Path(__file__).parents[2]
-PAPER = ROOT / "results" / "paper"
 WriteRun = Callable[..., Path]
 
 
@@ -30,7 +29,7 @@ def _texts(figure: Figure) -> str:
 
 
 def _row(runs: Path, table: str, key: str) -> Row:
-    return load_tables(runs, PAPER)[table].rows[key]
+    return load_tables(runs)[table].rows[key]
 
 
 def _write_seeds(write_run: WriteRun, runs: Path, table: str, row: str, n: int) -> None:
@@ -119,7 +118,7 @@ def test_figures_over_seeds_say_what_their_bands_are(tmp_path: Path, write_run: 
         for seed in range(3):
             write_run(tmp_path, table, "linear", seed=seed, **(DIVERGED if seed else {}))
             write_run(tmp_path, table, "s2", seed=seed, **DIVERGED)
-    one, two = (list(table.rows.values()) for table in load_tables(tmp_path, PAPER).values())
+    one, two = (list(table.rows.values()) for table in load_tables(tmp_path).values())
     # Two seeds of the MLP predict something, one of Linear's three, but all three have a history.
     for figure, n_seeds in ((figure3(one), "2"), (figure4(one), "2 to 3"), (figure5(two), "2")):
         figure.savefig(os.devnull, format="png", dpi=50)

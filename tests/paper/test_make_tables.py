@@ -13,10 +13,10 @@ def make_tables(run_script: Callable[..., int]) -> Callable[..., int]:
 
 
 def test_it_writes_tables_and_claims_and_says_where(
-    make_tables, paper_runs: Path, paper: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    make_tables, paper_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     output = tmp_path / "out"
-    assert make_tables("--runs", paper_runs, "--output", output, "--paper", paper) == 0
+    assert make_tables("--runs", paper_runs, "--output", output) == 0
     printed = capsys.readouterr()
     names = [f"table{n}.{suffix}" for n in (1, 2) for suffix in ("csv", "md")]
     for name in [*names, "claims.md", "claims.csv", "summary.md"]:
@@ -27,9 +27,9 @@ def test_it_writes_tables_and_claims_and_says_where(
     assert printed.err == ""
 
 
-def test_no_records(make_tables, paper: Path, tmp_path: Path, capsys) -> None:
+def test_no_records(make_tables, tmp_path: Path, capsys) -> None:
     runs, output = tmp_path / "none", tmp_path / "out"
-    assert make_tables("--runs", runs, "--output", output, "--paper", paper) == 1
+    assert make_tables("--runs", runs, "--output", output) == 1
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
         f"make_tables: no records under {runs}: run `make reproduce-tables` first"
@@ -39,27 +39,20 @@ def test_no_records(make_tables, paper: Path, tmp_path: Path, capsys) -> None:
 
 
 def test_an_output_that_cannot_be_written(
-    make_tables, paper_runs: Path, paper: Path, tmp_path: Path, capsys
+    make_tables, paper_runs: Path, tmp_path: Path, capsys
 ) -> None:
     (tmp_path / "file").touch()
     output = tmp_path / "file" / "tables"
-    assert make_tables("--runs", paper_runs, "--output", output, "--paper", paper) == 1
+    assert make_tables("--runs", paper_runs, "--output", output) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert str(tmp_path / "file") in line
 
 
-def test_the_default_paper_folder_is_the_repositorys(
-    make_tables, paper_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(Path(__file__).parents[2])
-    assert make_tables("--runs", paper_runs, "--output", tmp_path / "out") == 0
-
-
 def test_the_summary_says_how_many_seeds_a_row_has(
-    make_tables, write_run, paper_runs: Path, paper: Path, tmp_path: Path
+    make_tables, write_run, paper_runs: Path, tmp_path: Path
 ) -> None:
     def reproduced() -> str:
-        assert make_tables("--runs", paper_runs, "--output", tmp_path, "--paper", paper) == 0
+        assert make_tables("--runs", paper_runs, "--output", tmp_path) == 0
         return (tmp_path / "summary.md").read_text().splitlines()[0]
 
     assert "from 14 runs, 1 seed a row: " in reproduced()

@@ -29,13 +29,13 @@ def spoiled(tmp_path: Path, write_run: Callable[..., Path]) -> tuple[Path, list[
 
 
 def test_good_records_are_found_and_bad_ones_named_in_a_line(
-    spoiled: tuple[Path, list[Path]], paper: Path
+    spoiled: tuple[Path, list[Path]],
 ) -> None:
     runs, folders = spoiled
     problems: list[RecordError] = []
     found = {directory for directory, _ in find_records(runs, problems.append)}
     assert {runs / f"table1/cubic/seed{seed}" for seed in GOOD} <= found
-    tables = load_tables(runs, paper, problems.append)
+    tables = load_tables(runs, problems.append)
     rows = tables["table1"].rows["cubic"].runs
     assert set(GOOD) <= {record.seed for _, record in rows}
     for problem in map(str, problems):
@@ -60,11 +60,11 @@ def test_each_alone_is_one_error(spoiled: tuple[Path, list[Path]]) -> None:
     ["make_tables", pytest.param("make_figures", marks=pytest.mark.slow), "make_report"],
 )
 def test_scripts_go_on(
-    spoiled: tuple[Path, list[Path]], run_script: Callable[..., int], paper: Path, tmp_path: Path,
+    spoiled: tuple[Path, list[Path]], run_script: Callable[..., int], tmp_path: Path,
     capsys: pytest.CaptureFixture, script: str,
 ) -> None:  # fmt: skip
     output = tmp_path / "out"
-    options = ["--runs", spoiled[0], "--paper", paper, "--output", output]
+    options = ["--runs", spoiled[0], "--output", output]
     assert run_script(f"{script}.py", *options) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines and all(line.startswith(f"{script}: left out: ") for line in lines)

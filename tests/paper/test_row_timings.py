@@ -86,13 +86,13 @@ def test_a_timing_is_of_one_config_and_completed(
 
 
 def test_the_first_run_of_a_row_that_was_timed_stands_for_all(
-    tmp_path: Path, paper: Path, write_run: WriteRun, time_run: Callable[..., Path]
+    tmp_path: Path, write_run: WriteRun, time_run: Callable[..., Path]
 ) -> None:
     for seed in (0, 1, 2):
         run = write_run(tmp_path, "table1", "cubic", seed=seed, config_hash=str(seed) * 64)
         if seed:
             time_run(tmp_path, run, (1.0, 1.0 + 3 * seed))
-    row = load_tables(tmp_path, paper)["table1"].frame.set_index("row").loc["cubic"]
+    row = load_tables(tmp_path)["table1"].frame.set_index("row").loc["cubic"]
     assert row["train_seconds"] == pytest.approx(3000 * 0.03)
     assert math.isnan(row["train_seconds_low"]), "a single chunk spreads over nothing"
     assert row["timed_alone"]
@@ -100,28 +100,28 @@ def test_the_first_run_of_a_row_that_was_timed_stands_for_all(
 
 
 def test_the_ends_of_a_train_cost_are_those_of_its_chunks(
-    tmp_path: Path, paper: Path, write_run: WriteRun, time_run: Callable[..., Path]
+    tmp_path: Path, write_run: WriteRun, time_run: Callable[..., Path]
 ) -> None:
     time_run(tmp_path, write_run(tmp_path, "table1", "cubic"), (9.0, 10.0, 12.0, 17.0))
-    row = load_tables(tmp_path, paper)["table1"].frame.set_index("row").loc["cubic"]
+    row = load_tables(tmp_path)["table1"].frame.set_index("row").loc["cubic"]
     ends = [row[f"train_seconds{end}"] for end in ("_low", "", "_high")]
     assert ends == pytest.approx([30.0, 60.0, 150.0])
-    same = step_over("table1", "cubic", "table1", "cubic").sample(load_tables(tmp_path, paper))
+    same = step_over("table1", "cubic", "table1", "cubic").sample(load_tables(tmp_path))
     assert same == pytest.approx([0.2, 1.0, 5.0]), "0.01, 0.02 and 0.05 s an epoch"
 
 
 def test_timings_change_nothing_but_the_train_cost(
-    paper_runs: Path, paper: Path, time_run: Callable[..., Path]
+    paper_runs: Path, time_run: Callable[..., Path]
 ) -> None:
     def everything() -> list[Any]:
-        claims = judge(load_tables(paper_runs, paper))[["claim", "points"]].to_csv()
+        claims = judge(load_tables(paper_runs))[["claim", "points"]].to_csv()
         figures = [
             [(row.label, row.runs, row.note) for row in table.rows.values()]
-            for table in load_tables(paper_runs, paper).values()
+            for table in load_tables(paper_runs).values()
         ]
         records = row_records(paper_runs)
         frames = []
-        for table in load_tables(paper_runs, paper).values():
+        for table in load_tables(paper_runs).values():
             timed = table.frame.columns.str.contains("train_seconds|timed_alone")
             frames.append(table.frame.loc[:, ~timed].to_csv())
         return [claims, figures, records, frames]
@@ -132,15 +132,15 @@ def test_timings_change_nothing_but_the_train_cost(
             [(directory, record)] = found
             each = record.train_seconds / record.epochs  # as costly as the run itself
             time_run(paper_runs, directory, (9.0, 9.0 + 100 * each))
-        assert load_tables(paper_runs, paper)[table].frame["timed_alone"].all()
+        assert load_tables(paper_runs)[table].frame["timed_alone"].all()
     assert everything() == before
 
 
 def test_the_tables_say_how_each_cost_was_measured(
-    paper_runs: Path, paper: Path, time_run: Callable[..., Path], tmp_path: Path
+    paper_runs: Path, time_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     def written() -> list[str]:
-        paths = write_tables(load_tables(paper_runs, paper), tmp_path / "out")
+        paths = write_tables(load_tables(paper_runs), tmp_path / "out")
         return [path.read_text() for path in paths if path.suffix == ".md"]
 
     first, second = written()
@@ -164,7 +164,7 @@ def test_the_tables_say_how_each_cost_was_measured(
 
 
 def test_histories_are_read_on_the_clock_of_the_table(
-    tmp_path: Path, paper: Path, write_run: WriteRun, time_run: Callable[..., Path]
+    tmp_path: Path, write_run: WriteRun, time_run: Callable[..., Path]
 ) -> None:
     """The run took 100 s for 1000 epochs; alone they would have taken 10."""
     run = write_run(
@@ -172,42 +172,40 @@ def test_histories_are_read_on_the_clock_of_the_table(
     )
     write_run(tmp_path, "table2", "cubic", epochs=1000, epochs_requested=1000, train_seconds=10.0)
     within = in_time_of("table2", "mlp_50k", "cubic")
-    [early] = within.sample(load_tables(tmp_path, paper))
+    [early] = within.sample(load_tables(tmp_path))
     time_run(tmp_path, run, (1.0, 2.0))
-    [late] = within.sample(load_tables(tmp_path, paper))
+    [late] = within.sample(load_tables(tmp_path))
     assert late < early
-    assert [late] == error("table2", "mlp_50k").sample(load_tables(tmp_path, paper))
+    assert [late] == error("table2", "mlp_50k").sample(load_tables(tmp_path))
 
 
 # --------------------------------------------------------------------------------------- memory
 
 
-def test_memory_of_the_largest_run(
-    paper_runs: Path, paper: Path, write_run: WriteRun, tmp_path: Path
-) -> None:
+def test_memory_of_the_largest_run(paper_runs: Path, write_run: WriteRun, tmp_path: Path) -> None:
     write_run(paper_runs, "table1", "cubic", seed=1, peak_memory_mb=777.7)
     write_run(
         *(paper_runs, "table2", "s1_wide"),
         **{"status": "diverged", "diverged_epoch": 7, "peak_memory_mb": 1501.4, "preset": None},
     )
-    tables = load_tables(paper_runs, paper)
+    tables = load_tables(paper_runs)
     table = tables["table1"]
     assert table.frame.set_index("row").loc["cubic", "peak_memory_mb"] == 777.7
     [cubic] = [
         x for x in to_markdown(table, tables.values()).splitlines() if x.startswith("| Cubic")
     ]
     assert [cell.strip() for cell in cubic.split("|")][-3:-1] == ["778", "2"]
-    paths = write_tables(load_tables(paper_runs, paper), tmp_path / "out")
+    paths = write_tables(load_tables(paper_runs), tmp_path / "out")
     line = "- Largest peak memory of a run: 1501 MB (Table II, S1 (s1_wide) 3k).\n"
     assert line in paths[1].read_text() and line in paths[4].read_text()
 
 
 @pytest.mark.parametrize(("peak", "verdict"), [(1500.0, "supported"), (1500.1, "refuted")])
-def test_the_claim_on_memory(paper_runs: Path, paper: Path, peak: float, verdict: str) -> None:
+def test_the_claim_on_memory(paper_runs: Path, peak: float, verdict: str) -> None:
     result = paper_runs / "table2/s2/seed0/result.json"
     content = json.loads(result.read_text())
     result.write_text(json.dumps(content | {"peak_memory_mb": peak}))
-    claim = check_claim(paper_runs, paper, "memory")
+    claim = check_claim(paper_runs, "memory")
     assert claim.verdict == verdict
     figures = [figure for outcome in claim.outcomes for figure in outcome.figures]
     assert ("physics-informed peak MB", "S2 10k", "1500") in figures

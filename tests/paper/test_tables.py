@@ -42,8 +42,8 @@ def spoilt_runs(paper_runs: Path, write_run: WriteRun) -> Path:
     return paper_runs
 
 
-def _markdown(runs: Path, paper: Path, name: str) -> str:
-    tables = load_tables(runs, paper)
+def _markdown(runs: Path, name: str) -> str:
+    tables = load_tables(runs)
     return to_markdown(tables[name], tables.values())
 
 
@@ -86,16 +86,16 @@ def test_format_decades_and_epochs() -> None:
     assert [format_epochs(n) for n in (3000, 100_000, 1500, 0)] == ["3k", "100k", "1500", "0"]
 
 
-def test_markdown_shows_ours_the_papers_and_the_distance(spoilt_runs: Path, paper: Path) -> None:
-    text = _markdown(spoilt_runs, paper, "table1")
+def test_markdown_shows_ours_the_papers_and_the_distance(spoilt_runs: Path) -> None:
+    text = _markdown(spoilt_runs, "table1")
     cubic = _line(text, "Cubic <sup>e</sup>")
     assert cubic[:3] == ["Cubic <sup>e</sup>", "3k", "3.0e-13<br>/ 3.0e-12 (-1.00)"]
     assert cubic[5] == "1.0e-13<br>/ –", "the paper prints no loss in Table I"
     assert cubic[6] == "3.4<br>/ 574.3 (-2.23)"
 
 
-def test_markdown_hides_no_failure(spoilt_runs: Path, paper: Path) -> None:
-    text = _markdown(spoilt_runs, paper, "table1")
+def test_markdown_hides_no_failure(spoilt_runs: Path) -> None:
+    text = _markdown(spoilt_runs, "table1")
     linear = _line(text, "Linear <sup>b,f</sup>")
     assert linear[2:4] == ["diverged<br>/ 3.4e-8", "diverged<br>/ 2.1e-1"]
     assert "- <sup>f</sup> Linear 10k: diverged @ epoch 77." in text
@@ -109,52 +109,50 @@ def test_markdown_hides_no_failure(spoilt_runs: Path, paper: Path) -> None:
     )
 
 
-def test_an_interrupted_run_is_said(tmp_path: Path, paper: Path, write_run: WriteRun) -> None:
+def test_an_interrupted_run_is_said(tmp_path: Path, write_run: WriteRun) -> None:
     write_run(tmp_path, "table1", "s2", status="interrupted", epochs=9)
-    text = _markdown(tmp_path, paper, "table1")
+    text = _markdown(tmp_path, "table1")
     assert "| interrupted<br>/ 8.1e-7 | interrupted<br>/ 2.3 |" in re.sub(" +", " ", text)
     # It is a record, though of no seed.
-    write_tables(load_tables(tmp_path, paper), tmp_path / "out")
+    write_tables(load_tables(tmp_path), tmp_path / "out")
     for seed in (1, 2):
         write_run(tmp_path, "table1", "s2", seed=seed)
-    text = _markdown(tmp_path, paper, "table1")
+    text = _markdown(tmp_path, "table1")
     assert _line(text, "S2 <sup>c,d,f,g</sup>")[-1] == "2"
     assert "S2 3k: completed; seed 0 interrupted @ epoch 9." in text
 
 
-def test_both_tables_have_the_same_columns(paper_runs: Path, paper: Path) -> None:
-    heads = [_markdown(paper_runs, paper, table).splitlines()[2].split() for table in TABLES]
+def test_both_tables_have_the_same_columns(paper_runs: Path) -> None:
+    heads = [_markdown(paper_runs, table).splitlines()[2].split() for table in TABLES]
     assert heads[0] == heads[1]
 
 
-def test_footnotes_say_what_is_odd(spoilt_runs: Path, paper: Path) -> None:
-    table1 = _markdown(spoilt_runs, paper, "table1")
+def test_footnotes_say_what_is_odd(spoilt_runs: Path) -> None:
+    table1 = _markdown(spoilt_runs, "table1")
     assert "identical SIREN and FF rows" in table1
     assert "MSE u_xx = 2.03e5: the paper's 1.8e5 is no skill" in table1
     assert "Cubic (best) is not in the paper" in table1
-    table2 = _markdown(spoilt_runs, paper, "table2")
+    table2 = _markdown(spoilt_runs, "table2")
     assert "MSE u = 1.95" in table2
     assert "bold" in table2
     assert "{" not in table1 + table2
 
 
-def test_a_budget_that_is_not_the_papers_is_noted(
-    tmp_path: Path, paper: Path, write_run: WriteRun
-) -> None:
+def test_a_budget_that_is_not_the_papers_is_noted(tmp_path: Path, write_run: WriteRun) -> None:
     write_run(tmp_path, "table1", "siren", epochs=50, epochs_requested=50)
-    text = _markdown(tmp_path, paper, "table1")
+    text = _markdown(tmp_path, "table1")
     assert "SIREN 50: not the paper's budget of 10k epochs." in text
     assert "MLP 10k: not" not in text, "a missing row has no budget"
 
 
-def test_write_tables(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
+def test_write_tables(spoilt_runs: Path, tmp_path: Path) -> None:
     output = tmp_path / "deep" / "tables"
-    paths = write_tables(load_tables(spoilt_runs, paper), output)
+    paths = write_tables(load_tables(spoilt_runs), output)
     assert [path.name for path in paths] == [
         f"{table}{suffix}" for table in TABLES for suffix in (".csv", ".md", "-runs.csv")
     ]
     assert sorted(output.iterdir()) == sorted(paths)
-    total = total_sentence(load_tables(spoilt_runs, paper).values())
+    total = total_sentence(load_tables(spoilt_runs).values())
     assert total.startswith("Train seconds of the 12 rows of 14 that completed: ")
     assert "6884.2 for all" in total
     for path in paths[1], paths[4]:
@@ -162,10 +160,8 @@ def test_write_tables(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
         assert "processor Some_CPU & Co 100%" in path.read_text()
 
 
-def test_every_run_is_listed_beside_its_table(
-    spoilt_runs: Path, paper: Path, tmp_path: Path
-) -> None:
-    write_tables(load_tables(spoilt_runs, paper), tmp_path / "out")
+def test_every_run_is_listed_beside_its_table(spoilt_runs: Path, tmp_path: Path) -> None:
+    write_tables(load_tables(spoilt_runs), tmp_path / "out")
     for table in TABLES:
         listed = pd.read_csv(tmp_path / "out" / f"{table}-runs.csv", keep_default_na=False)
         records = [
@@ -180,10 +176,10 @@ def test_every_run_is_listed_beside_its_table(
             assert line.mse_u == "" if mse_u is None else float(line.mse_u) == mse_u
 
 
-def test_the_csv_gives_the_frame_back(spoilt_runs: Path, paper: Path, tmp_path: Path) -> None:
-    paths = write_tables(load_tables(spoilt_runs, paper), tmp_path / "out")
+def test_the_csv_gives_the_frame_back(spoilt_runs: Path, tmp_path: Path) -> None:
+    paths = write_tables(load_tables(spoilt_runs), tmp_path / "out")
     read = pd.read_csv(io.StringIO(paths[0].read_text()), dtype={"seeds": str})
-    frame = load_tables(spoilt_runs, paper)["table1"].frame
+    frame = load_tables(spoilt_runs)["table1"].frame
     assert list(read.columns) == list(frame.columns)
     assert read["status"].tolist() == frame["status"].tolist()
     assert read["status"][4] == "diverged @ epoch 77"
@@ -191,23 +187,23 @@ def test_the_csv_gives_the_frame_back(spoilt_runs: Path, paper: Path, tmp_path: 
     pd.testing.assert_frame_equal(read[numbers], frame[numbers], check_dtype=False)
 
 
-def test_a_complete_total(paper_runs: Path, paper: Path, tmp_path: Path) -> None:
-    assert total_sentence(load_tables(paper_runs, paper).values()) == (
+def test_a_complete_total(paper_runs: Path, tmp_path: Path) -> None:
+    assert total_sentence(load_tables(paper_runs).values()) == (
         "Train seconds of both tables together: 6884.2 (paper: 6884.2 on an RTX 3060)."
     )
 
 
-def test_no_records_is_an_error(tmp_path: Path, paper: Path) -> None:
+def test_no_records_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"no records under .*runs"):
-        load_tables(tmp_path / "runs", paper)
+        load_tables(tmp_path / "runs")
 
 
-def test_a_failure_leaves_the_old_tables(paper_runs: Path, paper: Path, tmp_path: Path) -> None:
-    paths = write_tables(load_tables(paper_runs, paper), tmp_path / "out")
+def test_a_failure_leaves_the_old_tables(paper_runs: Path, tmp_path: Path) -> None:
+    paths = write_tables(load_tables(paper_runs), tmp_path / "out")
     old = [path.read_text() for path in paths]
     (paper_runs / "table2" / "cubic" / "seed0" / "result.json").write_text("{")
     with pytest.raises(RecordError, match="corrupt record"):
-        write_tables(load_tables(paper_runs, paper), tmp_path / "out")
+        write_tables(load_tables(paper_runs), tmp_path / "out")
     assert [path.read_text() for path in paths] == old
 
 
@@ -238,8 +234,8 @@ def seeded_runs(tmp_path: Path, paper_runs: Path, write_run: WriteRun) -> Path:
     return paper_runs
 
 
-def test_markdown_over_seeds(seeded_runs: Path, paper: Path) -> None:
-    text = _markdown(seeded_runs, paper, "table2")
+def test_markdown_over_seeds(seeded_runs: Path) -> None:
+    text = _markdown(seeded_runs, "table2")
     cubic = _line(text, "Cubic <sup>c,e</sup>")
     assert cubic[2] == "5.5e-5<br>[2.0e-5, 9.0e-5]<br>/ 8.9e-5 (-0.21)"
     assert cubic[-1] == "10"
@@ -253,11 +249,11 @@ def test_markdown_over_seeds(seeded_runs: Path, paper: Path) -> None:
         "order statistics: 2nd and 9th of n = 10 (97.9 %); smallest and largest of n = 3, since no "
         "95 % interval of the median exists below n = 6"
     ) in text
-    assert "In brackets" not in _markdown(seeded_runs, paper, "table1")
+    assert "In brackets" not in _markdown(seeded_runs, "table1")
 
 
-def test_the_csv_has_the_interval(seeded_runs: Path, paper: Path, tmp_path: Path) -> None:
-    paths = write_tables(load_tables(seeded_runs, paper), tmp_path / "out")
+def test_the_csv_has_the_interval(seeded_runs: Path, tmp_path: Path) -> None:
+    paths = write_tables(load_tables(seeded_runs), tmp_path / "out")
     read = pd.read_csv(paths[3]).set_index("row")
     assert read.loc["cubic", ["mse_u_low", "mse_u_high"]].tolist() == pytest.approx([2e-5, 9e-5])
     assert read.loc["cubic", ["n", "n_diverged"]].tolist() == [10, 0]

@@ -22,7 +22,6 @@ from diffhash.results import read_record
 
 Call = Callable[..., Any]
 ROWS = ("table1/ff", "table2/cubic")
-PAPER = Path(__file__).parents[2] / "results/paper"
 
 
 @pytest.fixture
@@ -84,12 +83,12 @@ def test_the_train_cost_is_that_of_an_epoch_alone_times_the_epochs(
 ) -> None:
     [job] = planned = jobs()
     run_jobs(root, planned, 1)
-    before = load_tables(runs, PAPER)["table1"].frame.set_index("row").loc["ff"]
+    before = load_tables(runs)["table1"].frame.set_index("row").loc["ff"]
     assert before["train_seconds"] == read_record(job.directory).train_seconds
     time_jobs(planned)
     found = find_timing(runs, read_record(job.directory))
     assert found
-    after = load_tables(runs, PAPER)["table1"].frame.set_index("row").loc["ff"]
+    after = load_tables(runs)["table1"].frame.set_index("row").loc["ff"]
     assert after["train_seconds"] == pytest.approx(6 * found.seconds_per_epoch)
     changed = {"train_seconds", "decades_train_seconds", "timed_alone"}
     for name in set(before.index) - changed:

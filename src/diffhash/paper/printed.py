@@ -8,8 +8,7 @@ import pandas as pd
 
 from diffhash.results.record import RecordError
 
-PAPER_DIRECTORY = Path("results/paper")
-_ROOT = Path(__file__).parents[3]  # of a clone
+PAPER_DIRECTORY = Path(__file__).parents[3] / "results" / "paper"  # of a clone
 PAPER_DEVICE = "RTX 3060"
 # The rows of each table in printed order.
 ROWS = {
@@ -67,9 +66,9 @@ def printed_metrics(experiment: str | None) -> dict[str, float]:
     Nor where there is no clone: an installed package has no printed tables beside it.
     """
     table, _, row = (experiment or "").partition("/")
-    if table not in TABLES or not (_ROOT / PAPER_DIRECTORY).exists():
+    if table not in TABLES or not PAPER_DIRECTORY.exists():
         return {}
-    rows = load_paper_table(table, _ROOT / PAPER_DIRECTORY)
+    rows = load_paper_table(table)
     printed = rows.loc[row, list(METRICS)].dropna() if row in rows.index else {}
     return {str(name): float(value) for name, value in printed.items()}
 

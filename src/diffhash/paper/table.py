@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from diffhash.paper.printed import METRICS, PAPER_DIRECTORY, TITLES, load_paper_table
+from diffhash.paper.printed import METRICS, TITLES, load_paper_table
 from diffhash.paper.rows import Found, Row, row_records
 from diffhash.paper.timing import find_timing
 from diffhash.results.metrics import metric_names
@@ -64,26 +64,21 @@ class Table:
         return metric_names([dict.fromkeys(METRICS), *(r.metrics for _, r in self.records)])
 
 
-def load_tables(
-    runs: Path | str,
-    paper: Path | str = PAPER_DIRECTORY,
-    on_problem: OnProblem = raise_problem,
-) -> dict[str, Table]:
+def load_tables(runs: Path | str, on_problem: OnProblem = raise_problem) -> dict[str, Table]:
     """Read the records of both tables, by name.
 
     Args:
         runs: folder of the records of all rows.
-        paper: folder of the paper's tables.
         on_problem: is told of each record or timing that cannot be used, which is left out.
 
     Raises:
         RecordError: not a single record; unusable ones, see `diffhash.paper.rows`, but not with
             ``on_problem``.
-        FileNotFoundError: no transcription of the paper's table.
+        FileNotFoundError: the paper's tables are not there: this is no clone.
     """
     tables: dict[str, Table] = {}
     for name, found in row_records(runs, on_problem).items():
-        printed, rows = load_paper_table(name, paper).to_dict("index"), {}
+        printed, rows = load_paper_table(name).to_dict("index"), {}
         for key in map(str, dict.fromkeys((*printed, *found))):
             timing, items = None, found.get(key, [])
             try:  # that of the first run which has one

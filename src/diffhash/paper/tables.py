@@ -27,7 +27,9 @@ from diffhash.results.statistics import describe_interval, interval_rank
 
 _HOW = ("seed", "status", "diverged_epoch", "epochs", "learning_rate")
 _COST = ("train_seconds", "wall_seconds", "n_parameters", "peak_memory_mb", "config_hash")
-_HEADINGS = {name: metric(name).heading for name in METRICS} | {"train_seconds": "Train s"}
+HEADINGS = {name: metric(name).heading for name in METRICS} | {"train_seconds": "Train s"}
+"""Of a table's columns, by value."""
+
 _MACHINE = ("processor", "cpu_count", "torch_threads", "device", "torch")
 _ENVIRONMENT = (*_MACHINE[:-1], "platform", "python", "torch", "lightning", "diffhash",
                 "git_commit")  # fmt: skip
@@ -77,7 +79,7 @@ def to_markdown(table: Table, tables: Collection[Table]) -> str:
         lines.append(
             {"Model": markdown_text(row.model) + (f" <sup>{marks}</sup>" if marks else ""),
              "Epochs": format_epochs(row.epochs)}
-            | {heading: _cell(row.line, value) for value, heading in _HEADINGS.items()}
+            | {heading: _cell(row.line, value) for value, heading in HEADINGS.items()}
             | {"Peak MB": format_value("peak_memory_mb", row.line["peak_memory_mb"]),
                "n": f"{row.line['n']}" + (f", {row.n_diverged} diverged" if row.n_diverged else "")}
         )  # fmt: skip

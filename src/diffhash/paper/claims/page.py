@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from diffhash._files import write_text_atomically
 from diffhash.paper.claims.evidence import ACCURATE, COST_MARGIN, NO_SKILL
-from diffhash.paper.claims.verdicts import count_verdicts, said
+from diffhash.paper.claims.verdicts import count_verdicts
 from diffhash.paper.templates import render
 from diffhash.results.statistics import ALPHA
 
@@ -36,7 +38,28 @@ def write_claims(lines: pd.DataFrame, output: Path | str) -> list[Path]:
 
 def to_markdown(lines: pd.DataFrame) -> str:
     """The page: how the tests are to be read, and the paper's claims."""
-    claims = [(parts.iloc[0], *said(parts)) for _, parts in lines.groupby("claim", sort=False)]
     levels = {"alpha": ALPHA, "accurate": ACCURATE, "no_skill": NO_SKILL}
-    count = count_verdicts(lines)
+    count, claims = count_verdicts(lines), _claims(lines)
     return render("claims.md", claims=claims, count=count, cost_margin=COST_MARGIN, **levels)
+
+
+def _claims(lines: Any) -> Iterator[tuple[Any, ...]]:
+    """A line of each claim, the number of its parts, the one that decides, what is missing, and
+    every sample once, by what it is of.
+
+    The part that decides is the weakest where all must hold together, the strongest where one is
+    enough; without a verdict it decides the direction.
+    """
+    for _, parts in lines.groupby("claim", sort=False):
+        claim, tested = parts.iloc[0], parts[parts["test"] != ""]
+        is_open = claim["verdict"] == "undecided"
+        holds = claim["points"] == "for" if is_open else claim["verdict"] == "supported"
+        strength = ["p" if holds else "p_opposite", "size"]
+        size = -tested["decades"].abs().fillna(0.0)
+        ordered = tested.assign(size=size).sort_values(strength, kind="stable")
+        which = -1 if (claim["combine"] == "all") == holds else 0
+        figures: dict[str, dict[str, str]] = {}
+        for group, row, text in (figure for each in parts["figures"] for figure in each):
+            figures.setdefault(group, {})[row] = text
+        missing = "; ".join(filter(None, parts["missing"].unique()))
+        yield claim, len(parts), ordered.iloc[which] if len(tested) else None, missing, figures

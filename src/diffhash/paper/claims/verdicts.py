@@ -16,7 +16,6 @@ import pandas as pd
 
 from diffhash.paper.claims.evidence import MissingError, Part, Quantity, Tables
 from diffhash.paper.claims.statements import STATEMENTS, Statement
-from diffhash.results.formats import format_decades, format_p
 from diffhash.results.statistics import (
     ALPHA,
     holm,
@@ -166,9 +165,6 @@ def _decades(value: float, other: float) -> float:
         return float(np.log10(value) - np.log10(other))
 
 
-# ------------------------------------------------------------------------------------ what is said
-
-
 def count_verdicts(lines: pd.DataFrame) -> str:
     """``15 supported, 4 refuted, 2 undecided``, and which way those of one seed point."""
     claims = lines.drop_duplicates("claim")
@@ -181,60 +177,3 @@ def count_verdicts(lines: pd.DataFrame) -> str:
             f"{against} against it)"
         )
     return text
-
-
-def said(parts: pd.DataFrame) -> tuple[str, dict[str, str]]:
-    """The verdict on a claim, of an undecided one with the reason if it is plain, and what else
-    there is to say of it; nothing is left empty."""
-    claim, missing = parts.iloc[0], "; ".join(filter(None, parts["missing"].unique()))
-    reason = " (missing)" if missing else " (one seed)" if claim["one_seed"] else ""
-    figures: dict[str, dict[str, str]] = {}  # every sample once, by what it is of
-    for group, row, text in (figure for each in parts["figures"] for figure in each):
-        figures.setdefault(group, {})[row] = text
-    ours = [
-        f"{group}: " + ", ".join(f"{row} {text}" for row, text in rows.items())
-        for group, rows in figures.items()
-    ]
-    fields = {
-        "Criterion": claim["criterion"],
-        "Test": "; ".join(_tested(parts)),
-        "Missing": missing,
-        "Ours": "; ".join(ours),
-    }
-    is_open = claim["verdict"] == "undecided"
-    return claim["verdict"] + reason * is_open, {k: text for k, text in fields.items() if text}
-
-
-def _tested(parts: Any) -> list[str]:
-    """What was tested, the part that decides, and what came out.
-
-    Without a verdict the direction takes its place. The part that decides is the weakest where all
-    must hold together, the strongest where one is enough.
-    """
-    claim, several = parts.iloc[0], len(parts) > 1
-    texts = [f"{len(parts)} comparisons"] if several else []
-    is_open = claim["verdict"] == "undecided"
-    holds = claim["verdict"] == "supported" or (is_open and claim["points"] == "for")
-    tested = parts[parts["test"] != ""]
-    if len(tested):
-        size = -tested["decades"].abs().fillna(0.0)
-        strength = ["p" if holds else "p_opposite", "size"]
-        ordered = tested.assign(size=size).sort_values(strength, kind="stable")
-        part = ordered.iloc[-1 if (claim["combine"] == "all") == holds else 0]
-        texts.append(f"{'deciding: ' if several else ''}{part['comparison']} ({_effect(part)})")
-    if is_open:
-        texts.append(f"points {claim['points'] or 'neither way'}")
-    if not math.isnan(claim["p_claim"]) and not (claim["one_seed"] and is_open):
-        texts.append(f"p = {format_p(claim['p_claim'])}")
-    if not pd.isna(claim["survives_holm"]):
-        texts.append(f"survives: {'yes' if claim['survives_holm'] else 'no'}")
-    return texts
-
-
-def _effect(part: Any) -> str:
-    """The test and what came out, as text."""
-    if not part["n"]:
-        return part["test"]
-    what, n = "pairs" if part["test"] == _RANKS else "seeds", " and ".join(map(str, part["n"]))
-    size = f"{format_decades(part['decades'])} decades, {100 * part['share']:.0f} % of {what}"
-    return f"{part['test']}, {size}, n = {n}"

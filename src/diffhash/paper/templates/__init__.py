@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from diffhash.results.formats import format_decades
+from diffhash.results.formats import format_decades, format_p
 
 _MARKDOWN = re.compile(r"[\\|<>`]|!(?=\[)|\[(?=[^\]]*\]\()")
 
@@ -32,7 +32,9 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_ENVIRONMENT.filters |= {"shown": markdown_text, "decades": format_decades, "duration": _duration}
+_ENVIRONMENT.filters |= {
+    "shown": markdown_text, "decades": format_decades, "p": format_p, "duration": _duration,
+}  # fmt: skip
 
 
 def render(template: str, **values: Any) -> str:
