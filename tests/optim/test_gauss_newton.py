@@ -421,7 +421,7 @@ def test_the_default_field_is_in_double_precision() -> None:
     task = Task(n_residual=40, n_boundary=4, wave_number=None)
     solution = solve(Wave(), task=task, epochs=2, optimizer=GaussNewton(), progress=False)
     assert solution(torch.zeros(1, 1)).dtype == torch.float64
-    assert len(solution.history) == 2
+    assert len(solution.history) == 1
 
 
 def test_several_seeds_are_refused() -> None:
@@ -490,7 +490,7 @@ def test_splines_begin_with_the_coarsest_grid(tmp_path: Path) -> None:
 
 
 def test_a_linear_problem_is_solved_by_its_first_step(tmp_path: Path) -> None:
-    """By least squares to round-off; the second step tells its loss, and ends."""
+    """By least squares to round-off; going on from there ends at once, with no larger loss."""
 
     def made(epochs: int) -> FieldTraining:
         problem = Wave()
@@ -504,17 +504,16 @@ def test_a_linear_problem_is_solved_by_its_first_step(tmp_path: Path) -> None:
     dense = np.hstack([jacobian.table.toarray(), jacobian.dense])
     best = r + dense @ np.linalg.lstsq(dense, -r)[0]
     fit(whole, "cpu")
-    first, last = [row["loss"] for row in whole.replicas[0].history]
+    [last] = [row["loss"] for row in whole.replicas[0].history]
     assert whole.ended_by == "optimizer"
-    assert first == pytest.approx(r @ r)
-    assert last == pytest.approx(best @ best, rel=1e-6, abs=1e-25 * first)
+    assert last == pytest.approx(best @ best, rel=1e-6, abs=1e-25 * (r @ r))
     half, again = made(1), made(60)
     fit(half, "cpu")
     half.trainer.save_checkpoint(tmp_path / "checkpoint.ckpt")
     fit(again, "cpu", checkpoint=tmp_path / "checkpoint.ckpt")
-    assert [row["loss"] for row in again.replicas[0].history] == [first, last]
-    for one, other in zip(whole.parameters(), again.parameters(), strict=True):
-        assert torch.equal(one, other)
+    losses = [row["loss"] for row in again.replicas[0].history]
+    assert again.ended_by == "optimizer" and losses[0] == last and losses[1] <= last
+    assert len(losses) == 2
 
 
 def test_it_ends_where_only_round_off_is_left() -> None:
@@ -528,9 +527,10 @@ def test_it_ends_where_only_round_off_is_left() -> None:
     field = Field(encoding, network, problem.domain.bounds, problem.names)
     task = Task(n_residual=400, n_boundary=1)
     solution = solve(problem, field, task=task, optimizer=GaussNewton(), epochs=60, progress=False)
-    losses = solution.history.loss
-    assert losses.iloc[-1] < 1e-18 * losses.iloc[0]
-    assert (losses < 1e-18 * losses.iloc[0]).sum() <= 2
+    r = Residuals(task.objective(problem), field).value()  # before training
+    losses = solution.history.loss / (r @ r)
+    assert losses.iloc[-1] < 1e-18
+    assert (losses < 1e-18).sum() <= 2
 
 
 def test_too_little_memory_is_one_error_with_the_method() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import diffhash.problems
-from diffhash.geometry import Box, Interval
+from diffhash.geometry import Box, Disc, Interval
 from diffhash.optim import Task
 from diffhash.problems import (
     EXACT,
@@ -254,6 +254,33 @@ class Lotka(Problem):
             Condition("growth", self.domain, lambda x, d: d.prey_t - self.alpha * d.prey),
             Condition("decay", self.domain, lambda x, d: d.c_n_t + self.gamma * d.c_n),
         ]
+
+
+@pytest.mark.parametrize("axes", [("n",), ("x", "xx"), ("x", "t", "xt")])
+def test_derivatives_along_axes_have_names_of_their_own(axes: tuple[str, ...]) -> None:
+    class Own(Unsolved):
+        domain = Box(**dict.fromkeys(axes, (0, 1)))
+
+    name = axes[-1]
+    with pytest.raises(ValueError, match=f"Own.domain: the axis '{name}' needs .*: u_{name} is"):
+        _ = Own().names
+
+
+@pytest.mark.parametrize(
+    ("domain", "periodic", "message"),
+    [
+        (Box(x=(0, 1), t=(0, 1)), ("y",), r"periodic=\('y',\): give names of the domain's axes"),
+        (Box(x=(0, 1), t=(0, 1)), (0,), r"periodic=\(0,\): give names of the domain's axes"),
+        (Disc(), ("x",), "x"),
+    ],
+)
+def test_periods_are_along_axes_with_two_sides(domain: Any, periodic: Any, message: str) -> None:
+    class Own(Unsolved):
+        pass
+
+    Own.domain, Own.periodic = domain, periodic
+    with pytest.raises(ValueError, match=message):
+        Own().checked_conditions()
 
 
 def test_coefficients_are_the_problems_parameters() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 import diffhash as dh
@@ -122,8 +123,96 @@ def test_an_ansatz_is_exact_on_the_boundary_and_trains() -> None:
     assert solution(edge).abs().max() < 1e-15
     x = problem.domain.sample(20, seed=1)
     jet = solution.jet(x, ("u_xx", "u_xy"))
-    truth = autograd_jet(field, x, jet.rows)
+    truth = autograd_jet(solution.field, x, jet.rows)
     torch.testing.assert_close(jet.data, truth.data.detach(), rtol=1e-9, atol=1e-9)
+
+
+class Ramp(dh.Problem):
+    """A field with an ansatz."""
+
+    domain = Box(x=(0, 1), t=(0, 1))
+
+    def __init__(self, ansatz: Any, periodic: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.ansatz, self.periodic = ansatz, periodic
+
+    def conditions(self) -> list[dh.Condition]:
+        return [dh.Condition("equation", self.domain, lambda x, d: d.u_xx + d.u_t)]
+
+
+@pytest.mark.parametrize(
+    ("ansatz", "message"),
+    [
+        (lambda x: (torch.as_tensor(x.detach().numpy()[:, 0] ** 2), x[:, 1]), "its g varies"),
+        (lambda x: (x[:, 0], x[:, 1].detach() ** 2), "its φ varies with x where autograd"),
+        (lambda x: (np.sin(x[:, 0]), x[:, 1]), "ansatz cannot be computed at .*torch operations"),
+    ],
+)
+def test_an_ansatz_that_autograd_cannot_follow_is_refused(ansatz: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dh.solve(Ramp(ansatz), epochs=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("g", "fits"),
+    [
+        (lambda x: x[:, 0] ** 2, False),
+        (lambda x: x[:, 0] * (1 - x[:, 0]), False),  # its slope differs
+        (lambda x: (2 * torch.pi * x[:, 0]).sin(), True),
+        (lambda x: 0 * x[:, 0] + 3, True),
+    ],
+)
+def test_an_ansatz_has_the_periods_of_the_field(g: Any, fits: bool) -> None:
+    problem = Ramp(lambda x: (g(x), x[:, 1]), periodic=("x",))
+    if fits:
+        dh.solve(problem, epochs=1, progress=False)
+    else:
+        with pytest.raises(ValueError, match=r"ansatz: .* differs between the two sides across x"):
+            dh.solve(problem, epochs=1, progress=False)
+
+
+def test_a_solution_keeps_its_field_when_training_goes_on_from_it() -> None:
+    problem = Bump()
+    first = dh.solve(problem, epochs=2, progress=False)
+    assert isinstance(first.field, dh.Field)
+    x = problem.domain.sample(5)
+    before = first(x)
+    second = dh.solve(problem, first.field, epochs=2, progress=False)
+    assert torch.equal(first(x), before) and not torch.equal(second(x), before)
+
+
+def test_divergence_and_interruption_are_warned_of(tmp_path: Path) -> None:
+    class Root(Bump):
+        def conditions(self) -> list[dh.Condition]:
+            return [dh.Condition("equation", self.domain, lambda x, d: d.u_xx - d.u.sqrt())]
+
+    with pytest.warns(UserWarning, match="Root: .*; diverged at epoch 1$"):
+        dh.solve(Root(), epochs=2, progress=False)
+
+    class Interrupt(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            pl_module.stop_requested = True
+
+    with pytest.warns(UserWarning, match="Bump: .*, interrupted$"):
+        solution = dh.solve(Bump(), epochs=300, callbacks=[Interrupt()], progress=False)
+    assert solution.interrupted and solution.history.epoch.iloc[-1] < 300
+    solution.save(tmp_path / "part.pt")
+    assert dh.Solution.load(tmp_path / "part.pt", Bump()).interrupted
+    with pytest.raises(
+        ValueError, match="it is a solution of Bump; give that instead of Convection"
+    ):
+        dh.Solution.load(tmp_path / "part.pt", Convection())
+
+
+def test_the_last_line_tells_the_estimate(capsys: pytest.CaptureFixture[str]) -> None:
+    solution = dh.solve(Bump(), epochs=1)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("Bump: ") and f"{solution.estimate:.1e}" in last
+
+
+def test_points_are_real_numbers(rotation: dh.Solution) -> None:
+    with pytest.raises(ValueError, match=r"points are torch\.complex64; give real numbers"):
+        rotation(torch.zeros(2, 1, dtype=torch.complex64))
 
 
 def test_the_default_field_is_periodic_where_the_problem_is() -> None:

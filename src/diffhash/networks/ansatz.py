@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cache
 from itertools import product
@@ -11,20 +11,30 @@ from math import comb, prod
 import torch
 from torch import Tensor
 
-from diffhash.jets import Row, Sum, autograd_jet, expanded, jet_rows
+from diffhash.jets import Names, Row, Sum, autograd_jet, expanded, jet_rows
 from diffhash.ops.backends import MultiIndex
 
 # Of points [N, d]: g and φ, each [N] for all components, or [N, C].
 Ansatz = Callable[[Tensor], tuple[Tensor, Tensor]]
+_TORCH = "compute it by torch operations, without numpy and detach()"
+_SAMPLE = 16  # points that periods are checked at
+_CLOSE = 1e-6  # of the points' extent
+_ALIKE = 1e-6  # what differs by less across a period, relative to 1 and the largest
 
 
 def ansatz_values(ansatz: Ansatz, x: Tensor, n_components: int) -> tuple[Tensor, Tensor]:
     """The values g and φ of an ansatz at points ``x [N, d]``, each ``[N, C]``.
 
     Raises:
-        ValueError: the ansatz does not return a pair, or one of these shapes.
+        ValueError: the ansatz cannot be computed, or does not return a pair, or one of these
+            shapes.
     """
-    values = ansatz(x)
+    try:
+        values = ansatz(x)
+    except RuntimeError as error:  # torch's, as for a tensor given to numpy
+        raise ValueError(
+            f"ansatz cannot be computed at {len(x)} points: {error}; {_TORCH}"
+        ) from error
     if not (isinstance(values, tuple) and len(values) == 2):
         raise ValueError(f"ansatz: gives {type(values).__name__}; give the pair (g, φ)")
     shape, found = (len(x), n_components), []
@@ -40,6 +50,60 @@ def ansatz_values(ansatz: Ansatz, x: Tensor, n_components: int) -> tuple[Tensor,
                 f"{[len(x)]}, or {list(shape)} for each unknown"
             ) from None
     return found[0], found[1]
+
+
+def _check_that_autograd_sees(ansatz: Ansatz, x: Tensor, n_components: int) -> None:
+    """Refuse a g or φ that varies with x without a graph: its derivatives would be 0."""
+    x = x.detach()
+    if not len(x):
+        return
+    close = x + _CLOSE * (x.amax(dim=0) - x.amin(dim=0))
+    with torch.enable_grad():
+        here = ansatz_values(ansatz, x.clone().requires_grad_(True), n_components)
+    near = ansatz_values(ansatz, close, n_components)
+    for name, value, other in zip("gφ", here, near, strict=True):
+        if not value.requires_grad and (value != other).double().mean() > 0.5:
+            raise ValueError(
+                f"ansatz: its {name} varies with x where autograd cannot see it; {_TORCH}"
+            )
+
+
+def check_periods(
+    ansatz: Ansatz, domain: Sequence[tuple[float, float]], periodic: Sequence[int], names: Names
+) -> None:
+    """Check that an ansatz has the periods of a field.
+
+    Args:
+        ansatz: the function that returns g and φ.
+        domain: (low, high) of each axis.
+        periodic: the numbers of the axes along which the field is periodic.
+        names: the names of axes and unknowns.
+
+    Raises:
+        ValueError: g or φ, or a first derivative, differs between the two sides across such an
+            axis.
+    """
+    n_dims, n_components = len(domain), len(names.unknowns)
+    low, high = torch.tensor(domain, dtype=torch.float64).T
+    unit = torch.rand(_SAMPLE, n_dims, generator=torch.Generator().manual_seed(0))
+
+    def both(x: Tensor) -> Tensor:
+        return torch.cat(ansatz_values(ansatz, x, n_components), dim=-1)
+
+    for axis in periodic:
+        ends = torch.zeros(2, 1, n_dims)
+        ends[1, 0, axis] = 1
+        at_low = unit.index_fill(1, torch.tensor([axis]), 0)
+        x = low + (high - low) * (at_low + ends).flatten(0, 1)
+        first, second = autograd_jet(both, x, jet_rows(1, n_dims)).data.detach().split(_SAMPLE, 1)
+        # Beyond a domain that is no box a function may be NaN.
+        gap, size = (first - second).nan_to_num().abs(), first.nan_to_num().abs()
+        if (gap.amax(dim=(1, 2)) > _ALIKE * (1 + size.amax(dim=(1, 2)))).any():
+            raise ValueError(
+                "ansatz: g, φ or a derivative of them differs between the two sides across "
+                f"{names.axes[axis]}, along which the field is periodic: give functions with that "
+                "period, or a field without it"
+            )
 
 
 def ansatz_rows(rows: tuple[Row, ...]) -> tuple[Row, ...]:
@@ -64,7 +128,8 @@ class AnsatzJet:
         dtype: the type of the jets.
 
     Raises:
-        ValueError: the ansatz does not return g and φ, or a number is not finite.
+        ValueError: the ansatz does not return g and φ, one of them is not computed by operations
+            that autograd can differentiate, or a number is not finite.
     """
 
     def __init__(
@@ -82,6 +147,7 @@ class AnsatzJet:
         def both(x: Tensor) -> Tensor:
             return torch.cat(ansatz_values(ansatz, x, n_components), dim=-1)
 
+        _check_that_autograd_sees(ansatz, x.double(), n_components)
         jet = autograd_jet(both, x.double(), self.inner_rows).data.detach()
         if not jet.isfinite().all():
             raise ValueError("ansatz: g, φ or a derivative of them is not finite at a point")

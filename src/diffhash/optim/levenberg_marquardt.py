@@ -201,8 +201,8 @@ def _cholesky(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
-    """The steps of `GaussNewton`; its state is λ, how fast it grows and falls, the first loss, the
-    level, and whether a linear problem is solved.
+    """The steps of `GaussNewton`; its state is λ, how fast it grows and falls, the first loss, and
+    the level.
 
     Where levels of splines contain each other, it begins with the coarsest one, whose steps cost
     little, and goes on to the next when the loss hardly falls: each then begins near its solution.
@@ -214,7 +214,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             `Residuals`' ``of_entries``.
 
     Attributes:
-        loss: |r|² before the latest step.
+        loss: |r|² after the latest step.
         parts: of it, by term.
         has_ended: whether the latest step made the loss smaller by no more than the tolerance, or
             it is round-off.
@@ -227,7 +227,6 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         residuals: Callable[[bool], Residuals],
     ) -> None:
         state = {"damping": 0.0, "growth": _GROWTH, "fall": _LEAST_FACTOR, "first": 0.0, "stage": 0}
-        state["refined"] = False
         super().__init__(parameters, state)
         self._settings, self._made_by = settings, residuals
         self._residuals: Residuals | None = None
@@ -268,10 +267,6 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         if residuals.is_linear:
             group["stage"] = residuals.n_stages - 1
         residuals.select(group["stage"])
-        if group.get("refined"):  # not in checkpoints of earlier versions
-            r = residuals.value()
-            self.loss, self.parts, self.has_ended = float(r @ r), residuals.parts(r), True
-            return
         jacobian: Jacobian | Products
         if self._how is not None and self._how[0] == "iterative":
             r, jacobian = residuals.value_and_products()
@@ -312,7 +307,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             return
         ratio = (self.loss - new) / promised
         is_direct = isinstance(system, DampedSystem)
-        group["refined"] = is_direct and residuals.is_linear and group["damping"] <= _SMALLEST
+        is_solved = is_direct and residuals.is_linear and group["damping"] <= _SMALLEST
         if trial == 0:
             group["fall"] = max(group["fall"] ** 2, _LEAST_FACTOR)
         factor = next(factor for least, factor in _FACTORS if ratio >= least)
@@ -321,8 +316,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         group["first"] = group["first"] or self.loss
         if self.loss - new <= least * self.loss:
             self._end_stage(group, residuals)
-        # What is refined ends with the next step, which tells its loss.
-        self.has_ended |= new <= _ROUND_OFF * group["first"] and not group["refined"]
+        self.has_ended |= is_solved or new <= _ROUND_OFF * group["first"]
+        self.loss, self.parts = new, residuals.parts(residuals.value())
 
     def _end_stage(self, group: dict[str, Any], residuals: Residuals) -> None:
         """Go on with the next level, or end."""

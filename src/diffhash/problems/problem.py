@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,7 +105,8 @@ class Problem(nn.Module, ABC):
         """The names of the axes and of the unknowns.
 
         Raises:
-            ValueError: there is no domain, or two unknowns have the same name.
+            ValueError: there is no domain, two unknowns have the same name, or a derivative along
+                an axis would have the name of another.
         """
         if not isinstance(getattr(self, "domain", None), Domain):
             got = getattr(self, "domain", None)
@@ -120,14 +122,32 @@ class Problem(nn.Module, ABC):
                 f"{type(self).__name__}.unknowns={self.unknowns!r}: give different names, "
                 "('u',) or ('u', 'v')"
             )
-        return Names(self.domain.axes, unknowns)
+        axes = self.domain.axes
+        for axis in axes:
+            others = "|".join(map(re.escape, {*axes} - {axis}))
+            if axis == "n" or (others and re.fullmatch(f"({others})+", axis)):
+                read = "along the normal of a boundary" if axis == "n" else f"along {others}"
+                raise ValueError(
+                    f"{type(self).__name__}.domain: the axis {axis!r} needs another name: "
+                    f"{unknowns[0]}_{axis} is a derivative {read.replace('|', ', ')}"
+                )
+        return Names(axes, unknowns)
 
     def checked_conditions(self) -> list[Condition]:
         """The list of `conditions`, after a check that there is one and that names differ.
 
         Raises:
-            ValueError: there is none, one is no `Condition`, or two have the same name.
+            ValueError: there is none, one is no `Condition`, or two have the same name; or the
+                domain has no two sides across an axis of `periodic`.
         """
+        axes = self.names.axes
+        for axis in self.periodic:
+            if axis not in axes:
+                raise ValueError(
+                    f"{type(self).__name__}.periodic={self.periodic!r}: give names of the domain's "
+                    f"axes, {axes}, as ({axes[0]!r},)"
+                )
+            self.domain.periodic(axis)
         made: Any = self.conditions()
         made = list(made) if isinstance(made, Iterable) else [made]
         if not made or not all(isinstance(condition, Condition) for condition in made):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from diffhash.geometry import Periodic
 from diffhash.jets import Jet, expanded
 from diffhash.networks import Field
+from diffhash.networks.ansatz import check_periods
 from diffhash.optim import Objective, Term
 from diffhash.problems import Problem
 from diffhash.problems.tracer import unknowns_read
@@ -100,6 +101,8 @@ def _check_promises(problem: Problem, field: Field) -> None:
             "ansatz=problem.ansatz"
         )
     wraps = periodic_axes(field)
+    if field.ansatz is not None:
+        check_periods(field.ansatz, field.domain, [axes.index(axis) for axis in wraps], field.names)
     sides = [c.where.axis for c in problem.checked_conditions() if isinstance(c.where, Periodic)]
     for axis in problem.periodic:
         if axis not in (*wraps, *sides):

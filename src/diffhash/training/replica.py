@@ -33,7 +33,8 @@ class Replica:
     Attributes:
         history: one row per evaluation: epoch, seconds, loss, the metrics, and for each term
             of the objective what it adds to ``loss``, ``loss_<name>``. The losses are those of the
-            parameters before the epoch's last step, over its points. Of terms whose weights move
+            parameters before the epoch's last step, over its points; of optimizers that compute
+            residuals themselves, as Gauss–Newton, those after it. Of terms whose weights move
             there are those of that step, ``weight_<name>``: weight · mean of the points' weights.
             Of optimizers that search along lines, ``evaluations`` counts those of the loss.
         epochs_done: completed epochs.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import sys
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -61,6 +63,7 @@ class Solution:
             of each condition.
         metrics: the metrics of the last evaluation; see `diffhash.training.Evaluation`.
         diverged_epoch: the epoch in which the loss became NaN or infinite, or None.
+        interrupted: whether training was asked to end before it had, as by Ctrl-C.
         estimate: an estimate of the relative error from residuals at points that training has not
             used; see `diffhash.training.ErrorEstimate`. It is NaN where u is 0.
         optimizer: the name of the optimizer.
@@ -78,8 +81,9 @@ class Solution:
         estimate: float = math.nan,
         optimizer: str = "",
         points: Mapping[str, Tensor] | None = None,
+        interrupted: bool = False,
     ) -> None:
-        self.problem, self.field = problem, field
+        self.problem, self.field, self.interrupted = problem, field, interrupted
         self.optimizer, self.points = optimizer, dict(points or {})
         self.metrics, self.diverged_epoch, self.estimate = metrics, diverged_epoch, estimate
         self._history = history
@@ -118,8 +122,10 @@ class Solution:
             return self.field.jet(self._points(x), rows)
 
     def _points(self, x: Any) -> Tensor:
-        device = self.field.network.params.device
-        x = torch.as_tensor(x, device=device).to(torch.float64)
+        x = torch.as_tensor(x, device=self.field.network.params.device)
+        if x.is_complex():
+            raise ValueError(f"solution: points are {x.dtype}; give real numbers")
+        x = x.to(torch.float64)
         domain = self.problem.domain
         if x.ndim == 2 and x.shape[1] == domain.n_dims:
             check_within("solution", domain, x, periodic_axes(self.field))
@@ -141,6 +147,8 @@ class Solution:
             errors = f"estimated relative error {self.estimate:.1e}"
         if self.diverged_epoch is not None:
             errors = f"diverged at epoch {self.diverged_epoch}"
+        elif self.interrupted:
+            errors += ", interrupted"
         return f"{type(self.problem).__name__}: {self.method}; {errors}"
 
     def __repr__(self) -> str:
@@ -225,11 +233,13 @@ class Solution:
         state = {
             "field": self.field.state_dict(),
             "problem": self.problem.state_dict(),
+            "problem_name": type(self.problem).__name__,
             "history": self._history,
             "metrics": self.metrics,
             "diverged_epoch": self.diverged_epoch,
             "estimate": self.estimate,
             "optimizer": self.optimizer,
+            "interrupted": self.interrupted,
             "times": self.field.times if isinstance(self.field, WindowedField) else None,
         }
         buffer = io.BytesIO()
@@ -259,8 +269,11 @@ class Solution:
             saved = state["field"]
             rest = (state["history"], state["metrics"], state["diverged_epoch"], state["estimate"])
             optimizer = state.get("optimizer", "")
+            name, own = state.get("problem_name"), type(problem).__name__
         except _NO_SOLUTION as error:
             raise ValueError(f"{path}: no file that Solution.save has written") from error
+        if name not in (None, own):  # files of earlier versions do not tell
+            raise ValueError(f"{path}: it is a solution of {name}; give that instead of {own}")
         try:
             times = state.get("times")
             if times is not None and not isinstance(field, WindowedField):
@@ -275,7 +288,7 @@ class Solution:
             raise ValueError(
                 f"{path}: not a solution of this problem and field: {error}"
             ) from error
-        return cls(problem, field, *rest, optimizer)
+        return cls(problem, field, *rest, optimizer, interrupted=state.get("interrupted", False))
 
     def export(self, path: Path | str) -> None:
         """Write the field as a program of `torch.export` that takes any number of points.
@@ -369,7 +382,8 @@ def solve(
 
     Args:
         problem: the problem that is solved; its coefficients are trained as well.
-        field: the field that is trained; None for `default_field`.
+        field: the field that training begins with, of which a copy is trained; None for
+            `default_field`.
         task: the numbers of points and the weights of the conditions; None for ``Task()``, with
             8192 points of each equation, 2048 of each condition on the boundary, and weights by the
             size of each residual.
@@ -401,7 +415,8 @@ def solve(
         progress: whether progress is shown.
 
     Returns:
-        The trained field with its history and errors.
+        The trained field with its history and errors. Where training diverged or was interrupted, a
+        warning says so.
 
     Raises:
         ValueError: a setting is out of range or unknown, or a condition cannot be evaluated.
@@ -449,8 +464,7 @@ def solve(
 
     first, name = first_window(problem, windows), type(problem).__name__
     in_windows = first is not problem
-    if field is None or in_windows:
-        field = _like(field, first, dtype, seed)
+    field = _like(field, first, dtype, seed) if field is None or in_windows else deepcopy(field)
     training = training_of(first, field)
     if in_windows:
         evaluation = Evaluation(problem, evaluation_points)
@@ -461,13 +475,20 @@ def solve(
         else:
             n = len(training.field.fields)
             training.fit(lambda one, k: run(one, f"{name}, window {k} of {n}"))
-    return solution_of(training)
+    solution = solution_of(training)
+    if solution.diverged_epoch is not None or solution.interrupted:
+        warnings.warn(solution.title, stacklevel=2)
+    elif progress:
+        told = f", estimated {solution.estimate:.1e}" if problem.has_solution else ""
+        print(f"{solution.title}{told}", file=sys.stderr)
+    return solution
 
 
 def solution_of(training: FieldTraining | WindowedTraining, index: int = 0) -> Solution:
     """What a training has found: of several replicas, what that of an index has."""
     replica, problem, field = training.replicas[index], training.problem, training.field
     assert replica.outcome is not None
+    left = training.ended_by is None and replica.epochs_done < training.epochs
     if isinstance(field, Field) and field.n_replicas is not None:
         field, problem = unstack_field(field, index), deepcopy(problem)
         for coefficient in problem.parameters():
@@ -476,6 +497,7 @@ def solution_of(training: FieldTraining | WindowedTraining, index: int = 0) -> S
         *(problem, field, replica.history, dict(replica.outcome.metrics)),
         *(replica.diverged_epoch, replica.outcome.estimate),
         *(_name_of(training.solver), training.points),
+        interrupted=left and replica.diverged_epoch is None,
     )
 
 

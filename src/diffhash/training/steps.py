@@ -179,7 +179,7 @@ class ResidualStep:
     def __call__(
         self, rate: float, rows: Rows = None, step: Callable[[], object] | None = None
     ) -> Tensor:
-        """Take a step, and return the loss before it. The learning rate is not read."""
+        """Take a step, and return the loss after it. The learning rate is not read."""
         assert rows is None
         (step or self._optimizer.step)()
         return torch.tensor(self._optimizer.loss, dtype=self._dtype)
