@@ -121,11 +121,11 @@ class Network(NoTorchScript, ConfiguredModule):
         return None if self.params.ndim == 1 else len(self.params)
 
     def _settings(self) -> dict[str, Any]:
-        settings = {"widths": list(self.widths), "activation": self.activation.name}
+        settings: dict[str, Any] = {
+            "widths": list(self.widths), "activation": self.activation.name, "skip": self.has_skip
+        }  # fmt: skip
         if self.activation.name == "sine":
             settings["omega_0"] = self.activation.parameter
-        if self.has_skip:
-            settings["skip"] = True
         return settings
 
     def forward(self, features: Tensor) -> Tensor:
