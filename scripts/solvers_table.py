@@ -2,8 +2,7 @@
 
 Fields are splines of one grid, whose coefficients are found by least squares or Newton's steps, and
 grids with a network on top. Numbers of cells were chosen by how the error falls with them for other
-coefficients (helmholtz2d with a = 4 for the others; a = 8 and a = (1, 3) for networks), and without
-a look at the error:
+coefficients (helmholtz2d with a = 4), and without a look at the error:
 
 - kdv, kovasznay, convection: from the residuals and the estimate that are left;
 - taylor_green, flow_mixing, burgers1d: from the estimate, and what changes from other cells (9; 48
@@ -22,8 +21,10 @@ a look at the error:
 - heat2d, inverse_heat_field: from the loss and the estimate;
 - inverse_poisson_field with noise: by cross-validation of the measured values in four parts, among
   twelve sets of cubic, quintic, septic and nonic splines, cells and weights;
-- networks of helmholtz3d and taylor_green: from what changes to 9 cells and another seed, and to
-  splines.
+- networks with a skip connection: cells and points are those of splines, but for flow_mixing and
+  kdv_cosine, which have fewer cells for the sake of time. Steps are as many as make the loss
+  smaller. None have poisson1d, where networks are of the paper's kind, and inverse_burgers, whose
+  loss is smaller without.
 
 What is finished stays: ``--again`` starts over.
 """
@@ -68,6 +69,7 @@ class Row:
         windows: of time: their number, or the times between them.
         features: of a vertex of a level; 0 for one for each unknown.
         width: units of the network's one hidden layer; 0 for splines alone.
+        skip: whether the network has a skip connection; u then begins as splines that are 0.
         table: 2^table vertices a level at most, and hashed beyond.
         n_residual: points of each condition in the domain; likewise the others.
         rule: by which they are placed.
@@ -83,6 +85,7 @@ class Row:
     windows: int | tuple[float, ...] = 1
     features: int = 0
     width: int = 0
+    skip: bool = False
     table: int = 24
     n_residual: int = 12_000
     n_boundary: int = 2048
@@ -100,7 +103,7 @@ class Row:
         levels = f" {self.levels} levels" if self.levels > 1 else ""
         n_windows = self.windows if isinstance(self.windows, int) else len(self.windows) + 1
         windows = f" {n_windows} windows" if n_windows > 1 else ""
-        head = f" + MLP {self.width}" if self.width else ""
+        head = f" + MLP {self.width}{' and a skip' * self.skip}" if self.width else ""
         hashed = f" hashed to 2^{self.table}" if self.table < 20 else ""
         return " ".join(
             f"{self.problem} {told} {self.kind}: {self.interpolation} {cells} cells{levels}"
@@ -109,6 +112,7 @@ class Row:
 
 
 # Times between windows: shorter ones where waves turn fast, and at a fast start.
+_ALLEN_CAHN = (0.001, 0.01, 0.05, 0.2, 0.45, 0.7)
 _KDV = (0.14, 0.24, *(k / 25 for k in range(8, 25, 2)))
 _KURAMOTO = (*(k / 25 for k in range(1, 11)), *(k / 50 for k in range(21, 50)))
 _GRAY_SCOTT = (0.005, 0.015, 0.03, *(k / 20 for k in range(1, 20)))
@@ -128,8 +132,8 @@ ROWS = [
         n_boundary=12_000, epochs=1, target=2.3e-4),
     Row("burgers1d", cells=(1600, 18), windows=5, n_residual=155_000, n_boundary=5000, epochs=7,
         target=8.2e-9),
-    Row("allen_cahn", cells=(2048, 6), windows=(0.001, 0.01, 0.05, 0.2, 0.45, 0.7),
-        n_residual=66_000, n_boundary=6000, epochs=6, target=1.9e-6),
+    Row("allen_cahn", cells=(2048, 6), windows=_ALLEN_CAHN, n_residual=66_000, n_boundary=6000,
+        epochs=6, target=1.9e-6),
     Row("kdv_cosine", cells=(1152, 20), windows=_KDV, n_residual=100_000, n_boundary=3600,
         epochs=14, target=8.2e-11),
     Row("kuramoto_sivashinsky", cells=(800, 8), windows=_KURAMOTO, n_residual=40_000,
@@ -151,18 +155,31 @@ ROWS = [
         n_residual=2000, n_boundary=500, epochs=45, table=5),
     Row("poisson1d", cells=1, levels=8, features=2, width=32, interpolation="quintic",
         kind="data", epochs=45),
-    Row("helmholtz2d", {"a": 10}, "septic", 72, features=2, width=16, n_residual=18_000,
-        epochs=28, target=1.8e-5),
-    Row("helmholtz2d", {"a": (1, 4), "low": -1}, "septic", (14, 48), features=1, width=16,
-        n_residual=6000, n_boundary=1500, target=4.1e-5),
-    Row("convection", {}, "septic", (10, 40), features=1, width=16, n_residual=6000,
-        n_boundary=1500, target=8.5e-5),
-    Row("kdv", {}, "septic", (128, 8), windows=4, features=2, width=8, n_residual=9000,
-        n_boundary=1500, epochs=20, target=1e-4),
-    Row("helmholtz3d", {}, "septic", 8, features=1, width=16, n_residual=8000, n_boundary=1500,
-        epochs=20, target=6.1e-5),
-    Row("taylor_green", {}, "quintic", (11, 11, 1), features=3, width=16, n_residual=4500,
-        n_boundary=1800, epochs=30, target=7.7e-5),
+    Row("helmholtz2d", {"a": 10}, cells=72, width=8, skip=True, n_residual=20_000, epochs=7,
+        target=1.8e-5),
+    Row("helmholtz2d", {"a": 20}, cells=152, width=8, skip=True, n_residual=85_000,
+        n_boundary=6000, epochs=7, target=7.9e-5),
+    Row("helmholtz2d", {"a": (1, 4), "low": -1}, cells=40, width=8, skip=True, n_residual=9000,
+        n_boundary=1500, epochs=7, target=4.1e-5),
+    Row("wave1d", cells=48, width=8, skip=True, epochs=7, target=5.4e-7),
+    Row("convection", cells=64, width=8, skip=True, epochs=7, target=8.5e-5),
+    Row("multiscale_poisson2d", cells=96, width=8, skip=True, n_residual=36_000, n_boundary=3000,
+        epochs=7, target=4.8e-7),
+    Row("kdv", cells=(176, 12), windows=4, width=8, skip=True, epochs=6, target=1e-4),
+    Row("kdv_cosine", cells=(576, 10), windows=10, width=8, skip=True, n_residual=36_000, epochs=6,
+        target=8.2e-11),
+    Row("kovasznay", cells=24, width=8, skip=True, n_residual=6000, n_boundary=800, epochs=8,
+        target=1e-8),
+    Row("helmholtz3d", cells=12, width=8, skip=True, n_residual=28_000, n_boundary=3000, epochs=4,
+        target=6.1e-5),
+    Row("taylor_green", {}, "quintic", (12, 12, 1), width=8, skip=True, n_residual=5000, epochs=5,
+        target=7.7e-5),
+    Row("flow_mixing", {}, "quintic", (72, 72, 1), windows=4, width=8, skip=True,
+        n_residual=53_000, n_boundary=10_000, epochs=3, target=2.3e-4),
+    Row("burgers1d", cells=(1600, 18), windows=5, width=8, skip=True, n_residual=155_000,
+        n_boundary=5000, epochs=6, target=8.2e-9),
+    Row("allen_cahn", cells=(2048, 6), windows=_ALLEN_CAHN, width=8, skip=True, n_residual=66_000,
+        n_boundary=6000, epochs=6, target=1.9e-6),
     Row("inverse_burgers", {}, "septic", (64, 16), features=2, width=16, n_residual=16_000,
         epochs=60),
 ]  # fmt: skip
@@ -258,12 +275,14 @@ def _field(row: Row, problem: Problem, seed: int) -> Field:
         base_resolution=row.cells,
         interpolation=row.interpolation,
         periodic=[axes.index(axis) for axis in problem.periodic],
-        init_scale=0.1 if row.width else 0.0,
+        init_scale=0.1 if row.width and not row.skip else 0.0,
         dtype=torch.float64,
     )
     inputs = encoding.n_output_dims
     if row.width:
-        network: Any = MLP(inputs, n_unknowns, width=row.width, depth=1, dtype=torch.float64)
+        network: Any = MLP(
+            inputs, n_unknowns, width=row.width, depth=1, skip=row.skip, dtype=torch.float64
+        )
     else:
         network = Linear(inputs, n_unknowns, dtype=torch.float64)
     return problem_field(problem, encoding, network)

@@ -121,7 +121,7 @@ class Network(NoTorchScript, ConfiguredModule):
         return None if self.params.ndim == 1 else len(self.params)
 
     def _settings(self) -> dict[str, Any]:
-        settings = {
+        settings: dict[str, Any] = {
             "widths": list(self.widths),
             "activation": self.activation.name,
             "skip": self.has_skip,
