@@ -17,6 +17,7 @@ from diffhash.experiment.run import run
 from diffhash.paper import second_order
 from diffhash.paper.reproduce import ROWS
 from diffhash.results import RunRecord
+from diffhash.training.solve import solve
 
 ROOT = Path(__file__).parents[2]
 MakeConfig = Callable[..., DictConfig]
@@ -128,6 +129,14 @@ def test_what_is_asked_for_is_what_is_used(config: MakeConfig) -> None:
     assert cfg.trainer.learning_rate == 0.5
     assert cfg.encoder.encoding.n_levels == 3
     assert build(cfg).training.schedule == "cosine"
+
+
+def test_the_recipe_of_an_equation_trains_as_solve_does(config: MakeConfig) -> None:
+    training = build(config("problem=heat1d", "encoder=quintic")).training
+    defaults = signature(solve).parameters
+    for name in ("epochs", "learning_rate", "betas", "schedule"):
+        assert getattr(training, name) == defaults[name].default
+    assert build(config()).training.betas == (0.9, 0.999)  # the paper's problem has another recipe
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

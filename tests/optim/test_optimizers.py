@@ -79,7 +79,7 @@ def test_a_quadratic_is_minimised_exactly() -> None:
 
 def test_any_optimizer_of_torch_takes_the_place_of_adam() -> None:
     """torch's Adam over the matrices in the parameters is Adam over the parameters."""
-    settings = {"chunk": 10, "learning_rate": 1e-2, "betas": (0.9, 0.999)}
+    settings = {"chunk": 10, "learning_rate": 1e-2, "betas": (0.9, 0.999)}  # torch's own
     ours = solved(None, 30, field=field_for(Decay(), "grid"), **settings)
     theirs = solved(
         FirstOrder(make_optimizer=torch.optim.Adam),

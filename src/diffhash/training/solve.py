@@ -357,7 +357,7 @@ def solve(
     task: Task | None = None,
     epochs: int = 5000,
     learning_rate: float = 1e-2,
-    betas: tuple[float, float] = (0.97, 0.97),
+    betas: tuple[float, float] = (0.9, 0.9),
     schedule: Schedule = "cosine",
     chunk: int | None = None,
     batch_size: int | None = None,
