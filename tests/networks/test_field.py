@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffhash import MLP, Field, GridEncoding, Identity, Jet, autograd_jet
+from diffhash.geometry import Box
 from diffhash.jets import Rows, Sum, axis_rows, jet_rows
 from diffhash.networks import taylor
 from tests.thinned import pairwise
@@ -247,6 +248,8 @@ def test_what_is_no_derivative_is_refused(rows: Rows, make_field: MakeField) -> 
 def test_the_domain_must_fit_the_encoding_and_have_a_width() -> None:
     with pytest.raises(ValueError, match=r"domain.*2 axes"):
         Field(Identity(2), MLP(2), [(0.0, 1.0)])
+    with pytest.raises(ValueError, match=r"domain=Box\(.*problem\.domain\.bounds"):
+        Field(Identity(2), MLP(2), Box(x=(0, 1), y=(0, 1)))  # type: ignore[arg-type]
     for box in ((1.0, 1.0), (1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)):
         with pytest.raises(ValueError, match="domain"):
             Field(Identity(1), MLP(1), [box])

@@ -88,6 +88,8 @@ def test_with_a_skip_an_mlp_begins_as_a_weighted_sum_of_the_features() -> None:
 
 
 def test_an_unknown_initialisation_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"^skip='yes': give True or False$"):
+        MLP(3, skip="yes")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"init='kaiming'.*torch, xavier"):
         MLP(1, init="kaiming")
 

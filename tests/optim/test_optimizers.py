@@ -79,7 +79,7 @@ def test_a_quadratic_is_minimised_exactly() -> None:
 
 def test_any_optimizer_of_torch_takes_the_place_of_adam() -> None:
     """torch's Adam over the matrices in the parameters is Adam over the parameters."""
-    settings = {"chunk": 10, "learning_rate": 1e-2, "betas": (0.9, 0.999)}  # torch's own
+    settings: Any = {"chunk": 10, "learning_rate": 1e-2, "betas": (0.9, 0.999)}  # torch's own
     ours = solved(None, 30, field=field_for(Decay(), "grid"), **settings)
     theirs = solved(
         FirstOrder(make_optimizer=torch.optim.Adam),
@@ -217,6 +217,61 @@ def test_settings_out_of_range(make: Any, message: str) -> None:
 def test_an_optimizer_that_takes_no_groups_of_parameters() -> None:
     with pytest.raises(ValueError, match="optimizer: LBFGS of groups of parameters: LBFGS doesn't"):
         solved(FirstOrder(make_optimizer=torch.optim.LBFGS), 2)
+
+
+class _Own(OptimizerSettings):
+    """Of which the optimizer is a plain one, of the parameters themselves."""
+
+    needs: Any = "gradient"
+
+    def make(self, field: Field, problem: Problem, residuals: object) -> Any:
+        return torch.optim.Adam([*field.parameters(), *problem.parameters()])
+
+
+def test_an_optimizer_of_ones_own() -> None:
+    settings: Any = {"chunk": 10, "learning_rate": 1e-2, "betas": (0.9, 0.999)}
+    adam, own = solved(None, 20, **settings), solved(_Own(), 20, **settings)
+    for column in ("loss", "k"):
+        assert own.history[column].tolist() == pytest.approx(adam.history[column].tolist())
+
+
+class _WithoutNeeds(OptimizerSettings):
+    def make(self, field: Field, problem: Problem, residuals: object) -> Any:
+        return None
+
+
+class _NeedsAnother(_Own):
+    needs = "jacobian"
+
+
+class _NeverEnds(_Own):
+    needs = "closure"
+
+
+class _OnlyEnds(_Own):
+    needs = "residuals"
+
+
+class _MakesNothing(_WithoutNeeds):
+    needs = "closure"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            _WithoutNeeds,
+            r"^_WithoutNeeds\.needs=None: give the class one of gradient, closure, res",
+        ),
+        (_NeedsAnother, r"^_NeedsAnother\.needs='jacobian': give the class one of gradient"),
+        (_NeverEnds, r"^optimizer=_NeverEnds: .* reads has_ended, which the Adam .* has not"),
+        (_OnlyEnds, r"^optimizer=_OnlyEnds: .* reads has_ended, loss, parts, which"),
+        (_MakesNothing, r"^optimizer=_MakesNothing: its method make returns NoneType; give a"),
+    ],
+)
+def test_settings_of_ones_own_lack_something(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        solved(make(), 2)
 
 
 def test_a_field_that_is_too_large_for_a_dense_matrix_is_refused() -> None:

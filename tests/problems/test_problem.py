@@ -300,6 +300,12 @@ def test_a_coefficient_is_finite(number: float) -> None:
         Coefficient(1.0, number)
 
 
+@pytest.mark.parametrize("value", [[1.0, 2.0], "1", None, torch.ones(2)])
+def test_a_coefficient_is_one_number(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^start=.*: give a finite number; each .* of its own"):
+        Coefficient(value)
+
+
 def test_coefficients_are_copied_and_saved_with_their_true_values() -> None:
     problem = Lotka()
     problem.alpha.data.fill_(0.75)

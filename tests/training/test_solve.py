@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -229,6 +230,11 @@ def test_the_default_field_is_periodic_where_the_problem_is() -> None:
         lambda x, d: d.u_t + torch.sin(x) * d.u,  # all columns of x
         lambda x, d: d.u_t + math.sin(d.u),
         lambda x, d: d.u_t + np.sin(d.u),
+        lambda x, d: d.u_t + x[:, 2],
+        lambda x, d: d.u_t * "abc",
+        lambda x, d: d.u_t * [1, 2],
+        lambda x, d: d["u_t"],
+        lambda x, d: dh.stack([d.u_t, d.u]),  # type: ignore[arg-type]
     ],
 )
 def test_a_residual_that_cannot_be_computed_names_its_condition(residual: object) -> None:
@@ -238,8 +244,55 @@ def test_a_residual_that_cannot_be_computed_names_its_condition(residual: object
         def conditions(self) -> list[dh.Condition]:
             return [dh.Condition("motion", self.domain, residual)]  # type: ignore[arg-type]
 
-    with pytest.raises(ValueError, match=r"motion: .*columns of x are x\[:, j\].*torch\.sin"):
+    with pytest.raises(ValueError, match=r"^motion: .*columns of x are x\[:, j\].*torch\.sin"):
         dh.solve(Broken(), epochs=1)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gauss_newton"])
+@pytest.mark.parametrize(
+    ("residual", "message"),
+    [
+        (lambda x, d: (d.u_t - 1).detach(), "has no gradient in what it reads"),
+        (lambda x, d: torch.tensor(d.u.tolist()) ** 2, "has no gradient in what it reads"),
+        (lambda x, d: d.u_t + d.u.detach(), "is linear .* finds other slopes"),
+        (lambda x, d: dh.stack(d.u.detach(), d.u_t), "is linear .* finds other slopes"),
+    ],
+)
+def test_a_residual_that_is_cut_off_from_its_gradient_is_refused(
+    residual: object, message: str, optimizer: Any
+) -> None:
+    class Cut(dh.Problem):
+        domain = Box(x=(0, 1), t=(0, 1))
+
+        def conditions(self) -> list[dh.Condition]:
+            return [dh.Condition("motion", self.domain, residual)]  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match=rf"^motion: its residual {message}.*detach\(\)"):
+        quickly(Cut(), optimizer=optimizer)
+
+
+def test_a_weight_may_be_cut_off_and_a_branch_may_divide_by_zero() -> None:
+    class Weighted(_Decay):
+        def conditions(self) -> list[dh.Condition]:
+            def once(x: Tensor, d: Derivatives) -> Tensor:
+                at_start = x[:, 1] < 0.5
+                return torch.where(at_start, d.u - 1, d.u / (~at_start).double())
+
+            return [
+                dh.Condition("decay", self.domain, lambda x, d: (d.u_t + d.u) / d.u_x.detach()),
+                dh.Condition("once", self.domain, once),
+            ]
+
+    assert quickly(Weighted()).history.loss.notna().all()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gauss_newton"])
+def test_it_trains_without_a_graph_around_it(optimizer: Any) -> None:
+    expected = quickly(_Decay(), optimizer=optimizer).history.loss
+    with torch.no_grad():
+        assert quickly(_Decay(), optimizer=optimizer).history.loss.equals(expected)
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"^solve: torch\.inference_mode"):
+        quickly(_Decay(), optimizer=optimizer)
 
 
 def test_a_class_instead_of_a_problem_is_refused() -> None:
@@ -349,11 +402,31 @@ def test_points_beyond_the_domain_are_refused_but_along_a_periodic_axis() -> Non
         ({"optimizer": torch.optim.RAdam}, r"^optimizer=RAdam: .*make_optimizer=RAdam\)$"),
         ({"optimizer": GaussNewton}, r"^optimizer=GaussNewton: .* as GaussNewton\(\)$"),
         ({"optimizer": "soap"}, r"^optimizer='soap': give one of adam"),
+        ({"accelerator": "cuda"}, r"^accelerator='cuda': give 'cpu' or 'gpu'$"),
+        ({"seed": "a"}, r"^seed='a': allowed are integers from 0"),
+        ({"epochs": "10"}, r"^epochs='10': allowed are integers"),
+        ({"tolerance": "1e-3"}, r"^tolerance='1e-3': give a positive number$"),
+        ({"max_seconds": [1]}, r"^max_seconds=\[1\]: give a positive number$"),
+        ({"betas": 0.9}, r"^betas=\[0\.9\]: give two numbers"),
+        ({"callbacks": [print]}, r"^callbacks=<built-in function print>: give instances of"),
     ],
 )
 def test_a_setting_of_another_kind_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         quickly(_Decay(), **settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match=r"^accelerator='gpu': torch finds no CUDA device here"):
+        quickly(_Decay(), accelerator="gpu")
+
+
+def test_points_are_a_tensor_or_an_array() -> None:
+    solution = quickly(_Decay())
+    assert solution(np.zeros((3, 2))).shape == (3, 1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^solution: points of DataFrame: give a tensor or an"):
+        solution(pd.DataFrame({"x": [0.0], "t": [0.0]}))  # type: ignore[arg-type]
 
 
 def test_the_field_of_windows_is_no_start_for_another_solution() -> None:

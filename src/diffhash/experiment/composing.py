@@ -16,6 +16,8 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+_MLP = "encoder/preset=neural takes an MLP, which has a skip"
+
 
 def config_folder() -> Path:
     """The configs: ``diffhash/configs`` where the package is installed, ``configs`` in a clone."""
@@ -62,8 +64,11 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
         if isinstance(cause.parent_node, DictConfig):
             keys = sorted(map(str, cause.parent_node))
             reason += f"; allowed are {', '.join(keys)}" if keys else "; there are none here"
-            if "_target_" in keys:  # of any class, whose arguments need not be in the config
-                reason += f"; another argument of {cause.parent_node['_target_']} needs a + before"
+            target = str(cause.parent_node.get("_target_"))
+            if target.startswith("diffhash.networks."):  # whose arguments are all in the config
+                reason += "" if target.endswith(".MLP") else f" of {target}; {_MLP}"
+            elif "_target_" in keys:  # of any class, whose arguments need not be in the config
+                reason += f"; another argument of {target} needs a + before"
     return f"{where}: {reason}"
 
 

@@ -280,7 +280,8 @@ class Boundary(Surface):
 def known(pieces: tuple[Piece, ...]) -> str:
     """The names of the boundary's parts, for an error."""
     names = [repr(label) for piece in pieces for label in piece.labels if isinstance(label, str)]
-    groups = [" with ".join(map(repr, piece.across)) for piece in pieces]
+    groups = [" and ".join(map(repr, piece.across)) for piece in pieces]
+    groups = [f"{group} together" if " and " in group else group for group in groups]
     return ", ".join(dict.fromkeys([*names, *groups]))
 
 

@@ -77,8 +77,8 @@ class Field(NoTorchScript, ConfiguredModule):
             box = []
         if len(box) != axes or not all(0 < high - low < math.inf for low, high in box):
             raise ValueError(
-                f"domain={list(domain)}: give (low, high) with finite low < high for each of the "
-                f"{axes} axes"
+                f"domain={domain!r}: give (low, high) with finite low < high for each of the "
+                f"{axes} axes, as problem.domain.bounds has"
             )
         if network.widths[0] != encoding.n_output_dims:
             raise ValueError(

@@ -247,7 +247,8 @@ class MLP(Network):
         dtype: the type of the parameters.
 
     Raises:
-        ValueError: a size is out of range, or ``activation`` or ``init`` is unknown.
+        ValueError: a size is out of range, ``activation`` or ``init`` is unknown, or ``skip`` is
+            neither True nor False.
     """
 
     def __init__(
@@ -262,6 +263,8 @@ class MLP(Network):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         check_sizes(1, _MAX_DEPTH, depth=depth)
+        if not isinstance(skip, bool):
+            raise ValueError(f"skip={skip!r}: give True or False")
         if init not in _INITS:
             raise ValueError(f"init={init!r} is unknown; choose one of {', '.join(_INITS)}")
         super().__init__(

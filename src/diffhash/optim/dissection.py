@@ -218,7 +218,8 @@ class Dissection:
             entries = slice(int(rows[0]), int(rows[-1]))
             _add_gram(rows, columns[entries], values[entries], front.most, matrix)
             for child in front.children:
-                _add_part(self._fronts[child].above, waiting.pop(child), matrix)
+                if child in waiting:  # else it couples with nothing above
+                    _add_part(self._fronts[child].above, waiting.pop(child), matrix)
             matrix.diagonal()[:n_own] += damping
             u, info = torch.linalg.cholesky_ex(matrix[:n_own, :n_own], upper=True)
             if info.item():

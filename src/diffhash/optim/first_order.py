@@ -106,7 +106,7 @@ class Views:
     """Connects the parameters with the views of them that an optimizer of `FirstOrder` has.
 
     Args:
-        optimizer: an optimizer that `FirstOrder.make` has made.
+        optimizer: an optimizer that `FirstOrder.make` has made, or one of the parameters.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -114,7 +114,7 @@ class Views:
         views: dict[nn.Parameter, list[nn.Parameter]] = {}
         for group in self._groups:
             for view in group["params"]:
-                views.setdefault(view.of, []).append(view)
+                views.setdefault(getattr(view, "of", view), []).append(view)
         # As they lie in it.
         self._views = {p: sorted(parts, key=Tensor.data_ptr) for p, parts in views.items()}
 
@@ -138,4 +138,4 @@ class Views:
     def set_rate(self, rate: float) -> None:
         """Set the learning rate of the next step."""
         for group in self._groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = rate * group.get("factor", 1.0)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from torch.optim import Optimizer
 
@@ -34,10 +34,11 @@ class OptimizerSettings(ABC):
             parameters, as for Adam. ``"closure"``: losses and gradients at parameters that the
             optimizer chooses. ``"residuals"``: the vector whose square is the loss, and its
             Jacobian. The latter two need all points at every step and end by themselves: their
-            optimizers have an attribute ``has_ended``.
+            optimizers have an attribute ``has_ended``. Those of ``"residuals"`` also have the
+            ``loss`` before the latest step and ``parts``, what each term added to it.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or a subclass does not say what it needs.
     """
 
     needs: ClassVar[Needs]
@@ -45,6 +46,12 @@ class OptimizerSettings(ABC):
 
     def __post_init__(self) -> None:
         check_count(0, MAX_EPOCHS, adam_epochs=self.adam_epochs)
+        needs = getattr(self, "needs", None)
+        if needs not in get_args(Needs):
+            raise ValueError(
+                f"{type(self).__name__}.needs={needs!r}: give the class one of "
+                f"{', '.join(get_args(Needs))}"
+            )
 
     @abstractmethod
     def make(
@@ -72,7 +79,7 @@ def check_positive(**settings: float) -> None:
     """Raise `ValueError` unless each setting is a finite number above 0."""
     for name, value in settings.items():
         if not (isinstance(value, float | int) and 0 < value < math.inf):
-            raise ValueError(f"optimizer: {name}={value}: give a positive number")
+            raise ValueError(f"optimizer: {name}={value!r}: give a positive number")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

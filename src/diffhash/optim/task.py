@@ -92,9 +92,11 @@ class Task:
         for setting, weight in given.items():
             if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
                 raise ValueError(f"{setting}={weight}: give a finite number of at least 0")
-        if self.wave_number is not None and not 0 < self.wave_number < math.inf:
+        wave = self.wave_number
+        if wave is not None and not (isinstance(wave, Real) and 0 < float(wave) < math.inf):
             raise ValueError(
-                f"wave_number={self.wave_number}: give a finite number above 0, or null"
+                f"wave_number={wave!r}: give a finite number above 0, or None (null on a "
+                "command line)"
             )
         check_rule(self.rule)
         integer_seed(self.seed)

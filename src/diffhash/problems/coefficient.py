@@ -25,15 +25,23 @@ class Coefficient(nn.Parameter):
             and for targets that are ``"exact"``.
 
     Raises:
-        ValueError: a number is not finite.
+        ValueError: something is no finite number.
     """
 
     true: float | None
 
     def __new__(cls, start: float, true: float | None = None) -> Coefficient:
-        for name, value in (("start", start), ("true", true)):
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name}={value}: give a finite number")
+        given: dict[str, Any] = {"start": start} | ({} if true is None else {"true": true})
+        for name, value in given.items():
+            try:
+                is_number = math.isfinite(value)
+            except (TypeError, ValueError):  # a list, a text, a tensor of several numbers
+                is_number = False
+            if not is_number:
+                raise ValueError(
+                    f"{name}={value!r}: give a finite number; each unknown number of an equation "
+                    "is a Coefficient of its own"
+                )
         data = torch.tensor(float(start), dtype=torch.float64)
         made: Any = torch.Tensor._make_subclass(cls, data, True)
         made.true = None if true is None else float(true)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import torch
@@ -45,6 +46,9 @@ class Derivatives:
         except ValueError as error:
             raise AttributeError(str(error)) from None
         return self._derivative(component, alpha)
+
+    def __getitem__(self, name: object) -> Tensor:
+        raise TypeError(f"d[{name!r}]: derivatives are attributes of d, as d.u or d.u_x")
 
     def _is_named(self, name: str) -> bool:
         return "n" in self._names.axes or name in self._names.unknowns
@@ -94,7 +98,14 @@ def stack(*equations: Tensor | float) -> Tensor:
     >>> import torch
     >>> stack(torch.ones(3), torch.zeros(3)).shape
     torch.Size([3, 2])
+
+    Raises:
+        TypeError: an equation is neither a tensor nor a number.
     """
+    for equation in equations:
+        if not isinstance(equation, (Tensor, Real)):
+            given = type(equation).__name__
+            raise TypeError(f"stack({given}): give each equation as an argument, as stack(a, b)")
     tensors = [equation for equation in equations if isinstance(equation, Tensor)]
     device = tensors[0].device if tensors else None
     columns: list[Any] = [torch.as_tensor(equation, device=device) for equation in equations]

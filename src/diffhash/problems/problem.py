@@ -18,7 +18,7 @@ from diffhash.problems.coefficient import Coefficient
 from diffhash.problems.condition import EXACT, Condition, Measured
 from diffhash.problems.derivatives import Derivatives, stack
 from diffhash.problems.reference import CLOSED_FORM, Reference
-from diffhash.problems.tracer import as_equations, trace
+from diffhash.problems.tracer import as_equations, computed, trace
 
 
 class Problem(nn.Module, ABC):
@@ -211,14 +211,8 @@ class Problem(nn.Module, ABC):
         n_components = len(self.unknowns)
 
         def checked(x: Tensor) -> Tensor:
-            try:
+            with computed(f"{type(self).__name__}.solution", x):
                 u = self.solution(x)
-            except RuntimeError as error:  # torch's, as for a tensor given to numpy
-                raise ValueError(
-                    f"{type(self).__name__}.solution cannot be computed at {len(x)} points: "
-                    f"{error}; columns of x are x[:, j], and functions of them torch's, as "
-                    "torch.sin"
-                ) from error
             if isinstance(u, Tensor) and u.shape == (len(x),):
                 u = u[:, None]
             # Broadcasting would silently turn N errors into N².
@@ -265,7 +259,10 @@ class Problem(nn.Module, ABC):
                 )
             return self._exact_residual(condition, x, rows, normal)
         # Functions of a problem get points on the CPU, whatever the device of training.
-        value = target(x.cpu()) if callable(target) else target
+        value = target
+        if callable(target):
+            with computed(f"{condition.name}: its target", x):
+                value = target(x.cpu())
         if isinstance(value, (int, float)):
             shape = (len(x), n_equations)
             return torch.full(shape, float(value), dtype=torch.float64, device=x.device)

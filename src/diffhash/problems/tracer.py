@@ -20,6 +20,7 @@ _PROBED = 64  # points at which weights of a sum are looked for
 _SCALES = (1.0, 1e-3, 1e3)  # of the jets that a linear residual is tried on
 _TOLERANCE = 1e-9
 _ROUND_OFF = 1e-5
+_CUTS = "detach(), torch.tensor(…), numpy and torch.no_grad()"  # of the graph of autograd
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,15 @@ def trace(
 
     Raises:
         ValueError: the residual cannot be computed, has another shape than ``[N]`` or ``[N, E]``,
-            or reads neither an unknown nor a derivative.
+            reads neither an unknown nor a derivative, or has no gradient in what it reads.
     """
     found: set[MultiIndex] = set()
-    counts = []
+    counts, any_gradient = [], False
     for n in _FEW:
         read, value = _recorded(condition, names, x, normal, n)
-        counts.append(as_equations(condition, value, (n,)).shape[-1])
+        columns = as_equations(condition, value, (n,))
+        counts.append(columns.shape[-1])
+        any_gradient |= columns.requires_grad
         found.update(alpha for _, alpha in read)
     if counts[0] != counts[1]:
         raise ValueError(
@@ -90,6 +93,11 @@ def trace(
         raise ValueError(
             f"{condition.name}: its residual reads neither an unknown nor a derivative"
         )
+    if not any_gradient and not torch.is_inference_mode_enabled():  # where there are none
+        raise ValueError(
+            f"{condition.name}: its residual has no gradient in what it reads of d: compute it by "
+            f"torch operations, without {_CUTS}"
+        )
     return jet_rows(frozenset(found), len(names.axes)), counts[0]
 
 
@@ -99,6 +107,7 @@ def unknowns_read(condition: Condition, names: Names, x: Tensor, normal: Tensor 
     return {names.unknowns[component] for component, _ in read}
 
 
+@torch.enable_grad()
 def _recorded(
     condition: Condition, names: Names, x: Tensor, normal: Tensor | None, n: int
 ) -> tuple[set[tuple[int, MultiIndex]], object]:
@@ -112,15 +121,25 @@ def _recorded(
 
 def _run(condition: Condition, x: Tensor, d: Derivatives) -> object:
     try:
-        return condition.residual(x, d)
+        with computed(f"{condition.name}: its residual", x):
+            return condition.residual(x, d)
     except AttributeError as error:
         raise ValueError(f"{condition.name}: {error}") from error
-    except (RuntimeError, ValueError) as error:  # shapes that do not fit, a tensor for a number
+
+
+@contextmanager
+def computed(what: str, x: Tensor) -> Iterator[None]:
+    """A function of a problem at points; its errors become a `ValueError` that begins with
+    ``what``."""
+    try:
+        yield
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        # Shapes that do not fit, a tensor for a number, a text or a list in place of one.
         if isinstance(error, ValueError) and "tensor" not in str(error):
             raise  # a bug of the problem's own
         raise ValueError(
-            f"{condition.name}: its residual cannot be computed at {len(x)} points: {error}; "
-            "columns of x are x[:, j], and functions of them torch's, as torch.sin"
+            f"{what} cannot be computed at {len(x)} points: {error}; columns of x are x[:, j], and "
+            "functions of them torch's, as torch.sin"
         ) from error
 
 
@@ -172,6 +191,9 @@ def linear_form(
         inner: the rows of the jet: the same, or what `collapsed` made of them.
         x: points ``[N, d]``.
         normal: normals on a boundary.
+
+    Raises:
+        ValueError: autograd finds other slopes than the residual has.
     """
     n, n_components = len(x), len(names.unknowns)
 
@@ -193,14 +215,33 @@ def linear_form(
         return None
     coefficients = torch.stack(parts).unflatten(0, (len(inner), n_components))
     for scale in _SCALES:
-        data = scale * _random_jet(names, inner, n, x.device)
+        data = (scale * _random_jet(names, inner, n, x.device)).requires_grad_(True)
         value = residual(data)
         terms = data.movedim(-1, 1)[..., None] * coefficients
         expected = terms.sum(dim=(0, 1)) + offset
         tolerance = _TOLERANCE * (terms.abs().sum(dim=(0, 1)) + offset.abs())
         if not ((value - expected).abs() <= tolerance).all():
             return None
+    if value.requires_grad:
+        _check_slopes(condition, value, data, coefficients, offset)
     return LinearForm(coefficients.detach(), offset.detach())
+
+
+def _check_slopes(
+    condition: Condition, value: Tensor, data: Tensor, coefficients: Tensor, offset: Tensor
+) -> None:
+    """Compare autograd's slopes of a linear residual with its coefficients, which training by some
+    optimizers uses in their place."""
+    weights = torch.arange(1.0, value.shape[-1] + 1).to(value)  # that tell equations apart
+    [slopes] = torch.autograd.grad((value * weights).sum(), data, materialize_grads=True)
+    expected = (coefficients * weights).sum(dim=-1).movedim(1, -1)
+    size = expected.abs() + (offset.abs() * weights).sum(dim=-1, keepdim=True)
+    # A division by 0 in the branch of a `where` that is not taken is NaN in slopes alone.
+    if ((slopes - expected).abs() > 1e-6 * size).logical_and(slopes.isfinite()).any():
+        raise ValueError(
+            f"{condition.name}: its residual is linear in what it reads of d, and autograd finds "
+            f"other slopes: leave out {_CUTS}"
+        )
 
 
 def _check_pointwise(

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
+from torch.optim import Optimizer
 
 from diffhash.networks import Field
 from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.optim import OptimizerSettings
-from diffhash.optim.settings import MAX_EPOCHS
+from diffhash.optim.settings import MAX_EPOCHS, Needs
 from diffhash.training.samplers import Sampler
 from diffhash.training.weightings import Weighting
 
 Schedule = Literal["constant", "cosine"]
+_READ: dict[Needs, tuple[str, ...]] = {  # attributes of optimizers, by what they need
+    "gradient": (),
+    "closure": ("has_ended",),
+    "residuals": ("has_ended", "loss", "parts"),
+}
 _MAX_CHUNK = 10**6  # whose losses are kept until it ends
 
 
@@ -38,7 +46,7 @@ def check_moving(
     if weighting is not None and batch_size is not None and not weighting.takes_minibatches:
         raise ValueError(
             f"weighting={type(weighting).__name__}: needs the errors of all points at every step, "
-            f"batch_size={batch_size} has those of some; use null"
+            f"batch_size={batch_size} has those of some; give none"
         )
     if replicas is not None and (name := _of_one_field(sampler, weighting)):
         raise ValueError(
@@ -70,17 +78,29 @@ def check_optimizer(
         given["derivatives"] = derivatives, "taylor"
     for setting, (value, allowed) in given.items():
         if value != allowed:
-            shown = "null" if allowed is None else allowed
-            raise ValueError(f"{setting}={value}: {name} needs {setting}={shown}")
+            needed = f"no {setting}" if allowed is None else f"{setting}={allowed}"
+            raise ValueError(f"{setting}={value}: {name} needs {needed}")
     if field.n_replicas is not None:
         raise ValueError(f"{name}: trains one field; give seed, and run several one by one")
     if needs != "gradient" and field.network.params.device.type != "cpu":
         raise ValueError(f"{name}: solves on a CPU; give accelerator=cpu")
     if needs != "gradient" and field.network.params.dtype != torch.float64:
         warnings.warn(
-            f"{name}: in float32 its steps stop early, at the round-off of the loss; give "
-            "precision=float64",
+            f"{name}: in float32 its steps stop early, at the round-off of the loss; give the "
+            "field dtype=torch.float64 (precision=float64 on a command line)",
             stacklevel=3,
+        )
+
+
+def check_made(settings: OptimizerSettings, made: object) -> None:
+    """Raise `ValueError` for what is no optimizer, or lacks what steps of its kind read."""
+    name, kind = f"optimizer={type(settings).__name__}", type(made).__name__
+    if not isinstance(made, Optimizer):
+        raise ValueError(f"{name}: its method make returns {kind}; give a torch.optim.Optimizer")
+    if missing := [read for read in _READ[settings.needs] if not hasattr(made, read)]:
+        raise ValueError(
+            f"{name}: with needs={settings.needs!r} training reads {', '.join(missing)}, which the "
+            f"{kind} that it makes has not; give it such attributes"
         )
 
 
@@ -115,9 +135,10 @@ def check_settings(
     schedule: str,
 ) -> None:
     """Refuse numbers out of range, and a schedule that does not exist."""
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+    pair = list(betas) if isinstance(betas, Iterable) else [betas]
+    if len(pair) != 2 or not all(isinstance(beta, Real) and 0 <= beta < 1 for beta in pair):
         raise ValueError(
-            f"betas={list(betas)}: give two numbers of at least 0 and below 1, as [0.9, 0.999]"
+            f"betas={pair}: give two numbers of at least 0 and below 1, as [0.9, 0.999]"
         )
     check_sizes(1, MAX_EPOCHS, epochs=epochs)
     check_sizes(1, _MAX_CHUNK, chunk=chunk)
@@ -130,5 +151,5 @@ def check_settings(
         "max_seconds": max_seconds,
         "tolerance": tolerance,
     }.items():
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name}={value}: give a positive number")
+        if value is not None and not (isinstance(value, Real) and 0 < float(value) < math.inf):
+            raise ValueError(f"{name}={value!r}: give a positive number")

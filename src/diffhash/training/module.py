@@ -27,6 +27,7 @@ from diffhash.training.adam import LeanAdam
 from diffhash.training.checks import (
     Schedule,
     check_devices_of_moving,
+    check_made,
     check_moving,
     check_optimizer,
     check_settings,
@@ -154,7 +155,7 @@ class FieldTraining(L.LightningModule):
         check_moving(sampler, weighting, batch_size, field.n_replicas)
         if execution != "eager" and (batch_size is not None or derivatives != "taylor"):
             raise ValueError(
-                f"execution={execution}: needs batch_size=null and derivatives=taylor, got "
+                f"execution={execution}: needs no batch_size and derivatives=taylor, got "
                 f"batch_size={batch_size} and derivatives={derivatives}; use eager"
             )
         self._estimate = ErrorEstimate(objective)  # before coefficients become those of replicas
@@ -212,6 +213,7 @@ class FieldTraining(L.LightningModule):
         if self.solver is None:
             return [adam]
         solver = self.solver.make(self.field, self.objective.problem, self._residuals)
+        check_made(self.solver, solver)
         return [adam, solver] if self.solver.adam_epochs else [solver]
 
     @property

@@ -21,6 +21,7 @@ from torch import Tensor
 from diffhash.encodings import GridEncoding, Identity
 from diffhash.jets import Jet, Rows
 from diffhash.networks import Field, Linear, unstack_field
+from diffhash.ops.sizes import check_sizes
 from diffhash.optim import LBFGS, FirstOrder, GaussNewton, OptimizerSettings, SSBroyden, Task
 from diffhash.problems import Problem
 from diffhash.problems.problem import check_within
@@ -122,7 +123,12 @@ class Solution:
             return self.field.jet(self._points(x), rows)
 
     def _points(self, x: Any) -> Tensor:
-        x = torch.as_tensor(x, device=self.field.network.params.device)
+        try:
+            x = torch.as_tensor(x, device=self.field.network.params.device)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"solution: points of {type(x).__name__}: give a tensor or an array [N, d]: {error}"
+            ) from error
         if x.is_complex():
             raise ValueError(f"solution: points are {x.dtype}; give real numbers")
         x = x.to(torch.float64)
@@ -350,6 +356,7 @@ def problem_field(problem: Problem, encoding: Any, network: Any) -> Field:
     return Field(encoding, network, problem.domain.bounds, problem.names, problem.ansatz)
 
 
+@torch.enable_grad()
 def solve(
     problem: Problem,
     field: Field | None = None,
@@ -423,18 +430,26 @@ def solve(
         UntrainedError: no condition reads a coefficient, or no gradient reaches a parameter.
     """
     _check_problem(problem)
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "solve: torch.inference_mode has no gradients to train by; call it outside"
+        )
     if field is not None and not isinstance(field, Field):
         advice = ", or one of its fields" if isinstance(field, WindowedField) else ""
         raise ValueError(f"field={type(field).__name__}: give a diffhash.Field{advice}")
     if not isinstance(task, Task | None):
         raise ValueError(f"task={task!r}: give a diffhash.optim.Task, as Task(n_residual=2000)")
-    if isinstance(callbacks, Callback):
-        callbacks = [callbacks]
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ValueError(
+                f"callbacks={callback!r}: give instances of lightning.pytorch.callbacks.Callback"
+            )
+    check_sizes(0, 2**63 - 1, seed=seed)
     settings = _optimizer(optimizer)
     if chunk is None:
         chunk = 1 if isinstance(settings, GaussNewton) else 100
-    if accelerator is None:
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    where = _accelerator(accelerator)
     by_gradients = settings is None or settings.needs == "gradient"
     dtype = torch.float32 if by_gradients else torch.float64
     task = task or Task()
@@ -460,7 +475,7 @@ def solve(
 
     def run(training: FieldTraining, title: str) -> None:
         reports = [ProgressReport(title)] if progress else []
-        fit(training, accelerator, [*reports, *callbacks, stop])
+        fit(training, where, [*reports, *callbacks, stop])
 
     first, name = first_window(problem, windows), type(problem).__name__
     in_windows = first is not problem
@@ -520,6 +535,15 @@ def _optimizer(given: OptimizerSettings | str) -> OptimizerSettings | None:
         )
     make = OPTIMIZERS[given]
     return None if make is None else make()
+
+
+def _accelerator(given: str | None) -> str:
+    has_gpu = torch.cuda.is_available()
+    if given not in (None, "cpu", "gpu"):
+        raise ValueError(f"accelerator={given!r}: give 'cpu' or 'gpu'")
+    if given == "gpu" and not has_gpu:
+        raise ValueError("accelerator='gpu': torch finds no CUDA device here; give 'cpu'")
+    return given or ("gpu" if has_gpu else "cpu")
 
 
 def _name_of(optimizer: OptimizerSettings | None) -> str:
