@@ -175,15 +175,17 @@ def _first_window(cfg: DictConfig, problem: Problem) -> Problem:
 
 def _check_objective(name: str | None, evaluation: Evaluation) -> None:
     problem = evaluation.problem
-    if name in (None, "loss"):
+    if name in (None, "loss", "estimate"):
         return
     names = evaluation.names
     if name not in names:
-        raise ConfigError(f"objective={name}: no metric of a run; give {', '.join(names)} or loss")
+        raise ConfigError(
+            f"objective={name}: no metric of a run; give {', '.join(names)}, loss or estimate"
+        )
     if name.partition("_")[0] in ERRORS and not problem.has_solution:
         raise ConfigError(
             f"objective={name}: problem={type(problem).__name__} has no exact solution to measure "
-            "an error against; give loss, or null"
+            "an error against; give estimate, or loss"
         )
 
 
