@@ -399,10 +399,10 @@ def test_a_loss_that_is_not_finite_is_an_outcome() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 3}, "batch_size=3: optimizer=GaussNewton needs batch_size=null"),
+        ({"batch_size": 3}, "batch_size=3: optimizer=GaussNewton needs no batch_size"),
         ({"derivatives": "autograd"}, "derivatives=autograd: .* needs derivatives=taylor"),
-        ({"sampler": Resample(every=2)}, "sampler=Resample: .* needs sampler=null"),
-        ({"weighting": ResidualAttention()}, "weighting=ResidualAttention: .*=null"),
+        ({"sampler": Resample(every=2)}, "sampler=Resample: .* needs no sampler"),
+        ({"weighting": ResidualAttention()}, "weighting=ResidualAttention: .* needs no weighting"),
         ({"execution": "compile"}, "execution=compile: .* needs execution=eager"),
     ],
 )
@@ -413,7 +413,7 @@ def test_settings_that_it_cannot_have(settings: dict[str, Any], message: str) ->
 
 def test_single_precision_is_warned_of() -> None:
     field = field_for(Decay(), "grid").to(torch.float32)
-    with pytest.warns(UserWarning, match=r"in float32 .* give precision=float64"):
+    with pytest.warns(UserWarning, match=r"in float32 .* dtype=torch.float64"):
         training(3, field=field)
 
 

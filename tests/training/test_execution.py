@@ -104,7 +104,7 @@ def test_rate_and_weights_are_live(make_training: MakeTraining, fit: Callable) -
 def test_what_cannot_be_compiled_or_captured_is_refused(
     make_training: MakeTraining, execution: str, setting: dict[str, object]
 ) -> None:
-    with pytest.raises(ValueError, match=rf"^execution={execution}: needs batch_size=null"):
+    with pytest.raises(ValueError, match=rf"^execution={execution}: needs no batch_size"):
         make_training(execution=execution, **setting)
 
 

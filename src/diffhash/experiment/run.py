@@ -91,6 +91,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
     started = time.perf_counter()
     keep_freed_memory()
     cfg = checked(cfg)
+    checkpoint_from = None if cfg.resume is None else f"resume={cfg.resume}"
     if cfg.resume is not None:
         cfg = checked(resumed_config(cfg.resume, overrides))
     check_seeds(cfg.seed, cfg.seeds)
@@ -105,7 +106,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
             return [(work.final, record)]
     left = unfinished(cfg, work) if cfg.trainer.windows == 1 else None
     training = cfg if left is None else _with(cfg, ckpt_path=str(work.partial / CHECKPOINT_FILE))
-    setup = build(training)
+    setup = build(training, checkpoint_from)
     with GracefulStop(setup.training) as stop, _file_errors(work, *ends):
         if rank_zero_only.rank > 0:
             end_with_parent()

@@ -247,7 +247,8 @@ class MLP(Network):
         dtype: the type of the parameters.
 
     Raises:
-        ValueError: a size is out of range, or ``activation`` or ``init`` is unknown.
+        ValueError: a size is out of range, ``activation`` or ``init`` is unknown, or ``skip`` is no
+            bool.
     """
 
     def __init__(
@@ -264,6 +265,8 @@ class MLP(Network):
         check_sizes(1, _MAX_DEPTH, depth=depth)
         if init not in _INITS:
             raise ValueError(f"init={init!r} is unknown; choose one of {', '.join(_INITS)}")
+        if not isinstance(skip, bool):
+            raise ValueError(f"skip={skip!r}: give True or False")
         super().__init__(
             *(n_inputs, n_outputs, width, depth),
             named_activation(activation),

@@ -23,7 +23,7 @@ def integer(name: str, value: object, low: int, high: int | None = None) -> int:
     number = _index(value)
     if number is None or number < low or (high is not None and number > high):
         allowed = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name}={value}: allowed are integers {allowed}")
+        raise ValueError(f"{name}={value!r}: allowed are integers {allowed}")
     return number
 
 
@@ -37,7 +37,7 @@ def seeds(value: Seed | None) -> int | list[int] | None:
         return None if value is None else one
     many = [_index(seed) for seed in value] if isinstance(value, Iterable) else []
     if isinstance(value, str) or not many or None in many:
-        raise ValueError(f"seed={value}: give an integer, or at least one seed of a sequence")
+        raise ValueError(f"seed={value!r}: give an integer, or at least one seed of a sequence")
     return [seed for seed in many if seed is not None]
 
 

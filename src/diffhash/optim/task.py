@@ -94,7 +94,8 @@ class Task:
                 raise ValueError(f"{setting}={weight}: give a finite number of at least 0")
         if self.wave_number is not None and not 0 < self.wave_number < math.inf:
             raise ValueError(
-                f"wave_number={self.wave_number}: give a finite number above 0, or null"
+                f"wave_number={self.wave_number}: give a finite number above 0, or "
+                "None (null on the command line)"
             )
         check_rule(self.rule)
         integer_seed(self.seed)
