@@ -38,6 +38,12 @@ def _runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def train() -> Callable[..., None]:
+    """``train(folder, *overrides)``: a small run."""
+    return _train
+
+
+@pytest.fixture
 def runs(_runs: Path, tmp_path: Path) -> Path:
     """Records ``cubic``, ``mlp/seed3``, ``mlp/seed4`` and ``diverged``, to be spoiled at will."""
     return shutil.copytree(_runs, tmp_path / "runs")

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from diffhash.results import read_record
+
+ROOT = Path(__file__).parents[2]
 
 
 def names(result, runs: Path) -> list[str]:
@@ -118,3 +121,71 @@ def test_the_problem_is_named(diffhash, runs: Path) -> None:
     head, *lines = diffhash("list", runs).stdout.splitlines()
     assert "problem" in head
     assert all("poisson1d" in line for line in lines if str(runs) in line)
+
+
+# --------------------------------------------------- runs as a user makes them, without a solution
+
+UNSOLVED = """
+from diffhash.geometry import Interval
+from diffhash.problems import Condition, Problem
+
+class Own(Problem):
+    domain = Interval(x=(0, 1))
+
+    def __init__(self, k: float):
+        self.k = k
+
+    def conditions(self):
+        return [
+            Condition("residual", self.domain, lambda x, d: d.u_xx, self.k),
+            Condition("ends", self.domain.boundary(), lambda x, d: d.u),
+        ]
+"""
+
+
+@pytest.fixture
+def own_runs(train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two runs of a problem without an exact solution that differ in optimizer and ``k``."""
+    (tmp_path / "problem").mkdir()
+    (tmp_path / "problem/own.yaml").write_text("_target_: own_listed.Own\nname: own\nk: 1.0\n")
+    (tmp_path / "own_listed.py").write_text(UNSOLVED)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = (f"hydra.searchpath=[file://{tmp_path}]", "problem=own", "task.n_residual=20")
+    own = (*own, "encoder=mlp", "encoder.network.width=8")
+    train(tmp_path / "runs/a", *own, "problem.k=1")
+    train(tmp_path / "runs/b", *own, "problem.k=2", "optimizer=lbfgs")
+    return tmp_path / "runs"
+
+
+def test_columns_are_what_the_runs_have_and_differ_in(diffhash, own_runs: Path) -> None:
+    head, _, *lines = diffhash("list", own_runs).stdout.splitlines()
+    assert head.split() == [
+        "encoder", "problem", "task", "optimizer", "problem.k", "seed", "status", "epochs", "loss",
+        "estimate", "train", "s", "run",
+    ]  # fmt: skip
+    rows = [line.split() for line in lines if line.strip()]
+    assert [row[3:5] for row in rows] == [["adam", "1"], ["lbfgs", "2"]]
+
+
+def test_a_run_is_found_by_the_name_of_its_optimizer(diffhash, own_runs: Path) -> None:
+    assert names(diffhash("list", own_runs, "-w", "optimizer=lbfgs", "--json"), own_runs) == ["b"]
+    assert names(diffhash("list", own_runs, "-w", "optimizer=adam", "--json"), own_runs) == ["a"]
+
+
+def test_without_a_solution_the_estimate_is_compared(diffhash, own_runs: Path) -> None:
+    text = diffhash("compare", own_runs / "a", own_runs / "b").stdout
+    assert "estimate" in text and "mse_u" not in text
+    result = diffhash("evaluate", own_runs / "a", "--trust-code")
+    assert result.exit_code == 1
+    assert "problem=own has no exact solution to measure errors against" in result.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/optimizer").glob("*.yaml")), ids=str)
+def test_every_optimizer_has_the_name_that_it_is_chosen_by(
+    diffhash, runs: Path, path: Path
+) -> None:
+    config = runs / "cubic/config.yaml"
+    optimizer = yaml.safe_load(path.read_text())["optimizer"]
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"optimizer": optimizer}))
+    found = diffhash("list", runs / "cubic", "-w", f"optimizer={path.stem}", "--json")
+    assert names(found, runs) == ["cubic"]

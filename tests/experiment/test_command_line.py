@@ -45,12 +45,13 @@ Call = Callable[..., Any]
         ("problem.label_region=0.5", ["problem.label_region"]),
         ("seed=one", ["seed", "one", "Integer"]),
         ("epochs=3", ["epochs"]),
+        ("problem=heat1d encoder.network.skip=true", ["encoder/preset=neural"]),
     ],
 )
 def test_what_hydra_refuses(
     command_line: Call, tmp_path: Path, override: str, names: list[str]
 ) -> None:
-    done = command_line("train.py", f"runs_dir={tmp_path}/runs", override)
+    done = command_line("train.py", f"runs_dir={tmp_path}/runs", *override.split())
     assert done.code == 1
     assert done.out == ""
     assert "Traceback" not in done.err

@@ -31,7 +31,7 @@ def objective(tiny_config: Call, folder: Path, *overrides: str) -> float | None:
     return main_task(tiny_config(f"run_dir={folder}", *overrides))
 
 
-@pytest.mark.parametrize("name", [None, "mse_ux", "loss"])
+@pytest.mark.parametrize("name", [None, "mse_ux", "loss", "estimate"])
 def test_it_is_the_metric_that_the_setting_names(
     tiny_config: Call, tmp_path: Path, name: str | None
 ) -> None:
@@ -52,7 +52,7 @@ def test_it_is_the_loss_where_there_is_no_exact_solution(
 
 def test_an_unknown_name_is_refused(tiny_config: Call, tmp_path: Path) -> None:
     names = ", ".join(f"{kind}_{name}" for kind in ERRORS for name in ("u", "ux", "uxx"))
-    expected = f"objective=best: no metric of a run; give {names} or loss"
+    expected = f"objective=best: no metric of a run; give {names}, loss or estimate"
     with pytest.raises(ConfigError, match=expected):
         run(tiny_config(f"run_dir={tmp_path}/run", "objective=best"))
     assert not (tmp_path / "run").exists()

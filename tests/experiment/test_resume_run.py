@@ -77,8 +77,8 @@ def test_a_name_that_does_not_print_is_still_one_word_for_the_shell(name: str) -
     ("arguments", "message"),
     [
         (("resume=nowhere",), "resume=nowhere: nowhere/config.yaml: there is no such file"),
-        (("resume=run",), "it has 6 epochs already, trainer.epochs=6 asks for no more"),
-        (("resume=run", "seed=4"), "was trained with seed=3, here it is 4"),
+        (("resume=run",), "resume=run: it has 6 epochs already, trainer.epochs=6 asks for no more"),
+        (("resume=run", "seed=4"), "resume=run: was trained with seed=3, here it is 4"),
         (("resume=run", "task=data"), "resume=run: task=data: its run is of task=pinn"),
         (("resume=run", "encoder=ff"), "resume=run: encoder=ff: its run is of encoder=cubic"),
         (("resume=run", "ckpt_path=run/checkpoint.ckpt"), "give no ckpt_path with it"),
@@ -98,6 +98,18 @@ def test_what_cannot_be_resumed(
     assert done.code == 1
     assert done.err.startswith("error: ") and done.err.count("\n") == 1
     assert message in done.err
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint(
+    command_line: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial/config.yaml").write_text("seed: 0\n")
+    done = command_line("train.py", "resume=run")
+    assert done.code == 1
+    assert "resume=run: run.partial/checkpoint.ckpt: there is no such file" in done.err
+    assert "killed before its first checkpoint; start it anew" in done.err
 
 
 def test_a_history_is_that_of_the_undisturbed_run(

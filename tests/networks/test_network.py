@@ -92,6 +92,8 @@ def test_an_unknown_initialisation_lists_the_known_ones() -> None:
         MLP(3, skip="yes")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"init='kaiming'.*torch, xavier"):
         MLP(1, init="kaiming")
+    with pytest.raises(ValueError, match="skip='yes': give True or False"):
+        MLP(1, skip="yes")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("omega_0", [0.0, -1.0, float("nan"), float("inf")])

@@ -414,7 +414,7 @@ def test_settings_that_it_cannot_have(settings: dict[str, Any], message: str) ->
 
 def test_single_precision_is_warned_of() -> None:
     field = field_for(Decay(), "grid").to(torch.float32)
-    with pytest.warns(UserWarning, match=r"in float32 .* give the field dtype=torch\.float64"):
+    with pytest.warns(UserWarning, match=r"in float32 .* dtype=torch.float64"):
         training(3, field=field)
 
 

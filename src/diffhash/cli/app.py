@@ -86,9 +86,12 @@ def app() -> None:
 @click.option(
     "--where", "-w", "filters", multiple=True, metavar="KEY=VALUE[,VALUE]",
     help="Only runs whose field or setting has one of these values, such as encoder=cubic,s2, "
-    "seed=0, status=diverged, experiment='table2/*' or encoder.encoding.n_levels=9. Repeatable.",
+    "optimizer=adam, seed=0, status=diverged, experiment='table2/*' or "
+    "encoder.encoding.n_levels=9. Repeatable.",
 )  # fmt: skip
-@click.option("--sort", "key", metavar="KEY", help="Sort by a field or setting, such as mse_u.")
+@click.option("--sort", "key", metavar="KEY",
+    help="Sort by a field or setting, such as mse_u or estimate.",
+)  # fmt: skip
 @click.option("--descending", is_flag=True, help="Sort the largest first.")
 @click.option("--timings", is_flag=True, help="Also the short runs that time the tables' rows.")
 @click.option("--json", "form", flag_value="json", help="Print every field as JSON.")
@@ -160,6 +163,11 @@ def evaluate(run: Path, points: int, trust_code: bool, as_json: bool) -> None:
         grid = {"recorded": recorded_points, "now": points}
         print_json({"run": str(run), "points": grid, "metrics": metrics})
         return
+    if all(ratio.a is None and ratio.b is None for ratio in ratios.values()):
+        raise _refusal(
+            f"{run}: problem={entry.record.problem} has no exact solution to measure errors "
+            "against; `diffhash export` writes what the field predicts"
+        )
     head = (f"recorded, {recorded_points} points", f"now, {points} points", "now / recorded")
     print_ratios(str(run), ratios, *head)
 
@@ -172,8 +180,8 @@ def evaluate(run: Path, points: int, trust_code: bool, as_json: bool) -> None:
 )  # fmt: skip
 @click.option(
     "--at", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="Points of your own instead: a .csv or .parquet with columns x (of several axes x0, x1, "
-    "…), within the domain; other columns are not read.",
+    help="Points of your own instead: a .csv or .parquet with a column for each axis of the "
+    "problem, such as x and t, within the domain; other columns are not read.",
 )  # fmt: skip
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path, dir_okay=False),
@@ -186,8 +194,9 @@ def export(
 ) -> None:
     """Write what the checkpoint of RUN predicts on a grid, or at points of your own.
 
-    Columns: x, u, u_x, u_xx (of several axes x0, x1, …, u_x0, …); where the exact solution is
-    known also the exact ones as exact_u, …, and the differences predicted - exact as error_u, ….
+    Columns: the axes, such as x and t, the unknowns, and the derivatives that the problem reads, as
+    u_xx; where the exact solution is known also the exact ones as exact_u, …, and the differences
+    predicted - exact as error_u, ….
     """
     chosen = ctx.get_parameter_source("points") is not ParameterSource.DEFAULT
     if at is not None and chosen:

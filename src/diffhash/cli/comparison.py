@@ -6,16 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from diffhash.cli.selection import Entry, flatten
+from diffhash.cli.selection import ABSENT, Entry, flatten
 from diffhash.results.metrics import metric_names
 
 COSTS = (
     "train_seconds", "warmup_seconds", "evaluation_seconds", "wall_seconds", "peak_memory_mb",
     "n_parameters",
 )  # fmt: skip
-
-ABSENT = "–"
-"""Stands for a setting that a run does not have."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,8 @@ class Ratio:
 
 
 def compare(a: Entry, b: Entry) -> dict[str, dict[str, Any]]:
-    """``settings`` and ``environment`` of two runs that differ, and all ``metrics`` and ``costs``.
+    """``settings`` and ``environment`` of two runs that differ, and all ``metrics``, the estimated
+    error among them, and ``costs``.
 
     Of the former both values, `ABSENT` where a run has none; of the latter a `Ratio` each.
 
@@ -53,7 +51,8 @@ def compare(a: Entry, b: Entry) -> dict[str, dict[str, Any]]:
             values = first.get(key, ABSENT), second.get(key, ABSENT)
             if values[0] != values[1]:
                 differing[part][key] = values
-    names = {"metrics": metric_names((a.record.metrics, b.record.metrics)), "costs": COSTS}
+    metrics = metric_names((a.record.metrics, b.record.metrics))
+    names = {"metrics": [*metrics, "estimate"], "costs": COSTS}
     return differing | {
         part: {name: Ratio(a.fields.get(name), b.fields.get(name)) for name in of_part}
         for part, of_part in names.items()

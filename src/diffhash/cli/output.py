@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from diffhash.cli.comparison import ABSENT, COSTS, Ratio
-from diffhash.cli.selection import Entry, text_of
+from diffhash.cli.comparison import COSTS, Ratio
+from diffhash.cli.selection import ABSENT, Entry, differing, text_of
 from diffhash.results.formats import format_decades, format_epochs, format_value, printable
 from diffhash.results.metrics import metric_names
 from diffhash.results.record import FINISHED, RunRecord
@@ -33,22 +33,27 @@ _COLOURS = {
 
 
 def print_records(entries: Iterable[Entry]) -> None:
-    """One line per record; the path comes last, where a narrow terminal may break it."""
+    """One line per record, with the settings that differ and the metrics that any of them has; the
+    path comes last, where a narrow terminal may break it."""
     entries = list(entries)
-    metrics = metric_names(entry.record.metrics for entry in entries)
-    head = ("encoder", "problem", "task", "seed", "status", "epochs", *metrics, "train s", "run")
-    table = _table("", head, left=("encoder", "problem", "task", "status", "run"))
-    for entry in entries:
+    names = (*metric_names(entry.record.metrics for entry in entries), "estimate")
+    metrics = [n for n in names if any(entry.fields.get(n) is not None for entry in entries)]
+    settings = differing(entries)
+    left = ("encoder", "problem", "task", *settings)
+    head = (*left, "seed", "status", "epochs", *metrics, "train s", "run")
+    table = _table("", head, left=(*left, "status", "run"))
+    for index, entry in enumerate(entries):
         record = entry.record
         _add(
             table,
             f"{record.encoder} ({record.preset})" if record.preset else record.encoder,
             record.problem,
             record.task,
+            *(column[index] for column in settings.values()),
             str(record.seed),
             _status(record),
             format_epochs(record.epochs),
-            *(_number(name, record.metrics.get(name)) for name in metrics),
+            *(_number(name, entry.fields.get(name)) for name in metrics),
             format_value("train_seconds", record.train_seconds),
             str(entry.directory),
         )
@@ -76,9 +81,11 @@ def print_comparison(a: Entry, b: Entry, comparison: dict[str, dict[str, Any]]) 
 def print_ratios(
     title: str, ratios: dict[str, Ratio], a: str = "A", b: str = "B", ratio: str = "B / A"
 ) -> None:
-    """Numbers of two runs, their ratio and its decades."""
+    """Numbers of two runs, their ratio and its decades; without those that neither has."""
     table = _table(title, ("", a, b, ratio, "decades"), left=("",))
     for name, one in ratios.items():
+        if one.a is None and one.b is None:
+            continue
         _add(
             table,
             name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,7 +22,14 @@ from diffhash.results.record import (
     find_records,
 )
 
+ABSENT = "–"
+"""Stands for a setting that a run does not have."""
+
 _PLACES = ("name", "run_dir", "runs_dir", "ckpt_path")  # they change no result
+_NO_COLUMN = {  # of overrides: what the line of a run says anyway, or what changes no result
+    *_PLACES, "encoder", "encoder/preset", "problem", "task", "seed", "seeds", "trainer.epochs",
+    "resume", "logger", "launcher", "objective",
+}  # fmt: skip
 
 
 class SelectionError(ValueError):
@@ -42,7 +50,8 @@ class Entry:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The run's config, as ``encoder.encoding.n_levels``.
+        """The run's config, as ``encoder.encoding.n_levels``; ``optimizer`` is the name that an
+        optimizer is chosen by.
 
         Raises:
             RecordError: it is missing or corrupt.
@@ -52,7 +61,8 @@ class Entry:
             settings = read_config(path)
         except FileNotFoundError as error:
             raise RecordError(f"{path}: there is no such file") from error
-        return {k: v for k, v in flatten(settings).items() if k not in _PLACES}
+        flat = {k: v for k, v in flatten(settings).items() if k not in _PLACES}
+        return flat | {"optimizer": _optimizer(flat)}
 
     def get(self, key: str) -> Any:
         """A field or a setting; None where this run has neither."""
@@ -117,6 +127,29 @@ def sort(
     return has + [e for e in entries if e.get(key) is None]
 
 
+def differing(entries: Iterable[Entry]) -> dict[str, list[str]]:
+    """The optimizer, and the settings that any of the runs was given on its command line, where
+    they differ: for each its value in every run, as text."""
+    rows = []
+    for entry in entries:
+        given = (text.lstrip("+~").partition("=") for text in entry.record.overrides)
+        values = {key: value for key, _, value in given if key not in _NO_COLUMN}
+        try:
+            settings = entry.settings
+        except RecordError:  # then the command line alone tells
+            settings = {}
+        rows.append((values, settings))
+    keys = dict.fromkeys(("optimizer", *(key for values, _ in rows for key in values)))
+    columns = {
+        key: [
+            text_of(settings[key]) if key in settings else values.get(key, ABSENT)
+            for values, settings in rows
+        ]
+        for key in keys
+    }
+    return {key: column for key, column in columns.items() if len(set(column)) > 1}
+
+
 def text_of(value: Any) -> str:
     """A value as it stands in a config."""
     if value is None or isinstance(value, bool):
@@ -142,6 +175,13 @@ def _with_key(
         near = get_close_matches(key, known, 3, 0.4) or sorted(readable[0].fields)
         raise SelectionError(f"{option}: no record here has {key}; there is {', '.join(near)}")
     return readable
+
+
+def _optimizer(settings: Mapping[str, Any]) -> str:
+    """``gauss_newton`` of the class ``GaussNewton``, ``soap`` of another package's ``SOAP``."""
+    keys = ("optimizer.make_optimizer._target_", "optimizer._target_")
+    target = next((str(settings[key]) for key in keys if key in settings), "Adam")
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", target.rpartition(".")[2]).lower()
 
 
 def _order(value: Any) -> tuple[float, str]:

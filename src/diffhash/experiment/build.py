@@ -74,8 +74,12 @@ class Setup:
     resumed: Mapping[str, Any] | None = None  # the run's state in the checkpoint
 
 
-def build(cfg: DictConfig) -> Setup:
+def build(cfg: DictConfig, checkpoint_from: str | None = None) -> Setup:
     """Build problem, field, task and training from a composed config.
+
+    Args:
+        cfg: the config.
+        checkpoint_from: the setting that named the checkpoint, for errors; None for ``ckpt_path``.
 
     Raises:
         ConfigError: any setting that cannot be run.
@@ -90,7 +94,8 @@ def build(cfg: DictConfig) -> Setup:
         _ = problem.names
     except ValueError as error:
         raise ConfigError(f"problem: {error}") from error
-    first = _first_window(cfg, problem)
+    checkpoint_from = checkpoint_from or f"ckpt_path={cfg.ckpt_path}"
+    first = _first_window(cfg, problem, checkpoint_from)
     task = instantiate(cfg.task, "task", Task)
     for key, value in task.numbers_of_points.items():
         check_points(f"task: {key}", value, problem.n_dims, accelerator)
@@ -144,46 +149,46 @@ def build(cfg: DictConfig) -> Setup:
         raise ConfigError(f"{_group(str(error))}{one_line(error)}") from error
     resumed = None
     if cfg.ckpt_path is not None and isinstance(training, FieldTraining):
-        resumed = _resumed(cfg.ckpt_path, training)
+        resumed = _resumed(checkpoint_from, cfg.ckpt_path, training)
     callbacks = [
         instantiate(node, f"callbacks.{key}", Callback) for key, node in cfg.callbacks.items()
     ]
     return Setup(problem, training.field, training, accelerator, grid_backend, callbacks, resumed)
 
 
-def _first_window(cfg: DictConfig, problem: Problem) -> Problem:
+def _first_window(cfg: DictConfig, problem: Problem, checkpoint_from: str) -> Problem:
     """The first window of time; the problem itself where there is one window."""
     windows = cfg.trainer.windows
     try:
         first = first_window(problem, windows)
     except ValueError as error:
         raise ConfigError(f"trainer.{one_line(error)}") from error
-    for setting, value, other in (
-        ("seeds", cfg.seeds, None),
-        ("trainer.devices", cfg.trainer.devices, 1),
-        ("ckpt_path", cfg.ckpt_path, None),
+    for setting, is_given in (
+        (f"seeds={cfg.seeds}", cfg.seeds is not None),
+        (f"trainer.devices={cfg.trainer.devices}", cfg.trainer.devices != 1),
+        (checkpoint_from, cfg.ckpt_path is not None),
     ):
-        if first is not problem and value != other:
-            advice = "null" if other is None else other
+        if first is not problem and is_given:
             raise ConfigError(
                 f"trainer.windows={windows}: windows are trained one after the other, from the "
-                f"first one on, by one process: {setting}={value} is not possible with them; give "
-                f"{advice}"
+                f"first one on, by one process: {setting} is not possible with them; leave it out"
             )
     return first
 
 
 def _check_objective(name: str | None, evaluation: Evaluation) -> None:
     problem = evaluation.problem
-    if name in (None, "loss"):
+    if name in (None, "loss", "estimate"):
         return
     names = evaluation.names
     if name not in names:
-        raise ConfigError(f"objective={name}: no metric of a run; give {', '.join(names)} or loss")
+        raise ConfigError(
+            f"objective={name}: no metric of a run; give {', '.join(names)}, loss or estimate"
+        )
     if name.partition("_")[0] in ERRORS and not problem.has_solution:
         raise ConfigError(
             f"objective={name}: problem={type(problem).__name__} has no exact solution to measure "
-            "an error against; give loss, or null"
+            "an error against; give estimate, or loss"
         )
 
 
@@ -234,11 +239,10 @@ def seed_configs(cfg: DictConfig) -> list[DictConfig]:
     return configs
 
 
-def _resumed(ckpt_path: str, training: FieldTraining) -> Mapping[str, Any]:
+def _resumed(setting: str, ckpt_path: str, training: FieldTraining) -> Mapping[str, Any]:
     """The state of a checkpoint's run. A run that has no epochs left is refused, unless its record
     has not been published: then it is evaluated and recorded.
     """
-    setting = f"ckpt_path={ckpt_path}"
     unpublished = Path(ckpt_path).absolute().parent.name.endswith(PARTIAL)
     checkpoint = read_checkpoint(
         setting, ckpt_path, training.state_dict(), training.origin, diverged_too=unpublished

@@ -64,11 +64,10 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
         if isinstance(cause.parent_node, DictConfig):
             keys = sorted(map(str, cause.parent_node))
             reason += f"; allowed are {', '.join(keys)}" if keys else "; there are none here"
-            target = str(cause.parent_node.get("_target_"))
-            if target.startswith("diffhash.networks."):  # whose arguments are all in the config
-                reason += "" if target.endswith(".MLP") else f" of {target}; {_MLP}"
+            if where == "encoder.network.skip":
+                reason += "; MLP has it: give encoder=mlp, or for a grid encoder/preset=neural"
             elif "_target_" in keys:  # of any class, whose arguments need not be in the config
-                reason += f"; another argument of {target} needs a + before"
+                reason += f"; another argument of {cause.parent_node['_target_']} needs a + before"
     return f"{where}: {reason}"
 
 

@@ -46,10 +46,11 @@ def read_points(path: Path, domain: Domain) -> Tensor:
         values = np.asarray(pd.to_numeric(frame[axis], errors="coerce"), dtype=np.float64)
         outside = np.flatnonzero(~((values >= low) & (values <= high)))  # NaN is outside as well
         if len(outside):
-            value = frame[axis].iloc[outside[0]]
+            first = outside[0]
+            is_number = not np.isnan(values[first])
+            reason = f"is not in the domain, {low} to {high}" if is_number else "is no number"
             raise ConfigError(
-                f"{option}: {axis} = {value} of point {outside[0] + 1} is not in the domain, "
-                f"{low} to {high}"
+                f"{option}: {axis} = {frame[axis].iloc[first]} of point {first + 1} {reason}"
             )
         columns.append(torch.from_numpy(values.copy()))
     points = torch.stack(columns, dim=1)

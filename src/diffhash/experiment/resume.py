@@ -45,9 +45,14 @@ def resumed_config(resume: str, overrides: Sequence[str]) -> DictConfig:
         folder = folder.parent
     if not folder.exists() and (partial := folder.with_name(folder.name + PARTIAL)).is_dir():
         folder = partial
-    for name in (CONFIG_FILE, CHECKPOINT_FILE):
-        if not (folder / name).is_file():
-            raise ConfigError(f"{setting}: {folder / name}: there is no such file")
+    if not (folder / CONFIG_FILE).is_file():
+        raise ConfigError(f"{setting}: {folder / CONFIG_FILE}: there is no such file")
+    if not (folder / CHECKPOINT_FILE).is_file():
+        raise ConfigError(
+            f"{setting}: {folder / CHECKPOINT_FILE}: there is no such file, as where a run was "
+            "killed before its first checkpoint; start it anew, with the settings of its "
+            f"{CONFIG_FILE}"
+        )
     try:
         saved = OmegaConf.create(read_config(folder / CONFIG_FILE))
     except (RecordError, OmegaConfBaseException) as error:

@@ -91,6 +91,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
     started = time.perf_counter()
     keep_freed_memory()
     cfg = checked(cfg)
+    checkpoint_from = None if cfg.resume is None else f"resume={cfg.resume}"
     if cfg.resume is not None:
         cfg = checked(resumed_config(cfg.resume, overrides))
     check_seeds(cfg.seed, cfg.seeds)
@@ -105,7 +106,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
             return [(work.final, record)]
     left = unfinished(cfg, work) if cfg.trainer.windows == 1 else None
     training = cfg if left is None else _with(cfg, ckpt_path=str(work.partial / CHECKPOINT_FILE))
-    setup = build(training)
+    setup = build(training, checkpoint_from)
     with GracefulStop(setup.training) as stop, _file_errors(work, *ends):
         if rank_zero_only.rank > 0:
             end_with_parent()
@@ -365,9 +366,10 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
     or a file that cannot be written.
 
     Returns:
-        The value that an optimising sweeper minimises: the metric that ``cfg.objective`` names, the
-        first one if it names none, or the loss where there is no exact solution; the mean over
-        ``seeds``, infinite where one diverged. None from the further processes of DDP.
+        The value that an optimising sweeper minimises: the metric that ``cfg.objective`` names, or
+        ``estimate``; if it names none, the first metric, or the loss where there is no exact
+        solution. It is the mean over ``seeds``, infinite where one diverged. None from the
+        further processes of DDP.
     """
     try:
         results = run(cfg, overrides)
@@ -393,5 +395,5 @@ def _objective(cfg: DictConfig, records: Sequence[RunRecord]) -> float:
     if name is None:  # the loss where there is no exact solution, or all of them diverged
         known = (n for n in records[0].metrics if any(r.metrics[n] is not None for r in records))
         name = next(known, "loss")
-    values = [record.metrics[name] for record in records]
+    values = [getattr(record, name) for record in records]
     return mean(math.inf if value is None else value for value in values)  # optimisers refuse NaN

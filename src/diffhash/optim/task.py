@@ -95,8 +95,8 @@ class Task:
         wave = self.wave_number
         if wave is not None and not (isinstance(wave, Real) and 0 < float(wave) < math.inf):
             raise ValueError(
-                f"wave_number={wave!r}: give a finite number above 0, or None (null on a "
-                "command line)"
+                f"wave_number={self.wave_number}: give a finite number above 0, or "
+                "None (null on the command line)"
             )
         check_rule(self.rule)
         integer_seed(self.seed)

@@ -46,7 +46,7 @@ def check_moving(
     if weighting is not None and batch_size is not None and not weighting.takes_minibatches:
         raise ValueError(
             f"weighting={type(weighting).__name__}: needs the errors of all points at every step, "
-            f"batch_size={batch_size} has those of some; give none"
+            f"batch_size={batch_size} has those of some; leave batch_size out"
         )
     if replicas is not None and (name := _of_one_field(sampler, weighting)):
         raise ValueError(
@@ -78,7 +78,7 @@ def check_optimizer(
         given["derivatives"] = derivatives, "taylor"
     for setting, (value, allowed) in given.items():
         if value != allowed:
-            needed = f"no {setting}" if allowed is None else f"{setting}={allowed}"
+            needed = f"no {setting}; leave it out" if allowed is None else f"{setting}={allowed}"
             raise ValueError(f"{setting}={value}: {name} needs {needed}")
     if field.n_replicas is not None:
         raise ValueError(f"{name}: trains one field; give seed, and run several one by one")
@@ -86,8 +86,8 @@ def check_optimizer(
         raise ValueError(f"{name}: solves on a CPU; give accelerator=cpu")
     if needs != "gradient" and field.network.params.dtype != torch.float64:
         warnings.warn(
-            f"{name}: in float32 its steps stop early, at the round-off of the loss; give the "
-            "field dtype=torch.float64 (precision=float64 on a command line)",
+            f"{name}: in float32 its steps stop early, at the round-off of the loss; make the "
+            "field with dtype=torch.float64, on the command line with trainer.precision=float64",
             stacklevel=3,
         )
 

@@ -155,7 +155,7 @@ class FieldTraining(L.LightningModule):
         check_moving(sampler, weighting, batch_size, field.n_replicas)
         if execution != "eager" and (batch_size is not None or derivatives != "taylor"):
             raise ValueError(
-                f"execution={execution}: needs no batch_size and derivatives=taylor, got "
+                f"execution={execution}: needs no batch_size, and derivatives=taylor, got "
                 f"batch_size={batch_size} and derivatives={derivatives}; use eager"
             )
         self._estimate = ErrorEstimate(objective)  # before coefficients become those of replicas
