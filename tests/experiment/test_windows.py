@@ -129,8 +129,8 @@ def test_a_window_that_diverges_is_the_last(train: Call) -> None:
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("seeds=[0,1]", r"seeds=\[0, 1\] .* give null"),
-        ("ckpt_path=some.ckpt", "ckpt_path=some.ckpt .* give null"),
+        ("seeds=[0,1]", r"seeds=\[0, 1\] .* leave it out"),
+        ("ckpt_path=some.ckpt", "resume, or ckpt_path=some.ckpt .* leave it out"),
         ("problem=poisson1d", "^trainer.windows=3: .* has no axis 't'"),
         ("problem=inverse_burgers", "^trainer.windows: InverseBurgers has coefficients"),
         ("trainer.windows=0", "^trainer.windows=0: give"),

@@ -161,13 +161,13 @@ def _first_window(cfg: DictConfig, problem: Problem) -> Problem:
     for setting, value, other in (
         ("seeds", cfg.seeds, None),
         ("trainer.devices", cfg.trainer.devices, 1),
-        ("ckpt_path", cfg.ckpt_path, None),
+        ("resume, or ckpt_path", cfg.ckpt_path, None),
     ):
         if first is not problem and value != other:
-            advice = "null" if other is None else other
+            advice = "leave it out" if other is None else f"give {other}"
             raise ConfigError(
                 f"trainer.windows={windows}: windows are trained one after the other, from the "
-                f"first one on, by one process: {setting}={value} is not possible with them; give "
+                f"first one on, by one process: {setting}={value} is not possible with them; "
                 f"{advice}"
             )
     return first
