@@ -118,6 +118,11 @@ def test_a_misspelt_setting_of_it(
     assert "Key 'kk' is not in struct; allowed are _target_, " in done.err
     assert done.err.endswith("another argument of resonator.Resonator needs a + before\n")
     assert "Traceback" not in done.err
+    for wrong in ("abc", "[1,2]"):  # which the problem does not check by itself
+        done = command_line(*run, f"problem.k={wrong}")
+        assert done.code == 1
+        assert re.match(r"error: task: residual: its residual cannot be computed at", done.err)
+        assert len(done.err.splitlines()) == 1
     done = command_line(*run[:2], "problem=resonance", run[3])
     assert done.code == 1
     assert done.err.startswith("error: problem=resonance: ")
