@@ -38,7 +38,7 @@ from diffhash.ops.interpolation import INTERPOLATIONS
 )
 def test_settings_out_of_range_are_named(name: str, value: Any) -> None:
     settings: dict[str, Any] = {"n_input_dims": 2} | {name: value}
-    with pytest.raises(ValueError, match=rf"^{name}={value}"):
+    with pytest.raises(ValueError, match=rf"^{name}={value!r}"):
         GridEncoding(**settings)
 
 
