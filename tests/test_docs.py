@@ -72,7 +72,7 @@ def test_the_code_of_a_page_runs(page: str, files: Path) -> None:
         if kind == "python" and not _write_file(block):
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
-                exec(compile(block, page, "exec"), namespace)
+                exec(compile(block, page, "exec", dont_inherit=True), namespace)
             printed = out.getvalue()
         elif kind == "text" and printed is not None:
             flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

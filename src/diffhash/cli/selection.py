@@ -28,7 +28,7 @@ ABSENT = "–"
 _PLACES = ("name", "run_dir", "runs_dir", "ckpt_path")  # they change no result
 _NO_COLUMN = {  # of overrides: what the line of a run says anyway, or what changes no result
     *_PLACES, "encoder", "encoder/preset", "problem", "task", "seed", "seeds", "trainer.epochs",
-    "resume", "logger", "launcher", "objective",
+    "trainer.chunk", "optimizer._target_", "resume", "logger", "launcher", "objective",
 }  # fmt: skip
 
 
