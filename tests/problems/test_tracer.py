@@ -202,14 +202,6 @@ def test_the_derivative_along_the_normal() -> None:
     torch.testing.assert_close(value(term, data)[:, 0], expected, rtol=1e-12, atol=1e-13)
 
 
-def test_an_axis_named_n_is_no_normal() -> None:
-    class Layer(Own):
-        domain = Box(n=(0, 1), s=(0, 1))
-
-    term = make(lambda x, d: d.u_n, Layer())
-    assert term.rows == ((0, 0), (1, 0))
-
-
 def test_few_points_serve() -> None:
     for n in (1, 2, 3):
         problem = Own()

@@ -300,7 +300,12 @@ class Solution:
         """Write the field as a program of `torch.export` that takes any number of points.
 
         ``torch.export.load(path).module()(x)`` runs it, in a program that imports `diffhash.ops`.
+
+        Raises:
+            ValueError: the path does not end in ``.pt2``.
         """
+        if Path(path).suffix != ".pt2":
+            raise ValueError(f"path={path}: torch.export has a format of its own; give a name.pt2")
         n_dims = self.problem.n_dims
         x = torch.zeros(3, n_dims, dtype=torch.float64, device=self.field.network.params.device)
         shapes = ({0: torch.export.Dim("n_points", min=1)},)
@@ -408,7 +413,7 @@ def solve(
         optimizer: the settings of an optimizer, such as ``GaussNewton(adam_epochs=500)``, or its
             name. An optimizer of another package is ``FirstOrder(make_optimizer=…)``. L-BFGS,
             self-scaled Broyden and Gauss–Newton take few, costly epochs and end by themselves; they
-            need a field in float64, which the default field then is.
+            want a field in float64, which the default field then is.
         max_seconds: the seconds of training after which it stops; None for no limit.
         tolerance: training stops when the estimated relative error is below this number; None for
             no such limit. See `diffhash.training.ErrorEstimate`.
