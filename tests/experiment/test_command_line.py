@@ -60,16 +60,6 @@ def test_what_hydra_refuses(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_setting_that_another_network_has(command_line: Call, tmp_path: Path) -> None:
-    settings = ("recipe=pde", "encoder.network.skip=true")
-    done = command_line("train.py", f"run_dir={tmp_path}/run", *settings)
-    assert done.code == 1
-    assert "encoder.network.skip: " in done.err
-    assert done.err.endswith(
-        "networks.Linear; encoder/preset=neural takes an MLP, which has a skip\n"
-    )
-
-
 def test_what_we_refuse(command_line: Call, tmp_path: Path) -> None:
     done = command_line("train.py", f"run_dir={tmp_path}/run", "trainer.epochs=0")
     assert done.code == 1

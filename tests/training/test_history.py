@@ -179,17 +179,6 @@ def test_two_metrics_of_one_name(name: str) -> None:
         Evaluation(Taken(), 5)
 
 
-def test_an_axis_whose_derivative_has_the_name_of_another() -> None:
-    class Ambiguous(Problem):
-        domain = Box(x=(0, 1), xx=(0, 1))
-
-        def conditions(self) -> list[Condition]:
-            return [Condition("equation", self.domain, lambda x, d: d.u_xx, 1.0)]
-
-    with pytest.raises(ValueError, match="named mse_uxx: rename an axis or an unknown"):
-        Evaluation(Ambiguous(), 5)
-
-
 @pytest.mark.parametrize("name", ["loss", "epoch", "seconds", "loss_residual"])
 def test_a_coefficient_is_no_other_column_of_the_history(
     make_training: MakeTraining, name: str

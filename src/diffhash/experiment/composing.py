@@ -16,8 +16,6 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-_MLP = "encoder/preset=neural takes an MLP, which has a skip"
-
 
 def config_folder() -> Path:
     """The configs: ``diffhash/configs`` where the package is installed, ``configs`` in a clone."""

@@ -121,10 +121,9 @@ class Evaluation:
         }
         self._labels = [_label(name) for name in self.derivatives]
         if twice := [name for name in self.names if self.names.count(name) > 1]:
-            is_of_axes = len({*self.derivatives}) < len(self.derivatives)
             raise ValueError(
                 f"{type(problem).__name__}: two of its metrics are named {twice[0]}: rename an "
-                f"{'axis or an unknown' if is_of_axes else 'unknown or a coefficient'}"
+                "unknown or a coefficient"
             )
         self._plan: FixedPoints | None = None
         self._n_replicas: int | None = None
