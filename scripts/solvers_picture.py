@@ -139,6 +139,7 @@ def _curve(name: str, optimizer: str, seconds: float) -> pd.DataFrame:
         "task": task, "optimizer": settings or "adam", "seed": 0, "accelerator": "cpu",
         "evaluation_points": 5000, "progress": False,
         "learning_rate": _RATES.get(optimizer, 1e-2),
+        "betas": (0.9, 0.999),  # as in recipe=neural, whose field this is
     }  # fmt: skip
     field = _field(problem, name, optimizer)
     chunk = 1 if settings and settings.needs == "residuals" else _CHUNK
