@@ -1,7 +1,7 @@
 """Tabulate runs of the package's problems: the relative L2 error of each unknown, over seeds.
 
 The runs are made by ``python train.py -m problem=heat1d,wave1d,… seed=0,1,2 encoder=quintic
-logger=none runs_dir=results/runs/zoo hydra/launcher=joblib``; only finished ones count.
+logger=none runs_dir=results/runs/zoo launcher=joblib``; only finished ones count.
 """
 
 from __future__ import annotations
