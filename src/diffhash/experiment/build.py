@@ -8,7 +8,9 @@ import reprlib
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from importlib.util import find_spec
+from operator import getitem
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,7 +57,12 @@ from diffhash.training.windows import WindowedField
 # Settings of places and reports, which change nothing that is computed.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
 _MOVING = ("sampler", "weighting")  # null is the same as leaving them out
-_NEW_IN_TRAINER = {"windows": 1, "betas": [0.9, 0.999]}  # as they were before they were settings
+# Settings of parts of a config, with what they were before they were settings.
+_NEW = (
+    (("trainer",), "windows", 1),
+    (("trainer",), "betas", [0.9, 0.999]),
+    (("encoder", "network"), "skip", False),
+)
 _EPOCHS_FOR_A_GRAPH = 200  # with fewer steps, capturing costs more than it saves
 _Kind = TypeVar("_Kind")
 _NO_MEMORY = "needs more memory than there is"
@@ -216,12 +223,10 @@ def config_hash(cfg: DictConfig) -> str:
     left_out = {*_NOT_IN_HASH, *(key for key in _MOVING if settings.get(key) is None)}
     if not settings.get("callbacks"):  # as in configs of earlier versions
         left_out.add("callbacks")
-    for key, value in _NEW_IN_TRAINER.items():  # likewise
-        if settings["trainer"].get(key) == value:
-            del settings["trainer"][key]
-    network = settings["encoder"]["network"]
-    if isinstance(network, dict) and network.get("skip") is False:  # likewise
-        del network["skip"]
+    for path, key, value in _NEW:  # likewise
+        part: Any = reduce(getitem, path, settings)
+        if isinstance(part, dict) and part.get(key) == value:
+            del part[key]
     kept = {key: value for key, value in settings.items() if key not in left_out}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 

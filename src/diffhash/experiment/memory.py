@@ -57,6 +57,7 @@ def check_run(cfg: DictConfig, field: Field, objective: Objective, accelerator: 
     """
     trainer, n_dims, widths = cfg.trainer, field.encoding.n_input_dims, field.network.widths
     replicas, batch_size = field.n_replicas or 1, trainer.batch_size
+    n_parameters = sum(p.numel() for p in field.parameters())
     s = torch.finfo(field.network.params.dtype).bits // 8
     terms = [(len(term.x), len(term.rows), term.coefficients) for term in objective.terms]
     n_evaluation, k_evaluation = trainer.evaluation_points, len(objective.problem.rows)
@@ -71,9 +72,7 @@ def check_run(cfg: DictConfig, field: Field, objective: Objective, accelerator: 
         if coefficients is None or not in_kernel
     )
     parts = {
-        "parameters": (3 + n_windows(trainer.windows))
-        * s
-        * sum(p.numel() for p in field.parameters()),
+        "parameters": (3 + n_windows(trainer.windows)) * s * n_parameters,
         "the points of the task": 8 * sum(n * (n_dims + 1 + k) for n, k, _ in terms),
         "plans of points": sum(_kept(field.encoding, n, k) for n, k in planned),
         "states of the network": s * replicas * states,

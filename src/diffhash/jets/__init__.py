@@ -2,7 +2,7 @@
 
 from diffhash.jets.activations import MAX_ORDER, Activation, find_activation, named_activation, sine
 from diffhash.jets.composition import Term, composition
-from diffhash.jets.jet import Jet, autograd_jet, combined
+from diffhash.jets.jet import Jet, autograd_jet, combined, varies
 from diffhash.jets.rows import (
     Names,
     Row,
@@ -35,4 +35,5 @@ __all__ = [
     "named_activation",
     "row_order",
     "sine",
+    "varies",
 ]

@@ -14,6 +14,8 @@ from diffhash.jets.rows import Names, Row, Sum, default_names, expanded
 from diffhash.ops.backends import MultiIndex
 from diffhash.ops.modes import own_precision
 
+_CLOSE = 1e-6  # of the points' extent
+
 
 @dataclass(frozen=True)
 class Jet:
@@ -121,6 +123,16 @@ def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, rows: tuple[Row, ...]
         stack = [_derivative(found, alpha, x) for alpha in alphas]
         data = torch.stack([row.to(value.dtype) for row in stack], dim=-3)
     return Jet(combined(data, rows), rows)
+
+
+def varies(f: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> bool:
+    """Whether ``f``, whose value at ``x [N, d]`` is given, is another near most of the points; that
+    of a step is not. Where autograd sees no graph, derivatives would then be 0."""
+    if not len(x):
+        return False
+    x = x.detach()
+    close = x + _CLOSE * (x.amax(dim=0) - x.amin(dim=0))
+    return (f(close) != value).double().mean().item() > 0.5
 
 
 def _derivative(found: dict[MultiIndex, Tensor], alpha: MultiIndex, x: Tensor) -> Tensor:

@@ -11,14 +11,13 @@ from math import comb, prod
 import torch
 from torch import Tensor
 
-from diffhash.jets import Names, Row, Sum, autograd_jet, expanded, jet_rows
+from diffhash.jets import Names, Row, Sum, autograd_jet, expanded, jet_rows, varies
 from diffhash.ops.backends import MultiIndex
 
 # Of points [N, d]: g and φ, each [N] for all components, or [N, C].
 Ansatz = Callable[[Tensor], tuple[Tensor, Tensor]]
 _TORCH = "compute it by torch operations, without numpy and detach()"
 _SAMPLE = 16  # points that periods are checked at
-_CLOSE = 1e-6  # of the points' extent
 _ALIKE = 1e-6  # what differs by less across a period, relative to 1 and the largest
 
 
@@ -52,20 +51,22 @@ def ansatz_values(ansatz: Ansatz, x: Tensor, n_components: int) -> tuple[Tensor,
     return found[0], found[1]
 
 
-def _check_that_autograd_sees(ansatz: Ansatz, x: Tensor, n_components: int) -> None:
-    """Refuse a g or φ that varies with x without a graph: its derivatives would be 0."""
-    x = x.detach()
-    if not len(x):
-        return
-    close = x + _CLOSE * (x.amax(dim=0) - x.amin(dim=0))
-    with torch.enable_grad():
-        here = ansatz_values(ansatz, x.clone().requires_grad_(True), n_components)
-    near = ansatz_values(ansatz, close, n_components)
-    for name, value, other in zip("gφ", here, near, strict=True):
-        if not value.requires_grad and (value != other).double().mean() > 0.5:
-            raise ValueError(
-                f"ansatz: its {name} varies with x where autograd cannot see it; {_TORCH}"
-            )
+def _ansatz_jet(ansatz: Ansatz, x: Tensor, rows: tuple[Row, ...], n_components: int) -> Tensor:
+    """The jet of g and φ beside each other, ``[K, N, 2C]``; a g or φ that varies with x without a
+    graph is refused, since its derivatives would be 0."""
+
+    def both(x: Tensor) -> Tensor:
+        values = ansatz_values(ansatz, x, n_components)
+        for index, (name, value) in enumerate(zip("gφ", values, strict=True)):
+            if not value.requires_grad and varies(
+                lambda x, i=index: ansatz_values(ansatz, x, n_components)[i], x, value
+            ):
+                raise ValueError(
+                    f"ansatz: its {name} varies with x where autograd cannot see it; {_TORCH}"
+                )
+        return torch.cat(values, dim=-1)
+
+    return autograd_jet(both, x.double(), rows).data.detach()
 
 
 def check_periods(
@@ -86,16 +87,13 @@ def check_periods(
     n_dims, n_components = len(domain), len(names.unknowns)
     low, high = torch.tensor(domain, dtype=torch.float64).T
     unit = torch.rand(_SAMPLE, n_dims, generator=torch.Generator().manual_seed(0))
-
-    def both(x: Tensor) -> Tensor:
-        return torch.cat(ansatz_values(ansatz, x, n_components), dim=-1)
-
+    rows = jet_rows(1, n_dims)
     for axis in periodic:
         ends = torch.zeros(2, 1, n_dims)
         ends[1, 0, axis] = 1
         at_low = unit.index_fill(1, torch.tensor([axis]), 0)
         x = low + (high - low) * (at_low + ends).flatten(0, 1)
-        first, second = autograd_jet(both, x, jet_rows(1, n_dims)).data.detach().split(_SAMPLE, 1)
+        first, second = _ansatz_jet(ansatz, x, rows, n_components).split(_SAMPLE, 1)
         # Beyond a domain that is no box a function may be NaN.
         gap, size = (first - second).nan_to_num().abs(), first.nan_to_num().abs()
         if (gap.amax(dim=(1, 2)) > _ALIKE * (1 + size.amax(dim=(1, 2)))).any():
@@ -143,12 +141,7 @@ class AnsatzJet:
         self._rows = rows
         self._made_of = ansatz, n_components, dtype
         self.inner_rows = ansatz_rows(rows)
-
-        def both(x: Tensor) -> Tensor:
-            return torch.cat(ansatz_values(ansatz, x, n_components), dim=-1)
-
-        _check_that_autograd_sees(ansatz, x.double(), n_components)
-        jet = autograd_jet(both, x.double(), self.inner_rows).data.detach()
+        jet = _ansatz_jet(ansatz, x, self.inner_rows, n_components)
         if not jet.isfinite().all():
             raise ValueError("ansatz: g, φ or a derivative of them is not finite at a point")
         g, phi = jet.to(dtype).chunk(2, dim=-1)

@@ -292,7 +292,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         if group["stage"] < residuals.n_stages - 1:
             least = _COARSE
         for trial in range(_TRIALS):
-            promised, new = self._try(residuals, system, jacobian, r, group["damping"])
+            promised, after = self._try(residuals, system, jacobian, r, group["damping"])
+            new = float(after @ after)
             if has_fallen := new < self.loss and promised > 0:
                 break
             residuals.restore(before)
@@ -306,8 +307,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             self._end_stage(group, residuals)
             return
         ratio = (self.loss - new) / promised
-        is_direct = isinstance(system, DampedSystem)
-        is_solved = is_direct and residuals.is_linear and group["damping"] <= _SMALLEST
+        is_refined = isinstance(system, DampedSystem) and residuals.is_linear
+        is_solved = is_refined and group["damping"] <= _SMALLEST
         if trial == 0:
             group["fall"] = max(group["fall"] ** 2, _LEAST_FACTOR)
         factor = next(factor for least, factor in _FACTORS if ratio >= least)
@@ -317,7 +318,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         if self.loss - new <= least * self.loss:
             self._end_stage(group, residuals)
         self.has_ended |= is_solved or new <= _ROUND_OFF * group["first"]
-        self.loss, self.parts = new, residuals.parts(residuals.value())
+        self.loss, self.parts = new, residuals.parts(after)
 
     def _end_stage(self, group: dict[str, Any], residuals: Residuals) -> None:
         """Go on with the next level, or end."""
@@ -341,55 +342,50 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         jacobian: Jacobian | Products,
         r: np.ndarray,
         damping: float,
-    ) -> tuple[float, float]:
-        """By how much a step should make the loss smaller, and the loss after it; infinite where
-        there is none."""
+    ) -> tuple[float, np.ndarray]:
+        """By how much a step should make the loss smaller, and r after it; infinite where there is
+        none."""
         try:
             step = system.factorised(damping)
             delta = step(r)
             expected = r + jacobian @ delta
             residuals.move(delta)
             after = residuals.value()
-            new = float(after @ after)
-            is_cheap = not isinstance(system, IterativeSystem)  # once there are factors
-            if is_cheap and math.isfinite(new):
+            has_factors = isinstance(system, DampedSystem)  # with which another step is cheap
+            if has_factors and math.isfinite(after @ after):
                 if residuals.is_linear:
-                    new = self._refine(residuals, step, after, new)
+                    after = self._refine(residuals, step, after)
                 else:
-                    new = self._correct(residuals, step(after - expected), delta, new)
+                    after = self._correct(residuals, step(after - expected), delta, after)
         except SingularError:
-            return math.inf, math.inf
-        return self.loss - float(expected @ expected), new
+            return math.inf, np.full(1, math.inf)
+        return self.loss - float(expected @ expected), after
 
     def _refine(
-        self,
-        residuals: Residuals,
-        step: Callable[[np.ndarray], np.ndarray],
-        r: np.ndarray,
-        loss: float,
-    ) -> float:
-        """The loss after steps with the same factors that take out what round-off has left."""
+        self, residuals: Residuals, step: Callable[[np.ndarray], np.ndarray], r: np.ndarray
+    ) -> np.ndarray:
+        """r after steps with the same factors that take out what round-off has left."""
         while True:
-            before = residuals.state()
-            residuals.move(step(r))
-            r = residuals.value()
-            if not (new := float(r @ r)) < loss:
-                residuals.restore(before)
-                return loss
-            if loss - new <= _REFINED * loss:
-                return new
-            loss = new
+            loss = float(r @ r)
+            after = self._moved(residuals, step(r), r)
+            if after is r or loss - float(after @ after) <= _REFINED * loss:
+                return after
+            r = after
 
     def _correct(
-        self, residuals: Residuals, correction: np.ndarray, delta: np.ndarray, loss: float
-    ) -> float:
-        """The loss after a step's correction, or without it if that is no smaller."""
+        self, residuals: Residuals, correction: np.ndarray, delta: np.ndarray, r: np.ndarray
+    ) -> np.ndarray:
+        """r after a step's correction, if that is short and makes the loss smaller."""
         if np.linalg.norm(correction) > _SHORT * np.linalg.norm(delta):
-            return loss
+            return r
+        return self._moved(residuals, correction, r)
+
+    def _moved(self, residuals: Residuals, step: np.ndarray, r: np.ndarray) -> np.ndarray:
+        """r after a step, or before it if the loss is no smaller; the step is then undone."""
         before = residuals.state()
-        residuals.move(correction)
-        r = residuals.value()
-        if (new := float(r @ r)) < loss:
-            return new
+        residuals.move(step)
+        after = residuals.value()
+        if after @ after < r @ r:
+            return after
         residuals.restore(before)
-        return loss
+        return r

@@ -39,7 +39,11 @@ class Derivatives:
             raise AttributeError(name)
         if name == "normal":
             raise AttributeError("there is no normal here: give a condition on a boundary")
-        if name[-2:] == "_n" and name[:-2] in self._names.unknowns and not self._is_named(name):
+        if (
+            name[-2:] == "_n"
+            and name[:-2] in self._names.unknowns
+            and name not in self._names.unknowns
+        ):
             return self._along_normal(name[:-2])
         try:
             component, alpha = self._names.find(name)
@@ -49,9 +53,6 @@ class Derivatives:
 
     def __getitem__(self, name: object) -> Tensor:
         raise TypeError(f"d[{name!r}]: derivatives are attributes of d, as d.u or d.u_x")
-
-    def _is_named(self, name: str) -> bool:
-        return "n" in self._names.axes or name in self._names.unknowns
 
     def _along_normal(self, unknown: str) -> Tensor:
         normal = self.normal

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffhash.geometry import Domain, Periodic, Surface
-from diffhash.jets import Jet, Names, Row, Sum, autograd_jet, jet_rows
+from diffhash.jets import Jet, Names, Row, Sum, autograd_jet, jet_rows, varies
 from diffhash.problems.coefficient import Coefficient
 from diffhash.problems.condition import EXACT, Condition, Measured
 from diffhash.problems.derivatives import Derivatives, stack
@@ -212,9 +212,7 @@ class Problem(nn.Module, ABC):
 
         def checked(x: Tensor) -> Tensor:
             with computed(f"{type(self).__name__}.solution", x):
-                u = self.solution(x)
-            if isinstance(u, Tensor) and u.shape == (len(x),):
-                u = u[:, None]
+                u = self._columns(x)
             # Broadcasting would silently turn N errors into N².
             if not isinstance(u, Tensor) or u.shape != (len(x), n_components):
                 got = list(u.shape) if isinstance(u, Tensor) else type(u).__name__
@@ -222,7 +220,7 @@ class Problem(nn.Module, ABC):
                     f"{type(self).__name__}.solution must return the shape "
                     f"{[len(x), n_components]}, got {got}"
                 )
-            if len(rows) > 1 and not u.requires_grad and self._varies(x, u):
+            if len(rows) > 1 and not u.requires_grad and varies(self._columns, x, u):
                 raise ValueError(
                     f"{type(self).__name__}.solution varies with x where autograd cannot see it, "
                     "and its derivatives would be 0: compute it by torch operations, without "
@@ -233,11 +231,10 @@ class Problem(nn.Module, ABC):
         jet = autograd_jet(checked, x.cpu(), rows)
         return Jet(jet.data.detach().to(x.device), rows, self.names)
 
-    def _varies(self, x: Tensor, u: Tensor) -> bool:
-        """Whether the solution ``u`` varies near most of the points; that of a step does not."""
-        x = x.detach()
-        close = x + 1e-6 * (x.amax(dim=0) - x.amin(dim=0))
-        return (self.solution(close).reshape(u.shape) != u).double().mean().item() > 0.5
+    def _columns(self, x: Tensor) -> Tensor:
+        """The solution, of one unknown as a column, too."""
+        u = self.solution(x)
+        return u[:, None] if isinstance(u, Tensor) and u.shape == (len(x),) else u
 
     def target(self, condition: Condition, x: Tensor, normal: Tensor | None = None) -> Tensor:
         """The target of a condition's residual at ``x``, ``[N, E]`` in float64.
