@@ -26,7 +26,7 @@ from diffhash import Field, GridEncoding, Linear, Problem, Solution, solve
 from diffhash._files import write_file_atomically, write_text_atomically
 from diffhash.optim import Task
 from diffhash.problems import zoo
-from diffhash.training.solve import problem_field
+from diffhash.training.fields import problem_field
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAX_BYTES = 60_000

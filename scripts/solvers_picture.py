@@ -37,7 +37,7 @@ from diffhash.optim import (  # noqa: E402
 )
 from diffhash.problems import Problem, zoo  # noqa: E402
 from diffhash.results.figures import style  # noqa: E402
-from diffhash.training.solve import problem_field  # noqa: E402
+from diffhash.training.fields import problem_field  # noqa: E402
 
 KEY = ["problem", "optimizer", "budget"]
 COLUMNS = [*KEY, "epoch", "seconds", "l2", "loss", "parameters", *ENVIRONMENT]

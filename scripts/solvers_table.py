@@ -50,7 +50,7 @@ from diffhash.experiment.environment import keep_freed_memory
 from diffhash.networks import Linear
 from diffhash.optim import GaussNewton, Task
 from diffhash.problems import Problem, zoo
-from diffhash.training.solve import problem_field
+from diffhash.training.fields import problem_field
 
 OUTPUT = Path(__file__).resolve().parent.parent / "results" / "tables" / "solvers.csv"
 KEY = ["row", "seed"]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from diffhash.jets import Jet, Sum, autograd_jet
     from diffhash.networks import MLP, SIREN, Field, Linear
     from diffhash.problems import Coefficient, Condition, Problem, stack
-    from diffhash.training.solve import Solution, solve
+    from diffhash.training.fields import default_field
+    from diffhash.training.solution import Solution
+    from diffhash.training.solve import solve
 
 __version__ = "0.2.0"
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Solution",
     "Sum",
     "autograd_jet",
+    "default_field",
     "solve",
     "stack",
 ]
@@ -43,7 +46,9 @@ _HOMES = {
     "jets": ("Jet", "Sum", "autograd_jet"),
     "networks": ("MLP", "SIREN", "Field", "Linear"),
     "problems": ("Coefficient", "Condition", "Problem", "stack"),
-    "training.solve": ("Solution", "solve"),
+    "training.fields": ("default_field",),
+    "training.solution": ("Solution",),
+    "training.solve": ("solve",),
 }
 
 
@@ -55,7 +60,7 @@ def __getattr__(name: str) -> Any:
             try:
                 value = globals()[name] = getattr(import_module(f"diffhash.{home}"), name)
             except ModuleNotFoundError as error:
-                if home != "training.solve" or str(error.name).startswith("diffhash"):
+                if not home.startswith("training.") or str(error.name).startswith("diffhash"):
                     raise
                 raise ImportError(
                     f"diffhash.{name} needs {error.name}: pip install 'diffhash[experiments]'"

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
 from diffhash.results import RunRecord
-from diffhash.training.solve import Solution
+from diffhash.training.solution import Solution
 
 ROOT = Path(__file__).parents[2]
 TINY = (

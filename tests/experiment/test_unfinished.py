@@ -20,7 +20,7 @@ from diffhash.experiment.folder import FileError, RunFolder
 from diffhash.experiment.run import run
 from diffhash.results import find_records, read_history, read_record
 from diffhash.training import FieldTraining, RegularCheckpoints
-from diffhash.training.solve import Solution
+from diffhash.training.solution import Solution
 
 Call = Callable[..., Any]
 KILLED = 9

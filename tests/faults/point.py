@@ -25,7 +25,7 @@ from diffhash.experiment import workers
 from diffhash.experiment.restore import restore
 from diffhash.results.record import RunRecord, read_history, read_predictions, read_record
 from diffhash.training import FieldTraining
-from diffhash.training.solve import Solution
+from diffhash.training.solution import Solution
 from tests.faults import shim as modes
 from tests.faults.forked import Ended, call, telling_line
 from tests.faults.scenarios import ROOT, Command, Scenario

@@ -24,9 +24,9 @@ from diffhash.optim.levenberg_marquardt import DampedSystem, SingularError
 from diffhash.optim.residuals import Residuals
 from diffhash.problems import Condition, Derivatives, Poisson1D, Problem, zoo
 from diffhash.training import Evaluation, FieldTraining
+from diffhash.training.fields import problem_field
 from diffhash.training.fit import fit
 from diffhash.training.samplers import Resample
-from diffhash.training.solve import problem_field
 from diffhash.training.weightings import ResidualAttention
 from tests.optim.decay import Decay
 

@@ -15,7 +15,7 @@ from diffhash.optim import LBFGS, FirstOrder, GaussNewton, OptimizerSettings, SS
 from diffhash.problems import Problem
 from diffhash.training import Evaluation, FieldTraining
 from diffhash.training.fit import fit
-from diffhash.training.solve import Solution
+from diffhash.training.solution import Solution
 from tests.optim.decay import Decay
 
 D = torch.float64

@@ -13,7 +13,7 @@ import diffhash as dh
 from diffhash.geometry import Box, Disc, Interval
 from diffhash.optim import GaussNewton, Task
 from diffhash.problems import Heat2D, Helmholtz3D, Kovasznay, PoissonHoles, PoissonInterface
-from diffhash.training.solve import default_field, problem_field
+from diffhash.training.fields import default_field, problem_field
 
 
 def solved(problem: dh.Problem) -> dh.Solution:

@@ -21,7 +21,7 @@ from diffhash.optim import GaussNewton, Task
 from diffhash.problems import Derivatives
 from diffhash.problems.convection import Convection
 from diffhash.training import UntrainedError
-from diffhash.training.solve import default_field, problem_field
+from diffhash.training.fields import default_field, problem_field
 
 
 class Rotation(dh.Problem):

@@ -15,7 +15,7 @@ from torch import Tensor
 import diffhash as dh
 from diffhash.geometry import Ball, Box, Disc, Interval, Mesh
 from diffhash.optim import Task
-from diffhash.training.solve import problem_field
+from diffhash.training.fields import problem_field
 
 
 class Plate(dh.Problem):

@@ -16,7 +16,7 @@ from diffhash.geometry import Box, Interval
 from diffhash.networks import Linear
 from diffhash.optim import GaussNewton, Task
 from diffhash.problems import Coefficient, Condition, Poisson1D, Problem, measured, stack
-from diffhash.training.solve import Solution
+from diffhash.training.solution import Solution
 
 
 class Oscillator(Problem):

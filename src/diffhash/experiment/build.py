@@ -50,7 +50,7 @@ from diffhash.training import (
     Weighting,
     check_devices_of_moving,
 )
-from diffhash.training.solve import problem_field
+from diffhash.training.fields import problem_field
 from diffhash.training.windowed import WindowedTraining, first_window
 from diffhash.training.windows import WindowedField
 

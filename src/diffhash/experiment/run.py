@@ -63,7 +63,7 @@ from diffhash.training import (
     read_checkpoint_file,
     write_checkpoint,
 )
-from diffhash.training.solve import solution_of
+from diffhash.training.solution import solution_of
 from diffhash.training.windowed import WindowedTraining
 
 CHUNKS_BETWEEN_CHECKPOINTS = 10

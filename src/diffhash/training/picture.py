@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from diffhash.training.solve import Solution
+    from diffhash.training.solution import Solution
 
 Part = Literal["solution", "error", "residual", "points", "convergence"]
 _CURVE, _MAP, _SLICE = 401, 201, 121  # points along an axis

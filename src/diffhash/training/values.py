@@ -19,7 +19,7 @@ from diffhash.ops.sizes import check_sizes
 from diffhash.training.windows import TIME
 
 if TYPE_CHECKING:
-    from diffhash.training.solve import Solution
+    from diffhash.training.solution import Solution
 
 SUFFIXES = (".npz", ".vtu", ".pvd")
 DEFAULT_N = {1: 1001, 2: 201, 3: 51, 4: 21}  # points along each axis, by their number
