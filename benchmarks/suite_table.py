@@ -25,10 +25,12 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 PUBLISHED = RESULTS / "published.csv"
 _LETTERS = {"adam": "A", "gauss_newton": "G"}
 _KEY = ["case", "method", "optimizer"]
+_ERRORS = ("error", "error_low", "error_high", "reference_error", "floor_error")
 
 
 def write_tables(table: pd.DataFrame, output: Path) -> list[str]:
-    """Write ``suite.csv`` and ``suite.md``; lines of a summary.
+    """Write ``suite.csv``, ``suite.md`` and ``published.md``, which the README quotes; lines of a
+    summary.
 
     Args:
         table: of `make_table`.
@@ -37,20 +39,24 @@ def write_tables(table: pd.DataFrame, output: Path) -> list[str]:
     if table.empty:
         return ["no run is finished"]
     table = with_floor(table, collocation.read(output / collocation.FILE))
-    published = pd.read_csv(PUBLISHED, keep_default_na=False).to_dict("records")
+    published = pd.read_csv(PUBLISHED, keep_default_na=False)
+    published = _records(published[published["comparable"] == "yes"])
+    compared = with_means(table, published, ["method", "optimizer"])
     scores = []
     for case in table["case"].unique():
-        known = [r for r in published if r["case"] == case and r["comparable"] == "yes"]
-        scores.append(_score(case, _records(table[table["case"] == case]), known))
-    own = own_settings(output / "solvers.csv")
+        known = [row for row in published if row["case"] == case]
+        scores.append(_score(case, _records(compared[compared["case"] == case]), known))
+    own = with_means(own_settings(output / "solvers.csv"), published, ["row"])
     summary = _summary(scores, own)
-    tuned = _own_settings(own, _comparable(published))
+    known = _by_case(published)
+    tuned = _own_settings(own, known)
     parts = [_head(table), _overview(scores), *summary, tuned, _outcomes(table)]
     page = "\n\n".join(filter(None, parts)) + "\n"
     text = table.to_csv(index=False, float_format="%.4g")
     paths = [
         write_text_atomically(output / "suite.csv", text),
         write_text_atomically(output / "suite.md", page),
+        write_text_atomically(output / "published.md", _beside(own, known)),
     ]
     return [*"\n".join(summary).splitlines(), *map(str, paths)]
 
@@ -116,6 +122,34 @@ def own_settings(path: Path) -> pd.DataFrame:
     rows["case"] = named[0].str.translate(str.maketrans("()", "[]")).str.replace(", ", ",")
     rows["row"] = named[2]
     return rows[columns]
+
+
+def with_means(
+    table: pd.DataFrame, published: Sequence[dict[str, Any]], keys: Sequence[str]
+) -> pd.DataFrame:
+    """The table, with rows of what is published as ``mean of u, v, p``.
+
+    Args:
+        table: a row for each quantity, with its case and errors.
+        published: as in the table of published errors.
+        keys: columns that tell the fields of a case apart.
+    """
+    made = []
+    errors = [name for name in _ERRORS if name in table]
+    for known in published:
+        names = known["quantity"].removeprefix("mean of ").split(", ")
+        if len(names) == 1:
+            continue
+        parts = table[(table["case"] == known["case"]) & table["quantity"].isin(names)]
+        for _, rows in parts.groupby([*keys], sort=False):
+            if len(rows) == len(names):
+                means = rows[errors].mean(skipna=False).to_dict()
+                is_below = means["error"] < means.get("reference_error", -math.inf)
+                made.append(
+                    {**rows.iloc[0], **means, "quantity": known["quantity"]}
+                    | ({"is_below_reference": is_below} if "is_below_reference" in table else {})
+                )
+    return pd.concat([table, pd.DataFrame(made)], ignore_index=True) if made else table
 
 
 def _rows(
@@ -355,13 +389,35 @@ def _summary(scores: Sequence[Score], own: Any) -> list[str]:
     return ["\n".join(lines), "\n".join(["Missed:", "", *misses])] if misses else ["\n".join(lines)]
 
 
-def _comparable(published: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """The published errors that are comparable, by case and quantity."""
+def _by_case(published: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The published errors by case and quantity."""
     errors: dict[str, dict[str, float]] = {}
     for row in published:
-        if row["comparable"] == "yes":
-            errors.setdefault(row["case"], {})[row["quantity"]] = float(row["error"])
+        errors.setdefault(row["case"], {})[row["quantity"]] = float(row["error"])
     return errors
+
+
+def _beside(own: Any, published: dict[str, dict[str, float]]) -> str:
+    """The best field of `own_settings` without and with a network beside what is published, a line
+    for each case; in bold what is at or below that."""
+    lines = []
+    for case, errors in published.items():
+        first = next(iter(errors.values()))
+        line = [f"`{case}`", ", ".join(errors), format_value("l2", first)]
+        for is_network in (False, True):
+            chosen = own[(own["case"] == case) & (own["is_network"] == is_network)]
+            fields = [(_part(rows, errors), rows) for _, rows in chosen.groupby("row")]
+            part, rows = min(fields, key=lambda field: field[0], default=(math.inf, None))
+            if rows is None:
+                line += ["–", "–"]
+                continue
+            text = format_value("l2", first * part)
+            seconds = rows["seconds"].iloc[0]
+            digits = 0 if seconds >= 10 else 1
+            line += [f"**{text}**" if part <= 1 else text, f"{seconds:.{digits}f}"]
+        lines.append(line)
+    head = ["Problem", "of", "Published", "Splines", "Seconds", "Grid + network", "Seconds"]
+    return markdown_table(pd.DataFrame(lines, columns=head), "ll") + "\n"
 
 
 def _own_settings(own: Any, published: dict[str, dict[str, float]]) -> str:

@@ -188,6 +188,29 @@ def test_fields_with_settings_of_their_own_count_apart(tmp_path: Path) -> None:
     assert lines[-1] == ["speed, viscosity", "2.1e-4", "7", "1", "4.2e-4"]
 
 
+def test_a_published_mean_is_held_against_the_mean_of_ours(tmp_path: Path) -> None:
+    """Of the lid-driven cavity a mean over u, v and p has been published, 1.13e-4."""
+    flow = job("cavity", "quintic")
+    _write(flow, tmp_path, 3e-5, l2_v=3e-5, l2_p=2.4e-4)
+    made = suite_table.make_table([flow], tmp_path)
+    errors = [("u", 1e-5), ("v", 2e-5), ("p", 3e-4)]
+    rows = [("cavity pinn: quintic 9 cells", 0, name, l2, 0, 7.0) for name, l2 in errors]
+    columns = ["row", "seed", "unknown", "l2", "width", "seconds"]
+    table = pd.DataFrame(rows, columns=columns).assign(kind="pinn")
+    table.to_csv(tmp_path / "solvers.csv", index=False)
+    network, any_field, *_ = suite_table.write_tables(made, tmp_path)
+    assert "1 of 1 problems" in network
+    assert "1 of 1 problems" in any_field
+    [line] = [
+        line
+        for line in (tmp_path / "published.md").read_text().splitlines()
+        if "`cavity`" in line
+    ]
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == [
+        *("mean of u, v, p", "1.1e-4", "**1.1e-4**", "7.0", "–", "–"),
+    ]
+
+
 def test_published_numbers_are_of_cases_and_quantities_that_there_are() -> None:
     published = pd.read_csv(suite_table.PUBLISHED, keep_default_na=False)
     tuned = suite_table.own_settings(suite_table.RESULTS / "tables" / "solvers.csv")["case"]

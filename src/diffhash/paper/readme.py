@@ -13,7 +13,7 @@ from diffhash.paper import second_order
 from diffhash.paper.printed import ROWS
 from diffhash.results.formats import format_epochs, format_value, markdown_table
 
-PAGES = ("README.md", "docs/reproduction.md")
+PAGES = ("README.md", "docs/reproduction.md", "docs/reference/zoo.md")
 """The pages with marked blocks, in a clone."""
 _REMARKS = ("In brackets", "Train s", "Largest", "Measured")
 
@@ -119,8 +119,8 @@ def _narrow(table: str) -> str:
     return "\n".join(f"|{'|'.join(cells)}|" for cells in zip(*columns, strict=True))
 
 
-def _summary(tables: Path) -> str:
-    return (tables / "summary.md").read_text(encoding="utf-8").rstrip()
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8").rstrip()
 
 
 def _second_order(tables: Path) -> str:
@@ -128,11 +128,12 @@ def _second_order(tables: Path) -> str:
     path = tables / f"{second_order.NAME}.md"
     if not path.is_file():
         return "Not run: `make reproduce-tables OPTIONAL=1`."
-    return path.read_text(encoding="utf-8").rstrip()
+    return _text(path)
 
 
 _BLOCKS = {
-    "summary": _summary,
+    "summary": lambda tables: _text(tables / "summary.md"),
+    "published": lambda tables: _text(tables / "published.md"),
     "results": results_block,
     second_order.NAME: _second_order,
     "rows": rows_block,
