@@ -95,13 +95,13 @@ $(EXTRA)%: $(STAMP)
 	@$(LOCKED) "$(PY)" -m pip install -qq -c constraints.txt -e '.[$*]'
 	@touch "$@"
 
-test: $(EXTRA)test ## run the tests (those that need a GPU or long are skipped, and listed at the end)
+test: $(EXTRA)test ## run the tests (those that need a GPU or take long are skipped, and listed at the end)
 	"$(PY)" -m pytest -n auto
 
 test-slow: $(EXTRA)test ## run the tests that take long
 	"$(PY)" -m pytest -n auto --slow -m slow
 
-test-faults: $(EXTRA)test ## kill runs and fill disks at every file operation, damage records, abuse all
+test-faults: $(EXTRA)test ## kill runs and fill disks at every file operation, damage records, give bad settings
 	"$(PY)" -m tests.faults
 
 lint: $(EXTRA)lint $(EXTRA)test ## ruff, pyright and the import layers
