@@ -76,6 +76,8 @@ CASES = [
     Case("kuramoto_sivashinsky"),
     Case("gray_scott"),
     Case("helmholtz2d", {"a": "10"}),
+    Case("helmholtz2d", {"a": "20"}),
+    Case("helmholtz2d", {"a": "100"}),
     Case("helmholtz2d", {"a": "[1,4]", "low": "-1"}),
     Case("multiscale_poisson2d"),
     Case("biharmonic2d"),

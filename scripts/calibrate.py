@@ -25,7 +25,7 @@ from optuna.visualization.matplotlib import plot_slice
 
 from diffhash._files import write_text_atomically
 from diffhash.cli.command import run_command
-from diffhash.experiment.checks import ConfigError, choose_accelerator
+from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.environment import describe_environment
 from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
@@ -33,6 +33,7 @@ from diffhash.paper.printed import ERRORS, load_paper_table
 from diffhash.paper.reproduce import exclusive
 from diffhash.results import RecordError, RunRecord
 from diffhash.results.figures.style import write_figure
+from diffhash.training.fit import choose_accelerator
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"

@@ -202,9 +202,7 @@ def test_a_published_mean_is_held_against_the_mean_of_ours(tmp_path: Path) -> No
     assert "1 of 1 problems" in network
     assert "1 of 1 problems" in any_field
     [line] = [
-        line
-        for line in (tmp_path / "published.md").read_text().splitlines()
-        if "`cavity`" in line
+        line for line in (tmp_path / "published.md").read_text().splitlines() if "`cavity`" in line
     ]
     assert [cell.strip() for cell in line.split("|")[2:-1]] == [
         *("mean of u, v, p", "1.1e-4", "**1.1e-4**", "7.0", "–", "–"),

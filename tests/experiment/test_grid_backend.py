@@ -1,4 +1,5 @@
-"""Which backend a run's grid gets, where the run will be; no GPU is needed to know."""
+"""Where a run will be, which backend its grid gets and how its steps are executed; no GPU is needed
+to know."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from diffhash.experiment.build import build
 from diffhash.experiment.checks import ConfigError
 from diffhash.ops import backends
 from diffhash.results import RunRecord
+from diffhash.training import FieldTraining
 
 Call = Callable[..., DictConfig]
 GPU = "trainer.accelerator=gpu"
@@ -72,3 +74,24 @@ def test_the_record_says_which(train: Callable[..., tuple[Path, RunRecord]]) -> 
 
 def test_without_a_grid_there_is_none(tiny_config: Call) -> None:
     assert build(tiny_config("encoder=mlp")).grid_backend is None
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_optimizer_that_computes_on_a_cpu_does_so_where_there_is_a_gpu(
+    tiny_config: Call,
+) -> None:
+    solver = ("encoder=cubic", "optimizer=gauss_newton", "trainer.precision=float64")
+    assert build(tiny_config(*solver, "trainer.accelerator=auto")).accelerator == "cpu"
+    message = "trainer.accelerator=gpu: optimizer=GaussNewton computes on a CPU; give cpu or auto"
+    with pytest.raises(ConfigError, match=message):
+        build(tiny_config(*solver, GPU))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_steps_of_adam_alone_become_a_graph_by_themselves(tiny_config: Call) -> None:
+    long = ("encoder=cubic", "trainer.accelerator=auto", "trainer.epochs=1000")
+    adam, soap = (build(tiny_config(*long, f"optimizer={name}")) for name in ("adam", "soap"))
+    assert isinstance(adam.training, FieldTraining)
+    assert isinstance(soap.training, FieldTraining)
+    assert (adam.accelerator, adam.training.execution) == ("gpu", "cudagraph")
+    assert (soap.accelerator, soap.training.execution) == ("gpu", "eager")

@@ -402,7 +402,7 @@ def test_points_beyond_the_domain_are_refused_but_along_a_periodic_axis() -> Non
         ({"optimizer": torch.optim.RAdam}, r"^optimizer=RAdam: .*make_optimizer=RAdam\)$"),
         ({"optimizer": GaussNewton}, r"^optimizer=GaussNewton: .* as GaussNewton\(\)$"),
         ({"optimizer": "soap"}, r"^optimizer='soap': give one of adam"),
-        ({"accelerator": "cuda"}, r"^accelerator='cuda': give 'cpu' or 'gpu'$"),
+        ({"accelerator": "cuda"}, r"^accelerator='cuda': give 'auto', 'cpu' or 'gpu'$"),
         ({"seed": "a"}, r"^seed='a': allowed are integers from 0"),
         ({"epochs": "10"}, r"^epochs='10': allowed are integers"),
         ({"tolerance": "1e-3"}, r"^tolerance='1e-3': give a positive number$"),
@@ -418,7 +418,7 @@ def test_a_setting_of_another_kind_is_refused(settings: dict[str, Any], message:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there() -> None:
-    with pytest.raises(ValueError, match=r"^accelerator='gpu': torch finds no CUDA device here"):
+    with pytest.raises(ValueError, match=r"^accelerator=gpu: torch finds no CUDA device here"):
         quickly(_Decay(), accelerator="gpu")
 
 

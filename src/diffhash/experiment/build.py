@@ -28,7 +28,6 @@ from diffhash.experiment.checks import (
     check_memory,
     check_seeds,
     checked,
-    choose_accelerator,
     read_checkpoint,
     set_threads,
 )
@@ -51,6 +50,7 @@ from diffhash.training import (
     check_devices_of_moving,
 )
 from diffhash.training.fields import problem_field
+from diffhash.training.fit import choose_accelerator
 from diffhash.training.windowed import WindowedTraining, first_window
 from diffhash.training.windows import WindowedField
 
@@ -92,7 +92,7 @@ def build(cfg: DictConfig, checkpoint_from: str | None = None) -> Setup:
         ConfigError: any setting that cannot be run.
     """
     cfg = checked(cfg)
-    accelerator = choose_accelerator(cfg.trainer.accelerator.value)
+    accelerator = accelerator_of(cfg)
     set_threads(cfg.trainer.num_threads)
     check_seeds(cfg.seed, cfg.seeds)
     check_devices(cfg.trainer.devices, accelerator)
@@ -130,7 +130,7 @@ def build(cfg: DictConfig, checkpoint_from: str | None = None) -> Setup:
             batch_size=cfg.trainer.batch_size,
             schedule=cfg.trainer.schedule.value,
             derivatives=cfg.trainer.derivatives.value,
-            execution=_execution(cfg.trainer, accelerator, grid_backend),
+            execution=_execution(cfg, accelerator, grid_backend),
             seed=cfg.seed,
             origin=_origin(cfg),
             sampler=sampler,
@@ -355,12 +355,26 @@ def _grid_backend(encoding: Encoding, accelerator: str) -> str | None:
     return name
 
 
-def _execution(trainer: DictConfig, accelerator: str, grid_backend: str | None) -> Execution:
+def accelerator_of(cfg: DictConfig) -> str:
+    """``"cpu"`` or ``"gpu"``, for a run of a config.
+
+    Raises:
+        ConfigError: a GPU that is not there or that the optimizer cannot use.
+    """
+    optimizer = _optional(cfg.optimizer, "optimizer", OptimizerSettings)
+    try:
+        return choose_accelerator(cfg.trainer.accelerator.value, optimizer)
+    except ValueError as error:
+        raise ConfigError(f"trainer.{error}") from error
+
+
+def _execution(cfg: DictConfig, accelerator: str, grid_backend: str | None) -> Execution:
     """The execution of ``trainer.execution``; for auto the one that is faster here.
 
     On a CPU the grid and the network are C kernels, and a compiler finds little to fuse around
     them. On a GPU a step this small is mostly waiting between kernels, which a graph takes out.
     """
+    trainer = cfg.trainer
     choice: Execution = trainer.execution.value
     graph_can = accelerator == "gpu" and grid_backend != "tcnn" and trainer.devices == 1
     if choice == "cudagraph" and not graph_can:
@@ -373,7 +387,8 @@ def _execution(trainer: DictConfig, accelerator: str, grid_backend: str | None) 
         return choice
     full_batch = trainer.batch_size is None and trainer.derivatives.value == "taylor"
     long = trainer.epochs >= _EPOCHS_FOR_A_GRAPH
-    return "cudagraph" if graph_can and full_batch and long else "eager"
+    is_adam = cfg.optimizer is None
+    return "cudagraph" if graph_can and full_batch and long and is_adam else "eager"
 
 
 def _origin(cfg: DictConfig) -> dict[str, Any]:

@@ -81,16 +81,6 @@ def check_devices(devices: int, accelerator: str) -> None:
         )
 
 
-def choose_accelerator(name: str) -> str:
-    """``cpu`` or ``gpu`` for a ``trainer.accelerator``."""
-    available = torch.cuda.is_available()
-    if name == "gpu" and not available:
-        raise ConfigError(
-            "trainer.accelerator=gpu: torch finds no CUDA device here; use cpu or auto"
-        )
-    return "gpu" if available and name != "cpu" else "cpu"
-
-
 def set_threads(num_threads: int | None) -> None:
     """Set the number of threads to ``trainer.num_threads``."""
     if num_threads is None:

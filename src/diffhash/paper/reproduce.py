@@ -17,8 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from diffhash.experiment.build import ConfigError, config_hash
-from diffhash.experiment.checks import choose_accelerator
+from diffhash.experiment.build import ConfigError, accelerator_of, config_hash
 from diffhash.experiment.composing import one_line
 from diffhash.experiment.environment import describe_environment
 from diffhash.experiment.folder import take_lock
@@ -131,7 +130,7 @@ def plan_timings(root: Path, runs_dir: Path, jobs: Sequence[Job], epochs: int = 
                 f"trainer.num_threads={record.environment['torch_threads']}",
             )
             cfg = _composed(overrides)
-            here = describe_environment(choose_accelerator(cfg.trainer.accelerator.value))
+            here = describe_environment(accelerator_of(cfg))
             timings[job.row] = replace(
                 job,
                 title=f"timing of {job.row}",

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
+import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 
+from diffhash.optim import OptimizerSettings
 from diffhash.training.checkpoint import AtomicCheckpoints
 from diffhash.training.processes import SharedPoints
 
@@ -53,6 +55,31 @@ def fit(
         use_distributed_sampler=False,
     )
     trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
+
+
+def choose_accelerator(name: str, optimizer: OptimizerSettings | None = None) -> str:
+    """Return ``"cpu"`` or ``"gpu"``; for ``"auto"`` a GPU where torch finds one.
+
+    Optimizers that need more than the gradient compute on a CPU, which ``"auto"`` is for them.
+
+    Args:
+        name: ``"auto"``, ``"cpu"`` or ``"gpu"``.
+        optimizer: settings of the optimizer; None for Adam.
+
+    Raises:
+        ValueError: another name, or a GPU that is not there or that the optimizer cannot use.
+    """
+    is_on_cpu = optimizer is not None and optimizer.needs != "gradient"
+    if name not in ("auto", "cpu", "gpu"):
+        raise ValueError(f"accelerator={name!r}: give 'auto', 'cpu' or 'gpu'")
+    if name == "gpu" and is_on_cpu:
+        own = type(optimizer).__name__
+        raise ValueError(f"accelerator=gpu: optimizer={own} computes on a CPU; give cpu or auto")
+    if name == "gpu" and not torch.cuda.is_available():
+        raise ValueError("accelerator=gpu: torch finds no CUDA device here; give cpu or auto")
+    if name == "auto":
+        return "gpu" if torch.cuda.is_available() and not is_on_cpu else "cpu"
+    return name
 
 
 def silence_lightning() -> None:

@@ -18,7 +18,7 @@ from diffhash.problems import Problem
 from diffhash.training.callbacks import GracefulStop, ProgressReport
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.fields import like_field
-from diffhash.training.fit import fit
+from diffhash.training.fit import choose_accelerator, fit
 from diffhash.training.guards import periodic_axes
 from diffhash.training.module import FieldTraining, Schedule
 from diffhash.training.samplers import Sampler
@@ -55,7 +55,7 @@ def solve(
     tolerance: float | None = None,
     windows: int | Sequence[float] = 1,
     seed: int = 0,
-    accelerator: str | None = None,
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Solution:
@@ -96,7 +96,9 @@ def solve(
             from the end of the one before, and has a field, ``epochs`` and ``max_seconds`` of its
             own; see `diffhash.training.windows`.
         seed: the seed of the default field and of minibatches.
-        accelerator: ``"cpu"`` or ``"gpu"``; None for a GPU where there is one.
+        accelerator: ``"cpu"``, ``"gpu"``, or ``"auto"`` for a GPU where there is one and the
+            optimizer needs the gradient alone: L-BFGS, self-scaled Broyden and Gauss–Newton compute
+            on a CPU.
         callbacks: callbacks of Lightning.
         progress: whether progress is shown.
 
@@ -128,7 +130,7 @@ def solve(
     settings = _optimizer(optimizer)
     if chunk is None:
         chunk = 1 if isinstance(settings, GaussNewton) else 100
-    where = _accelerator(accelerator)
+    where = choose_accelerator(accelerator, settings)
     by_gradients = settings is None or settings.needs == "gradient"
     dtype = torch.float32 if by_gradients else torch.float64
     task = task or Task()
@@ -194,12 +196,3 @@ def _optimizer(given: OptimizerSettings | str) -> OptimizerSettings | None:
         )
     make = OPTIMIZERS[given]
     return None if make is None else make()
-
-
-def _accelerator(given: str | None) -> str:
-    has_gpu = torch.cuda.is_available()
-    if given not in (None, "cpu", "gpu"):
-        raise ValueError(f"accelerator={given!r}: give 'cpu' or 'gpu'")
-    if given == "gpu" and not has_gpu:
-        raise ValueError("accelerator='gpu': torch finds no CUDA device here; give 'cpu'")
-    return given or ("gpu" if has_gpu else "cpu")
