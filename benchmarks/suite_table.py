@@ -140,15 +140,13 @@ def with_means(
         names = known["quantity"].removeprefix("mean of ").split(", ")
         if len(names) == 1:
             continue
-        parts = table[(table["case"] == known["case"]) & table["quantity"].isin(names)]
+        parts: Any = table[(table["case"] == known["case"]) & table["quantity"].isin(names)]
         for _, rows in parts.groupby([*keys], sort=False):
             if len(rows) == len(names):
-                means = rows[errors].mean(skipna=False).to_dict()
-                is_below = means["error"] < means.get("reference_error", -math.inf)
-                made.append(
-                    {**rows.iloc[0], **means, "quantity": known["quantity"]}
-                    | ({"is_below_reference": is_below} if "is_below_reference" in table else {})
-                )
+                made.append({**rows.iloc[0], "quantity": known["quantity"]})
+                made[-1] |= {name: float(np.mean(rows[name].to_numpy())) for name in errors}
+                if "reference_error" in errors:
+                    made[-1]["is_below_reference"] = made[-1]["error"] < made[-1]["reference_error"]
     return pd.concat([table, pd.DataFrame(made)], ignore_index=True) if made else table
 
 
