@@ -130,7 +130,7 @@ def _write(path: Path, frame: pd.DataFrame) -> None:
 def _curve(name: str, optimizer: str, seconds: float) -> pd.DataFrame:
     """A row for each evaluation of a training."""
     problem = zoo()[name]()
-    task = Task(n_residual=6000, n_boundary=1000, wave_number=10.0)
+    task = Task(n_residual=8192, n_boundary=1024, wave_number=10.0)
     settings = OPTIMIZERS[optimizer]()
     if optimizer == SPLINES:
         cells = CELLS[name]
@@ -139,7 +139,6 @@ def _curve(name: str, optimizer: str, seconds: float) -> pd.DataFrame:
         "task": task, "optimizer": settings or "adam", "seed": 0, "accelerator": "cpu",
         "evaluation_points": 5000, "progress": False,
         "learning_rate": _RATES.get(optimizer, 1e-2),
-        "betas": (0.9, 0.999),  # as in recipe=neural, whose field this is
     }  # fmt: skip
     field = _field(problem, name, optimizer)
     chunk = 1 if settings and settings.needs == "residuals" else _CHUNK
@@ -162,25 +161,28 @@ def _curve(name: str, optimizer: str, seconds: float) -> pd.DataFrame:
 
 
 def _field(problem: Problem, name: str, optimizer: str) -> Field:
-    """The one of all optimizers, or splines alone."""
+    """The one of all optimizers, as of ``recipe=neural``, or splines alone."""
     torch.manual_seed(0)
     axes, n_unknowns, dtype = problem.domain.axes, len(problem.unknowns), torch.float64
     alone = optimizer == SPLINES
     encoding = GridEncoding(
         problem.n_dims,
-        n_levels=1 if alone else 2,
-        n_features_per_level=n_unknowns if alone else 2,
-        log2_hashmap_size=24,
-        base_resolution=CELLS[name] if alone else 8,
+        n_levels=1 if alone else None,
+        n_features_per_level=n_unknowns,
+        log2_hashmap_size=24 if alone else 13,
+        base_resolution=CELLS[name] if alone else 12,
         per_level_scale=4.0,
         interpolation="nonic" if alone else "quintic",
         periodic=[axes.index(axis) for axis in problem.periodic],
-        init_scale=0.0 if alone else 0.1,
+        init_scale=0.0,
         dtype=dtype,
     )
     network: Any = Linear(encoding.n_output_dims, n_unknowns, dtype=dtype)
     if not alone:
-        network = MLP(encoding.n_output_dims, n_unknowns, width=16, depth=1, dtype=dtype)
+        network = MLP(
+            *(encoding.n_output_dims, n_unknowns),
+            width=16, depth=1, init="xavier", skip=True, dtype=dtype,
+        )  # fmt: skip
     return problem_field(problem, encoding, network)
 
 

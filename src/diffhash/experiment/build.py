@@ -108,7 +108,7 @@ def build(cfg: DictConfig, checkpoint_from: str | None = None) -> Setup:
         check_points(f"task: {key}", value, problem.n_dims, accelerator)
     n_points = cfg.trainer.evaluation_points
     check_points("trainer.evaluation_points", n_points, problem.n_dims, accelerator)
-    exact = _periodic(cfg.encoder.encoding, problem).get("periodic", ())
+    exact = _left_to_problem(cfg.encoder.encoding, problem).get("periodic", ())
     periodic = [problem.domain.axes[axis] for axis in exact]
     objective = _objective(task, first, periodic)
     field = _build_fields(cfg, first, accelerator)
@@ -305,7 +305,7 @@ def _instantiate_layers(
         n_input_dims=problem.n_dims,
         dtype=dtype,
         **_backend(cfg.encoder.encoding, dtype, accelerator),
-        **_periodic(cfg.encoder.encoding, problem),
+        **_left_to_problem(cfg.encoder.encoding, problem),
     )
     network = instantiate(
         cfg.encoder.network,
@@ -324,12 +324,17 @@ def _instantiate_layers(
     return encoding, network
 
 
-def _periodic(encoding: Any, problem: Problem) -> dict[str, list[int]]:
-    """The periodic axes of a problem, where the encoding's settings leave them to the problem."""
-    if not (OmegaConf.is_dict(encoding) and encoding.get("periodic", ()) is None):
+def _left_to_problem(encoding: Any, problem: Problem) -> dict[str, Any]:
+    """The encoding's settings that are null, by the problem: its periodic axes, and as many
+    features of a level as it has unknowns."""
+    if not OmegaConf.is_dict(encoding):
         return {}
     axes = problem.domain.axes
-    return {"periodic": [axes.index(axis) for axis in problem.periodic]}
+    found = {
+        "periodic": [axes.index(axis) for axis in problem.periodic],
+        "n_features_per_level": len(problem.unknowns),
+    }
+    return {key: value for key, value in found.items() if encoding.get(key, ()) is None}
 
 
 def _backend(encoding: Any, dtype: torch.dtype, accelerator: str) -> dict[str, str]:

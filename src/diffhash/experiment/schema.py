@@ -57,7 +57,7 @@ class GridEncodingConfig:
 
     _target_: str = "diffhash.encodings.GridEncoding"
     n_levels: int | None = MISSING
-    n_features_per_level: int = MISSING
+    n_features_per_level: int | None = MISSING  # null: one for each unknown
     log2_hashmap_size: int = MISSING
     base_resolution: Any = MISSING  # one number, or one for each axis
     per_level_scale: float = MISSING
