@@ -18,7 +18,7 @@ from diffhash.problems.condition import Measured
 from diffhash.problems.problem import points_of
 from diffhash.problems.tracer import operator_size
 
-_PROBED = 64  # points at which the size of a residual is looked at
+_PROBED = 64  # points at which the size of a residual is computed
 
 Kind = Literal["pinn", "data"]
 _WEIGHTS = {"residual": "residual", "boundary": "boundary", "labels": "data"}  # of conditions
@@ -156,7 +156,7 @@ class Task:
         return Objective(problem, terms)
 
     def _unit(self, problem: Problem, condition: Condition) -> float:
-        """What a condition's residual is measured in."""
+        """The unit of a condition's residual, by which it is divided."""
         if self.wave_number is None:
             return 1.0
         unit = residual_unit(problem, condition, self.wave_number)
