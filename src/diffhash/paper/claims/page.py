@@ -1,4 +1,4 @@
-"""``claims.md`` and ``claims.csv``: every claim with its verdict and the figures it rests on."""
+"""``claims.md`` and ``claims.csv``: every claim with its verdict and the figures behind it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def write_claims(lines: pd.DataFrame, output: Path | str) -> list[Path]:
     """Write ``claims.md`` and ``claims.csv``, a line per comparison, into ``output``.
 
     Args:
-        lines: of `diffhash.paper.claims.verdicts.judge`.
-        output: where to write.
+        lines: the lines of `diffhash.paper.claims.verdicts.judge`.
+        output: the folder of the files.
     """
     frame = lines.copy()
     frame["figures"] = [
@@ -37,17 +37,17 @@ def write_claims(lines: pd.DataFrame, output: Path | str) -> list[Path]:
 
 
 def to_markdown(lines: pd.DataFrame) -> str:
-    """The page: how the tests are to be read, and the paper's claims."""
+    """The page: an explanation of the tests, and the paper's claims."""
     levels = {"alpha": ALPHA, "accurate": ACCURATE, "no_skill": NO_SKILL}
     count, claims = count_verdicts(lines), _claims(lines)
     return render("claims.md", claims=claims, count=count, cost_margin=COST_MARGIN, **levels)
 
 
 def _claims(lines: Any) -> Iterator[tuple[Any, ...]]:
-    """A line of each claim, the number of its parts, the one that decides, what is missing, and
-    every sample once, by what it is of.
+    """For each claim a line, the number of its parts, the decisive part, the missing quantities,
+    and every sample once, by quantity and row.
 
-    The part that decides is the weakest where all must hold together, the strongest where one is
+    The decisive part is the weakest if all parts must hold together, and the strongest if one is
     enough; without a verdict it decides the direction.
     """
     for _, parts in lines.groupby("claim", sort=False):
