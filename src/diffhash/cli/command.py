@@ -107,5 +107,5 @@ def _discard_output() -> None:
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
-        with suppress(OSError, ValueError):  # not a file, as in tests
+        with suppress(OSError, ValueError):  # output is no file in tests
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,7 +17,7 @@ from diffhash.jets import Jet, Row
 from diffhash.networks.native_jet import LeastSquaresKernel, library, network_kernel
 from diffhash.networks.network import Network
 
-Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of coefficients and a target
+Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # coefficients, target
 
 
 class LinearLeastSquares:

@@ -166,7 +166,7 @@ class _SelfScaled(Optimizer):
                 found = float(alpha), direction, inverse.numpy()
                 continue
             state.clear()
-            if is_new:  # not even along the gradient
+            if is_new:  # the search along the gradient has failed
                 _write(parameters, x)
                 self.has_ended = True
                 return

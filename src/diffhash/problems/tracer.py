@@ -93,7 +93,7 @@ def trace(
         raise ValueError(
             f"{condition.name}: its residual reads neither an unknown nor a derivative"
         )
-    if not any_gradient and not torch.is_inference_mode_enabled():  # it has none
+    if not any_gradient and not torch.is_inference_mode_enabled():  # which has no graph
         raise ValueError(
             f"{condition.name}: its residual has no gradient in what it reads of d: compute it by "
             f"torch operations, without {_CUTS}"

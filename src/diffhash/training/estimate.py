@@ -26,8 +26,9 @@ class ErrorEstimate:
         √(Σ_t mean((residual_t - target_t)²) / unit_t²) / √mean(u²).
 
     The unit of a residual is its size for a wave of amplitude 1 (`residual_unit`), so that the sum
-    is in units of u. It is an estimate and no bound: in a nearly singular problem, the error can be
-    much larger than the estimate. Conditions on measured values are evaluated at their own points.
+    is in units of u. It is an estimate and no bound: an error that hardly changes the residual, as
+    in a nearly singular problem, is underestimated. Conditions on measured values are evaluated at
+    their own points.
 
     Args:
         objective: the loss, whose terms are the conditions t.

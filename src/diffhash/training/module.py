@@ -97,8 +97,8 @@ class FieldTraining(L.LightningModule):
         max_seconds: the seconds of training after which it stops; None for no limit.
         tolerance: training stops when `ErrorEstimate`, computed after every chunk, is below this
             number; None for no limit.
-        origin: the configuration that the field was built from. It is kept in checkpoints, so that
-            they can be told apart.
+        origin: the configuration from which the field was built. It is stored in checkpoints, so
+            that those of other fields can be refused.
 
     Attributes:
         replicas: the state and the results of each seed: one, or R.
@@ -246,7 +246,7 @@ class FieldTraining(L.LightningModule):
         return [*self.field.parameters(), *self.objective.problem.parameters()]
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        # The points live in the objective; Lightning only counts chunks.
+        # The points are in the objective; Lightning only counts chunks.
         return DataLoader(TensorDataset(torch.zeros(1)))
 
     def on_train_start(self) -> None:

@@ -40,7 +40,7 @@ class Replica:
             the loss.
         epochs_done: the number of completed epochs.
         diverged_epoch: the epoch whose loss was NaN or infinite, or None.
-        outcome: set when training ends, by itself or because it was asked to stop.
+        outcome: the outcome, set when training ends, by itself or because a stop was requested.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)

@@ -31,7 +31,7 @@ def write_claims(lines: pd.DataFrame, output: Path | str) -> list[Path]:
         "; ".join(f"{row} {text}" for _, row, text in each) for each in lines["figures"]
     ]
     frame["n"] = [" ".join(map(str, n)) for n in lines["n"]]
-    frame.loc[frame["n"] == "", ["p", "p_opposite"]] = None  # by value
+    frame.loc[frame["n"] == "", ["p", "p_opposite"]] = None  # compared by value
     texts = {"md": to_markdown(lines), "csv": frame.to_csv(index=False, columns=_COLUMNS)}
     return [write_text_atomically(Path(output) / f"claims.{k}", t) for k, t in texts.items()]
 

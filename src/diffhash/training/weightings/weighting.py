@@ -33,8 +33,8 @@ class Weighting(ABC):
     """Changes the weights of terms, or of their points, while training.
 
     A subclass defines `update`, which writes into `Term.weight` and `Term.point_weights`: kernels
-    and CUDA graphs read them at every step. The weights of a step follow from the errors of the
-    step before; those of the first step from a pass over all points.
+    and CUDA graphs read them at every step. The weights of a step are computed from the errors of
+    the previous step, and the weights of the first step from a pass over all points.
 
     Args:
         conditions: the names of the conditions whose weights change; None for all equations in the
