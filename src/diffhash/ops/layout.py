@@ -136,8 +136,8 @@ class GridLayout:
         ]
 
     def rows(self, level: Level, vertices: Tensor) -> Tensor:
-        """The first table rows of integer ``vertices [..., d]``, which are negative in a level's
-        padding."""
+        """The first table rows of integer ``vertices [..., d]``; vertices in a level's padding are
+        negative."""
         terms = []
         for j, factor in enumerate(self.factors(level)):
             v = vertices[..., j] + level.pad

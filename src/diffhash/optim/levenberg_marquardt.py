@@ -2,11 +2,12 @@
 
 With residuals r and their Jacobian J a step δ solves
 
-    (JᵀJ + λ) δ = -Jᵀ r
+    (JᵀJ + λ D²) δ = -Jᵀ r
 
-for the loss |r|². λ falls after a step that reduces the loss. It falls by more where the gain
-ratio, the loss's decrease over the decrease |r|² - |r + Jδ|² that the linearisation predicts, is
-near 1. While steps do not reduce the loss, λ grows: 2, 8, 64 … times (Nielsen, IMM-REP-1999-05).
+for the loss |r|², with the diagonal matrix D of `DampedSystem`. λ falls after a step that reduces
+the loss. It falls by more where the gain ratio, the loss's decrease over the decrease
+|r|² - |r + Jδ|² that the linearisation predicts, is near 1. While steps do not reduce the loss, λ
+grows: 2, 8, 64 … times (Nielsen, IMM-REP-1999-05).
 After λ has grown, later falls are smaller, because a step that fails costs a factorisation.
 
 The error of the linearisation is known once a step is tried: r(θ + δ) - r - Jδ. The same factors

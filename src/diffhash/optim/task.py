@@ -173,7 +173,8 @@ class Task:
 
 
 def residual_unit(problem: Problem, condition: Condition, wave_number: float) -> float:
-    """The size of a condition's residual for a wave of amplitude 1; see `operator_size`."""
+    """The size of a condition's residual for a wave of amplitude 1, or 1 if that is 0; see
+    `operator_size`."""
     x, normal = points_of(condition, problem.domain, _PROBED)
     widths = [high - low for low, high in problem.domain.bounds]
     return operator_size(condition, problem.names, widths, wave_number, x, normal) or 1.0

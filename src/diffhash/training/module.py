@@ -95,8 +95,8 @@ class FieldTraining(L.LightningModule):
             For an optimizer that needs more than a gradient, an epoch is one step and the learning
             rate is not read.
         max_seconds: the seconds of training after which it stops; None for no limit.
-        tolerance: training stops when `ErrorEstimate`, computed after every chunk, is below this
-            number; None for no limit.
+        tolerance: training stops when `ErrorEstimate`, computed after every chunk, is at most this
+            number for every replica; None for no limit.
         origin: the configuration from which the field was built. It is stored in checkpoints, so
             that those of other fields can be refused.
 
