@@ -1,7 +1,7 @@
 """diffhash: hash encodings with exact derivatives, and the PINN experiments built on them.
 
-What is named here is imported when it is first used, since it needs torch, which takes seconds.
-`import diffhash.ops` alone makes the operators known to torch, for programs that it has exported.
+A name of this package is imported at its first use, because importing torch takes seconds.
+`import diffhash.ops` alone registers the operators with torch, for programs exported by torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Atomic writes: a file is the old one or the new one, never a part."""
+"""Atomic writes: a file has its old or its new content, never a part."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 _MAX_STEM = 200
-# What file systems that cannot flush a folder answer.
+# The errors of file systems that cannot flush a folder.
 _NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 def write_file_atomically(path: Path | str, write: Callable[[Path], object]) -> Path:
-    """Let ``write`` fill a temporary file beside ``path``, then flush it and move it over ``path``.
+    """Call ``write`` on a temporary file beside ``path``, flush that file and move it to ``path``.
 
-    Readers see the old content or the new, never a part. The temporary file keeps ``path``'s
+    Readers get the old content or the new, never a part. The temporary file keeps ``path``'s
     suffix; the folder is made if absent, and its new entry is flushed, too.
 
     Raises:
-        OSError: it cannot be written; the error names ``path``, whose content is as it was.
-        Exception: whatever ``write`` raises.
+        OSError: the file cannot be written; the error names ``path``, whose content is unchanged.
+        Exception: any exception of ``write``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = path.stem
-    if len(os.fsencode(stem)) > _MAX_STEM:  # the whole name is to fit where the file's own does
+    if len(os.fsencode(stem)) > _MAX_STEM:  # so that the temporary name is no longer than allowed
         stem = f"{zlib.crc32(os.fsencode(stem)):08x}"
     temporary = path.with_name(f".{stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -39,7 +39,7 @@ def write_file_atomically(path: Path | str, write: Callable[[Path], object]) -> 
         flush(path.parent)
     except OSError as error:
         if error.errno is not None and error.filename in (None, str(temporary)):
-            raise OSError(error.errno, error.strerror, str(path)) from error  # which file it was
+            raise OSError(error.errno, error.strerror, str(path)) from error  # names the file
         raise
     return path
 
@@ -47,7 +47,7 @@ def write_file_atomically(path: Path | str, write: Callable[[Path], object]) -> 
 def write_text_atomically(path: Path | str, text: str) -> Path:
     """Write ``text`` to ``path``, see `write_file_atomically`.
 
-    What UTF-8 cannot hold (of names that were not text) is written as ``\\udc80``.
+    Characters that UTF-8 cannot encode (from names that were not text) are written as ``\\udc80``.
     """
     return write_bytes_atomically(path, text.encode("utf-8", errors="backslashreplace"))
 
@@ -58,7 +58,7 @@ def write_bytes_atomically(path: Path | str, content: bytes) -> Path:
 
 
 def flush(path: Path) -> None:
-    """Have the system write a file, or a folder's entries, to disk now."""
+    """Flush a file, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The command ``diffhash``: train, and browse, compare, evaluate and export the records of runs."""
+"""The command ``diffhash``, which trains, and browses, compares, evaluates and exports records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffhash.cli.command import one_line_interrupt, run_command, tolerant_outpu
 
 
 def main() -> None:
-    """Run the command line; one line on standard error where its dependencies are missing."""
+    """Run the command line; missing dependencies are reported as one line on standard error."""
     if sys.argv[1:2] == ["train"]:
         sys.argv[:2] = ["diffhash train"]
         train_command("diffhash")
@@ -21,7 +21,7 @@ def main() -> None:
 def train_command(name: str = "train.py") -> None:
     """``diffhash train`` with the settings of ``sys.argv[1:]``; ``name`` begins its messages."""
     tolerant_output()
-    with one_line_interrupt(name):  # imports take seconds
+    with one_line_interrupt(name):  # the imports take seconds
         _imported("train").run_train()
 
 

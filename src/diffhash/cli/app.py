@@ -50,7 +50,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class _Group(click.Group):
-    """Turns errors about records into one line."""
+    """Turns errors about records into one line on standard error."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -64,7 +64,7 @@ class _Group(click.Group):
 
 
 def run_app() -> int:
-    """Run the command line; the exit code."""
+    """Run the command line, and return the exit code."""
     try:
         return int(app(prog_name="diffhash", standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -277,7 +277,7 @@ def _own_points(path: Path, restored: Restored) -> Tensor:
 
 
 def _check_output(run: Path, output: Path) -> None:
-    """Refuse before anything is computed."""
+    """Refuse an output of an unknown kind or within the record, before anything is computed."""
     if output.suffix not in _WRITERS:
         raise _refusal(f"--output {output}: give a name in {' or '.join(_WRITERS)}")
     if output.suffix == ".parquet":

@@ -1,6 +1,6 @@
-"""What all command lines of the project have in common: exit codes, and tolerant output.
+"""Exit codes, errors and output of all command lines of the project.
 
-Imports nothing slow, so that Ctrl-C and errors are handled from the first moment on.
+This module imports nothing slow, so that Ctrl-C and errors are handled from the start.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def run_command(
     """Run ``main`` and end the process with its exit code.
 
     Ctrl-C, bad input, a file that cannot be read or written and too little memory are one line on
-    standard error, with the exit codes 130 and 1. A character that the terminal's encoding lacks is
-    replaced. A closed pipe ends it quietly.
+    standard error, with the exit code 130 for Ctrl-C and 1 for the others. A character that the
+    terminal's encoding lacks is replaced. A closed pipe ends the command without a message.
 
     Args:
-        name: of the command, for that line.
-        main: returns the exit code.
-        errors: what ``main`` raises for bad input, whose message is that line.
-        interrupted: what the line of Ctrl-C says.
+        name: the name of the command, with which that line begins.
+        main: a function that returns the exit code.
+        errors: the exceptions of ``main`` for bad input, whose message is that line.
+        interrupted: the message for Ctrl-C.
     """
     tolerant_output()
-    atexit.register(gc.freeze)  # objects end with the process: no garbage collection
+    atexit.register(gc.freeze)  # no garbage collection when the process ends
     try:
         with one_line_interrupt(name, interrupted):
             code = main()
@@ -65,7 +65,7 @@ def run_command(
 
 
 def tolerant_output() -> None:
-    """Let a character that the encoding of standard output or error lacks be replaced."""
+    """Replace characters that the encoding of standard output or error lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -73,7 +73,7 @@ def tolerant_output() -> None:
 
 @contextmanager
 def one_line_interrupt(name: str, interrupted: str = "interrupted") -> Iterator[None]:
-    """Let Ctrl-C in the block end the process with one line and the exit code 130."""
+    """End the process with one line and the exit code 130 if Ctrl-C interrupts the block."""
     try:
         yield
     except KeyboardInterrupt:
@@ -84,7 +84,7 @@ def one_line_interrupt(name: str, interrupted: str = "interrupted") -> Iterator[
 
 
 def os_error_line(error: OSError) -> str:
-    """Which file it was, what is wrong, and what to do about it."""
+    """A line about an error of the system: the file, the reason, and a remedy."""
     where = f"{error.filename}: " if error.filename is not None else ""
     advice = _ADVICE.get(error.errno or 0)
     return f"{where}{error.strerror or error}" + (f"; {advice}" if advice else "")
@@ -103,9 +103,9 @@ def _printable(text: str) -> str:
 
 
 def _discard_output() -> None:
-    """Let nothing be written when the interpreter ends, which would fail and be reported again."""
+    """Discard remaining output, because writing it when the interpreter ends would fail again."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
-        with suppress(OSError, ValueError):  # not a file, as in tests
+        with suppress(OSError, ValueError):  # output is no file in tests
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,14 +17,14 @@ COSTS = (
 
 @dataclass(frozen=True)
 class Ratio:
-    """A number of two runs, and how they compare; None where there is nothing to compare."""
+    """A number of two runs, their ratio and its decades; None where these are undefined."""
 
     a: float | None
     b: float | None
 
     @property
     def ratio(self) -> float | None:
-        """b / a."""
+        """The ratio b / a."""
         return self.b / self.a if self.a and self.b is not None else None
 
     @property
@@ -34,10 +34,11 @@ class Ratio:
 
 
 def compare(a: Entry, b: Entry) -> dict[str, dict[str, Any]]:
-    """``settings`` and ``environment`` of two runs that differ, and all ``metrics``, the estimated
-    error among them, and ``costs``.
+    """The ``settings`` and the ``environment`` in which two runs differ, and all ``metrics``, with
+    the estimated error, and ``costs``.
 
-    Of the former both values, `ABSENT` where a run has none; of the latter a `Ratio` each.
+    Settings and environment have the values of both runs, or `ABSENT` if a run has no value;
+    metrics and costs have a `Ratio` each.
 
     Raises:
         RecordError: a config is missing or corrupt.

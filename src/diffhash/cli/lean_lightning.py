@@ -1,7 +1,8 @@
 """Lightning without the imports that a run does not use.
 
-They take half of the time of a short run: torch's compiler, Triton, and torchmetrics with the parts
-of SciPy that it needs. Only command lines leave them out; elsewhere Lightning is imported as it is.
+These imports take half of the time of a short run: torch's compiler, Triton, and torchmetrics with
+the parts of SciPy that it needs. Only command lines leave them out; other programs import Lightning
+unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 
 
 def import_lightning() -> None:
-    """Import Lightning, unless that has been done; what is left out is imported when it is used."""
+    """Import Lightning if it is not imported yet; the omitted modules are imported at their first
+    use."""
     if "lightning" in sys.modules:
         return
     stand_ins = [
@@ -36,7 +38,7 @@ def import_lightning() -> None:
     try:
         _defer_metrics()
         import_module("lightning")
-    except Exception:  # a release that uses more of them
+    except Exception:  # another release of Lightning uses more of these modules
         _forget("lightning", "torchmetrics")
     finally:
         for name, module in added.items():
@@ -52,7 +54,7 @@ def _stand_in(name: str, **attributes: object) -> ModuleType:
 
 
 class _Later(type):
-    """The metaclass of a class that stands for one in a module that may be imported later."""
+    """The metaclass of a stand-in for a class in a module that may be imported later."""
 
     home: str
 
@@ -60,7 +62,7 @@ class _Later(type):
         return getattr(import_module(cls.home), cls.__name__)(*args, **kwargs)
 
     def __instancecheck__(cls, instance: object) -> bool:
-        module = sys.modules.get(cls.home)  # without it there are no instances
+        module = sys.modules.get(cls.home)  # no instances exist without the module
         return module is not None and isinstance(instance, getattr(module, cls.__name__))
 
 
@@ -69,7 +71,8 @@ def _later(home: str, name: str) -> type:
 
 
 def _disable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
-    """`torch._dynamo.disable`: until it is imported, nothing compiles the function."""
+    """A stand-in for `torch._dynamo.disable`: until that is imported, nothing compiles the
+    function."""
 
     @functools.wraps(function)
     def disabled(*call: Any, **settings: Any) -> Any:
@@ -81,11 +84,11 @@ def _disable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callabl
 
 
 class _Metrics(ModuleType):
-    """A stand-in for torchmetrics, which is imported when more than Lightning's base classes is
+    """A stand-in for torchmetrics, which is imported when anything but Lightning's base classes is
     read."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # others look through all modules
+        if name.startswith("__"):  # other packages inspect all modules
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         self.__class__ = ModuleType  # type: ignore[assignment]
         assert self.__spec__ is not None and self.__spec__.loader is not None
@@ -101,7 +104,7 @@ def _defer_metrics() -> None:
     module: Any = module_from_spec(spec)
     module.__class__ = _Metrics
     module.__version__ = version(name)
-    module._logger = logging.getLogger(name)  # which its submodules import
+    module._logger = logging.getLogger(name)  # the submodules import it
     sys.modules[name] = module
     import_module(f"{name}.utilities")
     module.Metric = import_module(f"{name}.metric").Metric

@@ -33,8 +33,8 @@ _COLOURS = {
 
 
 def print_records(entries: Iterable[Entry]) -> None:
-    """One line per record, with the settings that differ and the metrics that any of them has; the
-    path comes last, where a narrow terminal may break it."""
+    """Print a line for each record, with the settings that differ and the metrics that any record
+    has. The path is last, where a narrow terminal may break it."""
     entries = list(entries)
     names = (*metric_names(entry.record.metrics for entry in entries), "estimate")
     metrics = [n for n in names if any(entry.fields.get(n) is not None for entry in entries)]
@@ -61,7 +61,7 @@ def print_records(entries: Iterable[Entry]) -> None:
 
 
 def print_comparison(a: Entry, b: Entry, comparison: dict[str, dict[str, Any]]) -> None:
-    """The sections of a comparison; one without differences says so."""
+    """Print the sections of a comparison, with a remark for a section without differences."""
     runs = _table("", ("", "A", "B"), left=("", "A", "B"))
     _add(runs, "run", str(a.directory), str(b.directory))
     _add(runs, "status", _status(a.record), _status(b.record))
@@ -81,7 +81,8 @@ def print_comparison(a: Entry, b: Entry, comparison: dict[str, dict[str, Any]]) 
 def print_ratios(
     title: str, ratios: dict[str, Ratio], a: str = "A", b: str = "B", ratio: str = "B / A"
 ) -> None:
-    """Numbers of two runs, their ratio and its decades; without those that neither has."""
+    """Print numbers of two runs, their ratio and its decades, without numbers that neither run
+    has."""
     table = _table(title, ("", a, b, ratio, "decades"), left=("",))
     for name, one in ratios.items():
         if one.a is None and one.b is None:
@@ -98,7 +99,7 @@ def print_ratios(
 
 
 def print_references(references: Mapping[str, Reference]) -> None:
-    """One line per problem: the error, and the methods with their own."""
+    """Print a line for each problem: the error, and the methods with their errors."""
     table = _table("", ("problem", "error", "methods"), left=("problem", "methods"))
     for name, reference in references.items():
         methods = (
@@ -110,7 +111,8 @@ def print_references(references: Mapping[str, Reference]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """As JSON, indented; numbers that JSON lacks become words, other values their text."""
+    """Print a value as indented JSON; numbers that JSON lacks are printed as words, other values as
+    text."""
     click.echo(json.dumps(_json_value(value), indent=2, allow_nan=False, default=str))
 
 
@@ -123,7 +125,7 @@ def _json_value(value: Any) -> Any:
 
 
 def _add(table: Table, *cells: str | Text) -> None:
-    """Add a row; text from records is printed as it is, without a terminal's control sequences."""
+    """Add a row; text from records is printed literally, without a terminal's control sequences."""
     shown = [cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells]
     table.add_row(*shown)
 

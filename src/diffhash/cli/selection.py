@@ -1,4 +1,4 @@
-"""Records as flat rows of named values, and choosing among them."""
+"""Records as flat rows of named values, and filters and order of records."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from diffhash.results.record import (
 ABSENT = "–"
 """Stands for a setting that a run does not have."""
 
-_PLACES = ("name", "run_dir", "runs_dir", "ckpt_path")  # they change no result
-_NO_COLUMN = {  # of overrides: what the line of a run says anyway, or what changes no result
+_PLACES = ("name", "run_dir", "runs_dir", "ckpt_path")  # settings that do not change results
+_NO_COLUMN = {  # overrides without a column: they have another column, or do not change results
     *_PLACES, "encoder", "encoder/preset", "problem", "task", "seed", "seeds", "trainer.epochs",
     "trainer.chunk", "optimizer._target_", "resume", "logger", "launcher", "objective",
 }  # fmt: skip
 
 
 class SelectionError(ValueError):
-    """A filter or sort key that no record has."""
+    """No record has the key of a filter or of the order."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class Entry:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The record's fields, those of its environment as ``environment.torch``."""
+        """The record's fields; entries of the environment have names as ``environment.torch``."""
         return flatten(self.record.flat())
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The run's config, as ``encoder.encoding.n_levels``; ``optimizer`` is the name that an
-        optimizer is chosen by.
+        """The run's config with names as ``encoder.encoding.n_levels``; ``optimizer`` is the name
+        by which the optimizer is chosen.
 
         Raises:
-            RecordError: it is missing or corrupt.
+            RecordError: the config is missing or corrupt.
         """
         path = self.directory / CONFIG_FILE
         try:
@@ -65,7 +65,7 @@ class Entry:
         return flat | {"optimizer": _optimizer(flat)}
 
     def get(self, key: str) -> Any:
-        """A field or a setting; None where this run has neither."""
+        """A field or a setting; None if this run has neither."""
         return self.fields[key] if key in self.fields else self.settings.get(key)
 
 
@@ -84,9 +84,10 @@ def find_entries(folder: Path, on_problem: OnProblem, *, timings: bool = False) 
     """The records below ``folder``, without the short runs that time the tables' rows.
 
     Args:
-        folder: where to look.
-        on_problem: called with each record that cannot be read, which is left out.
-        timings: also those short runs.
+        folder: the folder that is searched.
+        on_problem: a function that is called with the error of each record that cannot be read,
+            which is left out.
+        timings: whether those short runs are included.
     """
     entries = [Entry(directory, record) for directory, record in find_records(folder, on_problem)]
     return [e for e in entries if timings or TIMINGS not in e.directory.relative_to(folder).parts]
@@ -95,12 +96,12 @@ def find_entries(folder: Path, on_problem: OnProblem, *, timings: bool = False) 
 def select(entries: Iterable[Entry], filters: Sequence[str], on_problem: OnProblem) -> list[Entry]:
     """The entries that pass every filter ``key=value,value…``.
 
-    A value is a number, a word, ``null``, or a pattern such as ``table2/*``. Where a setting is
-    asked for, entries whose config is missing or corrupt are left out, and passed to
-    ``on_problem``.
+    A value is a number, a word, ``null``, or a pattern such as ``table2/*``. If a key is a setting,
+    entries whose config is missing or corrupt are left out, and ``on_problem`` is called with the
+    error.
 
     Raises:
-        SelectionError: a filter without ``=``, or of a key that no entry has.
+        SelectionError: a filter has no ``=``, or no entry has its key.
     """
     kept = list(entries)
     for text in filters:
@@ -116,10 +117,11 @@ def select(entries: Iterable[Entry], filters: Sequence[str], on_problem: OnProbl
 def sort(
     entries: Iterable[Entry], key: str, on_problem: OnProblem, *, descending: bool = False
 ) -> list[Entry]:
-    """The entries by a field or setting; those that have none, or NaN, last.
+    """The entries in the order of a field or setting; entries without a value, or with NaN, are
+    last. Configs that are missing or corrupt are handled as in `select`.
 
     Raises:
-        SelectionError: no entry has it. Configs as in `select`.
+        SelectionError: no entry has the key.
     """
     entries = _with_key(f"--sort {key}", key, list(entries), on_problem)
     has = [e for e in entries if e.get(key) is not None]
@@ -128,15 +130,15 @@ def sort(
 
 
 def differing(entries: Iterable[Entry]) -> dict[str, list[str]]:
-    """The optimizer, and the settings that any of the runs was given on its command line, where
-    they differ: for each its value in every run, as text."""
+    """The optimizer, and the settings on the command line of any run, if they differ between runs:
+    for each setting the value in every run, as text."""
     rows = []
     for entry in entries:
         given = (text.lstrip("+~").partition("=") for text in entry.record.overrides)
         values = {key: value for key, _, value in given if key not in _NO_COLUMN}
         try:
             settings = entry.settings
-        except RecordError:  # then the command line alone tells
+        except RecordError:  # without a config, use the command line alone
             settings = {}
         rows.append((values, settings))
     keys = dict.fromkeys(("optimizer", *(key for values, _ in rows for key in values)))
@@ -151,7 +153,7 @@ def differing(entries: Iterable[Entry]) -> dict[str, list[str]]:
 
 
 def text_of(value: Any) -> str:
-    """A value as it stands in a config."""
+    """A value as text in the notation of a config."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
@@ -178,14 +180,15 @@ def _with_key(
 
 
 def _optimizer(settings: Mapping[str, Any]) -> str:
-    """``gauss_newton`` of the class ``GaussNewton``, ``soap`` of another package's ``SOAP``."""
+    """The name of an optimizer: ``gauss_newton`` for the class ``GaussNewton``, ``soap`` for
+    another package's ``SOAP``."""
     keys = ("optimizer.make_optimizer._target_", "optimizer._target_")
     target = next((str(settings[key]) for key in keys if key in settings), "Adam")
     return re.sub("(?<=[a-z])(?=[A-Z])", "_", target.rpartition(".")[2]).lower()
 
 
 def _order(value: Any) -> tuple[float, str]:
-    """Numbers by size, then words by the alphabet."""
+    """A key for sorting: numbers by size, then words by the alphabet."""
     number = _number(value)
     return (math.inf, text_of(value)) if number is None else (number, "")
 

@@ -1,4 +1,4 @@
-"""``diffhash train`` and ``train.py``: compose a config and train what it describes."""
+"""``diffhash train`` and ``train.py``: compose a config, and train its run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _is_composing = False
 
 
 def run_train() -> None:
-    """Train what the command line (``sys.argv``) describes; see its ``--help``.
+    """Train the run of the command line (``sys.argv``); see its ``--help``.
 
     Settings that cannot be composed give one line on standard error and the exit code 1; a sweep
     composes its own jobs.
@@ -48,7 +48,7 @@ def run_train() -> None:
 
 
 def job(cfg: DictConfig) -> float | None:
-    """Run a composed config; the value is for an optimising sweeper."""
+    """Run a composed config, and return the value for an optimising sweeper."""
     _composed()
     _import_all()
     return job_task(cfg, HydraConfig.get().overrides.task)
@@ -62,14 +62,14 @@ def _import_all() -> None:
     gc.disable()
     import_lightning()
     import_module("diffhash.experiment.run")
-    gc.freeze()  # all of it stays
-    atexit.register(gc.freeze)  # and ends with the process
+    gc.freeze()  # no later collection of these objects
+    atexit.register(gc.freeze)  # no collection when the process ends
     if was_enabled:
         gc.enable()
 
 
 def _composed() -> None:
-    """Note that composing is over: later errors are of another kind."""
+    """Note that the config is composed: later errors are no errors of composing."""
     global _is_composing
     if _is_composing:
         _is_composing = False

@@ -1,4 +1,4 @@
-"""What every encoding offers: values, jets, and jets at fixed points."""
+"""The interface of encodings: values, jets, and jets at fixed points."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from diffhash.ops.settings import NoTorchScript
 
 
 class GridRows(NamedTuple):
-    """What a planned jet of a table is summed from.
+    """The table rows and weights whose sum is a planned jet.
 
     Attributes:
         params: the table, ``[n_rows · F]`` or ``[R, n_rows · F]``.
-        rows: of the table, ``[N, L, T]``, 32-bit and below ``n_rows``.
-        weights: of those rows in each of the jet's, ``[N, L, K, T]``.
-        n_features: F.
-        n_rows: of the table.
+        rows: the table rows of each point and level, ``[N, L, T]``, 32-bit and below ``n_rows``.
+        weights: the weights of these rows for each of the jet's rows, ``[N, L, K, T]``.
+        n_features: F, the number of features of a table row.
+        n_rows: the number of rows of the table.
     """
 
     params: Tensor
@@ -32,14 +32,14 @@ class GridRows(NamedTuple):
     n_rows: int
 
 
-Vjp = Callable[[Tensor], None]  # adds to the parameters' grad, for a gradient of a jet's data
+Vjp = Callable[[Tensor], None]  # takes the gradient in a jet's data, adds to the parameters' grad
 
 
 class EncodingPlan(ABC):
-    """Everything about fixed points that training does not change, computed once.
+    """The quantities at fixed points that do not depend on trained parameters, computed once.
 
-    A plan keeps its points, even if the tensor that it was made from changes, and uses the present
-    parameters of its encoding: values are always those of a new plan.
+    A plan keeps its points even if the tensor from which it was made changes. It uses the present
+    parameters of its encoding, so that its values are those of a new plan.
     """
 
     @abstractmethod
@@ -47,10 +47,10 @@ class EncodingPlan(ABC):
         """The encoding's jet at the points, with its present parameters."""
 
     def jet_and_vjp(self) -> tuple[Jet, Vjp | None]:
-        """The jet outside of autograd, and what a backward pass through it would do.
+        """The jet outside of autograd, and a function that is its backward pass.
 
-        ``vjp(g)``, for ``g`` of the shape of the jet's data, adds to ``grad`` of the parameters;
-        None where there are none to train. A step of training saves the graph that way.
+        ``vjp(g)``, for ``g`` of the shape of the jet's data, adds to ``grad`` of the parameters. It
+        is None if no parameters are trained. A step of training thus needs no graph.
         """
         with torch.enable_grad():
             jet = self.jet()
@@ -58,29 +58,29 @@ class EncodingPlan(ABC):
         return Jet(jet.data.detach(), jet.rows), vjp
 
     def kernel_input(self) -> Jet | GridRows | None:
-        """What kernels compute the jet from: a constant jet, or rows of a table. None where there
-        is neither."""
+        """The input of kernels that compute the jet: a constant jet, or rows of a table; None if
+        the plan has neither."""
         return None
 
     def move(self, x: Tensor) -> bool:
-        """Move to as many other points, and write everything that is computed from them in place.
+        """Move to as many other points, and update everything that depends on them in place.
 
-        False where that is impossible: a new plan must be made.
+        Returns False if that is impossible, and a new plan must be made.
         """
         return False
 
     def at(self, index: Tensor) -> PartialPlan | None:
-        """A plan of some of the points, by their indices ``[n]``, that copies what this one has of
-        them; None where it has nothing to copy."""
+        """A plan of some of the points, by their indices ``[n]``, that copies from this plan; None
+        if this plan has nothing to copy."""
         return None
 
 
 class PartialPlan(EncodingPlan):
-    """Some of the points of a plan, which may change."""
+    """A plan of some of the points of another plan, which `take` changes."""
 
     @abstractmethod
     def take(self, index: Tensor) -> None:
-        """Move to as many others of the points, by their indices ``[n]``, in place."""
+        """Move to as many other points of the whole plan, by their indices ``[n]``, in place."""
 
 
 class Encoding(NoTorchScript, nn.Module, ABC):
@@ -88,9 +88,9 @@ class Encoding(NoTorchScript, nn.Module, ABC):
 
     Attributes:
         takes_replicas: whether it also works with a leading axis R in its parameters and buffers
-            (`diffhash.networks.stack_fields`), which then leads its outputs, too.
-        max_order: of the derivatives along an axis: those of a higher order are zero everywhere,
-            whatever the parameters are. None without a limit.
+            (`diffhash.networks.stack_fields`); its outputs then have a leading R, too.
+        max_order: the highest order along an axis of derivatives that are not zero everywhere
+            whatever the parameters are; None without a limit.
     """
 
     n_input_dims: int
@@ -103,24 +103,25 @@ class Encoding(NoTorchScript, nn.Module, ABC):
         """Features ``[N, n_output_dims]``; differentiable by autograd in x and the parameters."""
 
     def jet(self, x: Tensor, rows: Rows = 2) -> Jet:
-        """Features and derivatives of them at ``x [N, d]``, in one pass.
+        """The features and their derivatives, in one pass.
 
         Args:
-            rows: which derivatives, as in `diffhash.jets.jet_rows`; those below come along. All of
-                first and second order unless said otherwise.
+            x: points ``[N, d]``.
+            rows: the derivatives, as in `diffhash.jets.jet_rows`, which adds those below them. The
+                default is all derivatives of first and second order.
 
         Raises:
-            ValueError: what is no derivative, or a wrong shape of ``x``.
+            ValueError: a row is no derivative, or ``x`` has a wrong shape.
         """
         rows = jet_rows(rows, self.n_input_dims)
         self._check(x)
         return self._jet(x, rows)
 
     def plan(self, x: Tensor, rows: Rows = 2) -> EncodingPlan:
-        """Prepare `jet` at fixed points. Coordinates may be float64 whatever the parameters are.
+        """Prepare `jet` at fixed points, which may be float64 whatever the parameters' type is.
 
         Raises:
-            ValueError: as `jet`; or ``x`` requires a gradient, which fixed points cannot have.
+            ValueError: as in `jet`, or ``x`` requires a gradient, which fixed points cannot have.
         """
         rows = jet_rows(rows, self.n_input_dims)
         self._check_fixed(x)
@@ -131,7 +132,7 @@ class Encoding(NoTorchScript, nn.Module, ABC):
         return self._plan(x, rows)
 
     def plan_in_parts(self, x: Tensor, rows: Rows) -> EncodingPlan:
-        """As `plan`, for one that is read by `EncodingPlan.at` alone."""
+        """The same as `plan`, for a plan that is used by `EncodingPlan.at` alone."""
         return self.plan(x, rows)
 
     def _check(self, x: Tensor) -> None:
@@ -150,10 +151,9 @@ class Encoding(NoTorchScript, nn.Module, ABC):
 
 
 class Unplanned(EncodingPlan):
-    """Points whose jet is made at every call.
+    """A plan that computes the jet at every call.
 
-    Such as those of a function that torch traces or transforms: what is computed of them is not
-    fixed.
+    It is for points in a function that torch traces or transforms, which are not constant.
     """
 
     def __init__(self, encoding: Encoding, x: Tensor, rows: tuple[Row, ...]) -> None:
@@ -168,13 +168,13 @@ class Unplanned(EncodingPlan):
 
 
 class UnplannedPart(PartialPlan):
-    """Points whose jet is made at every call.
+    """A partial plan that computes the jet at every call.
 
     Args:
-        encoding: of the jet.
-        points: of their indices.
-        index: of those that are taken first.
-        rows: of the jet.
+        encoding: the encoding.
+        points: a function that returns the points with given indices.
+        index: the indices of the first points.
+        rows: the rows of the jet.
     """
 
     def __init__(
@@ -195,17 +195,17 @@ class UnplannedPart(PartialPlan):
 
 
 class ConstantPlan(EncodingPlan):
-    """The plan of an encoding without parameters: its jet, made anew only after a change.
+    """The plan of an encoding without parameters: its jet, computed anew only after a change.
 
     Args:
-        encoding: of which all that its jets depend on are buffers of its own.
-        x: points.
-        rows: of the jet.
+        encoding: the encoding, whose jets depend on its own buffers alone.
+        x: points ``[N, d]``.
+        rows: the rows of the jet.
     """
 
     def __init__(self, encoding: Encoding, x: Tensor, rows: tuple[Row, ...]) -> None:
         self._encoding, self._rows = encoding, rows
-        with torch.inference_mode(False):  # what is made here may be differentiated later
+        with torch.inference_mode(False):  # tensors of inference mode cannot be differentiated
             self._x = x.detach().clone()
         self._make()
 
@@ -218,7 +218,7 @@ class ConstantPlan(EncodingPlan):
         self._made = self._state()
 
     def _state(self) -> list[int]:
-        """What differs after a change of the buffers, or of the jet itself in place."""
+        """Numbers that differ after a change of the buffers, or an in-place change of the jet."""
         jet = self._jet.data
         state = [jet._version, jet.data_ptr()]
         for buffer in self._encoding._buffers.values():
@@ -227,7 +227,7 @@ class ConstantPlan(EncodingPlan):
         return state
 
     def jet(self) -> Jet:
-        """The jet, which is the plan's own: not to be changed."""
+        """The jet of the plan itself, which must not be changed."""
         if not torch.compiler.is_compiling() and self._state() != self._made:
             self._make()
         return self._jet
@@ -252,7 +252,7 @@ class ConstantPlan(EncodingPlan):
 
 
 class _ConstantPart(PartialPlan):
-    """Some points of a constant jet."""
+    """A partial plan of a constant jet."""
 
     def __init__(self, whole: ConstantPlan, index: Tensor) -> None:
         self._whole, self._index = whole, index
@@ -274,7 +274,7 @@ class _ConstantPart(PartialPlan):
 
 
 def selected(whole: Tensor, dim: int, index: Tensor, memory: Tensor) -> Tensor:
-    """Entries of a tensor, in ``memory`` if they fit it."""
+    """Select entries of a tensor, into ``memory`` if that has their shape, dtype and device."""
     shape = list(whole.shape)
     shape[dim] = len(index)
     fits = list(memory.shape) == shape
@@ -284,13 +284,13 @@ def selected(whole: Tensor, dim: int, index: Tensor, memory: Tensor) -> Tensor:
 
 
 def version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place."""
+    """The number of in-place changes of a tensor; 0 for a tensor of inference mode."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
-    """Add to ``parameter.grad``, as a backward pass does."""
-    if parameter.grad_fn is not None:  # it is computed from what is trained
+    """Add a gradient to ``parameter.grad``, as a backward pass does."""
+    if parameter.grad_fn is not None:  # it is computed from trained parameters
         parameter.backward(gradient)
     elif parameter.grad is None:
         parameter.grad = gradient
@@ -299,7 +299,8 @@ def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
 
 
 def checked_vjp(vjp: Vjp, jet: Jet) -> Vjp:
-    """``vjp``, which raises `ValueError` for what is not of the shape and dtype of ``jet.data``."""
+    """``vjp`` with a check, which raises `ValueError` for another shape or dtype than that of
+    ``jet.data``."""
     dtype, shape = jet.data.dtype, jet.data.shape
 
     def checked(g: Tensor) -> None:

@@ -25,16 +25,17 @@ class FourierFeatures(ConfiguredModule, Encoding):
     """y(x) = [cos 2πBx, sin 2πBx] with fixed frequencies B ~ N(0, σ²).
 
     Args:
-        n_input_dims: axes of x.
-        n_frequencies: rows of B; ``n_output_dims = 2 n_frequencies``.
-        sigma: standard deviation of the frequencies, in cycles over [0, 1].
-        periodic: numbers of the axes along which the features have period 1, as (0,): there the
-            frequencies are rounded to integers (a row of zeros becomes 1 along the first).
-        dtype: of the output.
-        seed: of B; None takes torch's global generator.
+        n_input_dims: the number of axes of x.
+        n_frequencies: the number of rows of B; ``n_output_dims = 2 n_frequencies``.
+        sigma: the standard deviation σ of the frequencies, in cycles over [0, 1].
+        periodic: the numbers of the axes along which the features have period 1, such as (0,). The
+            frequencies along these axes are rounded to integers (a row of zeros becomes 1 along
+            the first of them).
+        dtype: the type of the output.
+        seed: the seed of B; None for torch's global generator.
 
     Raises:
-        ValueError: a size or σ that is not positive, or axes that x does not have.
+        ValueError: a size or σ is not positive, or x does not have an axis of ``periodic``.
     """
 
     frequencies: Tensor
@@ -98,7 +99,7 @@ class FourierFeatures(ConfiguredModule, Encoding):
         cos, sin = value.chunk(2, dim=-1)
         data = []
         for alpha in expanded(rows)[0]:
-            # Every derivative turns (cos, sin) into (-sin, cos).
+            # The derivative of (cos, sin) is (-sin, cos).
             turns = ((cos, sin), (-sin, cos), (-cos, -sin), (sin, -cos))[sum(alpha) % 4]
             row = torch.cat(turns, dim=-1)
             axes = [

@@ -29,26 +29,26 @@ from diffhash.ops.interpolation import interpolation as find_interpolation
 from diffhash.ops.layout import base_resolutions, grid_layout
 from diffhash.ops.settings import ConfiguredModule, Seed, integer, seeds
 
-_FINEST_DENSE = 256  # cells an axis, of as many levels as fit: in 1-D a table has room for more
+_FINEST_DENSE = 256  # the most cells per axis of the default levels; in 1-D more would fit a table
 _LIMITS = {
     "n_input_dims": (1, 4),
     "n_levels": (1, 64),
     "n_features_per_level": (1, 64),
     "log2_hashmap_size": (3, 30),
 }
-PARTS_BYTES = 2**30  # of a plan that minibatches are copied from; they are computed beyond it
-_MAX_RESOLUTION = 2**24  # beyond it float32 coordinates cannot tell the cells apart
+PARTS_BYTES = 2**30  # the largest plan whose weights are stored and copied for minibatches
+_MAX_RESOLUTION = 2**24  # float32 coordinates cannot resolve more cells
 
 
 class GridEncoding(ConfiguredModule, Encoding):
     """Multiresolution (hash) grid with exact derivatives of every order.
 
     y_l(x) = Σ_k Π_j B_{k_j}(t_j) · θ[row_l(cell + k)], levels concatenated (Eqs. 1–13 of the
-    paper; Müller et al., 2022). Layout and conventions: `diffhash.ops.layout`. Keys are
-    tiny-cuda-nn's, and with ``interpolation="linear"`` (or ``"s1"``, its Smoothstep) in two or
-    more dimensions so are the numbers, unless ``layout="nested"``.
+    paper; Müller et al., 2022). Layout and conventions: `diffhash.ops.layout`. The names of the
+    settings are tiny-cuda-nn's. With ``interpolation="linear"`` (or ``"s1"``, its Smoothstep) in
+    two or more dimensions the outputs are tiny-cuda-nn's as well, unless ``layout="nested"``.
 
-    Coordinates belong in [0, 1]^d. Outside, periodic axes wrap; on others the polynomial of the
+    Coordinates are in [0, 1]^d. Outside, periodic axes wrap; on others the polynomial of the
     nearest edge cell continues (values grow, and all derivatives stay exact). NaN gives NaN.
 
     >>> encoding = GridEncoding(2, n_levels=4, base_resolution=4, interpolation="cubic", seed=0)
@@ -57,51 +57,51 @@ class GridEncoding(ConfiguredModule, Encoding):
     (torch.Size([100, 8]), torch.Size([100, 8]))
 
     Args:
-        n_input_dims: axes of x, 1 to 4.
-        n_levels: L; None for all those that are dense, which ``log2_hashmap_size`` has a row of its
-            own for each vertex of, and of at most 256 cells an axis; one at least.
+        n_input_dims: the number d of axes of x, 1 to 4.
+        n_levels: the number L of levels; None for all levels that are dense (with at most
+            2^log2_hashmap_size vertices) and have at most 256 cells per axis, but at least one.
         n_features_per_level: F; ``n_output_dims = L·F``.
-        log2_hashmap_size: a level keeps at most 2^this vertices and hashes beyond.
-        base_resolution: cells of level 0 along an axis (vertices of the layout tcnn); one number
-            for all, or one for each, as (64, 8), of the layout nested.
-        per_level_scale: growth of the resolution from level to level.
+        log2_hashmap_size: a level with more than 2^log2_hashmap_size vertices is hashed to as many.
+        base_resolution: the number of cells of level 0 along an axis (of vertices in the layout
+            tcnn): one number for all axes, or, in the layout nested, one for each, as (64, 8).
+        per_level_scale: the growth of the resolution from level to level.
         interpolation: linear; s1, s2, s3 (smoothstep of Eq. 9, per axis); quadratic, cubic,
             quartic, quintic, sextic, septic, octic, nonic, also bspline_2 to bspline_9 (uniform
             B-splines, C^(degree - 1)); catmull_rom (C¹); hermite (C¹: u and its mixed first
             derivatives at each vertex, 2^d rows of the table); or s1_product, s2_product,
-            s3_product, the paper's Eq. 10 to the letter, which in two or more dimensions neither
-            adds up to one nor is smooth. A point reads (degree + 1)^d rows a level of a B-spline.
-        level_offset: shift level l by l/L of a cell, so that levels do not share their
+            s3_product, exactly the paper's Eq. 10, whose weights in two or more dimensions neither
+            add up to one nor are smooth. With a B-spline a point reads (degree + 1)^d rows a level.
+        level_offset: whether level l is shifted by l/L of a cell, so that levels do not share their
             vertices (bottom of Fig. 2).
-        layout: where vertices lie. "nested" is the paper's, at 0, 1/N_l, … 1 on every level;
+        layout: the positions of vertices. "nested" is the paper's, at 0, 1/N_l, … 1 on every level;
             "tcnn" is tiny-cuda-nn's, for linear, s1, s2, s3 and hermite in two or more
-            dimensions; "auto" is tcnn for linear and s1 where it can be, else nested.
-        periodic: numbers of the axes along which the field has period 1, as (0,): its table wraps
-            there, so that u and all its derivatives are the same at x and x + 1. A level has
-            floor(base_resolution · per_level_scale^l) vertices along such an axis.
+            dimensions; "auto" is tcnn for linear and s1 where tcnn is possible, else nested.
+        periodic: the numbers of the axes along which the field has period 1, as (0,). The table
+            wraps along these axes, so that u and all its derivatives are the same at x and x + 1. A
+            level has floor(base_resolution · per_level_scale^l) vertices along such an axis.
         init_scale: θ ~ U(-init_scale, init_scale).
-        dtype: of the table and the output.
-        seed: of the table; None takes torch's global generator. A sequence or array of R seeds
-            makes R tables (replicas), each as its own seed alone would make it: ``params`` and
-            every output gain a leading axis R, and all share one evaluation of the points.
-        backend: what computes it.
+        dtype: the type of the table and the output.
+        seed: the seed of the table; None for torch's global generator. A sequence or array of R
+            seeds makes R tables (replicas), each the same as with its seed alone: ``params`` and
+            every output have a leading axis R, and all share one evaluation of the points.
+        backend: the implementation.
 
             - "torch" runs everywhere;
-            - "native" is C for CPUs, compiled on this machine when first needed (a second);
+            - "native" is C for CPUs, compiled on this machine at the first use (a second);
             - "triton" is for CUDA devices;
-            - "tcnn" is tiny-cuda-nn for linear and s1 in float32, as far as it is exact: the rest
-              is an error. One dimension goes through a constant second axis, so its table is that
-              of a 2-D grid. Outside [0, 1] it wraps around;
-            - "auto" is triton on CUDA devices and native on CPUs, torch where they cannot be had.
+            - "tcnn" is tiny-cuda-nn for linear and s1 in float32; derivatives that it does not
+              compute exactly are an error. In one dimension it has a constant second axis, and the
+              table of a 2-D grid. Outside [0, 1] it wraps around;
+            - "auto" is triton on CUDA devices and native on CPUs, or torch if they are unavailable.
 
     Attributes:
-        params: flat ``nn.Parameter``; row r, feature f at ``r·F + f``, levels one after another.
+        params: a flat ``nn.Parameter``, level after level, with row r, feature f at ``r·F + f``.
 
     Raises:
-        ValueError: a setting outside its limits, a table too large to address, or a grid that
-            the backend cannot serve.
+        ValueError: a setting is outside its limits, the table is too large to address, or the
+            backend does not support the grid.
         ModuleNotFoundError: the backend's package is not installed.
-        RuntimeError: ``backend="native"`` without a C compiler.
+        RuntimeError: the backend is ``"native"`` and there is no C compiler.
     """
 
     takes_replicas = True
@@ -124,7 +124,7 @@ class GridEncoding(ConfiguredModule, Encoding):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        given = locals() | ({} if n_levels is not None else {"n_levels": 1})  # to be counted
+        given = locals() | ({} if n_levels is not None else {"n_levels": 1})  # counted below
         wants_dense = n_levels is None
         n_input_dims, n_levels, n_features_per_level, log2_hashmap_size = (
             integer(name, given[name], *limits) for name, limits in _LIMITS.items()
@@ -181,7 +181,7 @@ class GridEncoding(ConfiguredModule, Encoding):
 
     @property
     def periodic(self) -> tuple[int, ...]:
-        """Numbers of the periodic axes."""
+        """The numbers of the periodic axes."""
         return self.layout.periodic_axes
 
     @property
@@ -225,7 +225,7 @@ class GridEncoding(ConfiguredModule, Encoding):
         return _GridInParts(self, x.detach().clone(), rows)
 
     def planned_bytes(self, n_points: int, n_rows: int) -> int:
-        """Memory of the rows and weights that a plan keeps on a CPU: N L T (4 + s K)."""
+        """The bytes of the rows and weights that a plan stores on a CPU: N L T (4 + s K)."""
         layout = self.layout
         if self._backends["cpu"] != "native" or not keeps_weights(n_points, layout, n_rows):
             return 0
@@ -236,10 +236,10 @@ class GridEncoding(ConfiguredModule, Encoding):
         return gather(x, self._table(), self.layout, alphas, self.backend)
 
     def _table(self) -> Tensor:
-        """`params`, which may have been replaced by others.
+        """The present `params`, which may have been replaced.
 
         Raises:
-            ValueError: they are not ``[(R,) n_rows·F]``.
+            ValueError: their shape is not ``[(R,) n_rows·F]``.
         """
         params, size = self.params, self.layout.n_rows * self.n_features_per_level
         if params.ndim not in (1, 2) or params.shape[-1] != size:
@@ -251,17 +251,17 @@ class GridEncoding(ConfiguredModule, Encoding):
 
     @property
     def max_order(self) -> int:  # type: ignore[override]
-        """The degree of the polynomials that it is made of, along an axis."""
+        """The degree of the interpolation's polynomials along an axis."""
         step = self.layout.interpolation.step
         return self.layout.interpolation.degree * (1 if step is None else len(step) - 1)
 
     @property
     def backend(self) -> str:
-        """The name of what computes it on the table's device: torch, native, triton or tcnn."""
+        """The name of the backend on the table's device: torch, native, triton or tcnn."""
         return self.backend_on(self.params.device)
 
     def backend_on(self, device: torch.device) -> str:
-        """The name of what computes it once it is on that device."""
+        """The name of the backend that the encoding uses on a device."""
         return self._backends["cuda" if device.type == "cuda" else "cpu"]
 
     def _check(self, x: Tensor) -> None:
@@ -282,7 +282,7 @@ class GridEncoding(ConfiguredModule, Encoding):
 
 
 def _uniform(size: int, dtype: torch.dtype, seed: int | None) -> Tensor:
-    """U(-1, 1)."""
+    """``size`` random numbers from U(-1, 1)."""
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     return torch.rand(size, dtype=dtype, generator=generator).mul_(2).sub_(1)
 
@@ -294,7 +294,7 @@ class _GridEncodingPlan(EncodingPlan):
         self._kernel_input: GridRows | None = None
 
     def _plan(self, params: Tensor) -> GridPlan:
-        """The plan for such a table; made anew if it has moved or has another precision."""
+        """The plan for the table; it is made anew if the table's device or type has changed."""
         if (params.dtype, params.device) != self._made_for:
             x, encoding = self._latest.plan.x.to(params.device), self._encoding
             alphas, backend = expanded(self._rows)[0], encoding.backend_on(params.device)
@@ -330,7 +330,7 @@ class _GridEncodingPlan(EncodingPlan):
         return entries
 
     def _rows_and_weights(self, plan: GridPlan) -> tuple[Tensor, Tensor] | None:
-        """Rows ``[N, L, T]`` and weights ``[N, L, K, T]``."""
+        """Rows ``[N, L, T]`` and weights ``[N, L, K, T]``; None if the plan does not store them."""
         if (kept := plan.rows_and_weights) is None:
             return None
         rows, weights = kept
@@ -342,7 +342,7 @@ class _GridEncodingPlan(EncodingPlan):
         if self._kernel_input is not None:
             moved = self._rows_and_weights(plan)
             assert moved is not None
-            # Weights of sums of derivatives lie elsewhere.
+            # Weights of sums of derivatives are in memory of their own.
             if moved[1].data_ptr() != self._kernel_input.weights.data_ptr():
                 self._kernel_input.weights.copy_(moved[1])
         return True
@@ -354,7 +354,7 @@ class _GridEncodingPlan(EncodingPlan):
 
 
 class _GridInParts(Unplanned):
-    """Points of which nothing is kept."""
+    """A plan that stores nothing but its points."""
 
     _encoding: GridEncoding
 
@@ -365,7 +365,7 @@ class _GridInParts(Unplanned):
 
 
 class _MovedPart(PartialPlan):
-    """Some points, whose rows and weights are computed when they are taken."""
+    """A partial plan that computes the rows and weights of its points in `take`."""
 
     def __init__(
         self, encoding: GridEncoding, x: Tensor, index: Tensor, rows: tuple[Row, ...]
@@ -386,7 +386,8 @@ class _MovedPart(PartialPlan):
 
 
 class _GridEncodingPart(PartialPlan):
-    """Some points of a grid's plan: their rows and weights are copied, where they are used."""
+    """A partial plan of a grid, which copies the rows and weights of its points when a kernel reads
+    them."""
 
     def __init__(self, whole: _GridEncodingPlan, index: Tensor) -> None:
         self._whole, self._index = whole, index

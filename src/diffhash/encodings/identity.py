@@ -18,12 +18,12 @@ class Identity(Encoding):
     """y(x) = x, with (cos 2πx_j, sin 2πx_j) in the place of x_j on periodic axes.
 
     Args:
-        n_input_dims: axes of x; ``n_output_dims`` is one more for each periodic one.
-        dtype: of the output.
-        periodic: numbers of the axes along which what is made of it has period 1, as (0,).
+        n_input_dims: the number of axes of x; ``n_output_dims`` is one more for each periodic axis.
+        dtype: the type of the output.
+        periodic: the numbers of the axes along which y has period 1, such as (0,).
 
     Raises:
-        ValueError: no axes, or periodic ones that x does not have.
+        ValueError: there is no axis, or x does not have an axis of ``periodic``.
     """
 
     _of_dtype: Tensor
@@ -39,12 +39,12 @@ class Identity(Encoding):
         self.n_input_dims = integer("n_input_dims", n_input_dims, 1)
         self.periodic = periodic_axes(periodic, self.n_input_dims)
         self.n_output_dims = self.n_input_dims + len(self.periodic)
-        # No elements, but the dtype: `double` and `to` change it with the rest of a module.
+        # An empty buffer that has the dtype, so that `double` and `to` change it.
         self.register_buffer("_of_dtype", torch.empty(0, dtype=dtype), persistent=False)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the output."""
+        """The type of the output."""
         return self._of_dtype.dtype
 
     def extra_repr(self) -> str:
@@ -72,7 +72,7 @@ class Identity(Encoding):
                 first = j + sum(axis < j for axis in self.periodic)
                 if j in self.periodic:
                     cos, sin = value[:, first], value[:, first + 1]
-                    # Every derivative turns (cos, sin) into (-sin, cos).
+                    # The derivative of (cos, sin) is (-sin, cos).
                     turns = ((cos, sin), (-sin, cos), (-cos, -sin), (sin, -cos))[alpha[j] % 4]
                     row[:, first : first + 2] = torch.stack(turns, 1) * (2 * math.pi) ** alpha[j]
                 elif alpha[j] == 1:

@@ -1,8 +1,8 @@
-"""Compose a config into objects, run them, record the outcome.
+"""Make objects from a config, run them, record the outcome.
 
-Imports nothing, so that `--help` and a mistyped override need not wait seconds for Lightning, with
-one exception: Lightning imports matplotlib, which may refuse the backend that a notebook has set
-for itself.
+This package imports nothing, so that `--help` and a mistyped override need not wait seconds for
+Lightning. The exception is a module for matplotlib, which Lightning imports, and which may refuse
+the backend that a notebook has set for itself.
 """
 
 import os

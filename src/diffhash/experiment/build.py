@@ -1,4 +1,4 @@
-"""From a composed config to the objects it describes."""
+"""Build the objects of a composed config."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ from diffhash.training.fit import choose_accelerator
 from diffhash.training.windowed import WindowedTraining, first_window
 from diffhash.training.windows import WindowedField
 
-# Settings of places and reports, which change nothing that is computed.
+# Settings of places and reports, which do not change results.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
-_MOVING = ("sampler", "weighting")  # null is the same as leaving them out
-# Settings of parts of a config, with what they were before they were settings.
+_MOVING = ("sampler", "weighting")  # null is the same as no such setting
+# Settings that older configs do not have, with the values that were then used.
 _NEW = (
     (("trainer",), "windows", 1),
     (("trainer",), "betas", [0.9, 0.999]),
     (("encoder", "network"), "skip", False),
 )
-_EPOCHS_FOR_A_GRAPH = 200  # with fewer steps, capturing costs more than it saves
+_EPOCHS_FOR_A_GRAPH = 200  # with fewer steps, a capture takes longer than it saves
 _Kind = TypeVar("_Kind")
 _NO_MEMORY = "needs more memory than there is"
 
@@ -89,7 +89,7 @@ def build(cfg: DictConfig, checkpoint_from: str | None = None) -> Setup:
         checkpoint_from: the setting that named the checkpoint, for errors; None for ``ckpt_path``.
 
     Raises:
-        ConfigError: any setting that cannot be run.
+        ConfigError: a setting does not allow a run.
     """
     cfg = checked(cfg)
     accelerator = accelerator_of(cfg)
@@ -164,7 +164,7 @@ def build(cfg: DictConfig, checkpoint_from: str | None = None) -> Setup:
 
 
 def _first_window(cfg: DictConfig, problem: Problem, checkpoint_from: str) -> Problem:
-    """The first window of time; the problem itself where there is one window."""
+    """The first window of time, or the problem itself if there is one window."""
     windows = cfg.trainer.windows
     try:
         first = first_window(problem, windows)
@@ -232,7 +232,7 @@ def config_hash(cfg: DictConfig) -> str:
 
 
 def seed_configs(cfg: DictConfig) -> list[DictConfig]:
-    """For each of its seeds, the config that would train it alone."""
+    """The configs that would train each of the seeds alone."""
     if cfg.seeds is None:
         return [cfg]
     configs = []
@@ -245,8 +245,8 @@ def seed_configs(cfg: DictConfig) -> list[DictConfig]:
 
 
 def _resumed(setting: str, ckpt_path: str, training: FieldTraining) -> Mapping[str, Any]:
-    """The state of a checkpoint's run. A run that has no epochs left is refused, unless its record
-    has not been published: then it is evaluated and recorded.
+    """The state of a checkpoint's run. A run without further epochs is refused if its record has
+    been published; otherwise it will be evaluated and recorded.
     """
     unpublished = Path(ckpt_path).absolute().parent.name.endswith(PARTIAL)
     checkpoint = read_checkpoint(
@@ -262,7 +262,7 @@ def _resumed(setting: str, ckpt_path: str, training: FieldTraining) -> Mapping[s
 
 
 def _build_fields(cfg: DictConfig, problem: Problem, accelerator: str) -> Field:
-    """The field, or one that stacks those of all seeds."""
+    """The field, or a stack of the fields of all seeds."""
     if cfg.seeds is None:
         return _build_field(cfg, problem, accelerator, 1)
     replicas = len(cfg.seeds)
@@ -278,8 +278,8 @@ def _build_field(cfg: DictConfig, problem: Problem, accelerator: str, replicas: 
     torch.manual_seed(cfg.seed)
     encoding, network = cfg.encoder.encoding, cfg.encoder.network
     if _is_own(encoding) and _is_own(network):
-        # First only the shapes: a table that is too large must not be allocated. Modules of the
-        # user's own may compute with values, which the meta device does not have.
+        # Shapes are made first, because a table that is too large must not be allocated. Modules of
+        # other packages may compute with values, which the meta device does not have.
         with torch.device("meta"):
             check_memory(_instantiate_layers(cfg, problem, accelerator), accelerator, replicas)
     layers = _instantiate_layers(cfg, problem, accelerator)
@@ -338,7 +338,7 @@ def _left_to_problem(encoding: Any, problem: Problem) -> dict[str, Any]:
 
 
 def _backend(encoding: Any, dtype: torch.dtype, accelerator: str) -> dict[str, str]:
-    """The paper's linear baseline is tiny-cuda-nn, which is used wherever it can run."""
+    """The backend setting of the paper's linear baseline: tiny-cuda-nn, wherever it can run."""
     linear = OmegaConf.is_dict(encoding) and encoding.get("interpolation") == "linear"
     if not (linear and _is_own(encoding) and encoding.get("backend") == "auto"):
         return {}
@@ -374,10 +374,10 @@ def accelerator_of(cfg: DictConfig) -> str:
 
 
 def _execution(cfg: DictConfig, accelerator: str, grid_backend: str | None) -> Execution:
-    """The execution of ``trainer.execution``; for auto the one that is faster here.
+    """The execution of ``trainer.execution``; for auto the faster one on this device.
 
-    On a CPU the grid and the network are C kernels, and a compiler finds little to fuse around
-    them. On a GPU a step this small is mostly waiting between kernels, which a graph takes out.
+    On a CPU the grid and the network are C kernels, and there are few other operations to fuse. On
+    a GPU such a small step consists mostly of delays between kernels, which a graph avoids.
     """
     trainer = cfg.trainer
     choice: Execution = trainer.execution.value
@@ -397,7 +397,7 @@ def _execution(cfg: DictConfig, accelerator: str, grid_backend: str | None) -> E
 
 
 def _origin(cfg: DictConfig) -> dict[str, Any]:
-    """The settings of a field, task and problem, which must be those of a checkpoint's."""
+    """The settings of the field, task and problem, which must be the same in a checkpoint."""
     origin: dict[str, Any] = {
         "trainer.precision": cfg.trainer.precision.value,
         "seed": cfg.seed if cfg.seeds is None else list(cfg.seeds),
@@ -416,9 +416,9 @@ def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Ki
     """`hydra.utils.instantiate`, for nodes that may have a ``name`` for display.
 
     Raises:
-        ConfigError: no ``_target_``, one that does not make a ``kind``, or one that refuses its
+        ConfigError: there is no ``_target_``, it does not make a ``kind``, or it refuses its
             settings (with a ValueError).
-        Exception: anything else that the target raises, as a bug of its own.
+        Exception: any other exception of the target, which is a bug of the target.
     """
     try:
         settings = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_dict(node) else None
@@ -432,7 +432,7 @@ def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Ki
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, ImportError) and not isinstance(cause.__cause__, ImportError):
-            cause = cause.__cause__ or cause  # importing the target ran into a bug in its module
+            cause = cause.__cause__ or cause  # the target's module has a bug
         if cause is not None and not _is_about_settings(cause):
             raise cause from None
         if is_out_of_memory(cause):
@@ -452,12 +452,12 @@ def _optional(node: Any, key: str, kind: type[_Kind]) -> _Kind | None:
 
 
 def _is_about_settings(error: BaseException) -> bool:
-    """Whether an object refused its settings; any other error is shown with its traceback."""
+    """Whether an object has refused its settings; other errors are shown with their traceback."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     match error:
-        case TypeError():  # raised by the call itself: wrong arguments
+        case TypeError():  # raised by the call itself because of wrong arguments
             return len(frames) == 1 or "abstract class" in str(error)
-        case ValueError():  # raised by the object itself, or by ours that it is made of
+        case ValueError():  # raised by the object itself, or by diffhash code that it calls
             return len(frames) <= 2 or frames[-1].f_globals["__name__"].startswith("diffhash.")
         case _:
             return isinstance(error, (ImportError, NotImplementedError)) or is_out_of_memory(error)

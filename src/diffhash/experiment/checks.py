@@ -29,17 +29,18 @@ MAX_SEEDS = 10_000
 
 
 class ConfigError(ValueError):
-    """A config that cannot be run; the message names the setting, its value and what is allowed."""
+    """A config that cannot be run; the message names the setting, its value and the allowed
+    values."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
 
 
 def checked(cfg: DictConfig) -> DictConfig:
-    """``cfg`` checked against the schema: nothing unknown (``+key=…``), nothing missing.
+    """Check ``cfg`` against the schema, and return it as a typed config.
 
     Raises:
-        ConfigError: the message names the settings.
+        ConfigError: a setting is unknown (``+key=…``) or missing; the message names it.
     """
     seeds = cfg.get("seeds")
     if OmegaConf.is_list(seeds) and len(seeds) > MAX_SEEDS:
@@ -59,7 +60,7 @@ def checked(cfg: DictConfig) -> DictConfig:
 
 
 def check_seeds(seed: int, seeds: Sequence[int] | None) -> None:
-    """Refuse a seed that torch does not take, and seeds of which two are equal."""
+    """Refuse a seed that torch does not accept, and several seeds of which two are equal."""
     for one in (seed, *(seeds or ())):
         if not isinstance(one, int) or not 0 <= one <= _MAX_SEED:
             raise ConfigError(f"seed={one}: give 0 to {_MAX_SEED}")
@@ -69,7 +70,8 @@ def check_seeds(seed: int, seeds: Sequence[int] | None) -> None:
 
 
 def check_devices(devices: int, accelerator: str) -> None:
-    """Refuse more devices than there are, and several where their processes cannot be started."""
+    """Refuse more devices than there are, and several devices if their processes cannot be
+    started."""
     available = max(1, torch.cuda.device_count() if accelerator == "gpu" else os.cpu_count() or 1)
     if not 1 <= devices <= available:
         raise ConfigError(f"trainer.devices={devices}: give 1 to {available}, what there is here")
@@ -91,16 +93,16 @@ def set_threads(num_threads: int | None) -> None:
 
 
 def memory_of(accelerator: str) -> tuple[int, str]:
-    """Bytes of memory of the run's device, and the device's name in errors."""
+    """The memory of the run's device in bytes, and the name of the device for errors."""
     if accelerator == "gpu":
         return gpu_memory(), "this GPU"
     return physical_memory(), "this machine"
 
 
 def check_memory(modules: Iterable[nn.Module], accelerator: str, replicas: int = 1) -> None:
-    """Refuse more parameters than can be trained; ``modules`` may be on the meta device.
+    """Refuse more parameters than fit in memory; ``modules`` may be on the meta device.
 
-    Each takes four times its size, with its gradient and Adam's two moments, in each replica.
+    In each replica a parameter takes four times its size, with its gradient and Adam's two moments.
     """
     parameters = [p for module in modules for p in module.parameters()]
     size = sum(p.numel() * p.element_size() for p in parameters)
@@ -114,7 +116,7 @@ def check_memory(modules: Iterable[nn.Module], accelerator: str, replicas: int =
 
 
 def gpu_memory() -> int:
-    """Bytes of memory of the GPU."""
+    """The memory of the GPU in bytes."""
     return torch.cuda.get_device_properties(0).total_memory
 
 
@@ -126,18 +128,19 @@ def read_checkpoint(
     *,
     diverged_too: bool = False,
 ) -> dict[str, Any]:
-    """Read the checkpoint of a run whose field is built as the one at hand; refuse any other.
+    """Read the checkpoint of a run whose field has the given parameters and settings.
 
     Args:
-        setting: how an error names the file.
+        setting: the name of the file in errors.
         path: the file.
-        state: the parameters to be filled.
-        origin: settings of their field, task and problem. Older checkpoints do not have the seed,
-            the task and the problem.
-        diverged_too: whether parameters need not be finite.
+        state: the parameters that the checkpoint will replace.
+        origin: the settings of their field, task and problem. Older checkpoints do not have the
+            seed, the task and the problem.
+        diverged_too: whether parameters that are not finite are accepted.
 
     Raises:
-        ConfigError: it is missing, corrupt, of another field, seed, task or problem, or not finite.
+        ConfigError: the checkpoint is missing, corrupt, of another field, seed, task or problem, or
+            not finite.
     """
     if not Path(path).is_file():
         raise ConfigError(f"{setting}: there is no such file")
@@ -149,8 +152,8 @@ def read_checkpoint(
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
     except DamagedError as error:
         raise ConfigError(f"{setting}: damaged, its bytes are not those of its digest") from error
-    except Exception as error:  # torch.load raises whatever unpickling the file raises
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # of a torn file, mapped
+    except Exception as error:  # torch.load raises any error of unpickling
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a torn file
             raise ConfigError(f"{setting}: cannot be read ({error.strerror})") from error
         raise ConfigError(
             f"{setting}: not a checkpoint of a diffhash run, or a damaged one"

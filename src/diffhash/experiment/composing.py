@@ -1,7 +1,7 @@
 """One-line errors for settings that Hydra cannot compose.
 
-Hydra's own report is several lines, and a traceback where a group is null. Imports nothing that
-trains.
+Hydra's own report has several lines, or a traceback if a group is null. This module imports no
+training code.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 def config_folder() -> Path:
-    """The configs: ``diffhash/configs`` where the package is installed, ``configs`` in a clone."""
+    """The folder of the configs: ``diffhash/configs`` of an installed package, ``configs`` in a
+    clone."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "configs"
     return installed if installed.is_dir() else package.parents[1] / "configs"
 
 
 def explained(error: BaseException, config_dir: Path | str, overrides: Sequence[str]) -> str:
-    """An error of composing, in one line that names the setting and what is allowed."""
+    """An error of composing as one line, which names the setting and the allowed values."""
     from diffhash.results.formats import printable  # slow to import, and needed only for errors
 
     return printable(_explained(error, config_dir, overrides))
@@ -36,7 +37,7 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
     for text in overrides:
         try:
             read += OverridesParser.create().parse_overrides([text])
-        except (HydraException, ValueError) as refusal:  # as a number of too many digits
+        except (HydraException, ValueError) as refusal:  # ValueError: a number with too many digits
             return f"{text}: {_line(refusal)}; give key=value"
     values = {o.key_or_group: o.value() for o in read if not o.is_delete()}
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -45,7 +46,7 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
         group, option = next(pairs, missing.rsplit("/", maxsplit=1))
         choices = _one_of(config_dir, str(group), error.options)
         return f"{group}={option}: could not find {missing}; {choices}"
-    if isinstance(error, (ValueError, TypeError)):  # of a group without a config of that name
+    if isinstance(error, (ValueError, TypeError)):  # a group has no config of that name
         for group, value in values.items():
             is_group = bool(group) and (Path(config_dir) / group).is_dir()
             if is_group and not all(isinstance(v, str) for v in _listed(value)):
@@ -64,14 +65,14 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
             reason += f"; allowed are {', '.join(keys)}" if keys else "; there are none here"
             if where == "encoder.network.skip":
                 reason += "; MLP has it: give encoder=mlp, or for a grid encoder/preset=neural"
-            elif "_target_" in keys:  # of any class, whose arguments need not be in the config
+            elif "_target_" in keys:  # a class may have arguments that are not in the config
                 reason += f"; another argument of {cause.parent_node['_target_']} needs a + before"
     return f"{where}: {reason}"
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error, in one line; its type and place where the message is empty or only a
-    key."""
+    """The message of an error in one line; if the message is empty or only a key, also the error's
+    type and place."""
     text = " ".join(str(error).split())
     if text and not isinstance(error, KeyError):
         return text
@@ -92,7 +93,7 @@ def _one_of(config_dir: Path | str, group: str, options: Sequence[str] | None = 
 
 
 def _line(error: BaseException) -> str:
-    """The first line of its message: the others are where Hydra looked, or further reading."""
+    """The first line of an error's message. The other lines are Hydra's search path and hints."""
     text = str(error)
     for rest in ("\nConfig search path", "\nSee https://", "\n    full_key"):
         text = text.partition(rest)[0]

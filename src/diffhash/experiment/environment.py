@@ -1,4 +1,4 @@
-"""The machine and the versions that a result was measured with."""
+"""The machine and the versions with which a result was measured."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _M_MMAP_THRESHOLD = -3
 
 
 def describe_environment(device: str) -> dict[str, Any]:
-    """Versions, machine and git state, for a record.
+    """The versions, the machine and the git state, for a record.
 
     Args:
-        device: Lightning accelerator that the run uses, ``cpu`` or ``gpu``.
+        device: Lightning's accelerator of the run, ``cpu`` or ``gpu``.
     """
     commit, dirty = _git_state(Path(__file__).parent)
     return {
@@ -44,19 +44,19 @@ def describe_environment(device: str) -> dict[str, Any]:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (10⁶ bytes)."""
+    """The largest resident memory of this process so far, in MB (10⁶ bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks for the next step, which allocates the same sizes again.
+    """Make glibc keep large freed blocks for the next step, which allocates the same sizes again.
 
-    If they were returned to the system, page faults would take a fifth of a PINN step.
+    If the blocks were returned to the system, page faults would take a fifth of a PINN step.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest that glibc takes
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # glibc's largest value
         libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
@@ -70,7 +70,7 @@ def _processor() -> str:
 
 
 def _git_state(directory: Path) -> tuple[str | None, bool | None]:
-    """Commit, and whether tracked source differs from it; None outside a git checkout."""
+    """The commit, and whether tracked source differs from it; None outside a git checkout."""
     try:
         commit = _git(directory, "rev-parse", "HEAD")
         # Tables and figures may be rewritten during runs, and do not change what a run computes.

@@ -1,16 +1,16 @@
-"""The folder of a run: filled under another name, published when it is complete.
+"""The folder of a run: written under another name, and published when it is complete.
 
 Beside a run's folder ``X`` there may be folders that readers ignore:
 
-- ``X.partial``: what a run writes until it is published, and what a killed run leaves. The same run
-  (the same settings), started again, continues from its checkpoint.
-- ``X.old.partial``: the earlier record for the moment in which the new one takes its place, where
-  the file system cannot exchange two folders.
-- ``X.aside-1.partial``: what had that name before and does not belong to this run: the checkpoint
-  of another run, or files that no run has written.
+- ``X.partial``: the files of a run that is not yet published, or of a killed run. The same run
+  (with the same settings), started again, continues from its checkpoint.
+- ``X.old.partial``: the earlier record, while the new record replaces it, if the file system cannot
+  exchange two folders.
+- ``X.aside-1.partial``: other files that were in the way under that name: the checkpoint of another
+  run, or files that no run has written.
 
-A folder with the file ``.unpublished`` belongs to a run that is not yet complete; in ``X`` it means
-that the record is the new one, and that the first two of these folders are to be removed.
+A folder with the file ``.unpublished`` belongs to a run that is not yet complete. If ``X`` has this
+file, its record is the new one, and the first two of these folders are to be removed.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ from diffhash.results.record import (
 CHECKPOINT_FILE = "checkpoint.ckpt"
 FIGURE_FILE = "predictions.png"
 WANDB, LOGS = "wandb", "logs"  # the loggers' folders
-_DEFAULT_PROBLEM = "poisson1d"  # of configs/train.yaml; other problems are named in folders
+_DEFAULT_PROBLEM = "poisson1d"  # as in configs/train.yaml; folders name other problems
 _MARKER = ".unpublished"
-# What a run writes, in the order in which it is removed; a folder that holds anything else is
-# never replaced.
+# The files of a run, in the order in which they are removed; a folder with any other file is never
+# replaced.
 _FILES = (CHECKPOINT_FILE, RESULT_FILE, HISTORY_FILE, PREDICTIONS_FILE, FIGURE_FILE, CONFIG_FILE)
 _TEMPORARY = re.compile(r"\.({})\.\d+\.tmp\.\w+".format("|".join(f.split(".")[0] for f in _FILES)))
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class FileError(OSError):
-    """A file of a run could not be written or read; the message names it and says what to do."""
+    """A file of a run could not be written or read; the message names the file and a remedy."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
@@ -70,7 +70,7 @@ class FileError(OSError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run goes: the setting that chooses the folder, and the folder."""
+    """The folder of a run, and the setting that chooses the folder."""
 
     setting: str
     final: Path
@@ -82,9 +82,9 @@ class Place:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run writes (``partial``), and what the folder is called in the end (``final``).
+    """The folder in which a run writes (``partial``), and its name in the end (``final``).
 
-    ``continues``: it is resumed from what is in ``final`` now.
+    ``continues``: whether the run is resumed from the present content of ``final``.
     """
 
     partial: Path
@@ -97,10 +97,10 @@ class RunFolder:
         return self.partial / CHECKPOINT_FILE
 
     def publish(self, record: RunRecord) -> None:
-        """Turn the finished folder into the record, in the place of an older one.
+        """Make the finished folder the record, in the place of an older record.
 
-        The parts of the W&B run of a record that it continues are kept, since each is sent from its
-        own files.
+        If the run continues that record, the parts of its W&B run are kept, because each part is
+        sent from its own files.
         """
         with naming(self.final):
             write_record(self.partial, record)
@@ -118,7 +118,7 @@ class RunFolder:
             _tidy(self.final)
 
     def discard(self) -> None:
-        """Remove what the run has written."""
+        """Remove the files that the run has written."""
         with naming(self.partial):
             _remove(self.partial, self.final)
 
@@ -126,7 +126,7 @@ class RunFolder:
         if not os.path.lexists(self.final):
             os.rename(self.partial, self.final)
             return
-        if self.final.is_dir():  # it gets the other's name, which no run may take meanwhile
+        if self.final.is_dir():  # lock it, because it will be ``X.partial``
             self._locks.append(os.open(self.final, os.O_RDONLY))
             with suppress(OSError):
                 fcntl.flock(self._locks[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,8 +136,8 @@ class RunFolder:
 
 
 def places(cfg: DictConfig, seed_configs: Collection[DictConfig]) -> tuple[Place, list[Place]]:
-    """Where a run trains, and where the records of its seeds go; without ``seeds`` they are the
-    same."""
+    """The folder in which a run trains, and the folders of its seeds' records, which are the same
+    without ``seeds``."""
     if cfg.run_dir is not None and Path(cfg.run_dir).name.endswith(PARTIAL):
         raise ConfigError(
             f"run_dir={cfg.run_dir}: a name that ends in {PARTIAL} is that of an unfinished run, "
@@ -147,7 +147,7 @@ def places(cfg: DictConfig, seed_configs: Collection[DictConfig]) -> tuple[Place
     if cfg.seeds is None:
         return ends[0], ends
     source = None if cfg.ckpt_path is None else Path(cfg.ckpt_path).parent
-    if source is not None and source.name.endswith(f"seeds{PARTIAL}"):  # go on in there
+    if source is not None and source.name.endswith(f"seeds{PARTIAL}"):  # continue in that folder
         return Place(ends[0].setting, source.with_name(source.name.removesuffix(PARTIAL))), ends
     first = ends[0].final
     name = "seeds" if cfg.run_dir is not None else re.sub(r"seed\d+$", "seeds", first.name)
@@ -155,10 +155,10 @@ def places(cfg: DictConfig, seed_configs: Collection[DictConfig]) -> tuple[Place
 
 
 def unfinished(cfg: DictConfig, place: Place) -> DictConfig | None:
-    """The config of the killed run in ``place`` from whose checkpoint this run goes on, if any.
+    """The config of the killed run in ``place`` from whose checkpoint this run continues, or None.
 
-    It does where it is the same run: the same settings, and resumed from the same checkpoint; or
-    where ``ckpt_path`` names that checkpoint.
+    A run continues if it is the same run, with the same settings and resumed from the same
+    checkpoint, or if ``ckpt_path`` names the killed run's checkpoint.
     """
     checkpoint = place.partial / CHECKPOINT_FILE
     if os.path.exists(place.final / _MARKER) or not os.path.isfile(checkpoint):
@@ -173,7 +173,8 @@ def unfinished(cfg: DictConfig, place: Place) -> DictConfig | None:
 
 
 def published(cfg: DictConfig, place: Place) -> RunRecord | None:
-    """The record of this run, where it was published and killed before the folder was in order."""
+    """The record of this run if it was killed after publishing, before the folder was cleaned up;
+    else None."""
     if not os.path.exists(place.final / _MARKER):
         return None
     saved = _saved_config(place.final)
@@ -191,21 +192,22 @@ def published(cfg: DictConfig, place: Place) -> RunRecord | None:
 def run_folder(
     place: Place, *, goes_on: bool, ckpt_path: str | None, made_anew: bool = False
 ) -> Iterator[RunFolder]:
-    """Reserve the folder of a run, which no other run can use meanwhile.
+    """Reserve the folder of a run, so that no other run can use it meanwhile.
 
-    In the ``X.partial`` of a killed run the checkpoint is kept where this run ``goes_on`` from it,
-    and, if a run is resumed, the parts of its W&B run. Any other checkpoint, and files that no run
-    has written, are kept under another name, with a line on standard error.
+    In the ``X.partial`` of a killed run, the checkpoint is kept if this run ``goes_on`` from it,
+    and the parts of the W&B run if a run is resumed. Any other checkpoint, and files that no run
+    has written, are kept under another name, which is printed to standard error.
 
     Args:
         place: the folder.
-        goes_on: from the checkpoint in ``X.partial``.
-        ckpt_path: of the run.
-        made_anew: what ``X.partial`` holds is computed again from another checkpoint.
+        goes_on: whether this run continues from the checkpoint in ``X.partial``.
+        ckpt_path: the checkpoint from which this run is resumed; None for none.
+        made_anew: whether this run computes the results of ``X.partial`` again, from another
+            checkpoint.
 
     Raises:
-        ConfigError: it cannot be written, another run uses it, or it holds files that no run has
-            written.
+        ConfigError: the folder cannot be written, another run uses it, or it has files that no run
+            has written.
     """
     _check_replaceable(place)
     partial, locks = place.partial, []
@@ -228,7 +230,7 @@ def run_folder(
         for lock in locks:
             os.close(lock)
         with suppress(OSError):
-            partial.rmdir()  # if it is empty
+            partial.rmdir()  # succeeds only if it is empty
         raise
     continues = ckpt_path is not None and _same_file(place.final, Path(ckpt_path).parent)
     claimed = RunFolder(partial, place.final, continues, locks)
@@ -247,7 +249,7 @@ def run_folder(
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an `OSError` of the block that names no file this one's name."""
+    """Add the name ``path`` to an `OSError` of the block that names no file."""
     try:
         yield
     except OSError as error:
@@ -257,7 +259,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def save_config(cfg: DictConfig, directory: Path) -> None:
-    """Write ``config.yaml``, every value resolved."""
+    """Write ``config.yaml`` with every value resolved."""
     path = directory / CONFIG_FILE
     with naming(path):
         write_text_atomically(path, OmegaConf.to_yaml(cfg, resolve=True))
@@ -284,7 +286,8 @@ def _destination(cfg: DictConfig) -> Place:
 
 
 def _check_replaceable(place: Place) -> None:
-    """Refuse a folder that is not a run's: a run's has a record, and only files that runs write."""
+    """Refuse a folder that is no run's. A run's folder has a record, and only files that runs
+    write."""
     setting, final = place.setting, place.final
     advice = "give a folder, new or of an earlier run"
     try:
@@ -311,16 +314,16 @@ def _check_replaceable(place: Place) -> None:
 
 
 def take_lock(descriptor: int, path: Path, what: str, taken: str) -> None:
-    """Lock an open file or folder; where the file system has no locks, warn and go on.
+    """Lock an open file or folder; if the file system has no locks, warn and continue.
 
     Args:
-        descriptor: of the file, which holds the lock until it is closed.
-        path: its name, for the warning.
+        descriptor: the descriptor of the file, which holds the lock until it is closed.
+        path: the name of the file, for the warning.
         what: the kind of process that must not be started there twice, for the warning.
-        taken: the message where another process has the lock.
+        taken: the message of the error if another process has the lock.
 
     Raises:
-        ConfigError: another process has it.
+        ConfigError: another process has the lock.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -335,7 +338,8 @@ def take_lock(descriptor: int, path: Path, what: str, taken: str) -> None:
 
 
 def _locked(place: Place) -> int:
-    """Make ``X.partial`` and lock it; a descriptor, which holds the lock until it is closed."""
+    """Make ``X.partial`` and lock it; return the descriptor, which holds the lock until it is
+    closed."""
     partial = place.partial
     try:
         while True:
@@ -351,13 +355,13 @@ def _locked(place: Place) -> int:
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(lock), os.stat(partial)):
                     return lock
-            os.close(lock)  # another run has published it, or removed it, in this moment
+            os.close(lock)  # another run has just published or removed it
     except OSError as error:
         raise ConfigError(f"{place.setting}: cannot be written ({error.strerror})") from error
 
 
 def _in_the_way(partial: Path, goes_on: bool, made_anew: bool) -> bool:
-    """Whether ``X.partial`` holds something that this run can neither continue nor delete."""
+    """Whether ``X.partial`` has files that this run can neither continue nor delete."""
     names = {entry.name for entry in os.scandir(partial)}
     if not names or goes_on:
         return False
@@ -367,7 +371,8 @@ def _in_the_way(partial: Path, goes_on: bool, made_anew: bool) -> bool:
 
 
 def _tidy(final: Path) -> bool:
-    """Finish what `RunFolder.publish` has begun; whether there was something."""
+    """Finish a `RunFolder.publish` that was interrupted; return whether a new record was
+    published."""
     partial, old = (_beside(final, suffix) for suffix in (PARTIAL, f".old{PARTIAL}"))
     marker = final / _MARKER
     with naming(final):
@@ -386,7 +391,7 @@ def _tidy(final: Path) -> bool:
 
 
 def _remove(folder: Path, final: Path) -> None:
-    """Delete a run's folder; one that holds anything else is kept aside, whole."""
+    """Delete a run's folder; a folder with any other file is set aside as a whole."""
     if folder.is_symlink() or not folder.is_dir() or _foreign(folder):
         _set_aside(folder, final)
         return
@@ -402,8 +407,7 @@ def _remove(folder: Path, final: Path) -> None:
 
 
 def _remove_known(folder: Path, kept: Collection[str] = ()) -> None:
-    """Delete what runs write, the marker last, which tells until then that the folder is a
-    run's."""
+    """Delete the files that runs write, and the marker last, which marks the folder as a run's."""
     temporary = [e.name for e in os.scandir(folder) if _TEMPORARY.fullmatch(e.name)]
     for name in (*temporary, *_FILES, WANDB, LOGS, _MARKER):
         path = folder / name
@@ -416,7 +420,8 @@ def _remove_known(folder: Path, kept: Collection[str] = ()) -> None:
 
 
 def _foreign(folder: Path) -> list[str]:
-    """Names in a folder that no run has written: other names, or links and folders of its names."""
+    """The names in a folder that no run has written: other names, or links and folders with a run's
+    names."""
     return sorted(
         entry.name
         for entry in os.scandir(folder)
@@ -430,7 +435,7 @@ def _foreign(folder: Path) -> list[str]:
 
 
 def _set_aside(path: Path, final: Path) -> None:
-    """Rename what has this name to one that readers ignore, and report it."""
+    """Rename ``path`` to a name that readers ignore, and report the new name."""
     number = 1
     while os.path.lexists(aside := _beside(final, f".aside-{number}{PARTIAL}")):
         number += 1
@@ -440,7 +445,7 @@ def _set_aside(path: Path, final: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two paths swap their names in one step; False where the system cannot."""
+    """Exchange two paths atomically; return False if the system does not support that."""
     libc: Any = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         return False

@@ -1,10 +1,10 @@
 """The loggers of a run: any of Lightning's by ``_target_``, each under a name of its own.
 
-Each gets the config, every new row of the history, and at the end the metrics of the record. Values
-that depend on the run are filled in where a logger's settings have null: ``save_dir`` (``logs/`` in
-the run's folder), ``run_name``, and ``run_id``, with which a resumed run continues its own log. A
-logger without a ``run_id`` starts a new log with the history in the checkpoint. W&B's logger is in
-`wandb_run`.
+A logger logs the config, every new row of the history, and at the end the metrics of the record.
+Settings of a logger that depend on the run may be null, and are then set: ``save_dir`` (``logs/``
+in the run's folder), ``run_name``, and ``run_id``, with which a resumed run continues its own log.
+A logger without a ``run_id`` starts a new log with the history in the checkpoint. W&B's logger is
+in `wandb_run`.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _COSTS = ("train_seconds", "wall_seconds", "peak_memory_mb")
 def run_loggers(
     cfg: DictConfig, title: str, directory: Path, final: Path, replica: int = 0
 ) -> Iterator[Loggers]:
-    """The loggers that ``cfg.logger`` asks for, by name; they end with the block.
+    """The loggers of ``cfg.logger``, by name; they are closed at the end of the block.
 
     Args:
         cfg: a composed config.
-        title: the run's.
-        directory: where the run's files are written.
-        final: the name that ``directory`` gets if the block ends without an exception.
-        replica: which one of a checkpoint's it is resumed from.
+        title: the title of the run.
+        directory: the folder in which the run's files are written.
+        final: the name of ``directory`` after the block, if that ends without an exception.
+        replica: the index of the checkpoint's replica from which the run is resumed.
 
     Raises:
-        ConfigError: a package is not installed, or a logger refuses its settings or cannot begin.
+        ConfigError: a package is not installed, or a logger refuses its settings or cannot start.
     """
     with ExitStack() as stack:
         loggers: dict[str, Logger] = {}
@@ -86,8 +86,8 @@ def _logger(
             config = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
             logger.log_hyperparams(config)  # type: ignore[arg-type]
             log_earlier_history(logger, history)
-        _ = logger.version  # that of its run, which it begins or finds
-    except Exception as error:  # whatever its server or its disk raises, before training
+        _ = logger.version  # starts or finds the logger's run
+    except Exception as error:  # any error of the logger's server or disk, before training
         raise ConfigError(f"{setting}: {one_line(error)}") from error
     status = "failed"
     try:
@@ -97,5 +97,5 @@ def _logger(
         try:
             logger.save()
             logger.finalize(status)
-        except Exception as error:  # the record is worth more
+        except Exception as error:  # the record must not be lost
             print(f"warning: {setting} did not end well ({one_line(error)})", file=sys.stderr)

@@ -12,8 +12,8 @@ from diffhash.networks import Field
 from diffhash.optim import Objective
 from diffhash.training.windows import n_windows
 
-_BYTES_PER_COORDINATE = 256  # points, targets, and what their derivatives are computed with
-_LOWER = {  # the settings that each part depends on
+_BYTES_PER_COORDINATE = 256  # of points, targets, and tensors for their derivatives
+_LOWER = {  # the settings on which each part depends
     "parameters": "log2_hashmap_size, n_levels, n_features_per_level, width, seeds or windows",
     "the points of the task": "the numbers of points in task",
     "plans of points": "the numbers of points in task, evaluation_points or n_levels",
@@ -26,7 +26,8 @@ def check_points(setting: str, n_points: int, n_dims: int, accelerator: str) -> 
     """Refuse more points than memory can hold, at 256 bytes for each coordinate.
 
     Raises:
-        ConfigError: the message names the setting and the largest number.
+        ConfigError: there are too many points; the message names the setting and the largest
+            number.
     """
     needed = _BYTES_PER_COORDINATE * n_dims * n_points
     memory, where = checks.memory_of(accelerator)
@@ -41,19 +42,20 @@ def check_points(setting: str, n_points: int, n_dims: int, accelerator: str) -> 
 def check_run(cfg: DictConfig, field: Field, objective: Objective, accelerator: str) -> None:
     """Refuse a run that needs more memory than there is.
 
-    It needs at least, in bytes, for s bytes a number, R seeds, P parameters each, terms of N points
-    whose jets have K rows, a grid of L levels with T taps to a point, and layers of C_i units:
+    With s bytes a number, R seeds of P parameters each, W windows, terms of N points whose jets
+    have K rows, a grid of L levels with T taps to a point, and layers of C_i units, it needs at
+    least, in bytes:
 
-    - parameters, with gradients and Adam's moments, and those of other windows of W: (3 + W) s R P;
+    - parameters of all windows, with gradients and Adam's moments for one: (3 + W) s R P;
     - points of the terms: 8 Σ N (d + 1 + K);
-    - plans, where a grid keeps its weights: Σ N L T (4 + s K), over the evaluation and the terms
+    - plans, if a grid stores its weights: Σ N L T (4 + s K), over the evaluation and the terms
       (min(N, batch_size) of their points);
     - states of the network: s R Σ min(N, batch_size) K Σ C_i, over the terms that are not linear
       in u, or not in a kernel;
     - evaluation: N K R (s C_0 + 8).
 
     Raises:
-        ConfigError: the message names the settings that the largest part depends on.
+        ConfigError: the message names the settings on which the largest part depends.
     """
     trainer, n_dims, widths = cfg.trainer, field.encoding.n_input_dims, field.network.widths
     replicas, batch_size = field.n_replicas or 1, trainer.batch_size
@@ -91,7 +93,7 @@ def check_run(cfg: DictConfig, field: Field, objective: Objective, accelerator: 
 
 
 def _kept(encoding: Encoding, n_points: int, n_rows: int) -> int:
-    """Bytes that a grid keeps of planned points; other backends' are not counted."""
+    """The bytes that a plan of a grid stores; those of other backends are not counted."""
     return encoding.planned_bytes(n_points, n_rows) if isinstance(encoding, GridEncoding) else 0
 
 

@@ -17,11 +17,11 @@ from diffhash.training import Evaluation
 
 
 def read_points(path: Path, domain: Domain) -> Tensor:
-    """Points of the user's own, ``[N, d]``: a CSV or Parquet file with a column for each axis.
+    """Read points ``[N, d]`` from a CSV or Parquet file with a column for each axis.
 
     Raises:
-        ConfigError: there is no such file, or it is not such a table; a point is not finite or
-            not in the domain; there is none.
+        ConfigError: the file does not exist or is no such table, a point is not finite or not in
+            the domain, or there is no point.
     """
     option = f"--at {path}"
     try:
@@ -62,13 +62,13 @@ def read_points(path: Path, domain: Domain) -> Tensor:
 
 
 def predictions_frame(evaluation: Evaluation, predicted: Tensor) -> pd.DataFrame:
-    """u, its derivatives and the exact ones at the evaluation's points, one column each.
+    """u, its derivatives and their exact values at the evaluation's points, one column each.
 
-    The columns are those of `diffhash.results.read_predictions`; the exact ones are NaN where the
+    The columns are those of `diffhash.results.read_predictions`; exact values are NaN if the
     problem has no known solution.
 
     Args:
-        evaluation: its points, and the exact values there.
+        evaluation: the evaluation with the points and the exact values.
         predicted: one of `Evaluation.jets`, ``[K, N, C]``.
     """
     names = evaluation.problem.names

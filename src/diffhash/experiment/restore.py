@@ -23,7 +23,7 @@ from diffhash.results.record import CONFIG_FILE, RunRecord, read_record
 from diffhash.training import Evaluation
 from diffhash.training.windows import WindowedField
 
-_BATCH = 1 << 16  # of points of the user's own, which may be many
+_BATCH = 1 << 16  # the number of a user's points that are evaluated at a time
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Restored:
         return self.evaluation.metrics()[0]
 
     def predictions(self, points: Tensor | None = None) -> pd.DataFrame:
-        """The field's predictions there, or at points ``[N, d]``; see `predictions_frame`."""
+        """The field's predictions at the evaluation's points, or at points ``[N, d]``; see
+        `predictions_frame`."""
         if points is None:
             return predictions_frame(self.evaluation, self.evaluation.jets()[0])
         frames = []
@@ -53,22 +54,23 @@ class Restored:
 
 
 def restore(directory: Path | str, n_points: int, *, trust_code: bool = False) -> Restored:
-    """Build what a run trained, from its config, and give it the parameters of its checkpoint.
+    """Build the field of a run from its config, and load the parameters of its checkpoint.
 
-    Nothing in ``directory`` is altered. A run on a CPU is evaluated on a CPU, a run on a GPU on a
+    Nothing in ``directory`` is changed. A run on a CPU is evaluated on a CPU, a run on a GPU on a
     GPU if there is one. The record may come from an untrusted source: its config may name only
-    diffhash's own encodings, networks, tasks and problems, and its checkpoint holds tensors.
+    diffhash's own encodings, networks, tasks and problems, and its checkpoint has only tensors.
 
     Args:
-        directory: the run's record.
-        n_points: of the evaluation, anew from `Problem.evaluation_points`.
-        trust_code: import and call whatever the config names; only for records of a known source.
+        directory: the folder of the run's record.
+        n_points: the number of points of the evaluation.
+        trust_code: whether any code that the config names is imported and called; only for records
+            from a known source.
 
     Raises:
-        FileNotFoundError: no record.
-        RecordError: a corrupt one.
-        ConfigError: the run diverged; its config or its checkpoint is missing, corrupt or not
-            this record's; the config names other code; or ``n_points`` is not positive.
+        FileNotFoundError: there is no record.
+        RecordError: the record is corrupt.
+        ConfigError: the run diverged; its config or checkpoint is missing, corrupt or of another
+            record; the config names other code; or ``n_points`` is not positive.
     """
     directory = Path(directory)
     record = read_record(directory)
@@ -81,7 +83,7 @@ def restore(directory: Path | str, n_points: int, *, trust_code: bool = False) -
     cfg.trainer.accelerator = "cpu" if record.environment.get("device") == "cpu" else "auto"
     cfg.trainer.devices = 1
     cfg.trainer.execution = "eager"
-    cfg.ckpt_path = None  # what the run itself had resumed from
+    cfg.ckpt_path = None  # the checkpoint from which the run itself was resumed
     cfg.logger, cfg.callbacks = {}, {}
     setup = build(cfg)
     training, path = setup.training, directory / CHECKPOINT_FILE

@@ -1,4 +1,4 @@
-"""``resume=RUN``: the settings of an earlier run, and how to name it on a command line."""
+"""``resume=RUN``: the settings of an earlier run, and its name on a command line."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from diffhash.experiment.folder import CHECKPOINT_FILE
 from diffhash.results.reading import RecordError, brief, read_config
 from diffhash.results.record import CONFIG_FILE, PARTIAL
 
-# Groups that an override may choose from, over the settings of the run.
+# Groups from which an override may choose a config, over the settings of the run.
 _GROUPS = ("problem", "trainer", "task", "encoder", "logger", "experiment", "launcher")
-_OF_A_FIELD = ("encoder", "task", "problem")  # a checkpoint fits only the same ones
+_OF_A_FIELD = ("encoder", "task", "problem")  # must be the same as in the checkpoint
 _PLAIN = re.compile(r"[\w./-]+", re.ASCII)
 
 
 def resumed_config(resume: str, overrides: Sequence[str]) -> DictConfig:
-    """The config of an earlier run with ``overrides`` on top, to go on from its checkpoint.
+    """The config of an earlier run with ``overrides`` on top, to continue from its checkpoint.
 
-    It is composed by Hydra, as that of ``train.py`` is, and goes to the run's own folder unless an
-    override says otherwise.
+    Hydra composes it, like the config of ``train.py``. The resumed run is written to the folder of
+    the earlier run unless an override changes that.
 
     Args:
-        resume: the folder of a run, or of one that was killed (``….partial``); or its checkpoint.
-        overrides: of the command line.
+        resume: the folder of a run or of a killed run (``….partial``), or its checkpoint.
+        overrides: the overrides of the command line.
 
     Raises:
         ConfigError: there is no such run, or an override does not fit its config.
@@ -81,7 +81,7 @@ def resumed_config(resume: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def resume_argument(directory: Path) -> str:
-    """What to give ``train.py`` to go on with the run in ``directory``, quoted for a shell."""
+    """The argument of ``train.py`` that resumes the run in ``directory``, quoted for a shell."""
     text = f"resume={hydra_value(str(directory / CHECKPOINT_FILE))}"
     if text.isprintable():
         return shlex.quote(text)
@@ -94,8 +94,8 @@ def _bytes(character: str) -> str:
 
 
 def hydra_value(text: str) -> str:
-    """A string as a value in Hydra's grammar: quoted, unless it is plain."""
+    """A string as a value in Hydra's grammar: in quotes unless it is plain."""
     if _PLAIN.fullmatch(text):
         return text
-    # Of backslashes, those before a quote alone have a meaning.
+    # Only backslashes before a quote have a meaning.
     return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"

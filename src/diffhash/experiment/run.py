@@ -70,7 +70,7 @@ CHUNKS_BETWEEN_CHECKPOINTS = 10
 
 
 def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunRecord]]:
-    """Train what ``cfg`` describes and write its record; with ``seeds`` one record each.
+    """Train the run of ``cfg`` and write its record; with ``seeds`` a record for each seed.
 
     Everything is written to ``<run_dir>.partial`` first, the record last; then the folder is
     renamed to ``<run_dir>`` and replaces an earlier record. A killed run that is started again with
@@ -79,13 +79,13 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
 
     Args:
         cfg: a composed config (`diffhash.experiment.schema.Config`).
-        overrides: the command line's, for the record, and for ``resume``.
+        overrides: the overrides of the command line, for the record and for ``resume``.
 
     Returns:
-        Each record with its directory; none from the further processes of DDP.
+        Each record with its directory; empty in all but the first process of DDP.
 
     Raises:
-        ConfigError: a setting that cannot be run; nothing was trained or written.
+        ConfigError: a setting does not allow a run; nothing was trained or written.
         FileError: a file of the run cannot be written or read.
     """
     started = time.perf_counter()
@@ -97,7 +97,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
     check_seeds(cfg.seed, cfg.seeds)
     check_agent(cfg)
     if cfg.trainer.devices == 1:
-        rank_zero_only.rank = 0  # whatever a scheduler has set: it is the only process
+        rank_zero_only.rank = 0  # the only process, whatever rank a scheduler has set
     work, ends = places(cfg, seed_configs(cfg))
     if cfg.seeds is None:
         with _file_errors(work):
@@ -133,7 +133,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
             ]
             try:
                 records = _train(training, cfg, setup, runs, folder, stop, started)
-            except ConfigError:  # a logger's, before training
+            except ConfigError:  # raised by a logger before training
                 if left is None:
                     for one in {id(one): one for one in (folder, *folders)}.values():
                         one.discard()
@@ -147,9 +147,9 @@ def run(cfg: DictConfig, overrides: Sequence[str] = ()) -> list[tuple[Path, RunR
 
 @dataclass(frozen=True)
 class _Run:
-    """What is recorded of one seed, under the config that would train it alone.
+    """One seed of a run, with the config that would train this seed alone.
 
-    ``resumed`` is that config with the checkpoint that training goes on from.
+    ``resumed`` is that config with the checkpoint from which training continues.
     """
 
     cfg: DictConfig
@@ -196,7 +196,7 @@ def _train(
 
 
 def _results(one: _Run, setup: Setup, index: int, loggers: Loggers, started: float) -> RunRecord:
-    """Write the results of the replica of an index; a figure that fails is a warning."""
+    """Write the results of the replica ``index``; a figure that fails is a warning."""
     replica, directory = setup.training.replicas[index], one.folder.partial
     assert replica.outcome is not None
     record = _record(one, setup, replica, started)
@@ -216,8 +216,8 @@ def _results(one: _Run, setup: Setup, index: int, loggers: Loggers, started: flo
 
 @contextmanager
 def _warned(what: str) -> Iterator[None]:
-    """Turn an exception of the block into a warning: a record is kept even if its figure or log
-    fails."""
+    """Turn an exception of the block into a warning, so that a record is written even if its figure
+    or log fails."""
     try:
         yield
     except Exception as error:
@@ -228,7 +228,7 @@ def _warned(what: str) -> Iterator[None]:
 
 @contextmanager
 def _file_errors(*ours: Place) -> Iterator[None]:
-    """Turn an `OSError` about a file of the run into a `FileError`, which says what to do."""
+    """Turn an `OSError` about a file of the run into a `FileError` with advice."""
     try:
         yield
     except OSError as error:
@@ -247,11 +247,11 @@ def _file_errors(*ours: Place) -> Iterator[None]:
 
 
 def _say_schedule(setup: Setup) -> None:
-    """Print how the learning rate changes where a cosine schedule gets another end than before."""
+    """Print the change of the learning rate if a resumed cosine schedule has another end."""
     if setup.resumed is None or "schedule" not in setup.resumed:
         return
     training, done = setup.training, setup.resumed["epochs_done"]
-    assert isinstance(training, FieldTraining)  # others go on from no checkpoint
+    assert isinstance(training, FieldTraining)  # training in windows cannot be resumed
     schedule, rate, epochs = setup.resumed["schedule"]
     if "cosine" == schedule == training.schedule and epochs != training.epochs:
         before = cosine(rate, done, epochs)
@@ -278,7 +278,8 @@ def _fit(
     title: str | None = None,
     loggers: Sequence[Loggers] | None = None,
 ) -> None:
-    """Train; write checkpoints at intervals and at the end, of windows of time only at the end."""
+    """Train, and write checkpoints at intervals and at the end; for windows of time only at the
+    end."""
     training = setup.training
     row_of = training.row if isinstance(training, WindowedTraining) else None
     history = [] if loggers is None else [HistoryLogger(loggers, row_of)]
@@ -299,7 +300,7 @@ def _fit(
         else:
             n = len(training.field.fields)
             training.fit(lambda one, k: run(one, f", window {k} of {n}"))
-    except UntrainedError as error:  # before a step was taken
+    except UntrainedError as error:  # raised before a step was taken
         raise ConfigError(f"encoder: {error}") from error
     if any(replica.outcome is None for replica in training.replicas):
         names = ", ".join(map(str, cfg.callbacks))
@@ -316,7 +317,7 @@ def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRec
         "grid_backend": setup.grid_backend,
         "execution": training.execution,
         "devices": cfg.trainer.devices,
-        "replicas": len(training.replicas),  # which trained in the same seconds
+        "replicas": len(training.replicas),  # the number of seeds that share the seconds
     }
     return RunRecord(
         status=_status(replica, training),
@@ -366,10 +367,10 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
     or a file that cannot be written.
 
     Returns:
-        The value that an optimising sweeper minimises: the metric that ``cfg.objective`` names, or
-        ``estimate``; if it names none, the first metric, or the loss where there is no exact
-        solution. It is the mean over ``seeds``, infinite where one diverged. None from the
-        further processes of DDP.
+        The value that an optimising sweeper minimises: the metric, or ``estimate``, that
+        ``cfg.objective`` names; if it names none, the first metric, or the loss without an exact
+        solution. It is the mean over ``seeds``, and infinite if a seed diverged. None in all but
+        the first process of DDP.
     """
     try:
         results = run(cfg, overrides)
@@ -382,7 +383,7 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
         where = printable(str(directory))
         print(f"{record.outcome}  train {record.train_seconds:.1f} s  {where}")
     interrupted = [d for d, record in results if record.status == "interrupted"]
-    in_windows = cfg is not None and cfg.trainer.windows != 1  # which no run goes on with
+    in_windows = cfg is not None and cfg.trainer.windows != 1  # such a run cannot be resumed
     for directory in () if in_windows else interrupted:
         print(f"resume with {resume_argument(directory)}", file=sys.stderr)
     if interrupted:
@@ -392,7 +393,7 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
 
 def _objective(cfg: DictConfig, records: Sequence[RunRecord]) -> float:
     name = cfg.get("objective")
-    if name is None:  # the loss where there is no exact solution, or all of them diverged
+    if name is None:  # the loss without an exact solution, or if all seeds diverged
         known = (n for n in records[0].metrics if any(r.metrics[n] is not None for r in records))
         name = next(known, "loss")
     values = [getattr(record, name) for record in records]

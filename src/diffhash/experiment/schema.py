@@ -1,4 +1,4 @@
-"""Names and types of every setting, registered with Hydra; the values live in configs/.
+"""Names and types of every setting, registered with Hydra; the values are in configs/.
 
 A misspelt key or a value of the wrong type is refused while the config is composed.
 """
@@ -21,21 +21,22 @@ class Precision(Enum):
 
 
 class DerivativesSetting(Enum):
-    """How derivatives in x are taken: jets in one pass, or nested reverse mode."""
+    """The method for derivatives in x: jets in one pass, or nested reverse mode."""
 
     taylor = "taylor"
     autograd = "autograd"
 
 
 class ScheduleSetting(Enum):
-    """Course of the learning rate."""
+    """The schedule of the learning rate."""
 
     constant = "constant"
     cosine = "cosine"
 
 
 class ExecutionSetting(Enum):
-    """How steps run (`diffhash.training.steps`); auto is cudagraph on a GPU if it pays."""
+    """The execution of steps (`diffhash.training.steps`); auto is cudagraph on a GPU for runs with
+    enough steps."""
 
     auto = "auto"
     eager = "eager"
@@ -44,7 +45,7 @@ class ExecutionSetting(Enum):
 
 
 class Accelerator(Enum):
-    """Where to train."""
+    """The device of training."""
 
     auto = "auto"
     cpu = "cpu"
@@ -193,7 +194,7 @@ class TrainerConfig:
 
 @dataclass
 class WandbConfig:
-    """Where W&B files a run; see `diffhash.experiment.wandb_run`."""
+    """The project, entity, group and tags of a W&B run; see `diffhash.experiment.wandb_run`."""
 
     _target_: str = "lightning.pytorch.loggers.WandbLogger"
     project: str = MISSING
@@ -210,9 +211,9 @@ class Config:
     ``sampler`` and ``weighting`` are anything Hydra can instantiate as a
     `diffhash.training.Sampler` and a `diffhash.training.Weighting`; null leaves points and weights
     as they are. ``optimizer`` is a `diffhash.optim.OptimizerSettings`; null is Adam. ``logger`` and
-    ``callbacks`` are Lightning's, by names of the user's own;
-    ``objective`` names the metric that `diffhash.experiment.run.main_task` returns to a sweeper;
-    ``resume`` names a run whose settings take the place of these (`diffhash.experiment.resume`).
+    ``callbacks`` are Lightning's, by names that the user chooses. ``objective`` names the metric
+    that `diffhash.experiment.run.main_task` returns to a sweeper. ``resume`` names a run whose
+    settings replace these (`diffhash.experiment.resume`).
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -235,7 +236,7 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra's config search."""
+    """Register the schema with Hydra."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in {

@@ -1,8 +1,9 @@
 """Jobs of a sweep in processes of their own: errors and signals as for a run on the command line.
 
 Hydra's launchers pass an exception of a job on to the command line, once all jobs have ended. They
-do not expect an exit: it would end the other jobs, or count as a crash and be retried. The training
-code is imported only where a job runs, and not by a command line that starts jobs.
+do not handle a `SystemExit`, which would end the other jobs, or count as a crash and be retried.
+The training code is imported only in the process of a job, and not by a command line that starts
+jobs.
 """
 
 from __future__ import annotations
@@ -24,24 +25,25 @@ from omegaconf import DictConfig
 from diffhash.experiment.workers import end_with_parent
 
 _INTERRUPTED = 130
-_interrupted = False  # during a job of this process, or between two
+_interrupted = False  # whether Ctrl-C has come during a job of this process, or between two jobs
 _is_command_line = False
-_follows = False  # the process that started this one
+_follows = False  # whether this process ends with its parent process
 
 
 class JobExitError(Exception):
-    """A `SystemExit` on its way to the command line's process; unpickled, it is one again."""
+    """Carries a `SystemExit` to the command line's process, where it is unpickled as a
+    `SystemExit`."""
 
     def __reduce__(self) -> tuple[type[SystemExit], tuple[Any, ...]]:
         return SystemExit, self.args
 
 
 class LocalJobs(Callback):
-    """For a launcher that starts its jobs as child processes: they handle Ctrl-C.
+    """A callback for a launcher that starts its jobs as child processes: the jobs handle Ctrl-C.
 
-    A terminal sends it to the children as well. They inherit that it is ignored until `job_task`
-    handles it; the command line waits for their records. A SIGTERM that ends the command line also
-    ends the jobs.
+    A terminal sends Ctrl-C to the children as well. They inherit that it is ignored until
+    `job_task` handles it; the command line waits for their records. A SIGTERM that ends the command
+    line also ends the jobs.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -52,7 +54,7 @@ class LocalJobs(Callback):
 
 
 class SweepFolder(Callback):
-    """Refuses, in one line, a sweep whose own folder cannot be written."""
+    """Refuses a sweep whose folder cannot be written, with an error of one line."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -67,10 +69,10 @@ class SweepFolder(Callback):
 
 
 def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
-    """`run.main_task`, wherever a launcher runs it.
+    """`run.main_task`, in any process of a launcher.
 
     Raises:
-        JobExitError: instead of a `SystemExit`, in a process that a launcher started.
+        JobExitError: instead of a `SystemExit`, in a process that a launcher has started.
     """
     hydra = HydraConfig.get()
     is_basic = hydra.runtime.choices["hydra/launcher"] == "basic"
@@ -81,7 +83,7 @@ def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
     except SystemExit as stop:
         raise JobExitError(f"error: {stop.__context__}" if stop.code == 1 else stop.code) from None
     except Exception as error:
-        error.add_note(traceback.format_exc())  # a traceback itself does not travel
+        error.add_note(traceback.format_exc())  # a traceback cannot be pickled
         raise
 
 
@@ -92,10 +94,10 @@ def _run(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
 
 
 def _interruptible(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
-    """Run; Ctrl-C ends this job and keeps this process from beginning another."""
+    """Run a job. Ctrl-C ends this job, and this process then starts no other."""
     global _interrupted
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, _interrupt):
-        return _run(cfg, overrides)  # not one of LocalJobs
+        return _run(cfg, overrides)  # `LocalJobs` did not start this job
     try:
         _follow_parent()
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -112,7 +114,7 @@ def _interruptible(cfg: DictConfig, overrides: Sequence[str]) -> float | None:
 
 
 def _follow_parent(parent_id: int | None = None) -> None:
-    """Stop this process as SIGTERM does, with a record, when the command line has ended."""
+    """When the command line has ended, stop this process as SIGTERM does, with a record."""
     global _follows
     if not _follows:
         _follows = True
@@ -120,10 +122,10 @@ def _follow_parent(parent_id: int | None = None) -> None:
 
 
 def _follow_in_joblib() -> None:
-    """Let joblib's processes end with this one, also those that have no job at that time."""
+    """Make joblib's processes end with this process, also those without a job at that time."""
     try:
         from joblib.parallel import LokyBackend, register_parallel_backend
-    except ImportError:  # the launcher is another one
+    except ImportError:  # another launcher is used
         return
     parent_id = os.getpid()
 

@@ -1,4 +1,4 @@
-"""What the config of a record from an untrusted source may build."""
+"""The objects that the config of a record from an untrusted source may build."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _OWN = (
     for home in (part.__module__, part.__module__.rpartition(".")[0])
 )
 TARGETS = frozenset((*(node._target_ for node in _NODES), *_ZOO, *_OWN))
-"""All that a config may build without being trusted: what diffhash's own schema names, its own
+"""All that an untrusted config may build: the classes in diffhash's schema, and diffhash's own
 problems, optimizers, samplers and weightings."""
 
 # Loggers, callbacks and optimizers, which are built only from a trusted record.
@@ -59,13 +59,13 @@ def check_untrusted(path: Path, settings: Mapping[str, Any], way_out: str = "") 
     """Refuse a config that names code outside diffhash; nothing is imported or resolved.
 
     Args:
-        path: of the config, for the message.
-        settings: as they stand in the file, interpolations as text.
+        path: the path of the config, for the message.
+        settings: the settings as in the file, with interpolations as text.
         way_out: the advice for users who trust the record.
 
     Raises:
-        ConfigError: a ``_target_`` that is not in `TARGETS`, another of Hydra's keys
-            (``_partial_``, ``_args_``, …) or an interpolation (``${…}``), wherever it stands.
+        ConfigError: the config has a ``_target_`` that is not in `TARGETS`, another of Hydra's keys
+            (``_partial_``, ``_args_``, …) or an interpolation (``${…}``) at any place.
     """
     for key, name, value in _nodes(settings):
         if name == "_target_" and isinstance(value, str):
@@ -86,7 +86,7 @@ def check_untrusted(path: Path, settings: Mapping[str, Any], way_out: str = "") 
 
 
 def _nodes(value: Any, prefix: str = "", name: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Everything in nested settings: its full key, its last part, the value."""
+    """Every entry of nested settings: its full key, the last part of the key, the value."""
     if prefix:
         yield prefix, name, value
     if isinstance(value, Mapping):

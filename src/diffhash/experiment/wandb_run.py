@@ -1,11 +1,11 @@
 """Weights & Biases: one W&B run per run, offline unless logged in.
 
-W&B's files lie in ``wandb/`` inside the run's record, so that both are moved and removed together.
-Of W&B's environment variables only ``WANDB_MODE``, those of server and account, and those of W&B's
-sweep agent are read; project, entity, group and tags are settings (``logger.wandb``).
+W&B's files are in ``wandb/`` inside the run's record, so that both are moved and removed together.
+The only environment variables of W&B that are read are ``WANDB_MODE``, those of server and account,
+and those of W&B's sweep agent; project, entity, group and tags are settings (``logger.wandb``).
 
 A resumed run continues its W&B run, whose id is in the checkpoint. Offline, each part is a folder
-of its own with the same id; `wandb sync`, given all of them, appends one to the other.
+of its own with the same id; `wandb sync` of all folders appends the parts to each other.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ _WITHOUT_ACCOUNT = ("offline", "dryrun", "disabled")  # W&B's modes that need no
 
 
 class _EpochLogger(WandbLogger):
-    """Lightning's logger, with its step named epoch."""
+    """Lightning's W&B logger, with the step named epoch."""
 
     @property
-    def version(self) -> str | None:  # kept in the checkpoint, for a resumed run
+    def version(self) -> str | None:  # in the checkpoint, for resuming
         return None if self.experiment.disabled else self.experiment.id
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -73,19 +73,19 @@ def is_wandb(key: str, node: Any) -> bool:
 def wandb_logger(
     cfg: DictConfig, key: str, title: str, directory: Path, final: Path, replica: int = 0
 ) -> Iterator[WandbLogger]:
-    """The W&B logger that ``cfg.logger`` asks for; its W&B run ends with the block.
+    """The W&B logger of ``cfg.logger``; its W&B run ends with the block.
 
-    One line on standard error says where the W&B run is: its address when it starts, or, offline,
-    the ``wandb sync`` command when it has ended. Where a run is resumed that had no W&B run, the
-    new one starts with the history in the checkpoint.
+    A line on standard error has the place of the W&B run: its address when it starts, or, offline,
+    the ``wandb sync`` command when it has ended. If a resumed run had no W&B run, the new W&B run
+    starts with the history in the checkpoint.
 
     Args:
         cfg: a composed config.
-        key: the logger's name in it.
-        title: the run's, also its name in W&B.
-        directory: where the run's files are written.
-        final: the name that ``directory`` gets if the block ends without an exception.
-        replica: which one of a checkpoint's it is resumed from.
+        key: the name of the logger in the config.
+        title: the title of the run, which is also its name in W&B.
+        directory: the folder in which the run's files are written.
+        final: the name of ``directory`` after the block, if that ends without an exception.
+        replica: the index of the checkpoint's replica from which the run is resumed.
 
     Raises:
         ConfigError: W&B is not installed, refuses a setting, or cannot be reached.
@@ -116,10 +116,10 @@ def wandb_logger(
 
 
 def check_agent(cfg: DictConfig) -> None:
-    """Refuse several seeds at once under W&B's sweep agent, which names one W&B run.
+    """Refuse several seeds at once under W&B's sweep agent, which expects a single W&B run.
 
     Raises:
-        ConfigError: several seeds under an agent.
+        ConfigError: there are several seeds under an agent.
     """
     seeds = list(cfg.seeds or ())
     used = any(is_wandb(str(key), node) for key, node in cfg.logger.items())
@@ -135,13 +135,14 @@ def log_final(
 ) -> None:
     """Log the results of a finished run.
 
-    The W&B run's summary gets status, final metrics and costs; a table named ``final`` the metrics
-    beside those of ``logger.wandb.reference``; an image the run's figure, if it was drawn.
+    The W&B run's summary gets status, final metrics and costs. A table named ``final`` gets the
+    metrics beside those of ``logger.wandb.reference``, and an image the run's figure if there is
+    one.
     """
     summary = {name: getattr(record, name) for name in (*_SUMMARY, *record.metrics)}
     first, value = next(iter(record.metrics.items()))
     if value:
-        summary[f"log10_{first}"] = math.log10(value)  # what a sweep should make small
+        summary[f"log10_{first}"] = math.log10(value)  # for a sweep to minimise
     if figure.exists():
         logger.log_image("predictions", [str(figure)], step=record.epochs)
     rows = _final_rows(record, _reference(_settings(cfg, key))(record.experiment))
@@ -160,20 +161,21 @@ def _settings(cfg: DictConfig, key: str) -> DictConfig:
 
 
 def _reference(settings: DictConfig) -> Callable[[str | None], Mapping[str, float]]:
-    """The function that gives reference values of a run's experiment, by metric."""
+    """The function that returns the reference values of a run's experiment, by metric."""
     path = settings.reference
     if path is None:
         return lambda _: {}
     try:
         return get_method(path)
-    except Exception as error:  # whatever importing it raises
+    except Exception as error:  # any error of the import
         raise ConfigError(
             f"logger.wandb.reference={path}: not a function of Python's ({one_line(error)})"
         ) from error
 
 
 def _final_rows(record: RunRecord, reference: Mapping[str, float]) -> list[list[Any]]:
-    """One line per metric: ours, the reference's if there is one, and log10 of their ratio."""
+    """A line for each metric: the run's value, the reference's if there is one, and log10 of their
+    ratio."""
     lines: list[list[Any]] = []
     for name, ours in record.metrics.items():
         other = reference.get(name)
@@ -188,7 +190,7 @@ def _start(
 ) -> Run:
     try:
         import wandb
-        import wandb.errors  # a folder of W&B's files passes for an empty package named wandb
+        import wandb.errors  # a folder wandb/ of W&B's files would be imported as an empty package
     except ImportError as error:
         raise ConfigError(
             "logger=wandb: the wandb package is not installed; pip install wandb, or logger=none"
@@ -214,7 +216,7 @@ def _start(
             mode=_mode(),  # type: ignore[arg-type]
             id=earlier_id,
             resume=None if earlier_id is None else "allow",
-            # Never the W&B run of another job of this process.
+            # Not the W&B run of another job of this process.
             reinit="create_new",
             # The progress bar stays on the terminal.
             settings=wandb.Settings(console="off"),
@@ -227,7 +229,7 @@ def _start(
 
 
 def _mode() -> str:
-    """W&B's mode as the user set it; by default online where a user is logged in, else offline."""
+    """W&B's mode in the environment; by default online if a user is logged in, else offline."""
     import wandb
 
     mode = wandb.setup(wandb.Settings(silent=True)).settings.mode
@@ -241,27 +243,29 @@ def _mode() -> str:
 def earlier(
     ckpt_path: str | None, replica: int, key: str
 ) -> tuple[str | None, list[dict[str, float]]]:
-    """The id that a replica of a checkpoint had with a logger, if any, and its history."""
+    """The id of a replica's run in a logger, from a checkpoint, or None; and the replica's
+    history."""
     if ckpt_path is None:
         return None, []
     checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
     replicas = checkpoint["diffhash"]["replicas"]
     ids = checkpoint.get(LOGGERS, [{}] * len(replicas))[replica]
-    if isinstance(ids, list):  # of an earlier version, whose only logger was W&B's
+    if isinstance(ids, list):  # an earlier version had no other logger than W&B's
         ids = {} if not ids else {"wandb": ids[0]}
     return dict(ids).get(key), replicas[replica]["history"]
 
 
 def log_earlier_history(logger: Logger, history: list[dict[str, float]]) -> None:
-    """Let a new logger begin with the rows of the history in a checkpoint."""
+    """Log the rows of the history in a checkpoint with a new logger."""
     for row in history:
         metrics = {f"history/{name}": value for name, value in row.items() if name != "epoch"}
         logger.log_metrics(metrics, step=int(row["epoch"]))
 
 
 def _parts(ckpt_path: str | None, run: Run, directory: Path, folder: Path) -> list[Path]:
-    """The parts of an offline W&B run, this one last; earlier ones where they lie beside the
-    checkpoint and have not been sent. Those of a folder that is replaced move to ``folder``."""
+    """The folders of the parts of an offline W&B run, the present part last. Earlier parts are
+    those beside the checkpoint that have not been sent; parts in a folder that will be replaced are
+    moved to ``folder``."""
     own = Path(run.settings.sync_dir)
     earlier: list[Path] = []
     if ckpt_path is not None:
@@ -270,7 +274,7 @@ def _parts(ckpt_path: str | None, run: Run, directory: Path, folder: Path) -> li
         earlier = [
             folder / part.name if is_replaced else part
             for part in unsent_parts(there, run.id)
-            # Not by name: it holds the second in which a part began, and two parts may share it.
+            # Not sorted by name, which has the second in which a part began: two may be equal.
             if part.absolute() not in (own.absolute(), (folder / own.name).absolute())
         ]
     return [*earlier, folder / own.name]

@@ -1,11 +1,11 @@
 """Runs side by side: each a process of its own, on processor cores of its own.
 
-The matrices of these runs are small: one thread a run, and as many runs as there are cores, takes
-about two thirds of the time of one run on all cores. Each core belongs to one run, so that no run
-waits for another; the time of a run alone cannot be measured here.
+The matrices of these runs are small: as many runs as there are cores, with one thread each, take
+about two thirds of the time of the same runs one after the other on all cores. Each core belongs to
+one run, so that no run waits for another. The time of a run by itself cannot be measured here.
 
-Processes are forked from one that has imported everything, since importing takes longer than a
-short run.
+Processes are forked from a process that has imported everything, since importing takes longer than
+a short run.
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ class Command:
     """A Python script to run.
 
     Attributes:
-        title: for display.
-        script: the file.
-        arguments: the script's.
-        log: where its output goes.
-        succeeded: whether it has done its work; called when it has ended with code 0.
-        limit: seconds after which it is killed; None for no limit.
-        memory: bytes that it may allocate (on Linux); None for no limit.
-        failed: called with the exit code, and whether the limit was passed, if it did not succeed;
-            returns a line about that. None: the end of its output goes to standard error.
+        title: a title for display.
+        script: the file of the script.
+        arguments: the arguments of the script.
+        log: the file for the script's output.
+        succeeded: a function that returns whether the script has done its work, called after the
+            exit code 0.
+        limit: the seconds after which the script is killed; None for no limit.
+        memory: the bytes that the script may allocate (on Linux); None for no limit.
+        failed: a function of the exit code and of whether the limit was passed, which returns a
+            line about a failure; None to print the end of the output to standard error.
     """
 
     title: str
@@ -70,34 +71,35 @@ class _Running:
 
 
 def default_workers() -> int:
-    """One run at a time on a GPU, else one a core."""
+    """The default number of runs at a time: one on a GPU, else one for each core."""
     import torch  # takes seconds, and a command line that starts jobs does not need it
 
     return 1 if torch.cuda.is_available() else len(_cores())
 
 
 def preloaded() -> ForkServerContext:
-    """Processes that are forked from one which has imported `diffhash.experiment.run`."""
+    """A context for processes that are forked from a process with `diffhash.experiment.run`
+    imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["diffhash.experiment.run"])
     return context
 
 
 def end_with_parent(signum: int = signal.SIGKILL, parent_id: int | None = None) -> None:
-    """Send ``signum`` to this process when the one that started it has ended, however that ended.
+    """Send ``signum`` to this process when its parent process has ended in any way.
 
-    The signal is repeated until this process has ended as well. The parent of a process from a fork
-    server is the one that asked for it, since the server lives as long as its children.
+    The signal is repeated until this process has ended as well. For a process from a fork server,
+    the parent is the process that requested it, because the server runs as long as its children.
 
     Args:
-        signum: what is sent.
-        parent_id: the parent's id; None for whatever it is now.
+        signum: the signal.
+        parent_id: the parent's process id; None for the present parent.
     """
     parent = multiprocessing.parent_process()
     parent_id = os.getppid() if parent_id is None else parent_id
 
     def wait() -> None:
-        if parent is not None and parent.sentinel is not None:  # joblib's processes have none
+        if parent is not None and parent.sentinel is not None:  # joblib's have none
             parent.join()
         else:
             while os.getppid() == parent_id:
@@ -111,9 +113,9 @@ def end_with_parent(signum: int = signal.SIGKILL, parent_id: int | None = None) 
 
 @contextmanager
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes for many short runs; an exception in the block ends what they are running.
+    """A pool of processes for many short runs; an exception in the block ends their runs.
 
-    Only the block gets Ctrl-C.
+    Ctrl-C interrupts the block, and not the processes.
     """
     with ProcessPoolExecutor(workers, mp_context=preloaded(), initializer=_begin_in_pool) as pool:
         try:
@@ -131,12 +133,13 @@ def _begin_in_pool() -> None:
 
 
 def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]:
-    """Run all, ``workers`` at a time, in the given order; return those that failed.
+    """Run all commands, ``workers`` at a time, in the given order; return those that failed.
 
-    One that fails does not stop the others; the end of its output goes to standard error.
+    A command that fails does not stop the others; the end of its output is printed to standard
+    error.
 
     Raises:
-        KeyboardInterrupt: after every process has been told to stop, and has.
+        KeyboardInterrupt: interrupted by Ctrl-C; every process has been stopped.
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     waiting = deque(commands)
@@ -171,7 +174,7 @@ def run_side_by_side(commands: Sequence[Command], workers: int) -> list[Command]
                         failed.append(ended.command)
         except BaseException:
             for r in running:
-                # They may have had the Ctrl-C as well; another SIGTERM does no harm.
+                # Ctrl-C may have reached the processes as well; another SIGTERM does no harm.
                 r.process.terminate()
             for r in running:
                 r.process.join()
@@ -217,7 +220,7 @@ def _run(
     cores: tuple[int, ...] | None,
     memory: int | None,
 ) -> None:
-    # A run that went on writing would collide with the same one of the next reproduction.
+    # A run that continued to write would collide with the same run of the next reproduction.
     end_with_parent()
     with log.open("wb") as file:
         for stream in (sys.stdout, sys.stderr):
@@ -241,7 +244,7 @@ def _cores() -> list[int]:
 
 
 def _shares(workers: int) -> list[tuple[int, ...] | None]:
-    """The cores of each worker; None where it may use them all."""
+    """The cores of each worker; None for a worker that may use all cores."""
     cores = _cores()
     if workers == 1 or workers > len(cores) or not hasattr(os, "sched_setaffinity"):
         return [None] * workers

@@ -51,12 +51,12 @@ class Ball(Domain):
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:  # pyright: ignore
-        """(low, high) of the bounding box along each axis."""
+        """The bounding box, (low, high) along each axis."""
         return tuple((c - self.radius, c + self.radius) for c in self.center)
 
     @property
     def measure(self) -> float:
-        """Area or volume."""
+        """The area or volume."""
         n = self.n_dims
         return math.pi ** (n / 2) / math.gamma(n / 2 + 1) * self.radius**n
 
@@ -102,17 +102,18 @@ class Sphere(Piece):
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
         offset = self.ball._from_center(x)
-        offset[(offset == 0).all(dim=1), 0] = 1.0  # all of it is as close to the center
+        offset[(offset == 0).all(dim=1), 0] = 1.0  # all of the sphere is as close to the center
         normal = torch.nn.functional.normalize(offset, dim=1, eps=1e-300)
         center = torch.tensor(self.ball.center, dtype=x.dtype, device=x.device)
         return center + self.ball.radius * normal, normal
 
 
 def _directions(unit: Tensor) -> Tensor:
-    """Unit vectors ``[m, d]``, uniform if ``unit [m, d - 1]`` is.
+    """Unit vectors ``[m, d]``, uniform on the sphere if ``unit [m, d - 1]`` is uniform.
 
-    The angle in the plane; Archimedes' z = 1 - 2u in space; in more axes the last two have
-    the squared length 1 - s with s^((d-2)/2) uniform, and the others are a direction of their own.
+    In the plane from the angle; in space with Archimedes' z = 1 - 2u. With more axes the last two
+    coordinates have the squared length 1 - s, where s^((d-2)/2) is uniform, and the others have the
+    direction of a unit vector in d - 2 axes.
     """
     *lower, angle = unit.unbind(dim=1)
     circle = torch.stack([torch.cos(2 * math.pi * angle), torch.sin(2 * math.pi * angle)], dim=1)

@@ -1,4 +1,4 @@
-"""The boundary of a domain: pieces that points are drawn from, with outward normals."""
+"""The boundary of a domain: pieces from which points are drawn, with outward normals."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from diffhash.geometry.rules import (
 )
 
 Where = Callable[[Tensor], Tensor]
-# How far from a boundary a point may lie, in parts of its extent, to be given its normal: points
-# may have been rounded to float32.
+# The largest distance from a boundary, relative to the domain's extent, at which a point has the
+# boundary's normal, because points may have been rounded to float32.
 TOLERANCE = 1e-6
-# Points by which the remaining fraction of a piece is estimated, where others cut it.
+# The number of points by which the remaining fraction of a cut piece is estimated.
 SHARE_POINTS = 2**12
 
 
 class Piece(ABC):
-    """A set of one dimension less than its domain, drawn from by a map from the unit cube.
+    """A set of one dimension less than its domain, with a map from the unit cube to its points.
 
     Attributes:
-        labels: the names and the domains that `Domain.boundary` knows it by.
-        across: the axes that its normals lie in.
-        size: the measure of the map's image: length, area …; of a point it is 1.
-        measure: the measure of the points of it that `accepts` accepts, if known exactly.
-        unit_dims: dimension of the unit cube.
+        labels: the names and the domains by which `Domain.boundary` chooses it.
+        across: the axes along which its normals may have components.
+        size: the measure of the map's image: length, area …; 1 for a point.
+        measure: the measure of the image's points that `accepts` accepts, if known exactly.
+        unit_dims: the dimension of the unit cube.
     """
 
     labels: tuple[str | Domain, ...]
@@ -52,14 +52,15 @@ class Piece(ABC):
 
     @abstractmethod
     def place(self, unit: Tensor) -> Tensor:
-        """From ``[m, unit_dims]`` to points ``[m, d]``, uniformly in measure."""
+        """Map ``[m, unit_dims]`` in the unit cube to points ``[m, d]``, uniformly in measure."""
 
     @abstractmethod
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The point of the map's image that is closest to each of ``x [N, d]``, and its normal."""
+        """The point of the map's image that is closest to each of ``x [N, d]``, and the normal
+        there."""
 
     def accepts(self, x: Tensor) -> Tensor:
-        """Which points of the image belong to the piece: all, unless something cuts it."""
+        """Whether each point of the image is in the piece, ``[N]``; all do if it is not cut."""
         return torch.ones(len(x), dtype=torch.bool, device=x.device)
 
 
@@ -67,7 +68,7 @@ class Surface(ABC):
     """Points on the boundary of a domain, with unit normals.
 
     Attributes:
-        domain: the domain that the normals point out of.
+        domain: the domain of the boundary; normals point out of it.
     """
 
     domain: Domain
@@ -83,27 +84,27 @@ class Surface(ABC):
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:
-        """(low, high) of the domain along each axis."""
+        """The bounds of the domain, (low, high) along each axis."""
         return self.domain.bounds
 
     @property
     def n_dims(self) -> int:
-        """Number of axes."""
+        """The number of axes."""
         return len(self.axes)
 
     @property
     def measure(self) -> float | None:
-        """Number of points, length or area, where it is known exactly; else None."""
+        """The number of points, length or area if it is known exactly; else None."""
         parts = [piece.measure for piece in self._pieces]
         return None if None in parts else float(sum(part for part in parts if part is not None))
 
     def sample(self, n: int, rule: str = "sobol", seed: Seed = None) -> Tensor:
         """``n`` points by ``rule``, ``[n, d]``: see `Domain.sample`.
 
-        Each piece of the boundary gets points in proportion to its measure. None of them is a
-        corner, which would belong to two sides: ``grid`` takes the centres of a lattice's cells,
-        and ``sobol`` is scrambled also without a seed. In one dimension the boundary is single
-        points: they are given once each, whatever ``n`` is.
+        Each piece of the boundary gets points in proportion to its measure. No point is a corner,
+        which would belong to two sides: ``grid`` takes the centres of a lattice's cells, and
+        ``sobol`` is scrambled even without a seed. In one dimension the boundary consists of single
+        points, each of which is returned once, whatever ``n`` is.
 
         Raises:
             ValueError: ``n``, ``rule`` or ``seed`` is not allowed, or this part is empty.
@@ -129,11 +130,11 @@ class Surface(ABC):
     def normals(self, x: Any) -> Tensor:
         """The outward unit normals at points ``x [N, d]`` of this boundary, ``[N, d]`` in float64.
 
-        0 along the axes that a side does not lie across: along time at a wall. At a corner the
-        normal of the first of the sides that meet there.
+        At a wall in space the component along time is 0. At a corner it is the normal of the first
+        of the sides that meet there.
 
         Raises:
-            ValueError: a point is farther from it than 10⁻⁶ of the domain's extent.
+            ValueError: a point is farther from this boundary than 10⁻⁶ of the domain's extent.
         """
         x = as_points(x, self)
         return torch.cat([self._normals(chunk) for chunk in x.split(CHUNK)])
@@ -157,9 +158,10 @@ class Surface(ABC):
         return normals
 
     def _beside(self, piece: Piece, x: Tensor) -> Tensor:
-        """0 where the piece accepts ``x``, the tolerance just beside such points, ∞ elsewhere.
+        """0 where the piece accepts ``x``, the tolerance close to accepted points, ∞ elsewhere.
 
-        Where a piece ends, round-off decides whether it accepts a point.
+        The tolerance is needed because round-off decides whether a point at the end of a piece is
+        accepted.
         """
         beside = torch.zeros(len(x), dtype=x.dtype, device=x.device)
         [cut] = torch.nonzero(~piece.accepts(x), as_tuple=True)
@@ -171,7 +173,7 @@ class Surface(ABC):
 
     @cached_property
     def _weighted(self) -> tuple[list[Piece], list[float]]:
-        """The pieces that aren't empty, and their measures; estimates where others cut them."""
+        """The pieces that are not empty, and their measures, which are estimates for cut pieces."""
         weights = [_weight(piece) for piece in self._pieces]
         kept = [(piece, w) for piece, w in zip(self._pieces, weights, strict=True) if w > 0]
         if not kept:
@@ -216,7 +218,7 @@ class Part(Piece):
 
 @dataclass(eq=False)
 class Restricted(Part):
-    """The points of a piece where a function of the user's is true."""
+    """The points of a piece where a given function is true."""
 
     where: Where
 
@@ -278,7 +280,7 @@ class Boundary(Surface):
 
 
 def known(pieces: tuple[Piece, ...]) -> str:
-    """The names of the boundary's parts, for an error."""
+    """The names of the boundary's parts, for an error message."""
     names = [repr(label) for piece in pieces for label in piece.labels if isinstance(label, str)]
     groups = [" and ".join(map(repr, piece.across)) for piece in pieces]
     groups = [f"{group} together" if " and " in group else group for group in groups]
@@ -287,7 +289,7 @@ def known(pieces: tuple[Piece, ...]) -> str:
 
 @dataclass(frozen=True)
 class Periodic:
-    """Two opposite sides of a domain, point by point: `Domain.periodic` makes it."""
+    """Pairs of points on two opposite sides of a domain: `Domain.periodic` makes it."""
 
     domain: Domain
     axis: str
@@ -307,10 +309,11 @@ class Periodic:
         return self.domain.axes
 
     def sample(self, n: int, rule: str = "sobol", seed: Seed = None) -> tuple[Tensor, Tensor]:
-        """``n`` pairs: points of the low side and those of the high side opposite, ``[n, d]`` each.
+        """``n`` pairs: points of the low side and the opposite points of the high side, ``[n, d]``
+        each.
 
         Raises:
-            ValueError: as in `Surface.sample`; or the sides are not alike.
+            ValueError: as in `Surface.sample`, or the two sides have different shapes.
         """
         low = self.domain.boundary(self.axis + "-").sample(n, rule, seed)
         high = low.clone()

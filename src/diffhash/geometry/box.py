@@ -29,7 +29,7 @@ class Box(Domain):
     Box(x=(0.0, 2.0), y=(0.0, 1.0), t=(0.0, 1.0))
 
     Raises:
-        ValueError: a side has no finite positive length, or there is no axis.
+        ValueError: a side has no finite positive length, or no axis is given.
     """
 
     axes: tuple[str, ...]
@@ -44,12 +44,12 @@ class Box(Domain):
 
     @property
     def sides(self) -> dict[str, tuple[float, float]]:
-        """(low, high) by axis."""
+        """The pair (low, high) of each axis."""
         return dict(zip(self.axes, self.bounds, strict=True))
 
     @property
     def measure(self) -> float:
-        """Length, area or volume."""
+        """The length, area or volume."""
         return math.prod(high - low for low, high in self.bounds)
 
     def _position(self, x: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def Interval(**axis: Any) -> Box:
     [0.0, 0.5, 1.0]
 
     Raises:
-        ValueError: it is not one axis, or has no finite positive length.
+        ValueError: there is not exactly one axis, or it has no finite positive length.
     """
     if len(axis) != 1:
         raise ValueError(f"Interval({', '.join(axis)}): give one axis; Box takes several")

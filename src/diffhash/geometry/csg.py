@@ -13,7 +13,7 @@ from torch import Tensor
 from diffhash.geometry.boundary import Part, Piece, Surface
 from diffhash.geometry.domain import Domain, around, margins, position
 
-# How far from a boundary membership is tested, in margins of round-off.
+# The distance from a boundary at which membership is tested, in margins of round-off.
 STEP = 1000
 
 
@@ -50,13 +50,13 @@ class Combination(Domain):
     @staticmethod
     @abstractmethod
     def _combine(first: Tensor, second: Tensor) -> Tensor:
-        """The position in this domain, from those in the two."""
+        """The position in this domain, from the positions in the two domains."""
 
     def _position(self, x: Tensor) -> Tensor:
         first, second = self.first._position(x), self.second._position(x)
         combined = self._combine(first, second)
-        # On the boundaries of both, nearby points decide: between two adjacent boxes there is no
-        # boundary, and a box minus its half has no further side of that half.
+        # On the boundaries of both domains, nearby points decide: two adjacent boxes have no
+        # boundary between them, and a box minus its half has no other side of that half.
         [both] = torch.nonzero((first == 0) & (second == 0), as_tuple=True)
         if len(both):
             near = around(x[both], STEP * margins(self))
@@ -75,9 +75,9 @@ class Combination(Domain):
         )
 
 
-# Where a piece of one domain's boundary belongs to a combination's: {+1: whether the other domain
-# must be there just outside of it, -1: just inside}. Where two boundaries coincide the first one's
-# counts; so the second one's conditions name both sides.
+# The conditions under which a point of one domain's boundary is on the combination's boundary:
+# {+1: whether a point just outside must be in the other domain, -1: likewise just inside}. Where
+# two boundaries coincide, pieces of the first are used; pieces of the second have both conditions.
 Sides = dict[int, bool]
 
 
@@ -105,7 +105,7 @@ class Union(Combination):
 
 
 class Difference(Combination):
-    """All points of the first domain that are not inside the second; its boundary stays.
+    """All points of the first domain that are not inside the second, whose boundary is included.
 
     >>> from diffhash.geometry import Box, Disc
     >>> hole = Disc(center=(0.5, 0.5), radius=0.25)
@@ -129,7 +129,7 @@ class Intersection(Combination):
     """All points that are in both domains.
 
     Raises:
-        ValueError: the two bounding boxes don't overlap.
+        ValueError: the two bounding boxes do not overlap.
     """
 
     symbol = "&"
@@ -151,7 +151,7 @@ class Intersection(Combination):
 
 @dataclass(eq=False)
 class Cut(Part):
-    """What remains of a piece of the boundary of ``own`` beside another domain."""
+    """The part of a piece of ``own``'s boundary that is on a combination's boundary."""
 
     own: Domain
     other: Domain
@@ -185,7 +185,7 @@ class Interface(Surface):
     [[1.0, 0.0]]
 
     Raises:
-        ValueError: the axes differ, or the domains don't touch.
+        ValueError: the axes differ, or the domains do not touch.
     """
 
     first: Domain
@@ -198,11 +198,11 @@ class Interface(Surface):
 
     @property
     def domain(self) -> Domain:  # pyright: ignore
-        """The first of the two."""
+        """The first of the two domains."""
         return self.first
 
     @cached_property
     def _pieces(self) -> tuple[Piece, ...]:
-        # The second domain is just outside of the first one's boundary, and not inside of it.
+        # Points just outside of the first domain are in the second, points just inside are not.
         sides = {+1: True, -1: False}
         return tuple(Cut(piece, self.first, self.second, sides) for piece in self.first._pieces())

@@ -1,4 +1,4 @@
-"""What every domain offers: axes, bounds, membership, points, its boundary, and the set algebra."""
+"""The base class of domains: axes, bounds, membership, points, boundary, and the set algebra."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from diffhash.geometry.boundary import Boundary, Periodic, Piece, Where
     from diffhash.geometry.csg import Difference, Intersection, Union
 
-# Coordinates carry round-off: a point this close to a boundary, in parts of the domain's extent, or
-# in spacings of float64 numbers at its coordinates, is on it.
+# A point this close to a boundary is on it, because coordinates have round-off errors: a distance
+# relative to the domain's extent, and one in spacings of float64 numbers at the coordinates.
 ROUND_OFF = 1e-12
 SPACINGS = 4
 
@@ -23,8 +23,9 @@ SPACINGS = 4
 class Domain(ABC):
     """A closed set of points with named axes.
 
-    Domains of different axes multiply, ``Disc() * Interval(t=(0, 1))``; domains of the same axes
-    unite, subtract and intersect: ``|``, ``-``, ``&``. Points are float64, ``[n, d]``.
+    Domains of different axes have a product, ``Disc() * Interval(t=(0, 1))``; domains of the same
+    axes have a union ``|``, a difference ``-`` and an intersection ``&``. Points are float64,
+    ``[n, d]``.
 
     Attributes:
         axes: the axes' names. The axis ``t`` is time: see `boundary`.
@@ -36,18 +37,18 @@ class Domain(ABC):
 
     @property
     def n_dims(self) -> int:
-        """Number of axes."""
+        """The number of axes."""
         return len(self.axes)
 
     @property
     def measure(self) -> float | None:
-        """Length, area or volume, where it is known exactly; else None."""
+        """The length, area or volume if it is known exactly; else None."""
         return None
 
     def contains(self, x: Any) -> Tensor:
         """Whether each point of ``x [N, d]`` lies in the closed domain, ``[N]``.
 
-        Computed in float64; points within its round-off of the domain are in it.
+        It is computed in float64; points within round-off of the domain are in it.
 
         Raises:
             ValueError: ``x`` has another shape.
@@ -59,18 +60,22 @@ class Domain(ABC):
         """``n`` points of the domain by ``rule``, ``[n, d]`` in float64 on the CPU.
 
         Args:
-            rule:
+            n: the number of points.
+            rule: the rule by which points are placed:
+
                 - ``sobol``: members of a Sobol' sequence, scrambled if there is a seed.
-                - ``grid``: a lattice with both ends of each axis, as nearly as many along each.
+                - ``grid``: a lattice with both ends of each axis, and nearly as many points along
+                  each axis.
                 - ``midpoint``: the centres of such a lattice's cells.
                 - ``uniform``: independent points. ``lhs``: a Latin hypercube.
                 - ``even``: ``grid`` in one dimension, ``sobol`` in more.
                 - ``evaluation``: ``midpoint`` in one dimension, ``sobol`` with the seed 1 in more.
 
-                All are rules of the bounding box, of which the points that lie in the domain are
-                kept: of a sequence the first n of them, of a set (``grid``, ``midpoint``, ``lhs``)
-                that has m in it those with the indices ⌊j m / n⌋.
-            seed: the same one gives the same points. None is the plain Sobol' sequence, and the
+                A rule places points in the bounding box; points outside the domain are left out. Of
+                a sequence the first n points in the domain are taken. Of a set (``grid``,
+                ``midpoint``, ``lhs``) with m points in the domain, those with the indices
+                ⌊j m / n⌋ are taken.
+            seed: the same seed gives the same points. None is the plain Sobol' sequence, and the
                 seed 0 for ``uniform`` and ``lhs``. A generator gives other points at each call.
 
         Raises:
@@ -84,12 +89,14 @@ class Domain(ABC):
         """The boundary or parts of it, with points and outward normals.
 
         Args:
-            parts: none for all of it, except where time begins and ends: those are `initial` and
-                `final`. Else any of: a side's name (``"x-"``, ``"x+"``; ``"outer"``, ``"holes"``,
-                ``"hole0"`` … of a polygon; ``"surface"`` of a ball or a mesh); axes (``"x"`` for
-                both sides across x, ``"x", "y"`` for what lies across these); one of the domains
-                that this one was composed of, for what it has of that one's boundary.
-            where: of these, the points where this function of ``x [N, d]`` is true, ``[N]``.
+            parts: none for the whole boundary except the start and the end of time, which are
+                `initial` and `final`. Otherwise names of sides (``"x-"``, ``"x+"``; ``"outer"``,
+                ``"holes"``, ``"hole0"`` … of a polygon; ``"surface"`` of a ball or a mesh); axes
+                (``"x"`` for both sides across x, ``"x", "y"`` for surfaces across these two); or
+                domains of which this domain is composed, for the parts of their boundaries that
+                belong to this domain's.
+            where: a function of ``x [N, d]`` that returns ``[N]``; only the points of these parts
+                where it is true are taken. None for all.
 
         Raises:
             ValueError: there is no such part.
@@ -99,15 +106,15 @@ class Domain(ABC):
         return Boundary(self, parts, where)
 
     def initial(self, axis: str = "t") -> Boundary:
-        """The points where ``axis`` is least: the start of time."""
+        """The points with the least coordinate along ``axis``: the start of time."""
         return self._end(axis, "-")
 
     def final(self, axis: str = "t") -> Boundary:
-        """The points where ``axis`` is greatest: the end of time."""
+        """The points with the greatest coordinate along ``axis``: the end of time."""
         return self._end(axis, "+")
 
     def periodic(self, axis: str) -> Periodic:
-        """The two opposite sides across ``axis``, point by point, for periodic conditions.
+        """Pairs of points on the two opposite sides across ``axis``, for periodic conditions.
 
         Raises:
             ValueError: ``axis`` is unknown, or the domain has no such sides.
@@ -126,14 +133,15 @@ class Domain(ABC):
     # -------------------------------------------------------------------- of each kind of domain
     @abstractmethod
     def _position(self, x: Tensor) -> Tensor:
-        """1 where ``x [N, d]`` is inside, 0 on the boundary (to round-off), -1 outside; int8."""
+        """1 where ``x [N, d]`` is inside, 0 on the boundary (to round-off), -1 outside: ``[N]``,
+        int8."""
 
     @abstractmethod
     def _pieces(self) -> tuple[Piece, ...]:
-        """The pieces that the boundary is made of."""
+        """The pieces of which the boundary consists."""
 
     def _place(self, unit: Tensor) -> Tensor:
-        """From the unit cube to the bounding box."""
+        """Map points of the unit cube to the bounding box."""
         low, high = torch.tensor(self.bounds, dtype=torch.float64).T
         return low + (high - low) * unit
 
@@ -142,7 +150,8 @@ class Domain(ABC):
 
     # ------------------------------------------------------------------------------------ algebra
     def __mul__(self, other: Domain) -> Domain:
-        """The product: all points whose first axes lie in this domain, the others in ``other``."""
+        """The product: all points whose first coordinates lie in this domain and whose other
+        coordinates lie in ``other``."""
         from diffhash.geometry.product import multiply
 
         return multiply(self, other) if isinstance(other, Domain) else NotImplemented
@@ -164,10 +173,10 @@ class Domain(ABC):
 
 
 def as_points(x: Any, domain: Any) -> Tensor:
-    """``x`` as float64 ``[N, d]`` for the axes of ``domain``.
+    """``x`` as a float64 tensor ``[N, d]`` for the axes of ``domain``.
 
     Raises:
-        ValueError: it has another shape.
+        ValueError: ``x`` has another shape.
     """
     x = torch.as_tensor(x).detach().double()
     if x.ndim != 2 or x.shape[1] != len(domain.axes):
@@ -182,7 +191,7 @@ def check_axes(axes: Any, n: int | None = None) -> tuple[str, ...]:
     """``axes`` as a tuple of ``n`` different names.
 
     Raises:
-        ValueError: they are something else.
+        ValueError: ``axes`` is anything else.
     """
     names = (axes,) if isinstance(axes, str) else tuple(axes)
     fits = all(isinstance(name, str) and name.isidentifier() for name in names)
@@ -192,18 +201,18 @@ def check_axes(axes: Any, n: int | None = None) -> tuple[str, ...]:
 
 
 def position(closed: Tensor, open: Tensor) -> Tensor:
-    """What `Domain._position` gives, from membership of the closed domain and of the open one."""
+    """The result of `Domain._position`, from membership of the closed and of the open domain."""
     return closed.to(torch.int8) + open.to(torch.int8) - 1
 
 
 def extents(domain: Domain) -> Tensor:
-    """high - low of the bounding box, ``[d]``."""
+    """The lengths high - low of the bounding box, ``[d]``."""
     low, high = torch.tensor(domain.bounds, dtype=torch.float64).T
     return high - low
 
 
 def margins(domain: Domain) -> Tensor:
-    """How far along each axis a point may lie off a boundary and count as on it, ``[d]``."""
+    """The largest distance along each axis at which a point counts as on a boundary, ``[d]``."""
     largest = torch.tensor(domain.bounds, dtype=torch.float64).abs().amax(dim=1)
     return ROUND_OFF * extents(domain) + SPACINGS * torch.finfo(torch.float64).eps * largest
 
@@ -211,7 +220,7 @@ def margins(domain: Domain) -> Tensor:
 def around(x: Tensor, distance: Tensor) -> Tensor:
     """64 points around each of ``x [N, d]`` at ``distance [d]``, ``[N · 64, d]``.
 
-    None of them lies along an axis or a diagonal, where other boundaries often are.
+    The directions are neither along an axis nor a diagonal, where other boundaries often are.
     """
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(64, x.shape[1], dtype=torch.float64, generator=generator)

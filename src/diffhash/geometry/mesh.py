@@ -18,9 +18,9 @@ from diffhash.geometry.domain import Domain, check_axes, margins
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Mesh(Domain):
-    """The body within a closed surface of triangles, which is its boundary's ``"surface"``.
+    """The body within a closed surface of triangles. Its boundary is ``"surface"``.
 
-    The surface must not cross itself, which is not checked: unite bodies by ``|``.
+    The surface must not cross itself, which is not checked; several bodies have a union ``|``.
     Needs trimesh and rtree: ``pip install 'diffhash[geometry]'``.
 
     >>> import trimesh
@@ -32,11 +32,11 @@ class Mesh(Domain):
 
     Args:
         source: a file that trimesh reads (STL, OBJ, PLY …), or a trimesh mesh.
-        axes: names of the three axes.
+        axes: the names of the three axes.
 
     Raises:
-        ValueError: the file can't be read as one mesh, its surface has gaps, or triangles
-            that turn in different directions.
+        ValueError: the file cannot be read as one mesh, its surface has gaps, or its triangles
+            turn in different directions.
     """
 
     source: Any
@@ -66,13 +66,13 @@ class Mesh(Domain):
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:  # pyright: ignore
-        """(low, high) of the bounding box along each axis."""
+        """The bounding box, (low, high) along each axis."""
         low, high = self._mesh.bounds.tolist()
         return tuple(zip(low, high, strict=True))
 
     @property
     def measure(self) -> float:
-        """Volume."""
+        """The volume."""
         return float(self._mesh.volume)
 
     def _position(self, x: Tensor) -> Tensor:
@@ -97,12 +97,12 @@ class Mesh(Domain):
         return closest_point(self._mesh, x)  # pyright: ignore[reportReturnType]
 
     def _outward(self, at: np.ndarray, triangle: np.ndarray) -> np.ndarray:
-        """A vector at points of the surface that tells whether a point they are closest to is
-        outside.
+        """The pseudonormals n at points p of the surface. A point x whose closest point is p lies
+        outside if (x - p)·n is positive.
 
-        Within a triangle it is the normal, on an edge the sum of two normals, at a corner that of
-        all, weighted by their angles: Bærentzen and Aanæs, Signed distance computation using the
-        angle weighted pseudonormal, IEEE TVCG 11 (2005).
+        Within a triangle it is the normal, on an edge the sum of two normals, and at a corner the
+        sum of all normals, weighted by their angles: Bærentzen and Aanæs, Signed distance
+        computation using the angle weighted pseudonormal, IEEE TVCG 11 (2005).
         """
         from trimesh.triangles import points_to_barycentric
 
@@ -117,7 +117,7 @@ class Mesh(Domain):
 
     @cached_property
     def _edge_normals(self) -> np.ndarray:
-        """Sums of the normals beside the edge opposite each triangle's corner, ``[T, 3, 3]``."""
+        """Sums of the two normals at the edge opposite each triangle's corner, ``[T, 3, 3]``."""
         mesh = self._mesh
         edges = np.sort(
             np.stack([mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]], mesh.faces[:, [0, 1]]], 1)

@@ -20,9 +20,10 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, repr=False)
 class Polygon(Domain):
-    """The points within a ring of straight edges and outside of its holes' rings.
+    """The points within a ring of straight edges and outside of the rings of its holes.
 
-    Its boundary's parts are ``"outer"``, ``"hole0"``, ``"hole1"`` … and ``"holes"``, all of these.
+    The parts of its boundary are ``"outer"``, ``"hole0"``, ``"hole1"`` … and ``"holes"`` for all
+    holes.
     Needs shapely: ``pip install 'diffhash[geometry]'``.
 
     >>> square = [(0, 0), (4, 0), (4, 4), (0, 4)]
@@ -34,8 +35,8 @@ class Polygon(Domain):
 
     Args:
         points: the corners ``(x, y)`` in either direction, or a shapely polygon.
-        holes: each one's corners.
-        axes: names of the two axes.
+        holes: the corners of each hole.
+        axes: the names of the two axes.
 
     Raises:
         ValueError: there are fewer than three corners, one is not finite, an edge crosses another,
@@ -89,12 +90,12 @@ class Polygon(Domain):
 
     @property
     def bounds(self) -> tuple[tuple[float, float], ...]:  # pyright: ignore
-        """(low, high) of the bounding box along each axis."""
+        """The bounding box, (low, high) along each axis."""
         return tuple((min(column), max(column)) for column in zip(*self.points, strict=True))
 
     @property
     def measure(self) -> float:
-        """Area."""
+        """The area."""
         return _area(self.points) + sum(map(_area, self.holes))
 
     def _position(self, x: Tensor) -> Tensor:
@@ -112,10 +113,10 @@ class Polygon(Domain):
 
 
 def shapely() -> Any:
-    """The package shapely.
+    """Import the package shapely.
 
     Raises:
-        ImportError: it isn't installed.
+        ImportError: it is not installed.
     """
     try:
         import shapely
@@ -146,7 +147,7 @@ def _ring(name: str, points: Any, turn: int) -> Points:
 
 @dataclass(eq=False)
 class Ring(Piece):
-    """A closed line of straight edges, which turns left around the domain."""
+    """A closed line of straight edges with the domain on its left."""
 
     corners: Sequence[tuple[float, float]]
     labels: tuple[str | Domain, ...]

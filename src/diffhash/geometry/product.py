@@ -14,7 +14,7 @@ from diffhash.geometry.domain import Domain, check_axes
 
 
 def multiply(first: Domain, second: Domain) -> Domain:
-    """The product of two domains; of two boxes it is a box."""
+    """The product of two domains, which is a box for two boxes."""
     if isinstance(first, Box) and isinstance(second, Box):
         check_axes(first.axes + second.axes)
         return Box(**first.sides, **second.sides)
@@ -23,9 +23,9 @@ def multiply(first: Domain, second: Domain) -> Domain:
 
 @dataclass(frozen=True, repr=False)
 class Product(Domain):
-    """All points whose first axes lie in ``first`` and whose others lie in ``second``.
+    """All points whose first coordinates lie in ``first`` and whose others lie in ``second``.
 
-    Its boundary is that of each, times the other: its parts have their names.
+    Its boundary is the boundary of each domain times the other domain; parts keep their names.
 
     >>> from diffhash.geometry import Disc, Interval
     >>> pipe = Disc() * Interval(t=(0, 2))
@@ -37,7 +37,7 @@ class Product(Domain):
     True
 
     Raises:
-        ValueError: an axis is in both.
+        ValueError: both domains have an axis of the same name.
     """
 
     first: Domain
@@ -89,7 +89,7 @@ class Extruded(Piece):
         return None if own is None or other is None else own * other
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The columns of ``x`` that are the piece's, and the others."""
+        """The columns of ``x`` for the axes of the piece, and the other columns."""
         if self.comes_first:
             return x[:, : self.own.n_dims], x[:, self.own.n_dims :]
         return x[:, self.other.n_dims :], x[:, : self.other.n_dims]

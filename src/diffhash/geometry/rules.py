@@ -1,8 +1,8 @@
 """Rules that place points: sequences and sets in the unit cube, mapped into a domain.
 
-A *sequence* (``sobol``, ``uniform``) has further members for as long as they are wanted: the first
-n that lie in the domain are taken. A *set* (``grid``, ``midpoint``, ``lhs``) is made for a number
-of points: it is made larger until n lie in the domain, and of m that do, those with the indices
+A *sequence* (``sobol``, ``uniform``) has any number of members: the first n that lie in the domain
+are taken. A *set* (``grid``, ``midpoint``, ``lhs``) is made for a number of points. This number is
+increased until at least n points lie in the domain; if m points do, those with the indices
 ⌊j m / n⌋, j < n, are taken.
 """
 
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-# Points tested at a time: a few MB, also where a polygon or a mesh tests each.
+# The number of points that are tested at a time: a few MB, also for a polygon or a mesh.
 CHUNK = 2**16
 MAX_POINTS = 2**24
-# Points of the bounding box that are tried before a domain counts as empty, and the least share of
-# them that must lie in it.
+# The number of points of the bounding box that are tried before a domain counts as empty, and the
+# least share of them that must lie in the domain.
 TRIES = 2**18
 MIN_SHARE = 1e-5
 
@@ -50,7 +50,8 @@ def _lhs(n: int, dims: int, seed: int | None) -> Iterator[Tensor]:
 
 
 def _lattice_counts(n: int, dims: int) -> list[int]:
-    """The same number along each axis, or one more along the first ones, for n points in all."""
+    """The numbers of points along each axis, which are equal or one more on the first axes, for n
+    points in all."""
     least = round(n ** (1 / dims))
     least -= least**dims > n
     counts = [max(least, 1)] * dims
@@ -83,17 +84,17 @@ def _midpoint(n: int, dims: int, seed: int | None) -> Iterator[Tensor]:
 
 SEQUENCES = {"sobol": _sobol, "uniform": _uniform}
 SETS = {"grid": _grid, "midpoint": _midpoint, "lhs": _lhs}
-# One rule in one dimension, another in more: what a problem's training points and the points of its
-# evaluation are by default.
+# One rule in one dimension and another in more dimensions: the defaults for the points of training
+# and of evaluation.
 MIXED = {"even": ("grid", "sobol"), "evaluation": ("midpoint", "sobol")}
 RULES = (*SEQUENCES, *SETS, *MIXED)
 
 
 def check_count(n: int) -> int:
-    """``n`` if it is a number of points.
+    """Return ``n`` if it is a valid number of points.
 
     Raises:
-        ValueError: it isn't an integer from 1 to 2²⁴.
+        ValueError: ``n`` is no integer from 1 to 2²⁴.
     """
     if isinstance(n, bool) or not isinstance(n, Integral) or not 1 <= n <= MAX_POINTS:
         raise ValueError(f"n={n!r}: give a number of points from 1 to {MAX_POINTS}")
@@ -110,7 +111,7 @@ def integer_seed(seed: Seed) -> int | None:
     """``seed`` itself, or the next number of a generator.
 
     Raises:
-        ValueError: it is neither None, nor an integer of 0 or more, nor a generator.
+        ValueError: ``seed`` is neither None, nor an integer of 0 or more, nor a generator.
     """
     if isinstance(seed, torch.Generator):
         return int(torch.randint(2**31, (), generator=seed, device=seed.device))
@@ -130,12 +131,16 @@ def draw(
     seed: int | None,
     what: object,
 ) -> Tensor:
-    """``n`` points of ``rule`` in ``[0, 1]^dims``, brought by ``place`` to where they are accepted.
+    """Draw ``n`` points by ``rule`` in ``[0, 1]^dims``, mapped by ``place``, that are accepted.
 
     Args:
-        place: from ``[m, dims]`` in the unit cube to points ``[m, d]``.
-        accepts: which points belong to the set, ``[m]``.
-        what: named in errors.
+        n: the number of points.
+        dims: the dimension of the unit cube.
+        place: a function from ``[m, dims]`` in the unit cube to points ``[m, d]``.
+        accepts: a function that returns whether each point belongs to the set, ``[m]``.
+        rule: the rule; see `Domain.sample`.
+        seed: the seed; see `Domain.sample`.
+        what: the set, which error messages name.
 
     Raises:
         ValueError: the rule is unknown, or (nearly) no point is accepted.
@@ -158,7 +163,7 @@ def draw(
     if rule in SEQUENCES:
         members = SEQUENCES[rule](dims, seed)
         while found < n:
-            # As many as are missing, by the fraction that was accepted so far.
+            # The number that is missing, by the fraction of points that was accepted so far.
             share = max(found, 0.5) / tried if tried else 1.0
             size = min(max(math.ceil((n - found) / share), 16), CHUNK) if tried else min(n, CHUNK)
             points = place(members(size))
@@ -174,15 +179,15 @@ def draw(
             return torch.cat(kept)[torch.arange(n) * found // n]
         tried = size
         check_share()
-        # A set grows as a whole: at most eightfold, so that one that is empty is seen to be.
+        # A set is made anew at a larger size: at most eightfold, to detect an empty domain.
         size = min(math.ceil(1.02 * size * n / found) + 1 if found else 8 * size, 8 * size)
 
 
 def apportion(n: int, weights: list[float]) -> list[int]:
-    """``n`` points over parts in proportion to ``weights``: whole numbers whose sum is n.
+    """Divide ``n`` points over parts in proportion to ``weights``: whole numbers whose sum is n.
 
-    Each part gets its share rounded down; what is left goes to the largest remainders, the first
-    ones where they are equal.
+    Each part gets its share rounded down. The remaining points go to the parts with the largest
+    remainders, and to the first of equal remainders.
     """
     total = sum(weights)
     shares = [n * weight / total for weight in weights]

@@ -1,4 +1,5 @@
-"""Jets: values with chosen derivatives, how they pass through functions, and their oracle."""
+"""Jets: values with chosen derivatives, their composition with functions, and a reference for them
+by autograd."""
 
 from diffhash.jets.activations import MAX_ORDER, Activation, find_activation, named_activation, sine
 from diffhash.jets.composition import Term, composition

@@ -1,9 +1,9 @@
 """Smooth activations σ: each given by its value and a differential equation.
 
-An activation names a few functions of z (for tanh: a = tanh z and d = 1 - a²), gives σ as an
-expression in them and their derivatives as polynomials in them (a' = d, d' = -2 a d). All
-derivatives of σ are then polynomials, too, by the product rule; they are written once, as text that
-is both Python for tensors and C (`slopes`).
+An activation has a few functions of z (for tanh: a = tanh z and d = 1 - a²); σ is an expression in
+these functions, and their derivatives are polynomials in them (a' = d, d' = -2 a d). By the product
+rule all derivatives of σ are such polynomials, too. They are expressed once, as text that is valid
+both in Python for tensors and in C (`Activation.slope_texts`).
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Monomial = tuple[str, ...]  # sorted names, whose product it is
+Monomial = tuple[str, ...]  # the sorted names of its factors
 Polynomial = Mapping[Monomial, int]
-MAX_ORDER = 4  # of derivatives that pass through an activation
-# Of functions, in the order of factors: p first, what all terms tend to have in common last.
+MAX_ORDER = 4  # the highest order of derivatives of an activation's jet
+# The functions' names in the order of factors: p first, factors common to most terms last.
 _NAMES = "pxasbdqf"
-# From there on silu and gelu are 0 or z to any precision, and what their formulas make of infinity
-# (0 · inf) is not: in C it is `within`.
+# Beyond this |z| silu and gelu are 0 or z to any precision, but their formulas give NaN at infinity
+# (0 · inf). The function in C is `within`.
 _STRAIGHT_BEYOND = 1024.0
 
 
 @dataclass(frozen=True)
 class Activation:
-    """σ, and the functions of z that its derivatives are polynomials in.
+    """σ, and the functions of z in which its derivatives are polynomials.
 
     Attributes:
-        name: of σ.
+        name: the name of σ.
         value: σ(z) in torch.
-        functions: z, and the parameter → the functions by name, in torch.
-        first: σ' as a polynomial in them.
-        derivatives: of each function, as a polynomial.
-        squares: functions whose square is again linear in them.
-        state: C statements that set ``a`` (and ``b``) from ``z`` and ``p``; what is kept.
-        in_state: C: each function in ``a``, ``b`` and ``p``, if it is not one of them.
-        c_value: C: σ in these.
+        functions: a torch function of z that returns the functions by name.
+        first: σ' as a polynomial in the functions.
+        derivatives: the derivative of each function, as a polynomial.
+        squares: the squares of some functions, each as a polynomial that replaces it.
+        state: C statements that set the stored states ``a`` (and ``b``) from ``z`` and ``p``.
+        in_state: C expressions in ``a``, ``b`` and ``p`` for the functions that are not among them.
+        c_value: the C expression for σ in these.
         has_b: whether ``b`` is used.
-        parameter: ``p``.
+        parameter: the value of ``p``.
     """
 
     name: str
@@ -60,13 +60,13 @@ class Activation:
     _slopes: tuple[Callable[..., Tensor], ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        # Compiled before torch traces them.
+        # The expressions are compiled here, before torch traces them.
         names = ", ".join(f"{name}=None" for name in _NAMES)
         texts = self.slope_texts(MAX_ORDER + 1)
         object.__setattr__(self, "_slopes", tuple(eval(f"lambda {names}: {t}") for t in texts))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return find_activation, (self.name, self.parameter)  # what is pickled is its name
+        return find_activation, (self.name, self.parameter)  # pickled by name
 
     def slopes(self, z: Tensor, orders: int) -> list[Tensor]:
         """[σ(z), σ'(z), …, σ^(orders)(z)] up to `MAX_ORDER` + 1, differentiable to any order."""
@@ -108,7 +108,8 @@ def _rank(name: str) -> int:
 
 
 def _text(polynomial: Polynomial) -> str:
-    """With what every term has in common, at its end, taken out: ``(6*a*a-2)*d``."""
+    """A polynomial as text, with the common last factors of all terms factored out, such as
+    ``(6*a*a-2)*d``."""
     terms = sorted(polynomial.items(), key=lambda term: (-len(term[0]), term[0]))
     common: list[str] = []
     while len(terms) > 1 and all(monomial for monomial, _ in terms):
@@ -162,7 +163,7 @@ _TANH = Activation(
 
 
 def _straight_beyond(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """A function that tends to 0 and to z; at infinity, too, and with it all its derivatives."""
+    """A function that tends to 0 and to z, and all its derivatives, without NaN at infinity."""
     return torch.where(z > _STRAIGHT_BEYOND, z, function(_within(z)))
 
 
@@ -260,7 +261,7 @@ def sine(omega_0: float) -> Activation:
         first={("p", "b"): 1},
         derivatives={"a": {("p", "b"): 1}, "b": {("p", "a"): -1}},
         parameter=omega_0,
-    )  # the kernels keep sin and cos of p z
+    )  # the kernels store sin and cos of p z
 
 
 def find_activation(name: str, parameter: float) -> Activation:

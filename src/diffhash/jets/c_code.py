@@ -1,7 +1,7 @@
-"""The composition of a jet with σ as C, from the same table and activation as in torch.
+"""The composition of a jet with σ as C code, from the same table and activation as in torch.
 
-``native/csrc/activation.c`` is compiled with what is written here: for each element of a block of
-jets the statements of one pass forwards, and of one backwards.
+``native/csrc/activation.c`` is compiled with this code: for each element of a block of jets, the
+statements of the forward pass and of the backward pass.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from diffhash.jets.rows import Row
 
 @cache
 def activation_code(activation: Activation, rows: tuple[Row, ...]) -> tuple[str, tuple[float, ...]]:
-    """Macros for ``activation.c``, and the numbers that they find in ``c``.
+    """Macros for ``activation.c``, and the numbers of the array ``c`` in them.
 
-    ``z0``, ``z1`` … are the rows of the jet at an element, ``g0``, ``g1`` … gradients of those of
-    the result, ``s1``, ``s2`` … the derivatives of σ.
+    ``z0``, ``z1`` … are the rows of the jet at an element, ``g0``, ``g1`` … the gradients in the
+    rows of the result, and ``s1``, ``s2`` … the derivatives of σ.
     """
     table = composition(rows)
     numbers: list[float] = []
@@ -33,7 +33,7 @@ def activation_code(activation: Activation, rows: tuple[Row, ...]) -> tuple[str,
         *(f"const REAL z{row} = z[{row} * plane + i];" for row in later if row in used),
         *(f"const REAL g{row} = g[{row} * plane + i];" for row in later),
     ]
-    own = []  # what every row adds to the gradient of the value
+    own = []  # each row's contribution to the gradient in the value
     towards: list[list[str]] = [[] for _ in rows]
     for row, terms in enumerate(table[1:], start=1):
         texts = [
@@ -81,7 +81,7 @@ def _slopes(slopes: list[str], order: int) -> str:
 
 
 def _number(term: Term, numbers: list[float]) -> str:
-    """Its coefficient: small integers as they are, others from ``c``."""
+    """The term's coefficient in C: a small integer as a literal, another number from ``c``."""
     if term.coefficient == int(term.coefficient) and abs(term.coefficient) < 2**20:
         return str(int(term.coefficient))
     if term.coefficient not in numbers:

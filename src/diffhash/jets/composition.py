@@ -1,11 +1,12 @@
-"""How a jet passes through σ: Faà di Bruno's formula as a table, for any rows.
+"""The jet of σ(z) from the jet of z: Faà di Bruno's formula as a table, for any rows.
 
 With σ^(k) taken at z,
 
     ∂^α σ(z) = Σ c · σ^(k) · Π_i ∂^{β_i} z,        Σ_i β_i = α,
 
-over the partitions of α into k parts. Only the part with k = 1 holds the row itself, so that a sum
-of rows passes as one row: its other parts are made of lower rows.
+over the partitions of α into k parts. Only the term with k = 1 contains the row ∂^α z itself, and
+its factor σ' is the same for all α. A sum of rows is therefore computed as one row: its other terms
+are products of lower rows.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class Term:
 
 @cached_constant
 def composition(rows: tuple[Row, ...]) -> tuple[tuple[Term, ...], ...]:
-    """For each row of σ(z), the terms that it is the sum of; by slope, the lowest first.
+    """For each row of σ(z), the terms whose sum it is, in ascending order of the slope.
 
     Raises:
-        ValueError: rows that lack one below them.
+        ValueError: a row needs a lower row that is not in ``rows``.
     """
     at = {row: position for position, row in enumerate(rows)}
     table = []

@@ -14,7 +14,7 @@ from diffhash.jets.rows import Names, Row, Sum, default_names, expanded
 from diffhash.ops.backends import MultiIndex
 from diffhash.ops.modes import own_precision
 
-_CLOSE = 1e-6  # of the points' extent
+_CLOSE = 1e-6  # the distance of a close point, relative to the points' extent
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Jet:
     """u and derivatives of it at N points: ``data [K, N, C]``, one row for each of ``rows``.
 
     R replicas give ``data [R, K, N, C]``, and a leading R everywhere else. ``jet[1, 1]`` is
-    ∂²u/∂x∂y of every component, ``[N, C]``, and so is ``jet[row]`` of any row; ``jet["u_xy"]`` is
-    that of the component u alone, ``[N]``.
+    ∂²u/∂x∂y of every component, ``[N, C]``; any row is read likewise, as ``jet[row]``.
+    ``jet["u_xy"]`` is the derivative of the component u alone, ``[N]``.
 
     >>> rows = ((0, 0), (1, 0), (2, 0))
     >>> jet = Jet(torch.randn(3, 10, 2), rows, Names(("x", "t"), ("u", "v")))
@@ -31,9 +31,9 @@ class Jet:
     (torch.Size([10, 2]), torch.Size([10, 2]), torch.Size([10]))
 
     Args:
-        data: of every row.
-        rows: multi-indices and sums, as `jet_rows` orders them.
-        names: of axes and components; x, y, z, t and u (u0, u1 … of several) if None.
+        data: the values of every row.
+        rows: multi-indices and sums, in the order of `jet_rows`.
+        names: the names of axes and components; None for x, y, z, t and u (u0, u1 … for several).
     """
 
     data: Tensor
@@ -42,14 +42,15 @@ class Jet:
 
     @property
     def value(self) -> Tensor:
-        """u, ``[N, C]``."""
+        """The value u, ``[N, C]``."""
         return self.data[..., 0, :, :]
 
     def __getitem__(self, row: str | Row) -> Tensor:
         """A derivative, by its name or its row.
 
         Raises:
-            KeyError: the jet does not carry it.
+            KeyError: the jet does not have this derivative.
+            ValueError: the name is no derivative's.
         """
         component, asked = None, row
         if isinstance(row, str):
@@ -66,7 +67,7 @@ class Jet:
 
 
 def _called(row: Any, names: Names) -> str:
-    """A row by the name of a derivative of the first unknown, where it has one."""
+    """A row as text: the name of that derivative of the first unknown, if it has a name."""
     if isinstance(row, Sum) or not isinstance(row, tuple) or len(row) != len(names.axes):
         return str(row)
     letters = "".join(axis * m for axis, m in zip(names.axes, row, strict=True))
@@ -85,7 +86,7 @@ def _positions(rows: tuple[Row, ...]) -> dict[Row, int]:
 
 
 def combined(data: Tensor, rows: tuple[Row, ...]) -> Tensor:
-    """Rows out of the multi-indices that they are made of: ``[.., A, n, m] → [.., K, n, m]``."""
+    """Rows as weighted sums of multi-indices' derivatives: ``[.., A, n, m] → [.., K, n, m]``."""
     return _summed(data, expanded(rows)[1])
 
 
@@ -106,10 +107,10 @@ def _summed(data: Tensor, matrix: tuple[tuple[float, ...], ...] | None) -> Tenso
 
 
 def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, rows: tuple[Row, ...]) -> Jet:
-    """The jet of a pointwise ``f: [N, d] → [.., N, C]`` by nested reverse mode: jets' oracle.
+    """The jet of a pointwise ``f: [N, d] → [.., N, C]`` by nested reverse mode: a reference.
 
-    The result is differentiable in whatever ``f`` closes over, and of the type of f's values, also
-    where ``x`` is of a wider one. There is no limit of the order.
+    The result is differentiable in all tensors from which ``f`` computes its values, and has the
+    type of these values, also if the type of ``x`` is wider. There is no limit of the order.
 
     >>> jet = autograd_jet(lambda x: x[:, :1] ** 3, torch.tensor([[2.0]]), ((0,), (1,), (2,)))
     >>> jet.data.flatten().tolist()
@@ -126,8 +127,9 @@ def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, rows: tuple[Row, ...]
 
 
 def varies(f: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> bool:
-    """Whether ``f``, whose value at ``x [N, d]`` is given, is another near most of the points; that
-    of a step is not. Where autograd sees no graph, derivatives would then be 0."""
+    """Whether ``f`` has other values close to most of the points ``x [N, d]`` than its ``value`` at
+    them. This is not so for a step function. If such an ``f`` has no graph, autograd's derivatives
+    would be wrong, namely 0."""
     if not len(x):
         return False
     x = x.detach()
@@ -136,7 +138,7 @@ def varies(f: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> bool:
 
 
 def _derivative(found: dict[MultiIndex, Tensor], alpha: MultiIndex, x: Tensor) -> Tensor:
-    """∂^α, from the derivatives found so far, and kept among them."""
+    """∂^α, from the derivatives in ``found``, to which it is added."""
     if alpha not in found:
         axis = max(j for j, m in enumerate(alpha) if m)
         lower = _derivative(found, tuple(m - (j == axis) for j, m in enumerate(alpha)), x)

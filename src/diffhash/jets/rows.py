@@ -19,38 +19,38 @@ _AXES = ("x", "y", "z", "t")
 
 
 class Sum(NamedTuple):
-    """Σ_i w_i ∂^{α_i}, carried as one row: the Laplacian in d axes takes one row instead of d.
+    """Σ_i w_i ∂^{α_i} as one row: the Laplacian in d axes takes one row instead of d.
 
     >>> laplacian = Sum(((1.0, (2, 0)), (1.0, (0, 2))))
 
     Attributes:
-        terms: pairs (w_i, α_i), of derivatives: the value is a row of its own in every jet.
+        terms: pairs (w_i, α_i) with α_i ≠ 0, because the value is a row of its own in every jet.
     """
 
     terms: tuple[tuple[float, MultiIndex], ...]
 
 
 Row = MultiIndex | Sum
-# A total order, which takes every derivative up to it; names; multi-indices; or several of these.
+# A total order, for every derivative up to it; a name; a multi-index; a sum; or several of these.
 Rows = SupportsIndex | str | Row | Iterable[str | Row]
 
 
 class Names(NamedTuple):
-    """What axes and unknowns are called, so that ``u_xy`` is ∂²u/∂x∂y.
+    """The names of axes and unknowns, with which ``u_xy`` is ∂²u/∂x∂y.
 
     Attributes:
-        axes: of the domain; without names x, y, z and t.
-        unknowns: components of u.
+        axes: the names of the domain's axes.
+        unknowns: the names of the components of u.
     """
 
     axes: tuple[str, ...]
     unknowns: tuple[str, ...] = ("u",)
 
     def find(self, name: str) -> tuple[int, MultiIndex]:
-        """Component and multi-index of a derivative's name, e.g. ``u``, ``v_x``, ``u_xxt``.
+        """The component and the multi-index of a derivative's name, e.g. ``u``, ``v_x``, ``u_xxt``.
 
         Raises:
-            ValueError: a name that is none.
+            ValueError: the name is no derivative's.
         """
         unknown, _, letters = name.rpartition("_") if name not in self.unknowns else (name, "", "")
         parts = re.fullmatch(f"({'|'.join(map(re.escape, self.axes))})+", letters)
@@ -65,7 +65,7 @@ class Names(NamedTuple):
 
 @cache
 def default_names(n_dims: int, n_components: int) -> Names:
-    """x, y, z, t and u; several components are u0, u1 … ."""
+    """The names x, y, z, t and u; several components are u0, u1 … ."""
     unknowns = tuple(f"u{i}" for i in range(n_components)) if n_components > 1 else ("u",)
     axes = _AXES if n_dims <= len(_AXES) else tuple(f"x{i}_" for i in range(n_dims))
     return Names(axes[:n_dims], unknowns)
@@ -75,25 +75,25 @@ def jet_rows(rows: Rows, n_dims: int, names: Names | None = None) -> tuple[Row, 
     """The rows of a jet that carries ``rows``: with every derivative below them, in a fixed order.
 
     The value comes first, then derivatives by total order, those along the first axes first; sums
-    last. A sum brings the derivatives below its terms, not the terms themselves.
+    are last. A sum adds the derivatives below its terms, not the terms themselves.
 
     >>> jet_rows(["u_xx", "u_y"], 2)
     ((0, 0), (1, 0), (0, 1), (2, 0))
 
     Args:
-        rows: an integer m takes every derivative of total order up to m; otherwise one or several
+        rows: an integer m for every derivative of total order up to m; otherwise one or several
             of names (``"u_xy"``), multi-indices (``(1, 1)``) and `Sum`.
-        n_dims: number of axes.
-        names: that names are of.
+        n_dims: the number of axes.
+        names: the names of axes and unknowns; None for `default_names`.
 
     Raises:
-        ValueError: something that is not a derivative in so many axes.
+        ValueError: a row is no derivative in this number of axes.
     """
     return _cached_rows(_hashable(rows, n_dims), n_dims, names)
 
 
 def _hashable(rows: Rows, n_dims: int) -> int | tuple[str | Row, ...]:
-    """A total order, or rows one by one, whatever holds them: lists, arrays, sets."""
+    """A total order, or a tuple of rows from any container: a list, an array, a set."""
     if isinstance(rows, (str, Sum)):
         return (rows,)
     try:
@@ -165,7 +165,7 @@ def _no_rows(rows: object, n_dims: int) -> ValueError:
 
 
 def _closed(rows: Iterable[Row], n_dims: int) -> tuple[Row, ...]:
-    """With all that lies below, in the fixed order."""
+    """The rows with every derivative below them, in the fixed order."""
     plain: set[MultiIndex] = {(0,) * n_dims}
     sums: list[Sum] = []
     for row in rows:
@@ -180,12 +180,12 @@ def _closed(rows: Iterable[Row], n_dims: int) -> tuple[Row, ...]:
 
 
 def below(alpha: MultiIndex) -> set[MultiIndex]:
-    """Every β ≤ α, α included."""
+    """Every multi-index β ≤ α, α included."""
     return set(product(*(range(m + 1) for m in alpha)))
 
 
 def row_order(row: Row) -> int:
-    """Total order of a row, the highest of a sum's terms."""
+    """The total order of a row; for a sum the highest order of its terms."""
     return sum(row) if not isinstance(row, Sum) else max(sum(alpha) for _, alpha in row.terms)
 
 
@@ -193,9 +193,9 @@ def row_order(row: Row) -> int:
 def expanded(
     rows: tuple[Row, ...],
 ) -> tuple[tuple[MultiIndex, ...], tuple[tuple[float, ...], ...] | None]:
-    """Multi-indices that ``rows`` are made of, and the matrix ``[rows, multi-indices]`` of how.
+    """The multi-indices in ``rows``, and the matrix ``[rows, multi-indices]`` of their weights.
 
-    The matrix is None where each row is a multi-index of its own.
+    The matrix is None where each row is a single multi-index.
     """
     if not any(isinstance(row, Sum) for row in rows):
         return rows, None  # type: ignore[return-value]
@@ -210,7 +210,7 @@ def expanded(
 
 @cache
 def rows_text(rows: tuple[Row, ...]) -> str:
-    """Rows as one text, which passes through torch's dispatcher; `read_rows` reads it."""
+    """Rows as one text for torch's dispatcher; `read_rows` reads it."""
     return repr([list(row.terms) if isinstance(row, Sum) else row for row in rows])
 
 

@@ -1,4 +1,4 @@
-"""C for CPUs, compiled on this machine when it is first needed."""
+"""Kernels in C for CPUs, compiled on this machine at their first use."""
 
 from diffhash.native.call import C_NAMES, C_TYPES, Argument, address, call, n_threads
 from diffhash.native.compiler import (

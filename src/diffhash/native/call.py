@@ -1,4 +1,4 @@
-"""How compiled kernels are called with tensors: only `call` passes pointers to C."""
+"""Calls of compiled kernels with tensors: only `call` passes pointers to C."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A kernel's floating-point type, as the compiler and as ctypes name it.
+# A kernel's floating-point types by their names in C, and in ctypes.
 C_NAMES = {torch.float32: "float", torch.float64: "double"}
 C_TYPES = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
-# What C gets of a tensor: its name in errors, the tensor, and what the kernel was made for. Where C
-# may get none, that is None. An integer is the `address` of one that was checked before, or the
-# data of a new one, made with the dtype and shape of another that is checked.
+# A tensor argument of a kernel: the name in errors, the tensor or None for a null pointer, and the
+# dtype and shape that the kernel expects. An integer is the `address` of a tensor that was checked
+# before, or of a new tensor with the dtype and shape of a checked one; None is a null pointer.
 Argument = tuple[str, Tensor | None, torch.dtype, tuple[int, ...]] | int | None
-# With less to do, a second thread costs more than it gives.
+# With less work, starting a second thread takes longer than it saves.
 _ELEMENTS_PER_THREAD = 2**15
 
 
 def n_threads(n_elements: int) -> int:
-    """How many threads, of those that torch may use, share so much work."""
+    """The number of threads for work on ``n_elements``, at most torch's number of threads."""
     return max(1, min(torch.get_num_threads(), n_elements // _ELEMENTS_PER_THREAD))
 
 
 def address(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> int:
-    """Where a tensor lies, checked as in `call`: of one that the caller keeps and nobody changes.
+    """The address of a tensor's data, with the checks of `call`. The caller must keep the tensor,
+    and its memory must not be replaced.
 
     Raises:
-        ValueError: as `call`, and where its elements do not lie in order.
+        ValueError: as for `call`, or the tensor is not contiguous.
     """
     if tensor.dtype is not dtype or tensor.shape != shape or not tensor.is_cpu:
         raise _mismatch(name, tensor, dtype, shape)
@@ -46,18 +47,18 @@ def call(
     reads: Sequence[Argument],
     writes: Sequence[Argument],
 ) -> int:
-    """``kernel(&settings…, data of reads…, data of writes…)``; its return value.
+    """Call ``kernel(&settings…, data of reads…, data of writes…)``, and return its value.
 
-    A kernel computes with the sizes that it is given, so that each tensor is compared with its
-    argument's. A tensor whose elements do not lie in order is replaced by a copy; if it is written,
+    A kernel computes with the sizes in its settings, so each tensor is compared with the dtype and
+    shape of its argument. A tensor that is not contiguous is replaced by a copy; if it is written,
     the result is copied back.
 
     Raises:
-        ValueError: a tensor of another dtype, shape or device, without memory, or written where
-            another argument lies.
+        ValueError: a tensor has another dtype, shape or device, or no memory, or a written tensor
+            shares memory with another argument.
     """
     pointers: list[int | None] = []
-    copies: list[tuple[Tensor, Tensor]] = []  # and what they are of: they outlive the call
+    copies: list[tuple[Tensor, Tensor]] = []  # (copy, tensor), until the call has ended
     for argument in (*reads, *writes):
         if type(argument) is tuple:
             name, tensor, dtype, shape = argument
@@ -72,9 +73,9 @@ def call(
             pointers.append(pointer)
         else:
             pointers.append(argument)  # type: ignore[arg-type]
-    if len({*pointers}) + (pointers.count(None) or 1) <= len(pointers):  # None may come again
+    if len({*pointers}) + (pointers.count(None) or 1) <= len(pointers):  # None may be repeated
         _check_memory(pointers, len(reads), writes)
-    if kernel.argtypes is None:  # from now on it takes so many pointers
+    if kernel.argtypes is None:  # all later calls have the same number of pointers
         kernel.argtypes = [ctypes.c_void_p] * (len(settings) + len(pointers))
     result = kernel(*map(ctypes.byref, settings), *pointers)
     if copies:
@@ -92,7 +93,7 @@ def _check_memory(pointers: list[int | None], n_reads: int, writes: Sequence[Arg
 
 
 def _dense(name: str, tensor: Tensor, copies: list[tuple[Tensor, Tensor]]) -> int:
-    """Where a tensor lies, or a copy of it that is appended if its elements are not in order."""
+    """The address of a tensor's data, or of a contiguous copy, which is appended to ``copies``."""
     if not tensor.numel():
         return 0
     if tensor.is_contiguous() and not tensor.is_neg():

@@ -20,25 +20,25 @@ from functools import cache
 from pathlib import Path
 
 _SOURCES = Path(__file__).parent / "csrc"
-# NaN and infinity keep their meaning: no -ffast-math.
+# Without -ffast-math, which would change the results for NaN and infinity.
 _FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
     *("-fopenmp-simd", "-fPIC", "-shared", "-pthread"),
 )
-# Compiled libraries that a wheel has: a folder for each instruction set of `instruction_sets`.
+# The compiled libraries of a wheel: a folder for each instruction set of `instruction_sets`.
 _PREBUILT = Path(__file__).parent / "prebuilt"
-TIMEOUT = 120.0  # seconds; the largest kernels take a few
+TIMEOUT = 120.0  # in seconds; the largest kernels take a few seconds
 _DIGEST = hashlib.sha256
-_hung: set[str] = set()  # compilers that ran into it, which are not tried again
+_hung: set[str] = set()  # compilers that exceeded the timeout, which are not tried again
 _told: set[tuple[str, str]] = set()  # see `warn_slower`
 
 
 class CompilerError(RuntimeError):
-    """There is no C compiler here that can build the kernels; the message says why."""
+    """The kernels cannot be compiled on this machine; the message has the reason."""
 
 
 def warn_slower(what: str, how_much: str, error: CompilerError) -> None:
-    """Warn, once for each reason, that torch computes ``what`` instead, ``how_much`` slower."""
+    """Warn, once for each reason, that torch computes ``what`` instead, slower by ``how_much``."""
     if (what, str(error)) not in _told:
         _told.add((what, str(error)))
         warnings.warn(f"{what} are computed by torch, {how_much} slower: {error}", stacklevel=2)
@@ -46,23 +46,24 @@ def warn_slower(what: str, how_much: str, error: CompilerError) -> None:
 
 @cache
 def compiled(source: str | Path, code: str = "", **constants: str | int) -> ctypes.CDLL:
-    """The library of a C file with these macros defined: from the wheel or the cache, or compiled.
+    """The library of a C file with these macros: from the wheel, from the cache, or compiled now.
 
     ``source`` is the name of a file in ``csrc``, or a path; ``code`` is included before it.
 
-    A wheel may have it for an instruction set of this processor; else it is compiled. The compiler
-    is ``$CC``, which may hold flags, or cc, gcc or clang. The cache is ``$DIFFHASH_CACHE``, or
-    ``diffhash`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. Libraries are code: the folder must be the
-    user's own and writable by nobody else. Where ``$DIFFHASH_CACHE`` is not, it is refused; another
-    is replaced by a temporary one, with a warning.
+    A wheel may have the library for an instruction set of this processor; otherwise it is compiled.
+    The compiler is ``$CC``, which may include flags, or cc, gcc or clang. The cache is
+    ``$DIFFHASH_CACHE``, or ``diffhash`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. Libraries are code,
+    so the folder must belong to the user and be writable by nobody else. If ``$DIFFHASH_CACHE`` is
+    not such a folder, it is refused; any other such folder is replaced by a temporary folder, with
+    a warning.
 
     Raises:
-        CompilerError: no compiler, or one that failed; no folder to keep the library in.
+        CompilerError: there is no compiler, it failed, or there is no folder for the library.
     """
     library = _library(_SOURCES / source, code, constants)
     try:
         parallel_for = ctypes.c_void_p.in_dll(library, "parallel_for")
-    except ValueError:  # its work is not for several threads
+    except ValueError:  # the library has no use of threads
         return library
     pool = _library(_SOURCES / "threads.c", "", {}).parallel_for
     parallel_for.value = ctypes.cast(pool, ctypes.c_void_p).value
@@ -72,7 +73,8 @@ def compiled(source: str | Path, code: str = "", **constants: str | int) -> ctyp
 def prebuild(
     folder: Path, instruction_set: str, source: str, code: str = "", **constants: str | int
 ) -> None:
-    """Compile what `compiled` finds in a wheel for these arguments, into the folder of its set.
+    """Compile the library that `compiled` will find in a wheel for these arguments, into the folder
+    of its instruction set.
 
     Raises:
         CompilerError: as for `compiled`.
@@ -97,7 +99,7 @@ def _library(source: Path, code: str, constants: Mapping[str, str | int]) -> cty
     name = _name(source, *command, *contents, _processor())
     try:
         if _is_intact(folder / name):
-            with suppress(OSError):  # of another machine's C library: it is compiled anew
+            with suppress(OSError):  # another machine's C library: compile anew
                 return ctypes.CDLL(str(folder / name))
         return _compile(command, code, folder, name)
     except OSError as error:
@@ -113,7 +115,7 @@ def _definitions(constants: Mapping[str, str | int]) -> list[str]:
 
 
 def _contents(source: Path, code: str, constants: Mapping[str, str | int]) -> list[str]:
-    """Everything a library is made from except the compiler."""
+    """Everything on which a library depends, except the compiler."""
     sources = [source, *sorted({*source.parent.glob("*.h"), *_SOURCES.glob("*.h")})]
     texts = (file.read_text(encoding="utf-8") for file in sources)
     return [*_definitions(constants), code, *texts]
@@ -125,7 +127,8 @@ def _name(source: Path, *key: str) -> str:
 
 
 def _is_intact(library: Path) -> bool:
-    """Whether it is there as it was compiled, by this user, and nobody else could change it."""
+    """Whether a library exists unchanged since its compilation by this user, and could not be
+    changed by other users."""
     try:
         status = library.stat()
         content = library.read_bytes()
@@ -146,13 +149,13 @@ def _compile(command: list[str], code: str, folder: Path, name: str) -> ctypes.C
         if not new.is_file():
             raise CompilerError(f"cannot compile into {folder}: {command[0]} made no library")
         content = new.read_bytes()
-        new.write_bytes(content + _DIGEST(content).digest())  # loaders ignore what follows the end
+        new.write_bytes(content + _DIGEST(content).digest())  # loaders ignore bytes after the end
         new.chmod(0o700)
         try:
             library = ctypes.CDLL(str(new))
-        except OSError as error:  # it is not kept
+        except OSError as error:  # the library is not kept
             raise CompilerError(f"cannot load what {command[0]} made: {error}") from error
-        new.replace(folder / name)  # atomic: another process never loads half a library
+        new.replace(folder / name)  # atomic, so that no process loads half a library
     return library
 
 
@@ -196,14 +199,14 @@ def _compiler() -> list[str]:
 
 
 def _folder() -> Path:
-    """The cache, made where it is missing."""
+    """The folder of the cache, which is made if it is missing."""
     if named := os.environ.get("DIFFHASH_CACHE"):
         return _own_folder(Path(named))
     try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"  # may have none
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"  # home() may fail
         folder = Path(home) / "diffhash"
         if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
-            folder.chmod(0o700)  # ours by its name, if perhaps made with a loose umask
+            folder.chmod(0o700)  # named by diffhash, but perhaps made with a loose umask
         return _own_folder(folder)
     except (RuntimeError, OSError) as error:
         return _temporary_folder(str(error))
@@ -244,18 +247,19 @@ def _temporary_folder(reason: str) -> Path:
     return Path(folder.name)
 
 
-_kept: list[tempfile.TemporaryDirectory[str]] = []  # until the process ends
+_kept: list[tempfile.TemporaryDirectory[str]] = []  # kept until the process ends
 
 
 @cache
 def _processor() -> str:
-    """What -march=native depends on: a home directory may be shared by different machines."""
+    """A description of the processor, on which -march=native depends, because different machines
+    may share a home directory."""
     names = ("flags", "Features", "model name")
     return "\n".join(line for line in _cpuinfo() if line.startswith(names))
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Those that wheels for this kind of machine have libraries for, the best first."""
+    """The instruction sets for which wheels for this kind of machine have libraries, best first."""
     machine = platform.machine()
     if machine == "x86_64":
         return (*_X86_FLAGS,)
@@ -264,14 +268,14 @@ def instruction_sets() -> tuple[str, ...]:
 
 @cache
 def supported_sets() -> tuple[str, ...]:
-    """Those of them that this processor has, the best first."""
+    """The sets of `instruction_sets` that this processor supports, best first."""
     [line] = [line for line in _cpuinfo() if line.startswith("flags")][:1] or [""]
     flags = set(line.split())
     every = instruction_sets()
     return tuple(name for name in every if flags.issuperset(_X86_FLAGS.get(name, "").split()))
 
 
-# By what Linux calls their instructions.
+# By the names of their instructions in Linux.
 _X86_FLAGS = {
     "x86-64-v4": "avx512f avx512bw avx512cd avx512dq avx512vl avx2 bmi1 bmi2 f16c fma abm movbe",
     "x86-64-v3": "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave",
@@ -281,7 +285,7 @@ _X86_FLAGS = {
 
 @cache
 def _cpuinfo() -> list[str]:
-    """Of the first processor."""
+    """The lines of /proc/cpuinfo about the first processor."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

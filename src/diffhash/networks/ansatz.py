@@ -14,11 +14,11 @@ from torch import Tensor
 from diffhash.jets import Names, Row, Sum, autograd_jet, expanded, jet_rows, varies
 from diffhash.ops.backends import MultiIndex
 
-# Of points [N, d]: g and φ, each [N] for all components, or [N, C].
+# A function of points [N, d] that returns g and φ, each [N] for all components, or [N, C].
 Ansatz = Callable[[Tensor], tuple[Tensor, Tensor]]
 _TORCH = "compute it by torch operations, without numpy and detach()"
-_SAMPLE = 16  # points that periods are checked at
-_ALIKE = 1e-6  # what differs by less across a period, relative to 1 and the largest
+_SAMPLE = 16  # points at which periods are checked
+_ALIKE = 1e-6  # the largest difference across a period, relative to 1 + the largest value
 
 
 def ansatz_values(ansatz: Ansatz, x: Tensor, n_components: int) -> tuple[Tensor, Tensor]:
@@ -30,7 +30,7 @@ def ansatz_values(ansatz: Ansatz, x: Tensor, n_components: int) -> tuple[Tensor,
     """
     try:
         values = ansatz(x)
-    except RuntimeError as error:  # torch's, as for a tensor given to numpy
+    except RuntimeError as error:  # torch raises it for a tensor given to numpy
         raise ValueError(
             f"ansatz cannot be computed at {len(x)} points: {error}; {_TORCH}"
         ) from error
@@ -52,8 +52,8 @@ def ansatz_values(ansatz: Ansatz, x: Tensor, n_components: int) -> tuple[Tensor,
 
 
 def _ansatz_jet(ansatz: Ansatz, x: Tensor, rows: tuple[Row, ...], n_components: int) -> Tensor:
-    """The jet of g and φ beside each other, ``[K, N, 2C]``; a g or φ that varies with x without a
-    graph is refused, since its derivatives would be 0."""
+    """The jets of g and φ side by side, ``[K, N, 2C]``. A g or φ that varies with x but has no
+    graph is refused, because its derivatives would be 0."""
 
     def both(x: Tensor) -> Tensor:
         values = ansatz_values(ansatz, x, n_components)
@@ -94,7 +94,7 @@ def check_periods(
         at_low = unit.index_fill(1, torch.tensor([axis]), 0)
         x = low + (high - low) * (at_low + ends).flatten(0, 1)
         first, second = _ansatz_jet(ansatz, x, rows, n_components).split(_SAMPLE, 1)
-        # Beyond a domain that is no box a function may be NaN.
+        # Outside a domain that is no box a function may be NaN.
         gap, size = (first - second).nan_to_num().abs(), first.nan_to_num().abs()
         if (gap.amax(dim=(1, 2)) > _ALIKE * (1 + size.amax(dim=(1, 2)))).any():
             raise ValueError(
@@ -105,8 +105,8 @@ def check_periods(
 
 
 def ansatz_rows(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The rows of N from which the rows of u are computed. Since φ varies, sums are split into
-    their terms."""
+    """The rows of N from which the rows of u are computed. Sums are split into their terms, because
+    φ varies."""
     if not any(isinstance(row, Sum) for row in rows):
         return rows
     alphas, _ = expanded(rows)

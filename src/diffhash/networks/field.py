@@ -32,8 +32,8 @@ from diffhash.ops.settings import ConfiguredModule, NoTorchScript
 class Field(NoTorchScript, ConfiguredModule):
     """The unknowns u(x) = network(encoding((x - low) / (high - low))) on the box [low, high].
 
-    Points may be float64 whatever the type of the parameters is, because far from 0 float32 cannot
-    tell them apart. They are mapped to [0, 1] and then rounded to the type of the parameters, in
+    Points may be float64 whatever the type of the parameters is, because float32 cannot resolve
+    points far from 0. They are mapped to [0, 1] and then rounded to the type of the parameters, in
     which everything is computed: autocast changes neither values nor jets.
 
     >>> from diffhash import GridEncoding, Linear
@@ -110,9 +110,9 @@ class Field(NoTorchScript, ConfiguredModule):
         self._put_box(None)
 
     def _put_box(self, device: torch.device | None) -> None:
-        """The box in float64, whatever the parameters are.
+        """Set the bounds of the box as float64 tensors, whatever the type of the parameters is.
 
-        Tensors, since compilers round Python's numbers to float32.
+        They are tensors because compilers round Python's numbers to float32.
         """
         lows = [low for low, _ in self.domain]
         widths = [high - low for low, high in self.domain]
@@ -132,8 +132,8 @@ class Field(NoTorchScript, ConfiguredModule):
 
     @property
     def n_replicas(self) -> int | None:
-        """The number R of fields in a stack (`stack_fields`), or None. Shapes of a stack are those
-        below with R in front."""
+        """The number R of fields in a stack (`stack_fields`), or None. All shapes below have a
+        leading R for a stack."""
         return self.network.n_replicas
 
     def forward(self, x: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class Field(NoTorchScript, ConfiguredModule):
             x: points ``[N, d]``.
             rows: the derivatives, as in `jet`.
             in_parts: whether jets are computed only at some of the points at a time, by
-                `FieldPlan.at`. Nothing that would not fit in memory is then kept.
+                `FieldPlan.at`. Weights that take much memory are then not stored for all points.
         """
         rows = jet_rows(rows, len(self.domain), self.names)
         ansatz = self._ansatz_jet(x, rows)
@@ -200,7 +200,8 @@ class Field(NoTorchScript, ConfiguredModule):
         return (x - self._low.to(x.device, x.dtype)) / self._width.to(x.device, x.dtype)
 
     def _in_box(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
-        """Rows of the jet in [0, 1] coordinates: sums have the chain rule in their weights."""
+        """The rows of the jet in [0, 1] coordinates: the weights of sums include the factors of the
+        chain rule."""
         if not isinstance(rows[-1], Sum) or self._is_unit:
             return rows
         return tuple(
@@ -217,7 +218,7 @@ class Field(NoTorchScript, ConfiguredModule):
         inner: tuple[Row, ...],
         ansatz: AnsatzJet | None,
     ) -> Jet:
-        """u's jet of ``rows``, from that of the features, of ``inner`` ones."""
+        """u's jet of ``rows`` from the jet of the features, whose rows are ``inner``."""
         data = self.network.jet(features).data
         return Jet(_outward(data, self._factors(inner, data), ansatz), rows, self.names)
 
@@ -233,7 +234,7 @@ class Field(NoTorchScript, ConfiguredModule):
         return float(exact)
 
     def _factors(self, rows: tuple[Row, ...], like: Tensor) -> Tensor | None:
-        """Chain rule of the normalisation, for each row of a jet: ``[K, 1, 1]``."""
+        """The chain rule's factors of the normalisation for each row of a jet: ``[K, 1, 1]``."""
         if self._is_unit:
             return None
         factors = tuple(1.0 if isinstance(row, Sum) else self._power(row) for row in rows)
@@ -241,23 +242,23 @@ class Field(NoTorchScript, ConfiguredModule):
 
 
 def _outward(data: Tensor, factors: Tensor | None, ansatz: AnsatzJet | None) -> Tensor:
-    """The jet of the network in the box → u's, by the chain rule's factors and the ansatz."""
+    """The jet of u from the network's jet in [0, 1], by the chain rule's factors and the ansatz."""
     data = data if factors is None else data * factors
     return data if ansatz is None else ansatz.apply(data)
 
 
 def _inward(g: Tensor, factors: Tensor | None, ansatz: AnsatzJet | None) -> Tensor:
-    """The transpose of `_outward`: gradients of u's jet → of the network's."""
+    """The transpose of `_outward`: gradients in the network's jet from gradients in u's jet."""
     g = g if ansatz is None else ansatz.transposed(g)
     return g if factors is None else g * factors
 
 
 @torch.no_grad()
 def stack_fields(fields: Sequence[Field]) -> Field:
-    """Join R fields of one shape to one field whose parameters have a leading axis R.
+    """Join R fields of one shape into one field whose parameters have a leading axis R.
 
     Args:
-        fields: the field that each seed alone would train. The first becomes the stack.
+        fields: the field of each seed, as it would train alone. The first becomes the stack.
 
     Raises:
         ValueError: the encoding does not take replicas (`Encoding.takes_replicas`).
@@ -293,7 +294,7 @@ class FieldPlan:
         inner: the rows of the network's jets, which differ where there is an ansatz.
         ansatz: the ansatz at the points.
         x: the points in [0, 1].
-        whole: the plan of all points, if this is one of some of them.
+        whole: the plan of all points, if this is a plan of some of them.
     """
 
     def __init__(
@@ -467,13 +468,13 @@ class FieldPlan:
         )
 
     def _network(self) -> Network:
-        """The present network, without a module's search for attributes."""
+        """The present network, without the overhead of a module's attribute access."""
         network = self._field._modules["network"]
         assert isinstance(network, Network)
         return network
 
     def _inner_form(self, coefficients: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of the network's jet in [0, 1]."""
+        """The coefficients and target for the network's jet in [0, 1], from those for u's jet."""
         if self._ansatz is not None:
             coefficients, target = self._ansatz.linear_form(coefficients, target)
         factors = self._field._factors(self._inner, coefficients)

@@ -1,8 +1,8 @@
 """Jacobians of jets in a field's parameters, point by point.
 
 A jet at a point depends on that point alone, so that one backward pass of all points, each with its
-own gradient, gives a row of the Jacobian for every point: dense in the network's parameters, and in
-a grid's table only where the point reads it.
+own gradient, gives a row of the Jacobian for every point. The row is dense in the network's
+parameters, and sparse in a grid's table, of which a point reads few entries.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LayerRows(NamedTuple):
 
     @property
     def n_columns(self) -> int:
-        """O (I + 1)."""
+        """The number O (I + 1) of the layer's parameters."""
         return self.inputs.shape[-1] * self.gradients.shape[-1]
 
     def write(self, out: Tensor) -> None:
@@ -46,7 +46,7 @@ class LayerRows(NamedTuple):
         out[:, -n_outputs:] = torch.einsum("kno,kn->no", g, y[..., -1])
 
     def dense(self) -> Tensor:
-        """The rows, ``[N, O (I + 1)]``."""
+        """The rows as a matrix ``[N, O (I + 1)]``."""
         out = self.gradients.new_empty(self.gradients.shape[1], self.n_columns)
         self.write(out)
         return out
@@ -68,7 +68,8 @@ class JacobianRows(NamedTuple):
 
 
 def layer_rows(y: Tensor, g: Tensor) -> LayerRows:
-    """Rows in the parameters of a layer: from the jet ``[K, N, I]`` of its input, and gradients."""
+    """The rows in a layer's parameters, from the jet ``[K, N, I]`` of the layer's input and the
+    gradients ``[K, N, O]`` in the jet of its output."""
     one = y.new_zeros(*y.shape[:2], 1)
     one[0] = 1
     return LayerRows(torch.cat([y, one], dim=-1), g)
@@ -84,7 +85,7 @@ def network_jet_and_rows(
     rows: tuple[Row, ...],
     activation: Activation,
 ) -> tuple[Tensor, Pullback]:
-    """The jet ``[K, N, C]`` of a network, and a function that differentiates one number a point.
+    """The jet ``[K, N, C]`` of a network, and a function that differentiates a number per point.
 
     For numbers with the gradients ``g [K, N, C]`` in the jet at their points, ``pullback(g)`` holds
     their derivatives in the parameters of each layer, and in the features, ``[K, N, I]``:
@@ -122,15 +123,16 @@ def network_jet_and_rows(
 
 
 def spline_rows(entries: GridRows, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns and derivatives ``[N, L·T·C]`` in the coefficients of a linear field's splines, a row
-    of C for each of the table's, from gradients ``[K, N, C]`` in the network's jet."""
+    """Columns and derivatives ``[N, L·T·C]`` in the coefficients of a linear field's splines, C for
+    each row of the table, from gradients ``[K, N, C]`` in the network's jet."""
     n_levels = entries.rows.shape[1]
     every_level = g[:, :, None].expand(-1, -1, n_levels, -1).flatten(2)
     return table_rows(entries._replace(n_features=g.shape[-1]), every_level)
 
 
 def table_rows(entries: GridRows, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns and derivatives ``[N, L·T·F]`` in a table, from those in features ``[K, N, L·F]``."""
+    """Columns and derivatives ``[N, L·T·F]`` in a table, from gradients ``[K, N, L·F]`` in the jet
+    of the features."""
     n_features = entries.n_features
     by_level = g.unflatten(-1, (-1, n_features))  # [K, N, L, F]
     values = torch.einsum("nlkt,knlf->nltf", entries.weights.to(g.dtype), by_level)

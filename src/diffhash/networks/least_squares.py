@@ -1,8 +1,8 @@
 """Linear least squares of a field at fixed points, forwards and backwards in one C kernel.
 
-Where the error is linear in the jet of u, its gradient at a point needs nothing but that point: a
+Where the error is linear in the jet of u, its gradient at a point depends on that point alone: a
 block of points goes through encoding, network, loss and backward pass while it is in the cache.
-Most of a step's memory traffic and all of its bookkeeping are left out.
+This avoids most of a step's memory traffic and the overhead of autograd.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from diffhash.jets import Jet, Row
 from diffhash.networks.native_jet import LeastSquaresKernel, library, network_kernel
 from diffhash.networks.network import Network
 
-Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of coefficients and a target
+Transform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # coefficients, target
 
 
 class LinearLeastSquares:
@@ -71,11 +71,12 @@ class LinearLeastSquares:
         Args:
             weight: the weight.
             point_weights: w ``[N]``, of the parameters' type; None for 1.
-            errors: a tensor ``[(R,) N, E]`` that gets Σ_kc a_kc ∂_k u_c - target; None for none.
+            errors: a tensor ``[(R,) N, E]`` for the output Σ_kc a_kc ∂_k u_c - target; None for no
+                output.
 
         Raises:
-            ValueError: the field is not the one that this was made for, or a tensor has another
-                dtype or shape.
+            ValueError: the field has changed so that the kernel cannot be used any more, or a
+                tensor has another dtype or shape.
         """
         network, kernel_input = self._network(), self._kernel_input()
         params, table, table_grad, add_table = network.params, None, None, False
@@ -122,14 +123,14 @@ class LinearLeastSquares:
 
 
 def _gradient(parameter: Tensor) -> tuple[Tensor, bool]:
-    """Memory for a gradient, and whether it is to be added to what is there.
+    """Memory for a gradient, and whether the kernel adds to the gradient that is there.
 
-    Not by torch: its addition wakes threads that then keep a core busy.
+    torch's own addition would start threads that then keep a core busy.
     """
     if parameter.requires_grad and parameter.is_leaf and parameter.grad is not None:
         return parameter.grad, True
     if parameter.is_contiguous():
-        return torch.empty_like(parameter), False  # the fastest way to get some
+        return torch.empty_like(parameter), False  # the fastest allocation
     return parameter.new_empty(parameter.shape), False
 
 

@@ -1,5 +1,5 @@
-"""Jets through a whole network in C: one forward and one backward pass over the points, or both in
-one.
+"""Jets through a whole network in C: a forward and a backward pass over the points, or both passes
+in one.
 
 Points go through all layers in blocks that stay in the processor's cache; the kernels
 (`network.c`) are compiled for an activation and a type when they are first needed.
@@ -30,14 +30,14 @@ from diffhash.native import (
     warn_slower,
 )
 
-# Rows that go through a layer at a time: enough to fill registers, few enough for the cache,
-# which fills sooner with what longer jets keep for the backward pass.
+# Rows that go through a layer at a time: enough to fill registers, few enough for the cache. Longer
+# jets fill the cache sooner, because they store more states for the backward pass.
 _MAX_ROWS, _MAX_ROWS_OF_LONG_JETS, _LONG, _MIN_BLOCK = 96, 48, 4, 4
-# Threads take segments; each segment has weight gradients of its own.
+# Threads process segments of points; each segment has weight gradients of its own.
 _FEW_POINTS, _FEW_SEGMENTS, _MANY_SEGMENTS = 2**13, 8, 64
-# Of everything that a call allocates: sizes in bytes are 64-bit integers.
+# The largest number of elements that a call allocates: sizes in bytes are 64-bit integers.
 _MAX_ELEMENTS = 2**56
-# Multiply-adds; with less to do, another thread costs more than it gives.
+# Multiply-adds; with less work, starting another thread takes longer than it saves.
 _WORK_PER_THREAD = 2**20
 
 
@@ -62,7 +62,8 @@ def library(activation: Activation, dtype: torch.dtype) -> ctypes.CDLL | None:
 def _activation_library(
     activation: Activation, rows: tuple[Row, ...], dtype: torch.dtype
 ) -> tuple[ctypes.CDLL, Any]:
-    """The kernels of an activation for jets of these rows, and the numbers that they are given."""
+    """The kernels of an activation for jets of these rows, and the constants that are passed to
+    them."""
     code, numbers = activation_code(activation, rows)
     bits = torch.finfo(dtype).bits
     lib = compiled("activation.c", code, REAL=C_NAMES[dtype], REAL_BITS=bits)
@@ -114,7 +115,7 @@ class NetworkKernel:
         at_once = _MAX_ROWS_OF_LONG_JETS if n_rows >= _LONG else _MAX_ROWS
         block = max(_MIN_BLOCK, 2 ** int(math.log2(max(1, at_once // n_rows))))
         n_segments = _FEW_SEGMENTS if n_points <= _FEW_POINTS else _MANY_SEGMENTS
-        n_blocks = max(1, -(-n_points // (n_segments * block)))  # of a segment
+        n_blocks = max(1, -(-n_points // (n_segments * block)))  # blocks of a segment
         work = n_replicas * n_rows * n_points * sum(a * b for a, b in pairwise(widths))
         largest = (n_replicas + 1) * (n_rows + 1) * (n_points + n_segments * block)
         if largest * (sum(widths) + 64 * len(widths)) + n_replicas * n_parameters > _MAX_ELEMENTS:
@@ -122,7 +123,7 @@ class NetworkKernel:
                 f"{n_points} points in jets of {n_rows} rows through widths {widths} are too many "
                 "for memory"
             )
-        hidden = rows if len(widths) > 2 else ((0,),)  # without layers between, it is not called
+        hidden = rows if len(widths) > 2 else ((0,),)  # not called without hidden layers
         functions, self._numbers = _activation_library(activation, hidden, dtype)
         self._widths = (ctypes.c_int64 * len(widths))(*widths)
         self.shape = _shape_type(dtype)(
@@ -263,7 +264,7 @@ class LeastSquaresKernel:
             self._table_shape = (*kernel.replicas, kernel_input.n_rows * n_features)
         table_size = self._table_shape[-1] if self._table_shape else 0
         self._sizes = (n_equations, n_levels, n_features, n_taps, table_size)
-        self._losses = torch.empty(kernel.replicas, dtype=dtype)  # of their shape
+        self._losses = torch.empty(kernel.replicas, dtype=dtype)  # for its shape
         self.n_points, self.errors_shape = n_points, (*kernel.replicas, n_points, n_equations)
 
     def __call__(
@@ -284,7 +285,8 @@ class LeastSquaresKernel:
 
         Args:
             point_weights: w ``[N]``; None for 1.
-            errors: a tensor ``[(R,) N, E]`` that gets Σ_k c_k ∂_k u - target; None for none.
+            errors: a tensor ``[(R,) N, E]`` for the output Σ_k c_k ∂_k u - target; None for no
+                output.
         """
         kernel, dtype, shape = self._kernel, self._kernel.dtype, self._table_shape
         losses = torch.empty_like(self._losses)

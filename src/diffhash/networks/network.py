@@ -39,9 +39,10 @@ class Network(NoTorchScript, ConfiguredModule):
 
     Attributes:
         params: a flat ``nn.Parameter [P]`` with the weight ``[C_out, C_in]`` and then the bias of
-            each layer, and those of the skip connection after them; `layers` and `skip` are views
-            of it. ``[R, P]`` are the parameters of R networks (replicas), which map
-            ``[R, N, n_inputs]``, or one ``[N, n_inputs]`` for all, to ``[R, N, n_outputs]``.
+            each layer, and after the layers the weight and the bias of the skip connection;
+            `layers` and `skip` are views of it. ``[R, P]`` are the parameters of R networks
+            (replicas), which map ``[R, N, n_inputs]``, or the same ``[N, n_inputs]`` for all, to
+            ``[R, N, n_outputs]``.
         widths: the widths of the layers, input and output included.
         activation: the activation between the layers.
         has_skip: whether there is a skip connection.
@@ -98,7 +99,7 @@ class Network(NoTorchScript, ConfiguredModule):
         return self._of_skip(self.params)
 
     def _of_layers(self, params: Tensor) -> Tensor:
-        """The parameters of the layers; in memory without gaps, as kernels read them."""
+        """The parameters of the layers, contiguous in memory, as the kernels require."""
         return params[..., : self._n_of_layers].contiguous() if self.has_skip else params
 
     def _of_skip(self, params: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -158,7 +159,8 @@ class Network(NoTorchScript, ConfiguredModule):
         return Jet(data, rows, features.names)
 
     def jet_and_vjp(self, features: Jet, features_vjp: Vjp | None) -> tuple[Jet, Vjp]:
-        """`jet` outside of autograd, and its vjp on to the features'; see `EncodingPlan`."""
+        """`jet` outside of autograd, and its vjp, which calls ``features_vjp``; see
+        `EncodingPlan.jet_and_vjp`."""
         params, rows = self.params, self.checked(features.rows)
         data, backward = network_jet_and_vjp(
             *(features.data, self._of_layers(params), self.widths, rows, self.activation),
@@ -187,8 +189,8 @@ class Network(NoTorchScript, ConfiguredModule):
         return Jet(data, rows, features.names), vjp
 
     def jet_and_rows(self, features: Jet) -> tuple[Tensor, Pullback]:
-        """The jet's data outside of autograd, and what differentiates it point by point; see
-        `network_jet_and_rows`. The skip connection's rows are the last."""
+        """The jet's data outside of autograd, and a function that differentiates it point by point;
+        see `network_jet_and_rows`. The rows of the skip connection are the last."""
         data, pullback = network_jet_and_rows(
             *(features.data, self._of_layers(self.params), self.widths),
             *(self.checked(features.rows), self.activation),
@@ -228,9 +230,9 @@ class MLP(Network):
 
     The paper's network has ``width=64, depth=3`` and tanh.
 
-    With a skip connection S y + s of the features y is added to what the last layer gives, S being
-    orthogonal and the last layer 0 at the start: u begins as a weighted sum of the features, as in
-    PirateNets (Wang et al., arXiv:2402.00326), and the layers learn what it lacks.
+    With a skip connection, S y + s of the features y is added to the output of the last layer. At
+    the start S is orthogonal and the last layer is 0, so that u is a weighted sum of the features,
+    as in PirateNets (Wang et al., arXiv:2402.00326); training adds the nonlinear part.
 
     >>> MLP(12, 1, width=32, depth=2)(torch.zeros(5, 12)).shape
     torch.Size([5, 1])

@@ -1,4 +1,4 @@
-"""How a jet passes through a network: Taylor mode.
+"""The jet of a network's output from the jet of its input: Taylor mode.
 
 An activation maps a jet by Faà di Bruno's formula (`diffhash.jets.composition`): with z the jet of
 the pre-activation, σ(z), ∂_j = σ'(z) z_j, ∂_jj = σ'(z) z_jj + σ''(z) z_j², and so on. A linear
@@ -38,11 +38,11 @@ def network_jet(
     jet, and also in compiled code, where fusing saves memory traffic.
 
     Args:
-        features: ``[K, N, C_in]``, or ``[R, K, N, C_in]`` for replicas, which may share one.
+        features: ``[K, N, C_in]``, or ``[R, K, N, C_in]`` for replicas, which may share the former.
         params: `Network.params`, ``[P]`` or ``[R, P]``.
-        widths: of the layers, input and output included.
-        rows: of the jet.
-        activation: between the layers.
+        widths: the widths of the layers, input and output included.
+        rows: the rows of the jet.
+        activation: the activation between the layers.
 
     Returns:
         ``[K, N, C_out]`` or ``[R, K, N, C_out]``.
@@ -66,10 +66,11 @@ def network_jet_and_vjp(
     """`network_jet` outside of autograd, and its vjp.
 
     Args:
-        with_features: whether gradients towards the features are wanted, too.
+        with_features: whether the gradient in the features is computed, too.
 
     Returns:
-        The jet, and a function from a gradient of it to those of ``params`` and ``features``.
+        The jet, and a function from the gradient in the jet to the gradients in ``params`` and
+        ``features``.
     """
     if features.device.type == "cpu" and library(activation, features.dtype) is not None:
         native = _NativePass(features, params, widths, rows, activation, True)
@@ -117,7 +118,7 @@ def _torch_jet(
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The jet of W x + b, replica by replica: one product of all rows of the jet."""
+    """The jet of W x + b for each replica: one matrix product of all rows of the jet."""
     if weight.ndim == 2:
         return _add_bias(torch.nn.functional.linear(x, weight), bias)
     product = (x.flatten(-3, -2) @ weight.mT).unflatten(-2, x.shape[-3:-1])
@@ -131,7 +132,7 @@ def _add_bias(z: Tensor, bias: Tensor) -> Tensor:
 
 
 def activate(z: Tensor, rows: tuple[Row, ...], activation: Activation) -> Tensor:
-    """The jet of σ(z), from that of z, ``[.., K, N, C]``."""
+    """The jet of σ(z) from the jet of z, ``[.., K, N, C]``."""
     given, table = z.unbind(-3), composition(rows)
     slopes = activation.slopes(given[0], _highest(table))
     out = []
@@ -142,7 +143,7 @@ def activate(z: Tensor, rows: tuple[Row, ...], activation: Activation) -> Tensor
 
 
 def _highest(table: tuple[tuple[Term, ...], ...]) -> int:
-    """The highest derivative of σ that it needs."""
+    """The order of the highest derivative of σ in the table."""
     return max(term.slope for terms in table for term in terms)
 
 
@@ -156,7 +157,8 @@ def _product(term: Term, slopes: Sequence[Tensor], z: Sequence[Tensor]) -> Tenso
 def split_layers(params: Tensor, widths: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """Views of ``params [.., P]``: each layer's weight ``[.., C_out, C_in]``, bias ``[.., C_out]``.
 
-    They lie one after the other, the weight row by row and then the bias.
+    The parameters of a layer follow those of the layer before: the weight row by row, then the
+    bias.
     """
     layers, start = [], 0
     for n_inputs, n_outputs in pairwise(widths):
@@ -177,7 +179,7 @@ def _gradients(
 
 
 class _TorchActivation(Function):
-    """As `activate`, with less memory traffic."""
+    """The same as `activate`, with less memory traffic."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, rows: tuple[Row, ...], activation: Activation) -> Tensor:
@@ -216,7 +218,7 @@ class _TorchActivation(Function):
 def _add_products(
     result: Tensor, terms: Sequence[Term], slopes: Sequence[Tensor], z: Sequence[Tensor]
 ) -> None:
-    """Σ of the terms into ``result``."""
+    """Write the sum of the terms into ``result``."""
     first, *others = terms
     result.copy_(_product(first, slopes, z))
     for term in others:
@@ -253,7 +255,7 @@ def _kernel(
 
 
 class _NativePass:
-    """The kernels' forward pass, and, if ``states`` are kept for it, the backward pass."""
+    """The kernels' forward pass, and their backward pass if ``states`` are stored for it."""
 
     def __init__(
         self,
@@ -264,14 +266,14 @@ class _NativePass:
         activation: Activation,
         keep_states: bool,
     ) -> None:
-        # Without their graph, and as they are now: their data may be replaced.
+        # Detached from the graph; the present data, because ``.data`` may be replaced later.
         self._features, self._params = features.detach(), params.detach()
         self._versions = version(features), version(params)
         self._kernel = _kernel(features, params, widths, rows, activation)
         self.out, self._states = self._kernel.forward(features, params, keep_states)
 
     def backward(self, g: Tensor, with_features: bool) -> tuple[Tensor, Tensor | None]:
-        """Gradients of the parameters, and of the features if wanted."""
+        """The gradients in the parameters and, ``with_features``, in the features."""
         features, params = self._features, self._params
         assert self._states is not None
         if (version(features), version(params)) != self._versions:
@@ -304,7 +306,7 @@ class _NativeJet(Function):
         if needed:
             ctx.settings, ctx.activation = settings, activation
             ctx.save_for_backward(features, params, states)
-            ctx.params = params.detach()  # as they are now: their data may be replaced
+            ctx.params = params.detach()  # the present data: ``.data`` may be replaced
         return out
 
     @staticmethod
@@ -324,7 +326,7 @@ class _NativeJet(Function):
         return features_grad if needed[0] else None, params_grad, None, None, None
 
 
-# The kernels as operators of torch's dispatcher, so that all of its machinery sees them.
+# The kernels as operators of torch's dispatcher, for its compilers, tracers and fake tensors.
 _LIBRARY = Library("diffhash", "FRAGMENT")
 _SETTINGS = "int[] widths, str rows, str activation, float parameter"
 
@@ -357,7 +359,7 @@ def _jet_fake(
     out = features.new_empty(*params.shape[:-1], *features.shape[-3:-1], widths[-1])
     if not keep_states:
         return out, features.new_empty(0)
-    one = features.new_empty(*features.shape[:-2], 1, widths[0])  # its states are those of a block
+    one = features.new_empty(*features.shape[:-2], 1, widths[0])  # states are stored by block
     kernel = _kernel(one, params, widths, read_rows(rows), find_activation(activation, parameter))
     n_blocks = (features.shape[-2] + kernel.block - 1) // kernel.block
     return out, features.new_empty(n_blocks * kernel.state_size)
@@ -380,7 +382,7 @@ def _jet_backward_kernel(
     params_grad, features_grad = kernel.backward(features, params, states, grad, with_features)
     if features_grad is None:
         return params_grad, features.new_empty(0)
-    if features_grad.ndim > features.ndim:  # one input that replicas share
+    if features_grad.ndim > features.ndim:  # all replicas share one input
         features_grad = features_grad.sum(dim=0)
     return params_grad, features_grad
 

@@ -13,15 +13,16 @@ from torch.nn import Parameter
 def constant(values: tuple[Any, ...], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """``values`` as a tensor on the device of ``like``, and of its dtype unless one is given.
 
-    Making one anew at every call would stall a GPU, and could not be captured in a CUDA graph.
+    It is cached, because making it at every call would stall a GPU, and could not be captured in a
+    CUDA graph.
     """
     dtype = like.dtype if dtype is None else dtype
-    # There it is a constant of the graph, or of the tensor's own kind (a fake one, say), and not
-    # for others.
+    # The tensor is then a constant of the graph, or of a subclass such as a fake tensor, and must
+    # not be cached for other calls.
     if torch.compiler.is_compiling() or type(like) not in (Tensor, Parameter):
         return torch.tensor(values, dtype=dtype, device=like.device)
     made = _made(values, dtype, like.device)
-    if type(made) is not Tensor:  # under a mode that makes others: not for calls without it
+    if type(made) is not Tensor:  # a mode has made a subclass, which is of no use outside it
         _made.cache_clear()
     return made
 

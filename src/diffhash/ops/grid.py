@@ -8,8 +8,8 @@ For a multi-index α (a derivative order per axis), table θ and points x:
     ∂/∂x_j G_α = G_{α+e_j}    ∂/∂θ G_α = S_α    ∂/∂x_j S_α = S_{α+e_j}    ∂/∂g S_α = G_α
 
 so each backward pass is written in the same two primitives, and autograd gives every order in
-x, in the table, and in both. Both take several α at once and touch the table once for all of them.
-At fixed points both are linear maps, each the other's derivative: a `GridPlan`.
+x, in the table, and in both. Both take several α at once and read or write the table once for all
+of them. At fixed points (`GridPlan`) they are linear maps, and each is the other's transpose.
 
 Tables are ``[n_rows·F]``, or ``[R, n_rows·F]`` for R of them over the same points (replicas).
 """
@@ -95,7 +95,7 @@ class GridPlan:
         return _Planned.apply(g, self, True)
 
     def move(self, x: Tensor, dtype: torch.dtype) -> None:
-        """Go to other points, as many, in the same memory; ``dtype`` is the table's."""
+        """Move to as many other points, in the same memory; ``dtype`` is the table's."""
         of = self.plan
         moved = load_backend(of.backend).plan(
             x.detach().to(of.x.dtype), of.layout, of.alphas, dtype
@@ -104,17 +104,18 @@ class GridPlan:
             old.copy_(new)
 
     def at(self, index: Tensor) -> GridPlan:
-        """A plan of some of the points, where there are `rows_and_weights`."""
+        """A plan of some of the points, by their indices; the plan must have `rows_and_weights`."""
         return GridPlan(self.plan.at(index))  # type: ignore[attr-defined]
 
     @property
     def rows_and_weights(self) -> tuple[Tensor, Tensor] | None:
-        """Rows ``[N, L, T]`` and weights ``[N, L, A, T]``, where a C kernel can read them."""
+        """Rows ``[N, L, T]`` and weights ``[N, L, A, T]`` for a C kernel; None if the plan does not
+        store them."""
         return getattr(self.plan, "rows_and_weights", None)
 
 
 def _tensors(part: object) -> Iterator[Tensor]:
-    """Those that a backend's plan consists of; their shapes follow from the number of points."""
+    """The tensors of a backend's plan; their shapes depend on the number of points alone."""
     if isinstance(part, Tensor):
         yield part
     elif isinstance(part, tuple):
@@ -132,10 +133,10 @@ def grid_plan(
     dtype: torch.dtype,
     backend: str = "torch",
 ) -> GridPlan:
-    """Prepare `gather` of tables of that ``dtype`` at ``x``, which may have another.
+    """Prepare `gather` at points ``x`` for tables of ``dtype``; ``x`` may have another dtype.
 
     Raises:
-        ValueError: more weights than 32-bit indices can address.
+        ValueError: the plan has more weights than 32-bit indices can address.
     """
     implementation = load_backend(backend)
     implementation.check(layout, dtype, x.device)
@@ -144,10 +145,11 @@ def grid_plan(
 
 @contextmanager
 def _outer_forward_mode(*saved: Tensor) -> Iterator[list[Tensor]]:
-    """The tensors without this level's tangents, with forward mode on for the levels outside.
+    """The saved tensors without the tangents of this level of forward mode, in a context in which
+    forward mode is on for the outer levels.
 
-    torch turns it off while a Function's jvp runs: forward mode over forward mode would then
-    give zeros, without an error.
+    torch turns forward mode off while a Function's jvp runs: forward mode over forward mode would
+    then give zeros, without an error.
     """
     with _set_fwd_grad_enabled(True):
         yield [unpack_dual(t).primal for t in saved]
@@ -155,25 +157,26 @@ def _outer_forward_mode(*saved: Tensor) -> Iterator[list[Tensor]]:
 
 class _Bound(inspect.BoundArguments):
     def apply_defaults(self) -> None:
-        pass  # there are none
+        pass  # there are no defaults
 
 
 class _Positional(inspect.Signature):
-    """Of functions that are called with every argument, by its position."""
+    """The signature of a function that is called with all arguments by position."""
 
     def bind(self, *args: Any) -> inspect.BoundArguments:  # type: ignore[override]
         return _Bound(self, dict(zip(self.parameters, args, strict=True)))  # type: ignore[arg-type]
 
 
 def _cache_signature(forward: _F) -> _F:
-    """Keep the signature that `Function.apply` would work out, and compare, at every call."""
+    """Cache the signature, which `Function.apply` would otherwise determine at every call."""
     parameters = list(inspect.signature(forward).parameters.values())
     forward.__signature__ = _Positional(parameters)  # type: ignore[attr-defined]
     return forward
 
 
 class _GridFunction(Function):
-    """What gather and scatter remember: the points, and the tensor they are linear in."""
+    """Saves the inputs of gather and scatter: the points, and the tensor in which they are
+    linear."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -286,7 +289,7 @@ class _Scatter(_GridFunction):
 class _Planned(Function):
     """A plan's gather, or its transpose; linear, so that jvp and vmap are the map itself.
 
-    ``params [R, n_rows·F]`` → ``[R, A, N, L·F]``; transposed the other way round.
+    ``params [R, n_rows·F]`` → ``[R, A, N, L·F]``; the transpose maps in the other direction.
     """
 
     @staticmethod

@@ -9,12 +9,12 @@ differentiated. In several dimensions the weight of a vertex is the product over
 an interpolation means adding a table to `INTERPOLATIONS`.
 
 A vertex may have several degrees of freedom along an axis (``dofs``), e.g. value and slope: the
-table then has a polynomial for each, those of a tap one after another. Slopes are stored in units
-of the cell, h ∂u/∂x, so that the table is one of numbers, and an optimizer's step of a given size
-changes u alike whichever entry it is of and however fine the level is.
+table then has a polynomial for each, in consecutive rows for each tap. Slopes are stored in units
+of the cell, h ∂u/∂x. All entries of the table then have the unit of u, and an optimizer's step of a
+given size has a similar effect on u for every entry and every level.
 
-`PRODUCT_SMOOTHSTEPS` are the paper's Eq. 10 instead: the step of the product, not the product of
-the steps.
+`PRODUCT_SMOOTHSTEPS` are the paper's Eq. 10 instead: the step of the product of the axes' weights,
+not the product of their steps.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def evaluate(polynomials: Polynomials, t: Tensor) -> Tensor:
         for column in zip(*polynomials, strict=True)
     ] or [constant((0.0,) * len(polynomials), t).view(shape)]
     if len(columns) == 1:
-        return t * 0 + columns[0]  # times t, or the NaN of a NaN t would be lost
+        return t * 0 + columns[0]  # t * 0 keeps the NaN of a NaN t
     result = columns[-1]
     for column in reversed(columns[:-1]):
         result = torch.addcmul(column, result, t)
@@ -57,7 +57,7 @@ def evaluate(polynomials: Polynomials, t: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Interpolation:
-    """Weights of one interpolation.
+    """The weights of an interpolation.
 
     >>> cubic = interpolation("cubic")
     >>> cubic.taps, cubic.degree, cubic.continuity
@@ -66,15 +66,15 @@ class Interpolation:
     (tensor(1.), tensor(0.))
 
     Attributes:
-        name: what users write, e.g. ``"cubic"``.
-        coefficients: exact ``[taps · dofs][degree + 1]`` table, ascending powers of t; the row of
-            degree of freedom m at tap k is ``k · dofs + m``.
-        first_tap: vertex of the first tap, relative to the cell that holds the point.
+        name: the name in settings, e.g. ``"cubic"``.
+        coefficients: the exact table ``[taps · dofs][degree + 1]`` of coefficients of ascending
+            powers of t; the row of degree of freedom m at tap k is ``k · dofs + m``.
+        first_tap: the vertex of the first tap, relative to the cell that contains the point.
         continuity: the interpolant is C^continuity across cell faces.
-        step: the polynomial that the product over axes is put through; None leaves it as it is.
-        dofs: degrees of freedom of a vertex per axis, 1 or 2: its value, or value and slope.
+        step: a polynomial S of the product over axes, which gives the weight; None for the product.
+        dofs: the degrees of freedom of a vertex per axis: 1 for its value, or 2 with the slope.
         separable: the weight of vertex k as a sum of products, Σ_i c_i Π_j P_{i, k_j}(t_j): pairs
-            (c_i, P_i). One term, c = 1 and P = B, without a step; with it
+            (c_i, P_i). Without a step this is one term, c = 1 and P = B; with a step it is
             S(Π_j B_{k_j}) = Σ_m s_m Π_j B_{k_j}^m.
     """
 
@@ -99,17 +99,17 @@ class Interpolation:
 
     @property
     def taps(self) -> int:
-        """Vertices that contribute to a point, per axis."""
+        """The number of vertices per axis that contribute to a point."""
         return len(self.coefficients) // self.dofs
 
     @property
     def columns(self) -> int:
-        """Weights of a point, per axis: taps · dofs."""
+        """The number of weights of a point per axis: taps · dofs."""
         return len(self.coefficients)
 
     @property
     def degree(self) -> int:
-        """Degree of the polynomials in t; every derivative of a higher order is zero."""
+        """The degree of the polynomials in t; every derivative of a higher order is zero."""
         return len(self.coefficients[0]) - 1
 
     def derivative(self, order: int) -> Polynomials:
@@ -148,9 +148,9 @@ def _smoothstep(name: str, order: int) -> Interpolation:
 def _product_smoothstep(name: str, order: int) -> Interpolation:
     """Sₙ of the product of the linear weights (Eq. 10 of the paper).
 
-    In one dimension it is Sₙ per axis. In more it is no partition of unity (at the centre of a
-    2-D cell the weights of S₁ add up to 4·S₁(¼) = 0.625), and only C⁰: across a vertex's own
-    plane the other axes' weight q leaves a kink of slope q·Sₙ'(q) ≠ 0.
+    In one dimension it equals Sₙ per axis. In more dimensions it is no partition of unity (at the
+    centre of a 2-D cell the weights of S₁ add up to 4·S₁(¼) = 0.625), and only C⁰: with the weight
+    q of the other axes, the derivative across the vertex's own plane jumps, by slopes q·Sₙ'(q) ≠ 0.
     """
     linear = _smoothstep("linear", 0)
     return Interpolation(name, linear.coefficients, linear.first_tap, 0, step=_step(order))
@@ -162,8 +162,8 @@ def _bspline(name: str, degree: int) -> Interpolation:
     With N_p(x) = (x N_{p-1}(x) + (p + 1 - x) N_{p-1}(x - 1)) / p on [0, p + 1], the weight of tap
     k is N_p on its piece p - k. (de Boor, "A Practical Guide to Splines", ch. IX.)
 
-    In powers of t the terms of a weight, or of a derivative, add up in size to less than 9 times
-    the largest one up to degree 9: Horner's rule loses no more than a digit.
+    Up to degree 9 the absolute values of a weight's (or derivative's) terms in powers of t add up
+    to less than 9 times the largest: Horner's rule loses no more than a digit.
     """
     pieces: list[Polynomial] = [(Fraction(1),)]
     for p in range(1, degree + 1):
@@ -178,7 +178,8 @@ def _bspline(name: str, degree: int) -> Interpolation:
 
 
 def _catmull_rom(name: str) -> Interpolation:
-    """Cubic through its vertices with central-difference slopes; C¹ (Catmull & Rom, 1974)."""
+    """Cubic through the values at vertices, with central-difference slopes; C¹ (Catmull & Rom,
+    1974)."""
     rows = ((0, -1, 2, -1), (2, 0, -5, 3), (0, 1, 4, -3), (0, 0, -1, 1))
     table = tuple(tuple(Fraction(c, 2) for c in row) for row in rows)
     return Interpolation(name, table, first_tap=-1, continuity=1)
@@ -194,7 +195,7 @@ def _hermite(name: str) -> Interpolation:
     return Interpolation(name, table, first_tap=0, continuity=1, dofs=2)
 
 
-# Of degree 2 to 9.
+# The names of B-splines of degree 2 to 9.
 _BSPLINES = ("quadratic", "cubic", "quartic", "quintic", "sextic", "septic", "octic", "nonic")
 
 INTERPOLATIONS: dict[str, Interpolation] = {
@@ -214,12 +215,12 @@ PRODUCT_SMOOTHSTEPS: dict[str, Interpolation] = {
 }
 
 
-# B-splines by their degree; linear is the one of degree 1.
+# B-splines by their degree; the B-spline of degree 1 is linear interpolation.
 _BY_DEGREE = {f"bspline_{p}": name for p, name in enumerate(("linear", *_BSPLINES), start=1)}
 
 
 def interpolation(name: str) -> Interpolation:
-    """Look an interpolation up by name; ``bspline_5`` is another for ``quintic``, and so on.
+    """Find an interpolation by its name; ``bspline_5`` is another name for ``quintic``, and so on.
 
     Raises:
         ValueError: the name is a key of neither `INTERPOLATIONS` nor `PRODUCT_SMOOTHSTEPS`.

@@ -1,39 +1,39 @@
-"""Where the entries of a multiresolution grid live: scales, resolutions, table rows, hashing.
+"""The layout of a multiresolution grid: scales, resolutions, table rows, hashing.
 
-A point x falls on level l of a grid of d axes, along axis j, at
+On level l of a grid of d axes, a point x lies along axis j at
 
     pos_j = scale_lj · x_j + shift_l,    cell_j = floor(pos_j),    t_j = pos_j - cell_j,
 
     row = Σ_j vertex_j · Π_{i<j} resolution_li                   dense level (axis 0 fastest)
         = (⊕_j vertex_j · P_j mod 2³²) mod rows_l                hashed level
 
-times dofs^d table rows a vertex, and those of one vertex side by side (dofs = 1 but for hermite);
+times dofs^d, because a vertex has dofs^d consecutive table rows (dofs = 1 except for hermite);
 rows_l = min(next_multiple(Π_j resolution_lj, 8), 2^log2_hashmap_size); a level is hashed where its
 Π_j resolution_lj vertices do not fit. There are two conventions for scale and resolution.
 
-*nested* (the paper's x·N_l; Müller et al., 2022, Eq. 2), where the base resolution may be another
-for each axis:
+*nested* (the paper's x·N_l; Müller et al., 2022, Eq. 2), where each axis may have another base
+resolution:
 
     N_lj = floor(base_resolution_j · per_level_scale^l),  scale_lj = N_lj,  shift_l = 0 or l/L
 
-Vertices lie at 0, 1/N_l, … 1, so that with a growth of 2 each level's function space contains the
-coarser ones: cubic fields then train to errors two decades lower than with tiny-cuda-nn's
-half-cell shift. A dense level owns every vertex its stencils touch, resolution_lj = cells + taps
-- 1; nothing wraps.
+Vertices lie at 0, 1/N_l, … 1, so that with a growth of 2 each level's function space contains those
+of the coarser levels: cubic fields then train to errors two decades lower than with tiny-cuda-nn's
+half-cell shift. A dense level has a row for every vertex of its stencils, resolution_lj = cells +
+taps - 1; nothing wraps.
 
-On a *periodic* axis (nested alone) there are N_lj vertices, those of a stencil are counted modulo
-N_lj, and x is taken modulo 1: the field and all its derivatives have period 1 there.
+On a *periodic* axis (nested alone) there are N_lj vertices, the vertices of a stencil are counted
+modulo N_lj, and x is taken modulo 1: the field and all its derivatives have period 1 there.
 
-*tcnn* is tiny-cuda-nn's, to the letter, so that tables can be exchanged:
+*tcnn* is exactly tiny-cuda-nn's, so that tables can be exchanged:
 
     scale_l = exp2f(l·log2f(per_level_scale)) · base_resolution - 1            (float32, as there)
     resolution_l = ceil(scale_l) + 1,  shift_l = 0.5
 
-There, as in the original, the last vertex wraps around at x = 1 on dense levels. It takes
-interpolations between two vertices an axis, in two or more dimensions, without level offsets, and
-has one resolution for all axes.
+There, as in the original, the last vertex wraps around at x = 1 on dense levels. The convention
+allows interpolations between two vertices per axis, in two or more dimensions, with one resolution
+for all axes and without level offsets.
 
-*auto* is tcnn for what tiny-cuda-nn offers (linear and s1 where it takes them), else nested.
+*auto* is tcnn for linear and s1 where tcnn allows the grid, else nested.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ from diffhash.ops.single_precision import exp2f, log2f
 
 PRIMES = (1, 2654435761, 805459861, 3674653429)
 MAX_ROWS = 2**31 - 1
-_MAX_BASE = 2**20  # base resolution
+_MAX_BASE = 2**20  # the largest base resolution
 CONVENTIONS = ("auto", "nested", "tcnn")
-Resolution = int | tuple[int, ...]  # of all axes, or of each
+Resolution = int | tuple[int, ...]  # one for all axes, or one for each axis
 Settings = tuple[int, str, int, int, Resolution, float, bool, str, tuple[int, ...]]
 
 
@@ -68,11 +68,11 @@ class Level:
 
     scales: tuple[float, ...]
     shift: float
-    resolutions: tuple[int, ...]  # vertices; of a periodic axis those of a period
+    resolutions: tuple[int, ...]  # numbers of vertices; on a periodic axis those in a period
     max_cells: tuple[int, ...]  # the last cell that reaches into [0, 1]
     pad: int  # vertices below vertex 0
     hashed: bool
-    n_rows: int  # of the table, dofs^d a vertex
+    n_rows: int  # table rows of the level, dofs^d for each vertex
     first_row: int
 
 
@@ -82,7 +82,7 @@ class GridLayout:
 
     Attributes:
         settings: the arguments of `grid_layout`, with the names of interpolation and convention.
-        periodic: whether an axis is, for each; `periodic_axes` are their numbers.
+        periodic: for each axis whether it is periodic; `periodic_axes` are the numbers of those.
         levels: dense ones first, then hashed ones.
     """
 
@@ -96,12 +96,12 @@ class GridLayout:
 
     @property
     def n_input_dims(self) -> int:
-        """Axes of a point."""
+        """The number d of axes."""
         return self.settings[0]
 
     @property
     def tcnn(self) -> bool:
-        """Whether the convention is tiny-cuda-nn's; see the module."""
+        """Whether the convention is tcnn; see the description of this module."""
         return self.settings[7] == "tcnn"
 
     @property
@@ -110,33 +110,34 @@ class GridLayout:
 
     @property
     def n_dense(self) -> int:
-        """How many levels are dense: resolutions grow, so these are the first."""
+        """The number of dense levels, which are the first ones, because resolutions grow."""
         return sum(not level.hashed for level in self.levels)
 
     @property
     def n_rows(self) -> int:
-        """Rows of the whole table."""
+        """The number of rows of the whole table."""
         return self.levels[-1].first_row + self.levels[-1].n_rows
 
     @property
     def n_dofs(self) -> int:
-        """Rows of a vertex: dofs^d."""
+        """The number of rows of a vertex: dofs^d."""
         return self.interpolation.dofs**self.n_input_dims
 
     @property
     def n_taps(self) -> int:
-        """Rows that a point reads on a level: (taps · dofs)^d."""
+        """The number of rows that a point reads on a level: (taps · dofs)^d."""
         return self.interpolation.columns**self.n_input_dims
 
     def factors(self, level: Level) -> tuple[int, ...]:
-        """What a vertex is multiplied by on each axis, before the axes are added or hashed."""
+        """The factor of a vertex's number on each axis, before the axes are added or hashed."""
         strides = (math.prod(level.resolutions[:j]) for j in range(self.n_input_dims))
         return tuple(n * self.n_dofs for n in (PRIMES if level.hashed else strides))[
             : self.n_input_dims
         ]
 
     def rows(self, level: Level, vertices: Tensor) -> Tensor:
-        """First table rows of integer ``vertices [..., d]``; padded levels have negative ones."""
+        """The first table rows of integer ``vertices [..., d]``; vertices in a level's padding are
+        negative."""
         terms = []
         for j, factor in enumerate(self.factors(level)):
             v = vertices[..., j] + level.pad
@@ -144,12 +145,13 @@ class GridLayout:
         row = terms[0]
         for term in terms[1:]:
             row = row ^ term if level.hashed else row + term
-        # Of a hash; tiny-cuda-nn's dense levels wrap, nested ones have rows for each vertex.
+        # The modulo of a hash, and of tcnn's dense levels, which wrap. It has no effect on nested
+        # dense levels, which have rows for every vertex.
         return row % level.n_rows + level.first_row
 
     def places(self, level: Level) -> Tensor:
-        """Where the splines of a level's table rows have their centre, ``[n_rows, d]`` float64, in
-        [0, 1] up to half a stencil; NaN for rows of hashed levels, and for those that are unused.
+        """The centres of the splines of a level's table rows, ``[n_rows, d]`` float64, in [0, 1] up
+        to half a stencil; NaN for rows of hashed levels and unused rows.
         """
         d = self.n_input_dims
         places = torch.full((level.n_rows, d), math.nan, dtype=torch.float64)
@@ -158,7 +160,7 @@ class GridLayout:
         axes = [torch.arange(n) - level.pad for n in level.resolutions]
         vertices = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, d)
         first = self.rows(level, vertices) - level.first_row
-        # A vertex is read from the cells between these, `taps` of them.
+        # The cells that read a vertex are consecutive; there are `taps` of them.
         middle = self.interpolation.first_tap + self.interpolation.taps / 2 - 1
         scales = torch.tensor(level.scales, dtype=torch.float64)
         centres = (vertices.double() - middle - level.shift) / scales
@@ -179,12 +181,13 @@ def grid_layout(
     convention: str = "auto",
     periodic: Iterable[int] = (),
 ) -> GridLayout:
-    """Lay a grid out; arguments as in `diffhash.GridEncoding`, which validates their sizes.
+    """Compute the layout of a grid. The arguments are those of `diffhash.GridEncoding`, which
+    checks their sizes.
 
     Raises:
-        ValueError: an unknown interpolation or convention, one that cannot serve the grid, axes
-            that it does not have, resolutions of another number of axes, or a table of more than
-            2³¹ - 1 rows.
+        ValueError: an interpolation or convention is unknown, the convention does not allow the
+            grid, a periodic axis does not exist, the number of base resolutions is wrong, or the
+            table has more than 2³¹ - 1 rows.
     """
     base = base_resolutions(base_resolution, n_input_dims)
     stencil = find_interpolation(interpolation)
@@ -203,10 +206,10 @@ def grid_layout(
 
 
 def base_resolutions(value: int | Iterable[int], n_input_dims: int) -> tuple[int, ...]:
-    """Of each axis.
+    """The base resolution of each axis, from one number or one number for each axis.
 
     Raises:
-        ValueError: something else than one number or as many as there are axes, each in limits.
+        ValueError: there is another number of resolutions, or one is no integer from 1 to 2²⁰.
     """
     each = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
     if each is None:
@@ -219,10 +222,10 @@ def base_resolutions(value: int | Iterable[int], n_input_dims: int) -> tuple[int
 
 
 def periodic_axes(periodic: Iterable[int], n_input_dims: int) -> tuple[int, ...]:
-    """Numbers of axes, in order.
+    """The numbers of periodic axes, in ascending order.
 
     Raises:
-        ValueError: something else, one twice, or one that is not there.
+        ValueError: a number is no integer, occurs twice, or is no axis of the grid.
     """
     try:
         axes = sorted(integer("an axis", axis, 0, n_input_dims - 1) for axis in periodic)
@@ -243,7 +246,7 @@ def _convention(
     level_offset: bool,
     axes: tuple[int, ...],
 ) -> str:
-    """nested or tcnn."""
+    """The convention, ``"nested"`` or ``"tcnn"``."""
     if name not in CONVENTIONS:
         raise ValueError(f"layout={name!r} is unknown; choose one of {', '.join(CONVENTIONS)}")
     lacks = [
@@ -287,12 +290,12 @@ def _laid_out(settings: Settings) -> GridLayout:
             max_cells = [math.floor(scale + shift) for scale in scales]
             resolutions = [math.ceil(scale) + 1 for scale in scales]
         else:
-            # The small term undoes rounding: 1.4^2 · 100 is 196 cells, not 195.
+            # The small term corrects rounding: 1.4^2 · 100 is 196 cells, not 195.
             scales = [float(math.floor(base * growth**index + 1e-6)) for base in bases]
-            # Fig. 2: another constant at each level, so that levels do not share their vertices.
+            # Fig. 2: another shift at each level, so that levels do not share their vertices.
             shift = index / n_levels if offset else 0.0
             pad = -stencil.first_tap
-            max_cells = [math.ceil(scale + shift) - 1 for scale in scales]  # x = 1 is its end
+            max_cells = [math.ceil(scale + shift) - 1 for scale in scales]  # ends at x = 1
             resolutions = [
                 int(scale) if wraps else max_cell + stencil.taps
                 for scale, max_cell, wraps in zip(scales, max_cells, periodic, strict=True)
@@ -323,11 +326,11 @@ def _laid_out(settings: Settings) -> GridLayout:
 
 
 def locate(level: Level, x: Tensor, periodic: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-    """Cell (int64) and fraction t of coordinates ``x`` ``[N, d]`` on one level.
+    """The cell (int64) and fraction t of coordinates ``x [N, d]`` on one level, ``[N, d]`` each.
 
-    Outside [0, 1] the cell is the nearest one inside and t leaves [0, 1): the edge cell's
-    polynomial continues. The axes ``periodic`` are taken modulo 1 first. NaN coordinates get
-    cell 0 and t = NaN.
+    Outside [0, 1] the cell is the nearest cell inside, and t is outside [0, 1): the polynomial of
+    the edge cell continues. Coordinates on the axes ``periodic`` are taken modulo 1 first. NaN
+    coordinates get cell 0 and t = NaN.
     """
     pos = constant(level.scales, x) * wrapped(x, periodic) + level.shift
     cell = pos.detach().floor().nan_to_num(0.0).clamp_min(0).minimum(constant(level.max_cells, x))
@@ -335,7 +338,7 @@ def locate(level: Level, x: Tensor, periodic: tuple[int, ...] = ()) -> tuple[Ten
 
 
 def wrapped(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Coordinates ``[N, d]`` modulo 1 on these axes; as they are on others."""
+    """Coordinates ``[N, d]``, modulo 1 on the given axes and unchanged on the others."""
     if not axes:
         return x
     wraps = constant(tuple(j in axes for j in range(x.shape[1])), x, torch.bool)

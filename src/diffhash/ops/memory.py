@@ -1,4 +1,4 @@
-"""How much memory there is, and errors of too little."""
+"""The size of memory, and errors of too little memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONTAINER_LIMITS = (  # cgroups, version 2 and 1
 
 
 def physical_memory() -> int:
-    """Bytes of memory of this machine, or of the container that this process is in."""
+    """The memory in bytes of this machine, or of the container of this process."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in CONTAINER_LIMITS:
         if file.is_file() and (text := file.read_text().strip()).isdigit():
@@ -23,6 +23,6 @@ def physical_memory() -> int:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory could not be had, for which torch has no class of its own on a CPU."""
+    """Whether an allocation has failed; on a CPU torch has no exception class for that."""
     of_torch = isinstance(error, RuntimeError) and "allocate" in str(error)
     return of_torch or isinstance(error, (MemoryError, torch.OutOfMemoryError))

@@ -1,13 +1,13 @@
 """Gather, scatter and plans as operators of torch's dispatcher: ``diffhash::gather`` and others.
 
-Backends work on memory, out of torch's sight. As operators all of torch's machinery sees them:
-compilers and tracers record them, fake tensors get their shapes, vmap batches them, views with a
-negative bit are made real first. Each is registered once, and used by `diffhash.ops.grid` in eager
-execution and under `torch.compile` alike.
+Backends read and write memory directly, which torch cannot trace. As operators they work with all
+of torch's transforms: compilers and tracers record them, fake tensors get their shapes, vmap
+batches them, and views with a negative bit are resolved first. Each is registered once, and
+`diffhash.ops.grid` uses it both in eager execution and under `torch.compile`.
 
-The compiler does not trace a `torch.autograd.Function` with a jvp, so here the operators have
-their derivatives, too. The torch backend's gather is differentiable as it is, and fuses. Forward
-mode inside a compiled function needs it.
+The compiler does not trace a `torch.autograd.Function` with a jvp, so the operators have their
+derivatives registered here, too. The torch backend's gather consists of differentiable operations,
+which the compiler fuses. Forward mode inside a compiled function needs that backend.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from diffhash.ops.backends import (
 from diffhash.ops.layout import GridLayout, grid_layout
 
 _LIBRARY = Library("diffhash", "FRAGMENT")
-# Behind the tensors, in one text: the table's settings, the multi-indices, and the backend. Texts
-# pass through the dispatcher faster than lists.
+# The last argument is one text with the table's settings, the multi-indices, and the backend. The
+# dispatcher handles a text faster than lists.
 _GRID = "str of"
 
 
@@ -63,7 +63,7 @@ def scatter(
 
 
 def planned(operand: Tensor, plan: int, transposed: bool) -> Tensor:
-    """`gather`, or transposed `scatter`, of a plan; without autograd."""
+    """`gather` of a plan, or `scatter` if ``transposed``, without autograd."""
     with torch._C._AutoDispatchBelowAutograd():
         return _planned(operand, plan, transposed)
 
@@ -113,11 +113,11 @@ def batched_gather(
     x: Tensor,
     params: Tensor,
 ) -> tuple[Tensor, int]:
-    """vmap of a gather ``call(x, params)``, and where its batch is."""
+    """vmap of a gather ``call(x, params)``: the result, and its batch dimension."""
     x, params = batch_first(in_dims, x, params)
-    if in_dims[1] is None:  # batches of points are more points
+    if in_dims[1] is None:  # a batch of points is a longer list of points
         return call(x.flatten(0, 1), params).unflatten(2, x.shape[:2]), 2
-    if in_dims[0] is None:  # batches of tables are more replicas
+    if in_dims[0] is None:  # a batch of tables is a table with more replicas
         return call(x, params.flatten(0, 1)).unflatten(0, params.shape[:2]), 0
     return torch.stack([call(xi, p) for xi, p in zip(x, params, strict=True)]), 0
 
@@ -128,9 +128,9 @@ def batched_scatter(
     x: Tensor,
     g: Tensor,
 ) -> tuple[Tensor, int]:
-    """vmap of a scatter ``call(x, g)``, and where its batch is."""
+    """vmap of a scatter ``call(x, g)``: the result, and its batch dimension."""
     x, g = batch_first(in_dims, x, g)
-    if in_dims[0] is None:  # gradients of several tables are those of more replicas
+    if in_dims[0] is None:  # a batch of gradients has more replicas
         return call(x, g.flatten(0, 1)).unflatten(0, g.shape[:2]), 0
     gs = g.expand(len(x), *g.shape) if in_dims[1] is None else g
     return torch.stack([call(xi, gi) for xi, gi in zip(x, gs, strict=True)]), 0
@@ -139,13 +139,13 @@ def batched_scatter(
 def batched_planned(
     call: Callable[[Tensor], Tensor], in_dims: tuple[int | None, ...], operand: Tensor
 ) -> tuple[Tensor, int]:
-    """vmap of a plan's ``call``, of operands with replicas, and where its batch is."""
+    """vmap of a plan's ``call`` on operands with replicas: the result, and its batch dimension."""
     (operand,) = batch_first(in_dims, operand)
     return call(operand.flatten(0, 1)).unflatten(0, operand.shape[:2]), 0
 
 
 def batch_first(in_dims: tuple[int | None, ...], *tensors: Tensor) -> list[Tensor]:
-    """Move the dimension that vmap maps over to the front, where a tensor has one."""
+    """Move the dimension over which vmap maps to the front of each tensor that has one."""
     return [
         t if dim is None else t.movedim(dim, 0)
         for t, dim in zip(tensors, in_dims[: len(tensors)], strict=True)
@@ -157,7 +157,7 @@ _NUMBERS = count()
 
 
 def number_of(plan: BackendPlan) -> int:
-    """A number for a plan, by which operators find it while it lives."""
+    """Register a plan, and return a number by which operators find it while it exists."""
     number = next(_NUMBERS)
     _PLANS[number] = plan
     return number
@@ -288,7 +288,8 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, g: Tensor, scatters: bool) -> tuple[Tensor | None, ...]:
-    """Of gather, or of scatter: each is the other's derivative in what it is linear in."""
+    """The backward pass of gather or scatter; each is the derivative of the other in the operand in
+    which that is linear."""
     x, operand = ctx.saved_tensors
     layout, alphas, backend = _read(ctx.of)
     grad_x = grad_operand = None

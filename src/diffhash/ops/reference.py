@@ -1,6 +1,6 @@
-"""The readable truth: the encoding as plain torch operations, differentiated by autograd.
+"""The readable reference: the encoding as plain torch operations, differentiated by autograd.
 
-Slow and obvious. Every fast path is tested against it, outputs and gradients.
+It is slow and simple. The outputs and gradients of every fast path are tested against it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from diffhash.ops.layout import GridLayout, locate
 def encode(x: Tensor, params: Tensor, layout: GridLayout, n_features_per_level: int) -> Tensor:
     """y_l(x) = Σ_k Π_j B_{k_j}(t_j) · θ[row_l(cell + k)]   (Eqs. 5, 8 and 11 of the paper).
 
-    With several degrees of freedom a vertex, Σ is over them, too, and B_{k, m} weighs number m.
+    If a vertex has several degrees of freedom m, the sum is over them, too, with weights B_{k, m}.
 
     Args:
-        x: ``[N, d]``.
-        params: flat table ``[n_rows · F]``.
+        x: points ``[N, d]``.
+        params: the flat table ``[n_rows · F]``.
 
     Returns:
         ``[N, L·F]``, column ``l·F + f``.

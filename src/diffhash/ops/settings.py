@@ -1,4 +1,4 @@
-"""Settings of modules: how they are read, shown, and kept in state dicts."""
+"""Settings of modules: how they are checked, shown, and stored in state dicts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Seed = SupportsIndex | Iterable[SupportsIndex]
 
 
 def integer(name: str, value: object, low: int, high: int | None = None) -> int:
-    """A size: an integer of any library, within limits.
+    """A size as an int: ``value`` may be an integer of any library, from ``low`` to ``high``.
 
     Raises:
-        ValueError: anything else; bool, too.
+        ValueError: the value is no integer or a bool, or lies outside these limits.
     """
     number = _index(value)
     if number is None or number < low or (high is not None and number > high):
@@ -28,10 +28,10 @@ def integer(name: str, value: object, low: int, high: int | None = None) -> int:
 
 
 def seeds(value: Seed | None) -> int | list[int] | None:
-    """A seed, or those of a sequence or array.
+    """A seed as an int, or the seeds of a sequence or array as a list.
 
     Raises:
-        ValueError: none in it, or something that is no integer.
+        ValueError: the sequence is empty, or a seed is no integer.
     """
     if value is None or (one := _index(value)) is not None:
         return None if value is None else one
@@ -51,27 +51,27 @@ def _index(value: object) -> int | None:
 
 
 class ConfiguredModule(nn.Module):
-    """A module that prints its settings, and keeps them beside its tensors in state dicts.
+    """A module that prints its settings, and stores them beside its tensors in state dicts.
 
-    The same numbers mean another function under other settings, so `load_state_dict` raises
-    `RuntimeError` for a state of others; one without settings is taken as it is.
+    With other settings the same tensors define another function, so that `load_state_dict` raises
+    `RuntimeError` for a state with other settings. A state without settings is not checked.
     """
 
     @property
     @abstractmethod
     def n_replicas(self) -> int | None:
-        """R, or None without a replica axis."""
+        """The number R of replicas, or None without a replica axis."""
 
     @abstractmethod
     def _settings(self) -> dict[str, Any]:
-        """What `json` can write; a change of it changes what the module's tensors mean."""
+        """The settings on which the meaning of the module's tensors depends, as JSON values."""
 
     def extra_repr(self) -> str:
         settings = self._settings() | ({"replicas": self.n_replicas} if self.n_replicas else {})
         return ", ".join(f"{name}={value!r}" for name, value in settings.items())
 
     def get_extra_state(self) -> Tensor:
-        """The settings as text, a number a character, ``[n]``; ``[R, n]`` of replicas."""
+        """The settings as the bytes of a JSON text, ``[n]``, or ``[R, n]`` for replicas."""
         state = torch.tensor(list(json.dumps(self._settings()).encode()), dtype=torch.uint8)
         return state if self.n_replicas is None else state.repeat(self.n_replicas, 1)
 
@@ -79,10 +79,10 @@ class ConfiguredModule(nn.Module):
         """Check that ``state`` has these settings.
 
         Raises:
-            RuntimeError: others; it names them.
+            RuntimeError: the settings differ; the message names them.
         """
         try:
-            first = state if state.ndim == 1 else state[0]  # of replicas
+            first = state if state.ndim == 1 else state[0]  # the first replica
             text = bytes(first.to(torch.uint8).tolist())
             theirs: dict[str, Any] = dict(json.loads(text).items())  # a dict alone has items
         except (AttributeError, IndexError, TypeError, ValueError) as error:
@@ -108,7 +108,7 @@ class ConfiguredModule(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        # Before any tensor is copied; and a state of a module without settings lacks nothing.
+        # Checked before any tensor is copied. A state without settings is not reported as missing.
         state = state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
         try:
             self.set_extra_state(state)
@@ -121,7 +121,7 @@ class ConfiguredModule(nn.Module):
 
 
 class NoTorchScript:
-    """Says what to use instead where TorchScript is asked to compile a module."""
+    """Raises an error with alternatives if TorchScript compiles the module."""
 
     def __prepare_scriptable__(self) -> None:
         raise NotImplementedError(

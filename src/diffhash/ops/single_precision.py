@@ -1,9 +1,9 @@
 """log2f and exp2f to the last bit of the C library, on every processor and with any libm.
 
-tiny-cuda-nn's layout rests on them. Their results are not always the nearest float32, so rounding
-better ones would give other grids; numpy's differ from one processor to the next. This is the
-algorithm of ARM's Optimized Routines (S. Nagy), which glibc and musl have: double precision and a
-few table entries, here in IEEE additions and multiplications alone.
+tiny-cuda-nn's layout depends on these functions. Their results are not always the nearest float32,
+so that correctly rounded results would give other grids; numpy's results depend on the processor.
+This is the algorithm of ARM's Optimized Routines (S. Nagy) in glibc and musl: double precision and
+a few table entries, here in IEEE additions and multiplications alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from decimal import Decimal
 import numpy as np
 
 _HEX = float.fromhex
-# 1/c and log2 c of a c in each sixteenth of an octave.
+# 1/c and log2 c for a number c in each sixteenth of an octave.
 _LOG2 = [
     (_HEX("0x1.661ec79f8f3bep+0"), _HEX("-0x1.efec65b963019p-2")),
     (_HEX("0x1.571ed4aaf883dp+0"), _HEX("-0x1.b0b6832d4fca4p-2")),
@@ -42,7 +42,7 @@ _LOG2_TERMS = [
         *("-0x1.715479ffae3dep-1", "0x1.715475f35c8b8p+0"),
     )
 ]
-# 2^(i/32), to the nearest.
+# 2^(i/32), rounded to the nearest.
 _EXP2 = [float(Decimal(2) ** (Decimal(i) / 32)) for i in range(32)]
 _EXP2_TERMS = [
     _HEX(c) for c in ("0x1.c6af84b912394p-5", "0x1.ebfce50fac4f3p-3", "0x1.62e42ff0c52d6p-1")

@@ -1,4 +1,4 @@
-"""Sizes that somebody gave."""
+"""Checks of sizes in settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from diffhash.ops.settings import integer
 
-MAX_POINTS = 2**30  # of one set; a Sobol' sequence has no more
+MAX_POINTS = 2**30  # the largest number of points of a set, as a Sobol' sequence has no more
 
 
 def check_sizes(low: int, high: int, **sizes: Any) -> None:

@@ -1,14 +1,15 @@
 """Sparse Cholesky factors of JᵀJ + λ for the tables of grids, by nested dissection.
 
-Splines couple only with their neighbours. A strip of them, the *separator*, is taken out so that
-what is left falls into two parts that do not couple, and so on in each part (George, 1973). Parts
-are eliminated before their separators. Each has a *front*: a dense matrix of its own columns and of
-those that are eliminated later and couple with it,
+Splines couple only with their neighbours. A strip of splines, the *separator*, divides the other
+splines into two parts that do not couple with each other; each part is divided likewise (George,
+1973). Parts are eliminated before their separators. Each part and each separator has a *front*: a
+dense matrix of its own columns and of the columns that couple with them and are eliminated later,
 
     F = [F_11 F_12; · F_22],   F_11 = UᵀU,   W = U⁻ᵀ F_12,   F_22 - WᵀW goes on to the front above
 
 (multifrontal; Duff and Reid, 1983), so that nearly all operations are in products of matrices. A
-front begins with JᵀJ of the rows of J that read its own columns and no earlier ones.
+front is initialised with JᵀJ of the rows of J whose first nonzero entry is in the front's own
+columns.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from torch import Tensor
 
 from diffhash.native import CompilerError, call, compiled, warn_slower
 
-_LEAF = 256  # columns that are not taken apart any more
-_PART = 0.6  # of a region: a separator with more of it is none
-_WIDE = 256  # entries of a row of J, from which on rows with the same columns are left to BLAS
+_LEAF = 256  # the largest number of columns of a part that is not divided further
+_PART = 0.6  # the largest fraction of a region's columns that a separator may have
+_WIDE = 256  # from this number of entries in a row of J on, BLAS multiplies rows of one pattern
 
 
 @dataclass
@@ -37,12 +38,12 @@ class _Front:
     """Columns by their place in the order of elimination."""
 
     first: int
-    end: int  # of its own columns
+    end: int  # the end of the front's own columns
     children: list[int]
     later: np.ndarray = field(default_factory=lambda: np.arange(0))  # ascending
-    above: np.ndarray = field(default_factory=lambda: np.arange(0))  # where those are in the parent
-    rows: slice = field(default_factory=lambda: slice(0, 0))  # of J
-    most: int = 0  # entries of such a row
+    above: np.ndarray = field(default_factory=lambda: np.arange(0))  # `later` within the parent
+    rows: slice = field(default_factory=lambda: slice(0, 0))  # rows of J
+    most: int = 0  # the largest number of entries of such a row
 
     @property
     def size(self) -> int:
@@ -50,7 +51,7 @@ class _Front:
 
 
 class Dissection:
-    """An order of elimination for the columns of a sparse J, and all that follows from its pattern.
+    """An order of elimination for the columns of a sparse J, and the structure of its fronts.
 
     Args:
         table: J; other matrices of the same pattern may be factorised.
@@ -102,8 +103,8 @@ class Dissection:
         return np.intersect1d(np.concatenate(found), kept)
 
     def _reach(self, table: sparse.csr_array, columns: np.ndarray) -> None:
-        """For each row of J, from where to where the places of these columns reach on each axis;
-        from infinity where it reads none."""
+        """Set the range on each axis that the places of these columns span in each row of J; it is
+        from infinity to minus infinity where a row has none of these columns."""
         n_rows, n_dims = len(table.indptr) - 1, self._places.shape[1]
         low = np.full(self._places.shape, np.inf)
         low[columns] = self._places[columns]
@@ -118,7 +119,8 @@ class Dissection:
                 self._high[read, axis] = np.maximum.reduceat(high[table.indices, axis], starts)
 
     def _part(self, columns: np.ndarray, rows: np.ndarray, order: list[np.ndarray]) -> int:
-        """The number of the front of a region's last separator, or of the region undivided."""
+        """Divide a region, and return the number of the front of its separator, or of the whole
+        region if that is not divided."""
         best: tuple[np.ndarray, np.ndarray] | None = None
         if len(columns) > _LEAF:
             for axis in range(self._places.shape[1]):
@@ -136,7 +138,8 @@ class Dissection:
     def _cut(
         self, columns: np.ndarray, rows: np.ndarray, axis: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """-1, 0, 1 for columns before, in and behind a separator; whether rows reach before it."""
+        """-1, 0, 1 for columns before, in and behind a separator; and for each row whether it has
+        columns before the separator."""
         at = self._places[columns, axis]
         low, high = self._low[rows, axis], self._high[rows, axis]
 
@@ -146,7 +149,7 @@ class Dissection:
             return np.where(at < middle, -1, np.where(at <= reach, 0, 1)), is_left
 
         side, _ = cut(float(np.median(at)))
-        part = (len(at) - (side == 0).sum()) / 2  # so that both parts are alike
+        part = (len(at) - (side == 0).sum()) / 2  # so that both parts have equally many columns
         return cut(float(np.sort(at)[int(part)]))
 
     def _add(self, columns: np.ndarray, children: list[int], order: list[np.ndarray]) -> int:
@@ -156,7 +159,8 @@ class Dissection:
         return len(self._fronts) - 1
 
     def _sort(self, table: sparse.csr_array) -> None:
-        """J's rows by front, its columns in the order of elimination; what couples with what."""
+        """Sort J's rows by front and its columns in the order of elimination, and find the later
+        columns that couple with each front."""
         numbers = sparse.csr_array(
             (np.arange(table.nnz), table.indices, table.indptr), shape=table.shape
         )[:, self.order]
@@ -167,11 +171,11 @@ class Dissection:
         )
         first, last = (numbers.indices[at] for at in (numbers.indptr[:-1], numbers.indptr[1:] - 1))
         fronts = front_of[first]
-        by_front = np.lexsort((_patterns(numbers), last, first, fronts))  # alike ones together
+        by_front = np.lexsort((_patterns(numbers), last, first, fronts))  # equal patterns together
         numbers, fronts = numbers[by_front], fronts[by_front]
         self._taken = numbers.data
         self._starts = numbers.indptr.astype(np.int64)
-        self._columns = np.empty(numbers.nnz, dtype=np.int64)  # as each front counts them
+        self._columns = np.empty(numbers.nnz, dtype=np.int64)  # indices within each front
         counts = np.diff(self._starts)
         local = np.empty(len(self.order), dtype=np.int64)
         ends = np.searchsorted(fronts, np.arange(len(self._fronts)), side="right")
@@ -218,7 +222,7 @@ class Dissection:
             entries = slice(int(rows[0]), int(rows[-1]))
             _add_gram(rows, columns[entries], values[entries], front.most, matrix)
             for child in front.children:
-                if child in waiting:  # else it couples with nothing above
+                if child in waiting:  # otherwise it has no columns in common with its parent
                     _add_part(self._fronts[child].above, waiting.pop(child), matrix)
             matrix.diagonal()[:n_own] += damping
             u, info = torch.linalg.cholesky_ex(matrix[:n_own, :n_own], upper=True)
@@ -290,7 +294,7 @@ def find_dissection(
 
 
 def gram(table: sparse.csr_array) -> np.ndarray:
-    """JᵀJ ``[n, n]`` of a sparse matrix J; what is below the diagonal is 0."""
+    """JᵀJ ``[n, n]`` of a sparse matrix J, on and above the diagonal."""
     assert table.shape is not None
     n, counts = table.shape[1], np.diff(table.indptr)
     most = int(counts.max(initial=0))
@@ -298,7 +302,7 @@ def gram(table: sparse.csr_array) -> np.ndarray:
         table = table.sorted_indices()
     if most >= _WIDE:
         table = table[counts > 0]
-        table = table[np.argsort(_patterns(table))]  # rows that are alike together
+        table = table[np.argsort(_patterns(table))]  # rows with the same pattern together
     out = torch.zeros(n, n, dtype=torch.float64)
     starts, columns = (torch.from_numpy(a.astype(np.int64)) for a in (table.indptr, table.indices))
     _add_gram(starts, columns, torch.from_numpy(table.data), most, out)
@@ -306,8 +310,8 @@ def gram(table: sparse.csr_array) -> np.ndarray:
 
 
 def _less_gram(matrix: Tensor, w: Tensor) -> Tensor:
-    """matrix - WᵀW, on and above the diagonal: by strips, so that what is below is hardly computed.
-    The matrix is lost."""
+    """matrix - WᵀW, on and above the diagonal, in the place of ``matrix``; in strips, so that few
+    entries below the diagonal are computed."""
     n = len(matrix)
     for start in range(0, n, strip := max(64, -(-n // 6))):
         own = slice(start, start + strip)
@@ -325,7 +329,7 @@ def _add_gram(starts: Tensor, columns: Tensor, values: Tensor, most: int, out: T
         out += torch.from_numpy((matrix.T @ matrix).toarray())
         return
     if most >= _WIDE:
-        # A row of them goes through more of JᵀJ than a cache holds.
+        # The entries of JᵀJ that one such row changes do not fit into a cache.
         for at, rows in _alike((starts - starts[0]).numpy(), columns.numpy(), values):
             _add_part(at, rows.mT @ rows, out)
         return
@@ -345,8 +349,8 @@ def _add_gram(starts: Tensor, columns: Tensor, values: Tensor, most: int, out: T
 
 
 def _patterns(table: sparse.csr_array) -> np.ndarray:
-    """A number for each row, none of them empty: the same for rows with the same columns, and
-    hardly for others."""
+    """A hash of the columns of each row: equal for rows with the same columns, and hardly ever for
+    others. No row may be empty."""
     assert table.shape is not None
     numbers: Any = np.random.default_rng(0).integers(2**63, size=table.shape[1], dtype=np.uint64)
     return np.add.reduceat(numbers[table.indices], table.indptr[:-1])
@@ -398,7 +402,7 @@ class _Sizes(ctypes.Structure):
 
 @cache
 def _kernels() -> tuple[Any, Any] | None:
-    """Products and sums of fronts in C; None where they cannot be had."""
+    """The functions in C for products and sums of fronts; None where they cannot be compiled."""
     try:
         library = compiled("gram.c")
     except CompilerError as error:

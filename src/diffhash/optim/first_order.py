@@ -24,9 +24,9 @@ PARTS = ("encoding", "network", "problem")
 class FirstOrder(OptimizerSettings):
     """An optimizer of torch, or one with the interface of torch's, in place of Adam.
 
-    It needs the gradient alone. It gets the parameters as the matrices and vectors that they
-    consist of, which some optimizers treat differently: a grid's table with a row for each vertex,
-    the weights and the biases of each layer, and the coefficients of the problem.
+    It needs the gradient alone. The parameters are passed to it as separate matrices and vectors,
+    which some optimizers treat differently: a grid's table with a row for each vertex, the weights
+    and the biases of each layer, and the coefficients of the problem.
 
     >>> settings = FirstOrder(make_optimizer=torch.optim.RAdam, rates={"network": 0.5})
 
@@ -79,7 +79,7 @@ class FirstOrder(OptimizerSettings):
             for is_matrix in (True, False):
                 chosen = [view for view in views if (view.ndim == 2) == is_matrix]
                 if chosen:
-                    # Muon takes matrices of weights only, and must be told which they are.
+                    # Muon takes matrices of weights only, which `use_muon` marks.
                     own = {"use_muon": is_matrix and name == "network"}
                     groups.append({"params": chosen, "factor": self.rates.get(name, 1.0)} | own)
         try:
@@ -89,7 +89,7 @@ class FirstOrder(OptimizerSettings):
 
 
 def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:
-    """The matrices and vectors that lie in a parameter, as parameters of their own."""
+    """Views of the matrices and vectors within a parameter, as parameters of their own."""
     data, encoding = parameter.data, field.encoding
     parts = [data]
     if parameter is field.network.params:
@@ -103,7 +103,7 @@ def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:
 
 
 class Views:
-    """Connects the parameters with the views of them that an optimizer of `FirstOrder` has.
+    """Connects the parameters with the views of them that an optimizer of `FirstOrder` steps.
 
     Args:
         optimizer: an optimizer that `FirstOrder.make` has made, or one of the parameters.
@@ -115,7 +115,7 @@ class Views:
         for group in self._groups:
             for view in group["params"]:
                 views.setdefault(getattr(view, "of", view), []).append(view)
-        # As they lie in it.
+        # In the order of memory, which is that of the parameter.
         self._views = {p: sorted(parts, key=Tensor.data_ptr) for p, parts in views.items()}
 
     def forget_gradients(self) -> None:

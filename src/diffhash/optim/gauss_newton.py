@@ -22,17 +22,17 @@ Method = Literal["primal", "dual", "sparse", "iterative"]
 class GaussNewton(OptimizerSettings):
     """Gauss–Newton with Levenberg's and Marquardt's damping: an epoch is one step over all points.
 
-    A linear field and a linear problem are solved in one step, by least squares: what round-off
-    leaves is taken out with the same factors, as often as it helps.
+    A linear problem with a linear field is solved in one step, by least squares; steps of iterative
+    refinement with the same factors then reduce the round-off error, for as long as the loss falls.
 
     Args:
         damping: λ of the first step where the residuals are not linear, relative to the diagonal
-            of JᵀJ.
-        tolerance: training ends when a step makes the loss smaller by less than this part of it.
+            of JᵀJ with lower bounds on its entries.
+        tolerance: training ends when a step reduces the loss by no more than this fraction of it.
         method: how steps are computed: primal or dual, with dense matrices; sparse, for
             large tables; iterative, by conjugate gradients without a matrix; or auto, the cheapest
             of the first three if the Jacobian fits into a quarter of memory, and else iterative.
-        adam_epochs: epochs of Adam before.
+        adam_epochs: the number of epochs of Adam before the first step of this optimizer.
 
     Raises:
         ValueError: a number out of range, or an unknown method.
@@ -51,7 +51,7 @@ class GaussNewton(OptimizerSettings):
     def make(
         self, field: Field, problem: Problem, residuals: Callable[[bool], Residuals]
     ) -> Optimizer:
-        """`diffhash.optim.levenberg_marquardt.LevenbergMarquardt`."""
-        from diffhash.optim.levenberg_marquardt import LevenbergMarquardt  # SciPy takes a while
+        """Make a `diffhash.optim.levenberg_marquardt.LevenbergMarquardt`."""
+        from diffhash.optim.levenberg_marquardt import LevenbergMarquardt  # importing SciPy is slow
 
         return LevenbergMarquardt([*field.parameters(), *problem.parameters()], self, residuals)

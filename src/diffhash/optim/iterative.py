@@ -10,10 +10,10 @@ from scipy.sparse.linalg import LinearOperator, lsmr
 
 from diffhash.optim.jacobian import Products
 
-_PROBES = 16  # of the lengths of columns
-_SHORTEST = 1e-3  # column at most, relative to the longest
-_ACCURACY = 1e-10  # of a solution, as LSMR measures it
-_ITERATIONS = 500  # for a step at most; the next one goes on
+_PROBES = 16  # random vectors by which the lengths of columns are estimated
+_SHORTEST = 1e-3  # the largest bound that `least` sets on a length, relative to the longest
+_ACCURACY = 1e-10  # LSMR's tolerances
+_ITERATIONS = 500  # at most for a step; an inexact step is followed by another
 
 
 class IterativeSystem:
@@ -21,13 +21,13 @@ class IterativeSystem:
 
     LSMR (Fong and Saunders, SIAM J. Sci. Comput. 33, 2011) minimises |Jδ + r|² + λ|Dδ|² by a
     product with J and one with Jᵀ an iteration. D, its preconditioner, is the length of each column
-    of J, estimated from products with random signs z: the mean of (Jᵀz)² is that of squares
-    (Bekas, Kokiopoulou and Saad, Appl. Numer. Math. 57, 2007).
+    of J, estimated from products with vectors z of random signs: the expectation of (Jᵀz)² is the
+    square of the length (Bekas, Kokiopoulou and Saad, Appl. Numer. Math. 57, 2007).
 
     Args:
-        products: with J.
-        least: the least of each column's length, relative to the longest, where that is less than
-            a thousandth.
+        products: products with J and Jᵀ.
+        least: the least length of each column, relative to the longest; a thousandth where it is
+            more than that.
 
     Attributes:
         lengths: the diagonal of D.
@@ -45,7 +45,7 @@ class IterativeSystem:
         self._scaled = _Scaled(products, self.lengths)
 
     def factorised(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
-        """A function from r to δ."""
+        """Return a function from r to δ for the damping λ."""
 
         def step(r: np.ndarray) -> np.ndarray:
             delta, *_ = lsmr(

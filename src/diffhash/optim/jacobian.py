@@ -24,9 +24,9 @@ class Jacobian:
 
     Attributes:
         table: derivatives in the entries of a grid's table, ``[M, P_t]``; sparse.
-        layers: in the parameters of each of the network's layers.
-        rest: in the problem's coefficients, ``[M, P_r]``, and in the network's parameters where
-            there are no layers.
+        layers: derivatives in the parameters of each of the network's layers.
+        rest: derivatives in the problem's coefficients, ``[M, P_r]``, after those in the network's
+            parameters where there are no layers.
     """
 
     table: sparse.csr_array
@@ -35,28 +35,28 @@ class Jacobian:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """M, P."""
+        """The numbers of rows and columns, M and P."""
         return len(self.rest), self.n_table + self.n_dense
 
     @property
     def n_table(self) -> int:
-        """P_t."""
+        """P_t, the number of the table's columns."""
         assert self.table.shape is not None
         return self.table.shape[1]
 
     @property
     def n_dense(self) -> int:
-        """P - P_t."""
+        """P - P_t, the number of columns besides the table's."""
         return sum(layer.n_columns for layer in self.layers) + self.rest.shape[1]
 
     @property
     def _ends(self) -> np.ndarray:
-        """The columns behind the table's, and behind each layer's."""
+        """The first column after the table's columns, and after each layer's columns."""
         return np.cumsum([self.n_table, *(layer.n_columns for layer in self.layers)])
 
     @cached_property
     def dense(self) -> np.ndarray:
-        """All but the table, ``[M, P - P_t]``."""
+        """All columns besides the table's as a dense matrix, ``[M, P - P_t]``."""
         if not self.layers:
             return self.rest
         return np.hstack([*(layer.dense() for layer in self.layers), self.rest])
@@ -85,7 +85,8 @@ class Jacobian:
         return product
 
     def divided(self, lengths: np.ndarray) -> Jacobian:
-        """J, each column divided by its number, which is the same for all columns of a layer."""
+        """Divide each column of J by its entry in ``lengths [P]``, which must be the same for all
+        columns of a layer."""
         by_table, *by_layers, by_rest = np.split(lengths, self._ends)
         data = self.table.data / by_table[self.table.indices]
         scaled = (data, self.table.indices, self.table.indptr)
@@ -100,15 +101,15 @@ class Jacobian:
 
 
 class Products:
-    """r, J v and Jᵀ w at the parameters of now, without J.
+    """r, J v and Jᵀ w at the present parameters, without the matrix J.
 
     J v is a forward pass with a tangent, Jᵀ w a backward pass through the graph of r.
 
     Args:
         errors: r as a function of its parameters.
-        trained: those that the columns are of, in their order.
-        first: columns before those that are left out, which are of the table.
-        n_skipped: numbers of the parameters after these that have no column.
+        trained: the parameters of the columns, in the order of the columns.
+        first: the number of the table's columns, which come before the skipped parameters.
+        n_skipped: the number of scalar parameters after the table's that have no column.
 
     Attributes:
         shape: M, P.
@@ -120,7 +121,7 @@ class Products:
     ) -> None:
         self._errors_at, self._skipped = errors, slice(first, first + n_skipped)
         names = {id(p): name for name, p in errors.named_parameters()}
-        # Copies, because steps are tried in place.
+        # Copies, because the optimizer tries steps by changing the parameters in place.
         self._parameters = {names[id(p)]: p.detach().clone().requires_grad_(True) for p in trained}
         with torch.enable_grad():
             self._errors = functional_call(errors, self._parameters, ())

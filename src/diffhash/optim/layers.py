@@ -1,4 +1,4 @@
-"""The columns of a Jacobian that are of a dense layer, kept as the factors of its rows."""
+"""The columns of a Jacobian for the parameters of a dense layer, stored as factors of its rows."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor
 
 from diffhash.networks.jacobian import LayerRows
 
-_BLOCK = 512  # rows y and g whose products are taken at a time: they stay in a cache
-_SLOWER = 1.5  # times as long as in one large product of matrices, which an operation takes
+_BLOCK = 512  # rows y and g that are multiplied at a time, so few that they stay in a cache
+_SLOWER = 1.5  # the time of an operation, relative to its time in one large matrix product
 
 
 class Layer:
     """J ``[M, P]`` in the parameters of a layer with I inputs and O outputs, P = O (I + 1).
 
-    A row of J is Σ_k g_k y_kᵀ (see `LayerRows`), which is not written out: with matrices Y_k and
-    G_k of all rows,
+    A row of J is Σ_k g_k y_kᵀ (see `LayerRows`), stored as its factors g_k and y_k. With matrices
+    Y_k and G_k of all rows,
 
         J v = Σ_k (Y_k Vᵀ ∘ G_k) 1,   Jᵀ w = Σ_k G_kᵀ diag(w) Y_k,   JJᵀ = Σ_kl G_k G_lᵀ ∘ Y_k Y_lᵀ.
 
     The last takes M² K² (I + O) operations instead of M² I O.
 
     Args:
-        parts: the factors of J's rows, those of the first rows first; K may differ among them.
+        parts: the factors of J's rows, in the order of the rows; K may differ between parts.
     """
 
     def __init__(self, parts: Sequence[LayerRows]) -> None:
@@ -33,12 +33,12 @@ class Layer:
 
     @property
     def n_columns(self) -> int:
-        """P."""
+        """P, the number of columns."""
         return self._parts[0].n_columns
 
     @property
     def cost(self) -> float:
-        """Operations of JJᵀ, for each of its entries."""
+        """The number of operations for an entry of JJᵀ."""
         return min(self.n_columns, self._factored_cost)
 
     @property
@@ -49,7 +49,7 @@ class Layer:
         return _SLOWER * n_terms**2 * n_factors
 
     def dense(self) -> np.ndarray:
-        """J."""
+        """J as a matrix ``[M, P]``."""
         return torch.cat([part.dense() for part in self._parts]).numpy()
 
     def divided(self, number: float) -> Layer:
@@ -107,5 +107,5 @@ class Layer:
 
 
 def _vector(matrix: Tensor) -> np.ndarray:
-    """Numbers of weights and biases ``[O, I + 1]`` in the order of the layer's parameters."""
+    """Numbers ``[O, I + 1]`` for weights and biases, in the order of the layer's parameters."""
     return torch.cat([matrix[:, :-1].flatten(), matrix[:, -1]]).numpy()

@@ -2,18 +2,19 @@
 
 With residuals r and their Jacobian J a step δ solves
 
-    (JᵀJ + λ) δ = -Jᵀ r
+    (JᵀJ + λ D²) δ = -Jᵀ r
 
-for the loss |r|². λ falls after a step that makes the loss smaller, by more where the gain ratio,
-the loss's fall over what |r + Jδ|² promises, is near 1, and grows until one does: 2, 8, 64 … times
-(Nielsen, IMM-REP-1999-05). Where it had to grow, it falls by less from then on: a step that fails
-costs a factorisation.
+for the loss |r|², with the diagonal matrix D of `DampedSystem`. λ falls after a step that reduces
+the loss. It falls by more where the gain ratio, the loss's decrease over the decrease
+|r|² - |r + Jδ|² that the linearisation predicts, is near 1. While steps do not reduce the loss, λ
+grows: 2, 8, 64 … times (Nielsen, IMM-REP-1999-05).
+After λ has grown, later falls are smaller, because a step that fails costs a factorisation.
 
 The error of the linearisation is known once a step is tried: r(θ + δ) - r - Jδ. The same factors
 give a correction, which is half of the geodesic acceleration of Transtrum and Sethna
-(arXiv:1201.5885), found without second derivatives; it is taken if it is short beside δ and makes
-the loss smaller still. Nothing has to be tuned, and neither unused rows of a table nor redundant
-levels are an obstacle.
+(arXiv:1201.5885), found without second derivatives; it is taken if it is short beside δ and
+reduces the loss further. Nothing has to be tuned, and the damping makes the system regular where
+rows of a table are unused or levels are redundant.
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ from diffhash.optim.iterative import IterativeSystem
 from diffhash.optim.jacobian import Jacobian, Products
 from diffhash.optim.residuals import Residuals
 
-_DENSE = 6000  # rows of a matrix that is factorised without regard to zeros
-_SPARSE = 100  # operations that one of a product of sparse matrices takes as long as
-_ROUND_OFF = 1e-26  # of a loss, relative to the first
-_REFINED = 0.1  # of a linear problem's loss, that another step must take away
-_SMALL = 1e-18  # part of the first loss, of which another step must take away as much
-_COARSE = 0.5  # of the loss, that another step on a coarse level must take away
-_TRIALS = 40  # of a step; after them no step makes the loss smaller
-_GROWTH, _SMALLEST = 2.0, 1e-15  # of the damping
-# The least that it is multiplied by after a step, from the gain ratio on: it falls whenever a step
-# succeeds, which finds its way along narrow valleys (Transtrum and Sethna).
+_DENSE = 6000  # the largest number of rows of a matrix that is factorised as a dense one
+_SPARSE = 100  # dense operations in the time of one operation of a product of sparse matrices
+_ROUND_OFF = 1e-26  # the round-off error of a loss, relative to the first loss
+_REFINED = 0.1  # the fraction of a linear problem's loss by which another step must reduce it
+_SMALL = 1e-18  # the fraction of the first loss below which `_REFINED` holds for any problem
+_COARSE = 0.5  # the fraction of the loss by which another step on a coarse level must reduce it
+_TRIALS = 40  # the number of trials of a step, after which no step is assumed to reduce the loss
+_GROWTH, _SMALLEST = 2.0, 1e-15  # the first factor of growth, and the least, of the damping
+# (gain ratio, factor): λ is multiplied by the factor from that gain ratio on. It falls after nearly
+# every step that succeeds, so that steps follow narrow valleys (Transtrum and Sethna).
 _FACTORS = ((0.8, 0.02), (0.05, 0.2), (0.0, 1.0))
 _LEAST_FACTOR = 0.02
-_SHORT = 0.2  # of a step: the longest that its correction may be
-_PART_OF_MEMORY = 0.25  # that J may take
+_SHORT = 0.2  # the largest length of a correction, relative to its step
+_PART_OF_MEMORY = 0.25  # the fraction of memory that J may take
 
 
 class SingularError(ArithmeticError):
@@ -58,8 +59,8 @@ class SingularError(ArithmeticError):
 
 
 def method_for(jacobian: Jacobian, dissection: Dissection | None) -> Method:
-    """How its steps are computed: by whichever takes the fewest operations of JᵀJ as a dense matrix
-    (primal), JJᵀ likewise (dual), and JᵀJ as a sparse matrix."""
+    """The method with the fewest operations: the dense matrix JᵀJ (primal), the dense matrix JJᵀ
+    (dual), or the sparse matrix JᵀJ (sparse)."""
     n_rows, n_columns = jacobian.shape
     n_dense = jacobian.n_dense
     costs: dict[Method, float] = {}
@@ -76,14 +77,14 @@ def method_for(jacobian: Jacobian, dissection: Dissection | None) -> Method:
 class DampedSystem:
     """(JᵀJ + λ D²) δ = -Jᵀ r for one J, several λ and r.
 
-    D is the length of each column of J (Marquardt's), but at least a part of the longest, so that λ
-    is a number without units.
+    D is diagonal: the length of each column of J (Marquardt), but at least a fraction of the
+    longest, so that λ is a number without units.
 
     Args:
         jacobian: J.
         method: see `method_for`; not iterative.
-        dissection: of J's table, for the method sparse; without it SuperLU takes a table apart.
-        least: that part, of each column; see `Residuals.least_lengths`.
+        dissection: a dissection of J's table, for the method sparse; None to factorise by SuperLU.
+        least: that fraction for each column; see `Residuals.least_lengths`.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class DampedSystem:
         self._method, self._dissection = method, dissection
         lengths = np.sqrt(jacobian.squares())
         longest = lengths.max(initial=0.0) or 1.0
-        # The factors of λ and of columns.
+        # λ is multiplied by the unit, and columns are divided by the lengths.
         self._unit, self._lengths = longest**2, np.maximum(lengths / longest, least)
         if np.any(self._lengths != 1):
             jacobian = jacobian.divided(self._lengths)
@@ -106,7 +107,7 @@ class DampedSystem:
             return
         table, dense = jacobian.table, jacobian.dense
         n_table, n = jacobian.shape[1] - dense.shape[1], jacobian.shape[1]
-        # Unknowns of the matrix that is sparse, and all others: its border.
+        # The inner unknowns have a sparse matrix; all other unknowns are its border.
         self._inner, rest = np.arange(0), np.arange(n_table)
         if method == "sparse":
             self._inner, rest = rest, self._inner
@@ -122,7 +123,7 @@ class DampedSystem:
         self._by_border = np.block([[gram(own), beside], [beside.T, dense.T @ dense]])
 
     def factorised(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
-        """A function from r to δ, which raises `SingularError` too.
+        """Return a function from r to δ, which raises `SingularError` too.
 
         Raises:
             SingularError: the matrix is not positive definite in floating-point numbers.
@@ -148,8 +149,8 @@ class DampedSystem:
         return lambda r: -self._jacobian.transposed(solve(r))
 
     def _of_primal(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
-        """δ, by elimination of the inner unknowns: the Schur complement is a matrix of the
-        border."""
+        """δ, by elimination of the inner unknowns: the unknowns of the border are solved for with
+        the Schur complement."""
         inner, outer, schur = self._inner, self._outer, self._by_border.copy()
         schur.flat[:: len(schur) + 1] += damping
         solve_inner = self._eliminated(damping) if len(inner) else np.copy
@@ -168,7 +169,7 @@ class DampedSystem:
         return solve
 
     def _eliminated(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
-        """b ``[n, k]`` → (JᵀJ + λ)⁻¹ b, of the inner unknowns."""
+        """b ``[n, k]`` → (JᵀJ + λ)⁻¹ b for the inner unknowns."""
         if self._dissection is not None:
             return self._dissection.factorised(self._jacobian.table, damping).solve
         table, n = self._jacobian.table, len(self._inner)
@@ -192,32 +193,33 @@ def _singular() -> Iterator[None]:
 
 
 def _cholesky(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """b ``[n]`` → matrix⁻¹ b, of a symmetric one, of which only the upper half is read."""
+    """b ``[n]`` → matrix⁻¹ b for a symmetric matrix, of which only the upper triangle is read."""
     factor, info = torch.linalg.cholesky_ex(torch.from_numpy(matrix).mT)
     if info.item():
         raise ArithmeticError("JᵀJ with its damping is not positive definite")
-    lower = np.asfortranarray(factor.numpy())  # as it is already; torch's own solve copies it
+    lower = np.asfortranarray(factor.numpy())  # no copy, unlike torch's own solve
     return lambda b: cho_solve((lower, True), b, check_finite=False)
 
 
 class LevenbergMarquardt(torch.optim.Optimizer):
-    """The steps of `GaussNewton`; its state is λ, how fast it grows and falls, the first loss, and
+    """The steps of `GaussNewton`; its state is λ, how fast λ grows and falls, the first loss, and
     the level.
 
-    Where levels of splines contain each other, it begins with the coarsest one, whose steps cost
-    little, and goes on to the next when the loss hardly falls: each then begins near its solution.
+    Where the splines of each level span those of the next coarser one, training begins on the
+    coarsest level, whose steps cost little, and goes on to the next level when the loss hardly
+    falls: training on each level then begins near its solution.
 
     Args:
         parameters: θ.
-        settings: of the steps.
-        residuals: a function that returns r and J, called at the first step; its argument is
-            `Residuals`' ``of_entries``.
+        settings: the settings of the steps.
+        residuals: a function that gives the residuals of the loss, called at the first step; its
+            argument is that of `Residuals`, ``of_entries``.
 
     Attributes:
         loss: |r|² after the latest step.
-        parts: of it, by term.
-        has_ended: whether the latest step made the loss smaller by no more than the tolerance, or
-            it is round-off.
+        parts: the contribution of each term to ``loss``.
+        has_ended: whether training has ended: the latest step reduced the loss by no more than the
+            tolerance, the loss is round-off or not finite, or a linear problem is solved.
     """
 
     def __init__(
@@ -285,7 +287,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         begins = _SMALLEST if residuals.is_linear else self._settings.damping
         group["damping"] = group["damping"] or begins
         before = residuals.state()
-        # One step solves a linear problem. Those after it take out what round-off or damping left.
+        # One step solves a linear problem. Later steps reduce the error of round-off or damping.
         least = self._settings.tolerance
         if residuals.is_linear or self.loss <= _SMALL * group["first"]:
             least = max(least, _REFINED)
@@ -343,15 +345,15 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         r: np.ndarray,
         damping: float,
     ) -> tuple[float, np.ndarray]:
-        """By how much a step should make the loss smaller, and r after it; infinite where there is
-        none."""
+        """Try a step, and return the decrease of the loss that the linearisation predicts and r
+        after the step; both are infinite where the system is singular."""
         try:
             step = system.factorised(damping)
             delta = step(r)
             expected = r + jacobian @ delta
             residuals.move(delta)
             after = residuals.value()
-            has_factors = isinstance(system, DampedSystem)  # with which another step is cheap
+            has_factors = isinstance(system, DampedSystem)  # another step with these is cheap
             if has_factors and math.isfinite(after @ after):
                 if residuals.is_linear:
                     after = self._refine(residuals, step, after)
@@ -364,7 +366,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     def _refine(
         self, residuals: Residuals, step: Callable[[np.ndarray], np.ndarray], r: np.ndarray
     ) -> np.ndarray:
-        """r after steps with the same factors that take out what round-off has left."""
+        """r after steps of iterative refinement with the same factors."""
         while True:
             loss = float(r @ r)
             after = self._moved(residuals, step(r), r)
@@ -375,13 +377,13 @@ class LevenbergMarquardt(torch.optim.Optimizer):
     def _correct(
         self, residuals: Residuals, correction: np.ndarray, delta: np.ndarray, r: np.ndarray
     ) -> np.ndarray:
-        """r after a step's correction, if that is short and makes the loss smaller."""
+        """r after a step's correction, if that is short and reduces the loss; r otherwise."""
         if np.linalg.norm(correction) > _SHORT * np.linalg.norm(delta):
             return r
         return self._moved(residuals, correction, r)
 
     def _moved(self, residuals: Residuals, step: np.ndarray, r: np.ndarray) -> np.ndarray:
-        """r after a step, or before it if the loss is no smaller; the step is then undone."""
+        """r after a step; if the loss is no smaller, the step is undone and ``r`` returned."""
         before = residuals.state()
         residuals.move(step)
         after = residuals.value()

@@ -1,4 +1,4 @@
-"""The loss: a weighted sum of terms, and what is trained besides the field."""
+"""The loss: a weighted sum of terms, and the problem whose coefficients are trained."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Objective(nn.Module):
             but: whether None means all conditions that are not of that kind.
 
         Raises:
-            ValueError: a name is no condition's, or there is no condition of the kind.
+            ValueError: no condition has a given name, or there is no condition of the kind.
         """
         names = [term.name for term in self.terms]
         if conditions is None:

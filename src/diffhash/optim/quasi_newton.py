@@ -1,9 +1,10 @@
-"""Quasi-Newton methods: curvature from the gradients of the steps before.
+"""Quasi-Newton methods: curvature from the gradients of earlier steps.
 
-L-BFGS is torch's, with a line search that satisfies the strong Wolfe conditions and without its
-tolerances, which end it early. Self-scaled Broyden is the one of Al-Baali and Khalfan (2005) that
-Urbán, Stefanou and Pons (J. Comput. Phys. 523, 2025) found to train physics-informed networks best:
-with s the step, y the change of the gradient and H the inverse Hessian's approximation,
+L-BFGS is torch's, with a line search that satisfies the strong Wolfe conditions and without torch's
+tolerances, which would end it early. The self-scaled method of Broyden is that of Al-Baali and
+Khalfan (2005), which Urbán, Stefanou and Pons (J. Comput. Phys. 523, 2025) found to train
+physics-informed networks best: with the step s, the change y of the gradient and the approximation
+H of the inverse Hessian,
 
     H ← (H - Hy yᵀH / yᵀHy + φ v vᵀ) / τ + s sᵀ / yᵀs,   v = √(yᵀHy) (s / yᵀs - Hy / yᵀHy).
 """
@@ -25,8 +26,8 @@ from diffhash.optim.settings import Needs, OptimizerSettings, check_choice, chec
 from diffhash.problems import Problem
 
 _MAX_HISTORY = 10_000
-_MAX_DENSE = 10_000  # parameters of which H is kept: 0.8 GB
-_TRIALS = 30  # of a line search
+_MAX_DENSE = 10_000  # the largest number of parameters, with which H takes 0.8 GB
+_TRIALS = 30  # the largest number of iterations of a line search
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class _SelfScaled(Optimizer):
 
     def step(self, closure: Callable[[], Any]) -> None:  # type: ignore[override]
         """One iteration."""
-        from scipy.optimize import line_search  # it takes a while
+        from scipy.optimize import line_search  # importing SciPy is slow
 
         parameters = self.param_groups[0]["params"]
         state = self.state[parameters[0]]
@@ -155,7 +156,7 @@ class _SelfScaled(Optimizer):
                 inverse = torch.eye(len(x), dtype=torch.float64) / size
             direction = -inverse.numpy() @ g
             with warnings.catch_warnings():
-                # It is started again.
+                # A search that fails is started again from the gradient.
                 warnings.filterwarnings("ignore", "The line search algorithm", RuntimeWarning)
                 alpha = line_search(
                     lambda x: evaluated(x)[0], lambda x: evaluated(x)[1], x, direction, g, loss,
@@ -165,7 +166,7 @@ class _SelfScaled(Optimizer):
                 found = float(alpha), direction, inverse.numpy()
                 continue
             state.clear()
-            if is_new:  # not even along the gradient
+            if is_new:  # the search along the gradient has failed
                 _write(parameters, x)
                 self.has_ended = True
                 return

@@ -1,4 +1,4 @@
-"""Residuals of an objective as one vector, and its Jacobian in all that is trained."""
+"""Residuals of an objective as one vector, and its Jacobian in all trained parameters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from diffhash.optim.layers import Layer
 from diffhash.optim.objective import Objective
 from diffhash.optim.term import Term
 
-_PIECE = 2**22  # weights of splines that are kept at a time
-_ALIKE = 1e6  # condition number of what is inverted
-_SHORTEST = 1e-8  # column of splines, relative to the longest; those of unused rows are 0
-_BENDING = 100.0  # columns of a network with a skip connection count as so many of the longest
+_PIECE = 2**22  # the number of weights of splines that are in memory at a time
+_ALIKE = 1e6  # the largest condition number of a matrix of weights that is inverted
+_SHORTEST = 1e-8  # the least length of a spline's column, relative to the longest column
+_BENDING = 100.0  # the least length of a network's column beside a skip connection, likewise
 
 
 class _ErrorsOf(nn.Module):
@@ -39,27 +39,28 @@ class _ErrorsOf(nn.Module):
 
 
 class Residuals:
-    """r(θ), for which the objective's loss is |r|²: errors of every term, each times
-    √(weight · point weight / (N E)).
+    """The vector r(θ) whose square |r|² is the objective's loss: the errors of every term, each
+    multiplied by √(weight · point weight / (N E)).
 
     θ are the trained parameters of encoding, network and problem, in that order. Where a grid's
-    features go through a `Linear` network, which keeps its weights, coefficients of u's splines
-    take the table's place: C for each row of it, however many features there are.
+    features go through a `Linear` network, the network's weights stay constant, and the unknowns
+    are the coefficients of u's splines instead of the table's entries: C for each row of the table,
+    whatever the number of features.
 
-    Where each level's splines contain those of the level before, columns are of one level alone
-    (`select`): the finest of them, or a coarse one to begin with.
+    Where the splines of each level span those of the next coarser level, the Jacobian has columns
+    for one level alone (`select`): the finest level, or a coarse one at the start of training.
 
     Args:
-        objective: whose terms these are.
-        field: that is trained.
-        plans: of the field at each term's points; None to make them.
-        of_entries: whether columns are of the table's entries, although coefficients of splines
-            could take their place.
+        objective: the objective whose terms give the residuals.
+        field: the field that is trained.
+        plans: plans of the field at each term's points; None to make them.
+        of_entries: whether the unknowns are the table's entries even where they could be
+            coefficients of splines.
 
     Attributes:
-        n_stages: levels that may be selected; 1 where columns are of all of them.
-        keeps_weights: whether the network is a `Linear` one that keeps its weights.
-        first_dense: parameters of the network that have no column, which are its first.
+        n_stages: the number of levels that may be selected; 1 where the columns are of all levels.
+        keeps_weights: whether the network is a `Linear` one whose weights stay constant.
+        first_dense: the number of the network's first parameters that have no column.
 
     Raises:
         ValueError: coefficients that are not numbers, or a field without Jacobian.
@@ -78,15 +79,15 @@ class Residuals:
         inverses = _inverses(field) if self._table else None
         self.keeps_weights = inverses is not None
         self._inverses = None if of_entries else inverses
-        self._levels = range(len(_levels_of(field.encoding)))  # that the columns are of
+        self._levels = range(len(_levels_of(field.encoding)))  # levels that have columns
         self.n_stages = 1
         if self._inverses is not None and _is_nested(field.encoding):
-            # Splines of a coarse grid are sums of those of a finer one that has its vertices.
+            # Splines of a coarse grid are sums of splines of a finer grid with the same vertices.
             self.n_stages = len(self._levels)
             self.select(self.n_stages - 1)
         params = field.network.params
         self._n_unknowns = field.network.widths[-1]
-        # Of the network's parameters only the constants, where it keeps its weights.
+        # Where the weights stay constant, only the biases of the network are trained.
         constants = params.numel() - self._n_unknowns
         self.first_dense = constants if self.keeps_weights else 0
         if not params.requires_grad:
@@ -95,12 +96,12 @@ class Residuals:
 
     @property
     def of_splines(self) -> bool:
-        """Whether coefficients of u's splines take the table's place."""
+        """Whether the unknowns are coefficients of u's splines instead of the table's entries."""
         return self._inverses is not None
 
     @property
     def is_linear(self) -> bool:
-        """Whether r is linear in what the Jacobian's columns are of."""
+        """Whether r is linear in the unknowns of the Jacobian's columns."""
         of_weights = not self._table and len(self._field.network.widths) < 3
         return (
             (self.keeps_weights or of_weights)
@@ -110,21 +111,21 @@ class Residuals:
 
     @property
     def n_columns(self) -> int:
-        """Of the Jacobian's part of the table."""
+        """The number of the Jacobian's columns for the table, or for the splines in its place."""
         if self._inverses is None:
             return sum(p.numel() for p in self._table)
         levels = _levels_of(self._field.encoding)
         return sum(levels[k].n_rows for k in self._levels) * self._n_unknowns
 
     def select(self, stage: int) -> None:
-        """Let the columns be those of one level, of `n_stages`."""
+        """Restrict the columns to one level, ``stage`` from 0 to `n_stages` - 1."""
         if self.n_stages > 1:
             self._levels = range(stage, stage + 1)
 
     def places(self) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-        """Of the columns of the table's part: where their splines are, ``[n, d]`` (see
-        `GridLayout.places`; NaN for those of no grid), and of which level, ``[n]``; and the axes
-        that are periodic."""
+        """The positions ``[n, d]`` of the splines of the table's columns (see `GridLayout.places`;
+        NaN for hashed rows and other encodings), the level of each, ``[n]``, and the axes that are
+        periodic."""
         encoding = self._field.encoding
         if not self._table or not isinstance(encoding, GridEncoding):
             n_dims = self._objective.problem.n_dims
@@ -132,33 +133,34 @@ class Residuals:
         levels = [encoding.layout.levels[k] for k in self._levels]
         places = torch.cat([encoding.layout.places(level) for level in levels]).numpy()
         numbers = np.repeat(np.arange(len(levels)), [level.n_rows for level in levels])
-        each = self.n_columns // len(places)  # columns of a row
+        each = self.n_columns // len(places)  # columns for a row of the table
         return places.repeat(each, axis=0), numbers.repeat(each), encoding.periodic
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """θ, part by part."""
+        """θ: the parameters of encoding, network and problem."""
         return [*self._table, self._field.network.params, *self._coefficients]
 
     @property
     def n_rows(self) -> int:
-        """M."""
+        """M, the number of residuals."""
         return sum(term.target.numel() for term in self._objective.terms)
 
     @property
     def n_dense(self) -> int:
-        """Columns of the Jacobian's dense part."""
+        """The number of columns of the Jacobian's dense part."""
         n_network = self._field.network.params.numel() - self.first_dense
         return n_network + sum(p.numel() for p in self._coefficients)
 
     @property
     def least_lengths(self) -> np.ndarray:
-        """What each column counts at least in the damping, relative to the longest, ``[P]``.
+        """The least length of each column in the damping, relative to the longest column, ``[P]``.
 
-        Those of splines have lengths of their own: at the edge of a grid they are short. They are
-        all columns where u is a sum of splines, and those of the table where it begins as one, by
-        a skip connection. There the network's count more than the longest, because steps along
-        them bend u, and most can be had from the table too.
+        Columns of splines are damped by their own lengths, because they are short at the edge of a
+        grid. Where u is a sum of splines, these are all columns. Where a skip connection makes u
+        start as a sum of splines, these are the table's columns; there the network's columns are
+        damped by more than the longest length, because steps along them make u nonlinear, and the
+        table can reach most of the same changes.
         """
         if self.keeps_weights:
             return np.full(self.n_columns + self.n_dense, _SHORTEST)
@@ -170,7 +172,8 @@ class Residuals:
 
     @property
     def n_bytes(self) -> int:
-        """Of the Jacobian: 8 of a number, and 4 or 8 of its column where it is sparse."""
+        """The memory of the Jacobian in bytes: 8 for each dense number, and 16 for each sparse one
+        with its index."""
         encoding, per_row = self._field.encoding, 0
         if self._table:
             per_row = self.n_columns
@@ -187,14 +190,14 @@ class Residuals:
         return torch.cat(parts)
 
     def value(self) -> np.ndarray:
-        """r ``[M]`` at the present parameters."""
+        """Compute r ``[M]`` at the present parameters."""
         with torch.no_grad():
             return self._errors().double().numpy()
 
     def value_and_products(self) -> tuple[np.ndarray, Products]:
-        """r ``[M]``, and products with J, which is not made.
+        """Compute r ``[M]``, and products with J without the matrix J.
 
-        The columns must be of the table's entries.
+        The unknowns must be the table's entries; see ``of_entries``.
         """
         assert self._inverses is None
         skipped = self.first_dense if self._field.network.params.requires_grad else 0
@@ -204,10 +207,10 @@ class Residuals:
 
     @torch.enable_grad()
     def value_and_jacobian(self) -> tuple[np.ndarray, Jacobian]:
-        """r ``[M]`` and J ``[M, P]``."""
+        """Compute r ``[M]`` and J ``[M, P]``."""
         n_network = self._field.network.params.numel() - self.first_dense
         n_rest = self.n_dense
-        # Products are all that a step needs where J has more columns than rows.
+        # Where J has more columns than rows, a step needs only products with J, not its entries.
         in_layers = self.first_dense == 0 and self.n_rows < n_network
         if in_layers:
             n_network, n_rest = 0, n_rest - n_network
@@ -239,8 +242,8 @@ class Residuals:
         return torch.cat(values).double().numpy(), Jacobian(table, kept, rest.numpy())
 
     def _pieces(self) -> Iterator[tuple[Term, FieldPlan, Tensor | None]]:
-        """Terms with plans of their points; of some after the others, where plans of all would not
-        keep their weights."""
+        """Iterate over the terms with plans of their points, in pieces of a term's points where a
+        plan of all of them would not store the weights of its splines."""
         encoding = self._field.encoding
         for term, plan in zip(self._objective.terms, self._plans, strict=True):
             size = len(term)
@@ -254,7 +257,7 @@ class Residuals:
                 yield term, self._field.plan(term.points(index), term.rows), index
 
     def _of_levels(self, rows: JacobianRows) -> JacobianRows:
-        """Of the levels that the columns are of."""
+        """Restrict rows to the levels that have columns."""
         levels = _levels_of(self._field.encoding)
         if len(self._levels) == len(levels) or rows.columns is None or rows.table is None:
             return rows
@@ -267,7 +270,8 @@ class Residuals:
         return rows._replace(columns=columns - offset, table=table)
 
     def _by_coefficients(self, errors: Tensor) -> Tensor:
-        """∂errors/∂coefficients, ``[N, n]``: by differentiating a product with a vector twice."""
+        """∂errors/∂coefficients, ``[N, n]``, from two backward passes: the product vᵀJ is linear in
+        v, so that its derivative in v is a column of J."""
         columns = []
         for coefficient in self._coefficients:
             v = torch.zeros_like(errors, requires_grad=True)
@@ -287,7 +291,7 @@ class Residuals:
         return torch.stack(columns, dim=1)
 
     def parts(self, r: np.ndarray) -> list[float]:
-        """What each term adds to |r|²."""
+        """The contribution of each term to |r|²."""
         ends = np.cumsum([term.target.numel() for term in self._objective.terms])[:-1]
         return [float(part @ part) for part in np.split(r, ends)]
 
@@ -296,13 +300,13 @@ class Residuals:
         return [p.detach().clone() for p in self.parameters]
 
     def restore(self, state: Sequence[Tensor]) -> None:
-        """Be where `state` was."""
+        """Set θ to a copy that `state` has made."""
         with torch.no_grad():
             for p, before in zip(self.parameters, state, strict=True):
                 p.copy_(before)
 
     def move(self, step: np.ndarray) -> None:
-        """θ ← θ + step, the step being one of the Jacobian's columns."""
+        """θ ← θ + step, where ``step [P]`` has a number for each column of the Jacobian."""
         delta = torch.from_numpy(step)
         by_table, by_dense = delta.split([self.n_columns, len(delta) - self.n_columns])
         with torch.no_grad():
@@ -316,7 +320,7 @@ class Residuals:
             _add(self._coefficients, by_dense[n_network:])
 
     def _features(self, splines: Tensor) -> Tensor:
-        """Changes of a table of the smallest norm that change the splines so."""
+        """The change of the table with the smallest norm that gives a change of the splines."""
         assert self._inverses is not None
         encoding = self._field.encoding
         assert isinstance(encoding, GridEncoding)
@@ -340,8 +344,8 @@ def _levels_of(encoding: Encoding) -> Sequence[Level]:
 
 
 def _is_nested(encoding: Encoding) -> bool:
-    """Whether each level's splines contain those of the level before: B-splines of odd degree, and
-    grids of which each has the knots of the one before."""
+    """Whether the splines of each level span those of the next coarser level: B-splines of odd
+    degree, on grids each of which has all knots of the next coarser grid."""
     assert isinstance(encoding, GridEncoding)
     layout, levels = encoding.layout, encoding.layout.levels
     spline = layout.interpolation
@@ -357,8 +361,8 @@ def _is_nested(encoding: Encoding) -> bool:
 
 
 def _inverses(field: Field) -> list[Tensor] | None:
-    """Of a grid and a `Linear` network, the pseudo-inverses ``[F, C]`` of each level's part of its
-    weights; None for another field, or where features are too few or alike."""
+    """The pseudo-inverse ``[F, C]`` of each level's part of the weights of a `Linear` network on a
+    grid; None for another field, or where a part has too few or nearly dependent features."""
     encoding, widths = field.encoding, field.network.widths
     if len(widths) > 2 or not isinstance(encoding, GridEncoding):
         return None
@@ -372,7 +376,8 @@ def _inverses(field: Field) -> list[Tensor] | None:
 
 
 def _scale(term: Term, index: Tensor | None = None) -> Tensor:
-    """√(weight · point weight / (N E)), ``[N, 1]`` of all points or of some, or a scalar."""
+    """√(weight · point weight / (N E)) at all points or the points ``index``, ``[N, 1]``; a scalar
+    without point weights."""
     n_points, n_equations = term.target.shape
     scale = (term.weight / (n_points * n_equations)).sqrt()
     weights = term.point_weights
@@ -382,7 +387,7 @@ def _scale(term: Term, index: Tensor | None = None) -> Tensor:
 
 
 def _both_points(rows: JacobianRows, term: Term, n_points: int) -> JacobianRows:
-    """Rows of a term, whose errors may be differences between pairs of points."""
+    """Merge the rows of both points of each pair, if the term's errors are differences of pairs."""
     if not term.is_paired:
         return rows
     network = tuple(
@@ -396,7 +401,7 @@ def _both_points(rows: JacobianRows, term: Term, n_points: int) -> JacobianRows:
 
 
 def _write(layers: Sequence[LayerRows], out: Tensor, first: int) -> None:
-    """Write rows in the network's parameters from ``first`` on into ``out``."""
+    """Write the rows' derivatives in the network's parameters from ``first`` on into ``out``."""
     if first:
         out.copy_(torch.cat([layer.dense() for layer in layers], dim=1)[:, first:])
         return
@@ -406,7 +411,7 @@ def _write(layers: Sequence[LayerRows], out: Tensor, first: int) -> None:
 
 
 def _by_layer(equations: Sequence[JacobianRows]) -> list[LayerRows]:
-    """Rows of all equations, those of a point one after the other, in each layer's parameters."""
+    """The rows of all equations in each layer's parameters; a point's rows are consecutive."""
     return [
         LayerRows(
             *(torch.stack(factors, dim=2).flatten(1, 2) for factors in zip(*layer, strict=True))
@@ -416,7 +421,7 @@ def _by_layer(equations: Sequence[JacobianRows]) -> list[LayerRows]:
 
 
 def _csr(equations: Sequence[JacobianRows], n_points: int, size: int) -> sparse.csr_array:
-    """Rows of all equations, those of a point one after the other."""
+    """The rows of all equations in the table's columns; a point's rows are consecutive."""
     n_rows = n_points * len(equations)
     if not size:
         return sparse.csr_array((n_rows, 0))

@@ -1,4 +1,4 @@
-"""What training needs to know of an optimizer."""
+"""Settings of an optimizer, and the quantities from which training must compute its steps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OptimizerSettings(ABC):
             ``loss`` after the latest step and ``parts``, what each term added to it.
 
     Raises:
-        ValueError: a number is out of range, or a subclass does not say what it needs.
+        ValueError: a number is out of range, or a subclass does not define ``needs``.
     """
 
     needs: ClassVar[Needs]

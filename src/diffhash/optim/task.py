@@ -18,7 +18,7 @@ from diffhash.problems.condition import Measured
 from diffhash.problems.problem import points_of
 from diffhash.problems.tracer import operator_size
 
-_PROBED = 64  # points at which the size of a residual is looked at
+_PROBED = 64  # points at which the size of a residual is computed
 
 Kind = Literal["pinn", "data"]
 _WEIGHTS = {"residual": "residual", "boundary": "boundary", "labels": "data"}  # of conditions
@@ -156,7 +156,7 @@ class Task:
         return Objective(problem, terms)
 
     def _unit(self, problem: Problem, condition: Condition) -> float:
-        """What a condition's residual is measured in."""
+        """The unit of a condition's residual, by which it is divided."""
         if self.wave_number is None:
             return 1.0
         unit = residual_unit(problem, condition, self.wave_number)
@@ -173,7 +173,8 @@ class Task:
 
 
 def residual_unit(problem: Problem, condition: Condition, wave_number: float) -> float:
-    """The size of a condition's residual for a wave of amplitude 1; see `operator_size`."""
+    """The size of a condition's residual for a wave of amplitude 1, or 1 if that is 0; see
+    `operator_size`."""
     x, normal = points_of(condition, problem.domain, _PROBED)
     widths = [high - low for low, high in problem.domain.bounds]
     return operator_size(condition, problem.names, widths, wave_number, x, normal) or 1.0

@@ -1,4 +1,4 @@
-"""A term of the loss: a condition at points."""
+"""A term of the loss: a condition at its collocation points."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from diffhash.problems.tracer import (
     trace,
 )
 
-_SPACINGS = 4  # of floating-point numbers in an interval, by which a point may be moved
-# Points besides the first that tell what a residual is made of in general.
+_SPACINGS = 4  # spacings of floating-point numbers of an interval by which rounding moves a point
+# Further points, by which the derivatives that a residual reads in general are found.
 _FEW_POINTS, _OTHER_SEED = 256, 12345
 
 
@@ -33,23 +33,23 @@ class Term(nn.Module):
     """weight · mean((residual(x, u) - target)²) over points and equations of a condition.
 
     Args:
-        problem: of the condition.
-        condition: what has to be satisfied, and where.
-        n_points: N; of pairs their number, of measured values it does not matter.
-        weight: on top of the condition's own; a buffer, so that it can change while training.
-        rule: of the points; see `Domain.sample`.
-        seed: of the points.
+        problem: the problem that has the condition.
+        condition: the equation that u has to satisfy, and the set of points where it holds.
+        n_points: the number N of points, or of pairs of points; measured values are all taken.
+        weight: a factor besides the condition's own weight; a buffer, which training may change.
+        rule: the rule by which points are placed; see `Domain.sample`.
+        seed: the seed of that rule.
 
     Attributes:
-        name: of its column in the history: ``"residual"`` is in ``loss_residual``, what this term
-            adds to the ``loss`` of the same row.
-        x: points ``[N, d]``, of pairs ``[2N, d]``; float64.
+        name: the condition's name. The history's column ``loss_<name>`` is the contribution of this
+            term to the ``loss`` of the same row.
+        x: points ``[N, d]``, or both points of each pair ``[2N, d]``; float64.
         target: ``[N, E]``, float64.
-        rows: of the jet that it is computed from.
+        rows: the derivatives in the jet from which the term is computed.
         coefficients: ``[K, C, N, E]`` where the residual is linear in that jet, else None.
-        is_linear: whether the residual is linear in that jet, and nothing in it is trained.
+        is_linear: whether the residual is linear in that jet and has no trained coefficients.
         point_weights: w of the points, ``[N]``: the term is the mean of w · error²; None for 1.
-        kept_errors: ``[(R,) N, E]``, where the errors of every step are left, if they are kept.
+        kept_errors: the errors of the latest step, ``[(R,) N, E]``; None where they are not kept.
 
     Raises:
         ValueError: a condition that cannot be evaluated: a residual or target of a wrong shape, not
@@ -64,7 +64,7 @@ class Term(nn.Module):
     point_weights: Tensor | None
     offset: Tensor | None
     kept_errors: Tensor | None
-    fraction = 1.0  # of the points whose mean this is a part of
+    fraction = 1.0  # the part of the whole term's points that a shard has
     _shard_of: tuple[Term, Tensor] | None = None
 
     def __init__(
@@ -81,20 +81,20 @@ class Term(nn.Module):
         if not isinstance(weight, Real) or not 0 <= weight < math.inf:
             raise ValueError(f"weights.{self.name}={weight}: give a finite number of at least 0")
         x, normal = points_of(condition, problem.domain, n_points, rule, seed)
-        x, normal = x.clone(), None if normal is None else normal.clone()  # they may change
+        x, normal = x.clone(), None if normal is None else normal.clone()  # both may change
         self.is_paired = isinstance(condition.where, Periodic)
         first = x[: len(x) // 2] if self.is_paired else x
         self.rows, _ = trace(condition, self.names, first, normal)
-        self._problem = (problem,)  # which is no part of the term
+        self._problem = (problem,)  # in a tuple, so that it is no submodule of the term
         target = problem.target(condition, first, normal).clone()
         self._check("its target", target)
         known = (first, normal)
         check_residual(condition, self.names, self.rows, *known)
-        self._read = self.rows  # by the residual
+        self._read = self.rows  # the derivatives that the residual reads
         self.rows = collapsed(condition, self.names, self._read, *known, [*problem.parameters()])
         form = linear_form(condition, self.names, self._read, self.rows, *known)
         self.is_linear = form is not None
-        if self.is_paired:  # of the difference of two jets
+        if self.is_paired:  # the residual is linear in the difference of two jets
             form = None
         measured = condition.where if isinstance(condition.where, Measured) else None
         weights = None if measured is None else measured.weights
@@ -125,8 +125,8 @@ class Term(nn.Module):
         return len(self.target)
 
     def kernel_form(self) -> tuple[Tensor, Tensor] | None:
-        """Coefficients ``[K, C, N, E]`` and target ``[N, E]`` of its linear form, for the kernel of
-        linear least squares; None where it has none."""
+        """Coefficients ``[K, C, N, E]`` and target ``[N, E]`` of the residual's linear form,
+        for the kernel of linear least squares; None where the residual has no such form."""
         if self.coefficients is None or self.offset is None:
             return None
         return self.coefficients, self.target - self.offset
@@ -134,8 +134,8 @@ class Term(nn.Module):
     def in_dtype(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Points and targets in the precision of training; converted once.
 
-        Points stay in float64 where rounding moves them by more than that precision resolves of
-        what they span: far from 0.
+        Points stay in float64 where rounding would move them by more than 4 spacings of that
+        precision, relative to the interval that they span; this is so for intervals far from 0.
         """
         x, target = self._converted
         if target.dtype != dtype or target.device != self.x.device:
@@ -147,7 +147,7 @@ class Term(nn.Module):
         return x, target
 
     def points(self, index: Tensor | None) -> Tensor:
-        """The points that a jet of the term is taken at, or those of some of its rows."""
+        """The points at which a jet of the term is taken, or those with the indices ``index``."""
         if index is None:
             return self.x
         return self.x[torch.cat([index, index + len(self)]) if self.is_paired else index]
@@ -156,11 +156,11 @@ class Term(nn.Module):
         """residual - target, ``[.., N, E]``.
 
         Args:
-            jet: at `points`.
-            index: of the points, if they are not all.
+            jet: the jet of u at `points`.
+            index: indices of the points; None for all.
 
         Raises:
-            ValueError: a residual that is not one number for each of its targets.
+            ValueError: the residual has another shape than its target.
         """
         dtype = jet.data.dtype
         x, target = self.in_dtype(dtype)
@@ -182,7 +182,7 @@ class Term(nn.Module):
         return value.to(dtype) - target
 
     def loss(self, jet: Jet, index: Tensor | None = None) -> Tensor:
-        """What the term adds to the loss: a scalar, or ``[R]`` for replicas."""
+        """The term's contribution to the loss: a scalar, or ``[R]`` for replicas."""
         errors = self.errors(jet, index)
         self.keep_errors(errors.detach(), index)
         mean = self.mean_square(errors, index)
@@ -198,7 +198,7 @@ class Term(nn.Module):
         return squares.mean(dim=(-2, -1))
 
     def weights_of_points(self, dtype: torch.dtype, index: Tensor | None = None) -> Tensor | None:
-        """w in the precision of training, of all points or of some."""
+        """w in the precision of training, at all points or at those with the indices ``index``."""
         weights = self.point_weights
         if weights is None:
             return None
@@ -206,14 +206,14 @@ class Term(nn.Module):
 
     @property
     def is_plain(self) -> bool:
-        """Whether all points count alike and no errors are kept; asked at every step."""
-        buffers = self._buffers  # without the search that attributes of modules begin with
+        """Whether all points have the same weight and no errors are kept; read at every step."""
+        buffers = self._buffers  # faster than attribute access of a module
         return buffers["point_weights"] is None and buffers["kept_errors"] is None
 
     @property
     def present_weight(self) -> float:
         """The factor of its mean square in the loss, which may change between steps."""
-        weight = self._buffers["weight"]  # without the search that attributes begin with
+        weight = self._buffers["weight"]  # faster than attribute access of a module
         assert weight is not None
         return self.fraction * weight.item()
 
@@ -223,7 +223,7 @@ class Term(nn.Module):
         self.point_weights = torch.ones_like(self.x[: len(self), 0]) if given is None else given
 
     def keep_errors(self, errors: Tensor, index: Tensor | None = None) -> None:
-        """Leave them in `kept_errors`, if they are kept."""
+        """Copy errors into `kept_errors`, if they are kept."""
         if self.kept_errors is None:
             return
         if index is None:
@@ -232,11 +232,12 @@ class Term(nn.Module):
             self.kept_errors.index_copy_(-2, index, errors)
 
     def draw(self, n: int, rule: str, seed: int) -> Tensor:
-        """``n`` points of the condition, ``[n, d]``; of pairs ``[2n, d]``. See `Domain.sample`."""
+        """Draw ``n`` points of the condition, ``[n, d]``, or pairs, ``[2n, d]``; see
+        `Domain.sample`."""
         return points_of(self.condition, self._problem[0].domain, n, rule, seed)[0]
 
     def check_moves(self) -> None:
-        """Raise `ValueError` unless the condition can be had at other points."""
+        """Raise `ValueError` unless the condition can be evaluated at other points."""
         if isinstance(self.condition.where, Measured):
             raise ValueError(f"{self.name}: it is of measured values, whose points are given")
         if isinstance(self.condition.target, Tensor):
@@ -246,10 +247,11 @@ class Term(nn.Module):
             )
 
     def prepare_to_move(self) -> None:
-        """Before plans are made: find which derivatives its residual reads at points in general.
+        """Find which derivatives the residual reads at points in general; call it before plans are
+        made.
 
-        A fixed ratio of derivatives, or a residual that is linear, only at the first points does
-        not count.
+        A fixed ratio of derivatives, or a linear form of the residual, that holds at the first
+        points alone is not used.
 
         Raises:
             ValueError: as `check_moves`.
@@ -274,7 +276,7 @@ class Term(nn.Module):
         return where.normals(x.cpu()).to(x) if isinstance(where, Surface) else None
 
     def at(self, x: Tensor) -> Term:
-        """The same term at other points, ``[M, d]``, of pairs ``[2M, d]``: those of a copy.
+        """A copy of the term at other points, ``[M, d]``, or pairs of points, ``[2M, d]``.
 
         Raises:
             ValueError: as `check_moves`; a target or coefficients that are not finite there; or a
@@ -309,12 +311,12 @@ class Term(nn.Module):
         return other
 
     def move(self, x: Tensor) -> None:
-        """Go to other points, as many; all that depends on them is written in place.
+        """Move the term to as many other points; all buffers that depend on them change in place.
 
         Weights of points stay with their indices.
 
         Raises:
-            ValueError: as `at`; or another number of points.
+            ValueError: as `at`, or for another number of points.
         """
         if x.shape != self.x.shape:
             raise ValueError(
@@ -332,12 +334,12 @@ class Term(nn.Module):
             converted.copy_(new)
 
     def shard(self, index: int, count: int) -> Term:
-        """Every ``count``-th point from ``index`` on, as a part of the same mean.
+        """The term at every ``count``-th point from ``index`` on, as a part of the same mean.
 
-        The weight is this term's own, also when it changes.
+        The shard shares this term's weight, also when it changes.
 
         Raises:
-            ValueError: fewer points than parts.
+            ValueError: there are fewer points than parts.
         """
         n = len(self)
         if n < count:
@@ -352,7 +354,7 @@ class Term(nn.Module):
         return part
 
     def update_shard(self) -> None:
-        """Read the points of the whole term anew, in place, where this is a `shard` of one."""
+        """If this is a `shard`, copy its points from the whole term again, in place."""
         if self._shard_of is not None:
             whole, rows = self._shard_of
             self._write(whole._some(rows))

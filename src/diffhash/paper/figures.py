@@ -1,4 +1,4 @@
-"""Figures 1 to 5 for print, of the records of runs alone (Figures 1 and 2: of single grids)."""
+"""Figures 1 to 5 for print, from records of runs alone (Figures 1 and 2: from single grids)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diffhash.results.metrics import metric, symbol
 from diffhash.results.seeds import band_labels
 from diffhash.results.statistics import median_interval
 
-# By row: colour, and whether the line is dashed, where one of the same colour or hue is not.
+# By row: the colour, and whether the line is dashed, if another line has the same colour or hue.
 LINES = {
     "mlp_10k": (style.BLACK, False), "mlp_100k": (style.GREY, True), "mlp_50k": (style.GREY, True),
     "siren": (style.ORANGE, False), "ff": (style.PURPLE, True), "linear": (style.SKY, False),
@@ -29,23 +29,23 @@ LINES = {
 }  # fmt: skip
 OTHER_LINE = (style.BLUE, True)
 _DASHED = (0, (4, 1.5))
-_COLUMNS = 4  # of Fig. 5
+_COLUMNS = 4  # columns of Fig. 5
 _TINY = 1e-300  # stands for an error of zero on a logarithmic axis
 
 
-# ------------------------------------------------------------------------------------- all of them
+# ------------------------------------------------------------------------------------- all figures
 
 
 def make_figures(tables: Mapping[str, Table], output_dir: Path | str) -> list[Path]:
     """Write ``figure1`` … ``figure5`` as ``.png`` and ``.pdf`` and return their paths.
 
-    Figures 1 and 2 fit single grids, the others are drawn from the tables' records: of a row with
-    several seeds the pointwise median, and as a band the interval that the tables give. A row
-    without a record is said to have none in its panel. Figures of a table without any are left
-    out: an earlier one stays.
+    Figures 1 and 2 show fits of single grids, the others are drawn from the tables' records. A row
+    with several seeds has the pointwise median, and as a band the interval of the tables. The panel
+    of a row without a record has a remark. Figures of a table without any records are not written;
+    an earlier figure stays.
 
     Raises:
-        RecordError: a corrupt file, or predictions that do not fit each other.
+        RecordError: a file is corrupt, or predictions do not fit each other.
         OSError: ``output_dir`` cannot be written.
     """
     written = []
@@ -92,13 +92,13 @@ def _continuity_panel(ax: style.Axes, curve: Curve, order: int) -> None:
     if len(curve.vertices) == 1:
         thin = {"color": style.LIGHT, "linewidth": 0.4, "zorder": 0}
         ax.vlines(curve.vertices[0], 0, 1, transform=in_axes, **thin)
-    # Wide and pale, so that it shows on both sides of a fit that covers it.
+    # Wide and pale, so that it is visible on both sides of a fit that covers it.
     ax.plot(
         curve.x.ravel(), exact.ravel(), color=style.SKY, linewidth=2.6, label="exact, $u = \\sin x$"
     )
-    # What is discontinuous is drawn so.
+    # Discontinuous functions are drawn with gaps.
     ax.plot(*curve.broken(order), color=style.VERMILION, linewidth=0.9, label="fitted grid")
-    # A row of ticks per level, in a strip of its own below the curves.
+    # A row of ticks for each level, in a strip of its own below the curves.
     strip = 0.05 * len(curve.vertices)
     low, high = min(exact.min(), fitted.min()), max(exact.max(), fitted.max())
     height = (high - low) / (0.92 - strip)
@@ -148,7 +148,7 @@ def figure4(rows: Sequence[Row]) -> style.Figure:
 def figure5(rows: Sequence[Row]) -> style.Figure:
     """Table II: predictions over the whole domain and their pointwise absolute errors.
 
-    Values of u are known in the shaded region (Section III-B), beyond it only the equation.
+    Values of u are known in the shaded region (Section III-B); outside it only the equation is.
     """
     n_bands = -(-len(rows) // _COLUMNS)
     figure = style.new_figure(height=0.4 + 3.0 * n_bands)
@@ -183,7 +183,7 @@ def figure5(rows: Sequence[Row]) -> style.Figure:
     return figure
 
 
-# The table whose records each is drawn of.
+# The table from whose records each figure is drawn.
 _FIGURES: dict[str, tuple[str | None, Callable[..., style.Figure]]] = {
     "figure1": (None, figure1),
     "figure2": (None, figure2),
@@ -194,7 +194,7 @@ _FIGURES: dict[str, tuple[str | None, Callable[..., style.Figure]]] = {
 
 
 def _remark(row: Row) -> str:
-    """What a panel says of a row's runs: empty if they completed."""
+    """The remark in a panel about a row's runs; empty if all completed."""
     if row.has_band:
         return f"{row.n_diverged} of {len(row.seeds)} diverged" if row.n_diverged else ""
     return row.note
@@ -204,7 +204,7 @@ def _predictions(axes: Iterable[style.Axes], rows: Sequence[Row], name: str) -> 
     """A panel for each row: its prediction, and its MSE as in the tables."""
     frames = [row.predictions for row in rows if row.predictions is not None]
     limits = None
-    if frames:  # the range of the exact values and a quarter of it on either side, for all rows
+    if frames:  # for all rows: the range of the exact values, and a quarter of it on either side
         low, high = (float(end) for end in frames[0][f"exact_{name}"].agg(["min", "max"]))
         limits = low - 0.25 * (high - low), high + 0.25 * (high - low)
     bands = band_labels(len(row.seeds) - row.n_diverged for row in rows)
@@ -226,14 +226,14 @@ def _predictions(axes: Iterable[style.Axes], rows: Sequence[Row], name: str) -> 
 def _prediction(
     ax: style.Axes, frame: pd.DataFrame, name: str, limits: tuple[float, float], band: str
 ) -> None:
-    """Exact and predicted values over x; says where the prediction is not finite.
+    """Draw exact and predicted values over x, with a remark if the prediction is not finite.
 
-    A prediction that leaves the limits gets a range of its own, which the axes say, and goes behind
-    the exact curve, which it could otherwise hide.
+    A prediction that leaves the limits gets its own range, which is written into the axes, and is
+    drawn behind the exact curve, which it could otherwise hide.
     """
     x, values = frame["x"], style.drawable(frame[name])
     leaves = bool(((values < limits[0]) | (values > limits[1])).any())
-    # The exact curve is wide and pale, to show on both sides of a prediction that covers it.
+    # The exact curve is wide and pale, visible on both sides of a prediction that covers it.
     width, layer = (1.2, 3) if leaves else (2.4, 1)
     exact = {"color": style.SKY, "linewidth": width, "zorder": layer, "label": "exact"}
     ax.plot(x, frame[f"exact_{name}"], **exact)
@@ -253,7 +253,7 @@ def _prediction(
 
 
 def _error(ax: style.Axes, frame: pd.DataFrame, has_band: bool) -> None:
-    """The absolute error of u over x."""
+    """Draw the absolute error of u over x."""
     error = style.drawable(frame["error_u"])
     if np.isnan(error).all():
         style.annotate(ax, "not finite", "centre")
@@ -265,10 +265,10 @@ def _error(ax: style.Axes, frame: pd.DataFrame, has_band: bool) -> None:
 
 
 def error_limits(*errors: np.ndarray) -> tuple[float, float]:
-    """Limits of a logarithmic axis for errors, NaN aside.
+    """The limits of a logarithmic axis for errors, without NaN.
 
-    Where an error changes its sign it dips as deep as the points are dense, which says nothing:
-    the lowest percent may run out of the axes.
+    Where an error changes its sign, its depth depends on the density of points alone, so that the
+    lowest percent of the errors may lie outside the axes.
     """
     values = np.concatenate(errors)
     values = values[values > 0]
@@ -280,11 +280,11 @@ def error_limits(*errors: np.ndarray) -> tuple[float, float]:
 def _band(
     ax: style.Axes, x: Any, frame: pd.DataFrame, name: str, color: str, label: str | None = None
 ) -> None:
-    """Fill from ``<name>_low`` to ``<name>_high``; where that is infinite, out of the axes."""
+    """Fill the band from ``<name>_low`` to ``<name>_high``, which may be infinite."""
     low, high = (frame[f"{name}_{end}"].clip(upper=style.DRAWABLE) for end in ("low", "high"))
     if ax.get_yscale() == "log":
         low = low.clip(lower=_TINY)
-    # As pixels: a band's outline has every point of the grid, megabytes in a PDF.
+    # Drawn as pixels, because a band's outline has every point of the grid: megabytes in a PDF.
     look = {"color": color, "alpha": 0.25, "linewidth": 0, "label": label, "rasterized": True}
     ax.fill_between(x, low, high, **look)
 
@@ -303,7 +303,7 @@ def _history(ax: style.Axes, row: Row, column: str) -> None:
 
 
 def _history_bands(ax: style.Axes, rows: Iterable[Row], column: str) -> None:
-    """Bands of the rows that have them, within limits that their finite ends set."""
+    """Draw the bands of the rows that have several seeds, with limits from their finite ends."""
     bands = [(row, h) for row in rows if row.has_band and (h := row.history) is not None]
     if not bands:
         return

@@ -1,4 +1,4 @@
-"""Everything that is written from the tables: them, the claims, the summary, the pages' shares."""
+"""Write the tables, the claims, the summary, and the marked blocks of pages."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def make_tables(
     """Write the tables, the claims and the summary into ``output``.
 
     Args:
-        tables: both, with the records of their rows.
-        output: where to write.
+        tables: both tables, with the records of their rows.
+        output: the folder of the files.
         pages: files whose marked blocks are written anew.
 
     Returns:
         The paths, and sentences on train seconds and verdicts.
 
     Raises:
-        RecordError: corrupt histories or predictions; the message names the path.
+        RecordError: histories or predictions are corrupt; the message names the path.
         ValueError: a page lacks the markers.
         OSError: a file cannot be written, or a page is missing.
     """

@@ -1,4 +1,4 @@
-"""The paper's printed tables and what a reader of them should know."""
+"""The paper's printed tables, and remarks for their readers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 
 from diffhash.results.record import RecordError
 
-PAPER_DIRECTORY = Path(__file__).parents[3] / "results" / "paper"  # of a clone
+PAPER_DIRECTORY = Path(__file__).parents[3] / "results" / "paper"  # in a clone
 PAPER_DEVICE = "RTX 3060"
 # The rows of each table in printed order.
 ROWS = {
@@ -17,13 +17,13 @@ ROWS = {
 }
 TABLES = tuple(ROWS)
 FOUR_ROWS = ("mlp_10k", "linear", "s2", "cubic")
-"""The four models of Section III-A and Fig. 3; of the MLP's two budgets the one that they have."""
+"""The four models of Section III-A and Fig. 3, with the MLP's budget there."""
 LABELS_END = 0.5
 """Where the labelled region of the physics-informed task ends (Section III-B)."""
 ERRORS = {"u": "mse_u", "u_x": "mse_ux", "u_xx": "mse_uxx"}
-"""The mean squared errors that the paper prints, by the quantity that they are of."""
+"""The mean squared errors that the paper prints, by quantity."""
 METRICS = (*ERRORS.values(), "loss")
-"""All metrics that it prints."""
+"""All metrics that the paper prints."""
 VALUES = (*METRICS, "train_seconds")
 TITLES = {
     "table1": ("Table I", "Data-driven learning"),
@@ -31,7 +31,7 @@ TITLES = {
 }
 
 Footnote = tuple[tuple[str, ...], str]
-"""Rows, and a remark on them."""
+"""Rows with a remark on them."""
 
 # fmt: off
 _S2 = (("s2",), "S2: second-order smoothstep. Eq. 10 applies it to the product of the "
@@ -61,9 +61,9 @@ FOOTNOTES: dict[str, tuple[Footnote, ...]] = {
 
 
 def printed_metrics(experiment: str | None) -> dict[str, float]:
-    """What the paper prints of a row (``table1/cubic``), by metric; nothing of anything else.
+    """The paper's values for a row (``table1/cubic``), by metric; empty for any other experiment.
 
-    Nor where there is no clone: an installed package has no printed tables beside it.
+    It is also empty in an installed package, which has no printed tables.
     """
     table, _, row = (experiment or "").partition("/")
     if table not in TABLES or not PAPER_DIRECTORY.exists():
@@ -74,19 +74,19 @@ def printed_metrics(experiment: str | None) -> dict[str, float]:
 
 
 def load_paper_table(table: str, directory: Path | str = PAPER_DIRECTORY) -> pd.DataFrame:
-    """A printed table as numbers, indexed by row key in printed order.
+    """Read a printed table as numbers, indexed by row key in printed order.
 
-    Columns ``label, epochs, mse_u, mse_ux, mse_uxx, loss, train_seconds``; NaN where the paper
-    prints no such column.
+    The columns are ``label, epochs, mse_u, mse_ux, mse_uxx, loss, train_seconds``; a column that
+    the paper does not print is NaN.
 
     Args:
         table: ``"table1"`` or ``"table2"``.
         directory: the folder with ``table1.csv`` and ``table2.csv``.
 
     Raises:
-        ValueError: an unknown table.
-        FileNotFoundError: no such file.
-        RecordError: the file is not such a table; the message names its path.
+        ValueError: the table is unknown.
+        FileNotFoundError: there is no such file.
+        RecordError: the file is no such table; the message names its path.
     """
     if table not in TABLES:
         raise ValueError(f"table = {table!r}: expected one of {', '.join(TABLES)}")

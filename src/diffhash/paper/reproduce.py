@@ -1,8 +1,8 @@
-"""Every row of the paper's tables; only what is missing or has changed is run, and timed.
+"""Run every row of the paper's tables that is missing or has changed, and time it.
 
-Rows run side by side. They share no core, but memory, caches and the heat that a processor may
-give off. So when they are done, each is run once more, for a few epochs and by itself;
-`diffhash.paper.timing` makes train seconds of it.
+Rows run side by side. They share no cores, but memory, caches and the processor's limit of heat.
+When all are done, each row is therefore run once more by itself for a few epochs, from which
+`diffhash.paper.timing` computes its train seconds.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Job:
     """One run of a table row, or the short run that times it.
 
     Attributes:
-        title: for display.
-        row: its experiment, such as ``table1/cubic``.
-        directory: of its record.
-        overrides: of the command line.
-        config: the hash of the config that they make.
-        work: in arbitrary units, to order jobs by.
-        machine: what its record's environment must say.
-        since: the time before which its record must not have been written.
+        title: a title for display.
+        row: the row's experiment, such as ``table1/cubic``.
+        directory: the folder of the job's record.
+        overrides: the overrides of the command line.
+        config: the hash of the config with these overrides.
+        work: the amount of work in arbitrary units, by which jobs are ordered.
+        machine: entries that the record's environment must have.
+        since: the earliest time at which the record may have been written.
     """
 
     title: str
@@ -59,10 +59,10 @@ class Job:
     since: float = 0.0
 
     def record(self) -> RunRecord | None:
-        """Its finished record, if there is one of exactly this config."""
+        """The finished record of exactly this config, or None."""
         try:
             record = read_record(self.directory)
-        except (OSError, RecordError):  # of a damaged one, the run itself will complain
+        except (OSError, RecordError):  # the run itself will report a damaged record
             return None
         is_it = (
             record.status in (*FINISHED, "diverged")
@@ -79,14 +79,14 @@ def plan(
     """The jobs of ``rows`` × ``seeds``, finished or not.
 
     Args:
-        root: folder of ``train.py`` and ``configs/``.
-        runs_dir: where records of rows live: ``<runs_dir>/<table>/<row>/seed<seed>``.
-        rows: experiment names, such as ``table1/cubic``.
-        seeds: of every row.
+        root: the folder of ``train.py`` and ``configs/``.
+        runs_dir: the folder of the records: ``<runs_dir>/<table>/<row>/seed<seed>``.
+        rows: the names of experiments, such as ``table1/cubic``.
+        seeds: the seeds of every row.
         extra: Hydra overrides for every row.
 
     Raises:
-        ConfigError: an unknown row, or overrides that do not fit the config.
+        ConfigError: a row is unknown, or overrides do not fit the config.
     """
     known = (*ROWS, *second_order.ROWS)
     if unknown := [row for row in rows if row not in known]:
@@ -97,7 +97,7 @@ def plan(
             for row in rows:
                 overrides = (f"experiment={row}", f"seed={seed}", *extra)
                 cfg = _composed(overrides)
-                # Rows that the network sees: a residual point counts for its u, u_x and u_xx.
+                # Rows through the network: a residual point has three, for u, u_x and u_xx.
                 points = cfg.task.get("n_labels", 0) + 3 * cfg.task.get("n_residual", 0)
                 work, directory = float(cfg.trainer.epochs * points), runs_dir / row / f"seed{seed}"
                 title, config = f"{row} seed {seed}", config_hash(cfg)
@@ -106,17 +106,17 @@ def plan(
 
 
 def plan_timings(root: Path, runs_dir: Path, jobs: Sequence[Job], epochs: int = 400) -> list[Job]:
-    """A short run for each row of ``jobs`` with a completed one: the first of these, but short.
+    """A short run for each row of ``jobs`` that has a completed run: that run with fewer epochs.
 
-    It has as many threads as that run had, and is logged nowhere else. It is done again where the
-    run was, or on another machine.
+    It has as many threads as the completed run, and no loggers. It is repeated if the completed run
+    was repeated, or on another machine.
 
     Args:
-        root: folder of ``train.py`` and ``configs/``.
-        runs_dir: of the records of all rows.
-        jobs: those that may have been run.
-        epochs: at most. The first chunk warms up: with the rows' chunks of 100 three are left for
-            the median.
+        root: the folder of ``train.py`` and ``configs/``.
+        runs_dir: the folder of the records of all rows.
+        jobs: the jobs, which may have been run.
+        epochs: the largest number of epochs. The first chunk is a warm-up; with the rows' chunks of
+            100 epochs, three chunks remain for the median.
     """
     timings: dict[str, Job] = {}
     with _configs(root):
@@ -162,12 +162,12 @@ def _written(directory: Path) -> float:
 
 
 def run_jobs(root: Path, jobs: Sequence[Job], workers: int, what: str = "runs") -> list[Job]:
-    """Run what is not finished, ``workers`` runs at a time; return the jobs that failed.
+    """Run the jobs that are not finished, ``workers`` at a time; return the jobs that failed.
 
     Raises:
         KeyboardInterrupt: interrupted; every finished run is on disk.
     """
-    # The longest first, so that no long one is left alone at the end.
+    # The longest first, so that no long run is alone at the end.
     todo = sorted((job for job in jobs if job.record() is None), key=lambda job: -job.work)
     print(f"{len(jobs)} {what}: {len(jobs) - len(todo)} finished already, {len(todo)} to do")
     commands = {
@@ -188,7 +188,7 @@ def exclusive(runs_dir: Path) -> Iterator[None]:
     """Keep a second process from writing the same runs.
 
     Raises:
-        ConfigError: another process holds ``runs_dir``, or it cannot be written.
+        ConfigError: another process uses ``runs_dir``, or it cannot be written.
     """
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""The records of the tables' rows, and what of a row's seeds counts.
+"""The records of the tables' rows, and the choice of a record for each seed.
 
-The runs of a row lie in ``<runs>/<table>/<row>/…``, usually one ``seed<n>`` folder per seed, or
-anywhere else below ``<runs>`` under their experiment's name: of a seed that both have, the row's
-own folder counts, of several elsewhere the newest completed one.
-Their timings lie elsewhere: see `diffhash.paper.timing`.
+The runs of a row are in ``<runs>/<table>/<row>/…``, usually in a ``seed<n>`` folder for each seed,
+or anywhere else below ``<runs>`` under their experiment's name. If a seed has several records, the
+one in the row's own folder is used, or else the newest completed one. Timings are in another
+folder: see `diffhash.paper.timing`.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ Found = tuple[Path, RunRecord]
 Files = list[tuple[RunRecord, pd.DataFrame]]
 
 CALIBRATIONS = "calibration"
-"""Folder of the calibrations' runs, which go by the names of rows but have other settings."""
+"""Folder of the calibrations' runs, which have names of rows but other settings."""
 
-# Settings of a command line that leave a row what it is.
+# Settings of a command line with which a run still belongs to its row.
 _SAME_ROW = ("experiment", "seed", "seeds", "run_dir", "runs_dir", "ckpt_path", "resume", "logger",
              "logger.*", "hydra.*", "hydra/*", "trainer.accelerator", "trainer.devices",
              "trainer.num_threads", "trainer.execution")  # fmt: skip
@@ -56,14 +56,14 @@ _ALIKE = ("encoder", "preset", "task", "problem", "epochs_requested", "learning_
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: what the paper prints of it, and its runs.
+    """A row of a table: the paper's numbers, and our runs.
 
     Attributes:
-        table: the name of its table.
-        row: its key, e.g. ``mlp_10k``.
+        table: the name of the table.
+        row: the row's key, e.g. ``mlp_10k``.
         paper: the printed numbers of the table's rows.
-        runs: directory and record of each run.
-        timing: of the row alone on the machine, if there is one.
+        runs: the directory and the record of each run.
+        timing: the timing of the row alone on the machine; None if there is none.
     """
 
     table: str
@@ -74,12 +74,12 @@ class Row:
 
     @property
     def printed(self) -> dict[str, Any] | None:
-        """Its numbers in the paper; None of a row that it does not have."""
+        """The row's numbers in the paper; None for a row that the paper does not have."""
         return self.paper.get(self.row)
 
     @property
     def model(self) -> str:
-        """As the paper names it; of others the encoder and the preset."""
+        """The paper's name of the model; for other rows the encoder and the preset."""
         if self.printed is not None:
             return self.printed["label"]
         encoder, preset = self.runs[0][1].encoder, self.runs[0][1].preset
@@ -87,32 +87,32 @@ class Row:
 
     @property
     def epochs(self) -> int:
-        """The budget of the runs, or the paper's without a run, to tell it from the others."""
+        """The budget of the runs, or the paper's budget without a run, for the label."""
         return self.runs[0][1].epochs_requested if self.runs else self.paper_epochs
 
     @property
     def paper_epochs(self) -> Any:
-        """The paper's budget; NA of a row that it does not have."""
+        """The paper's budget; NA for a row that the paper does not have."""
         return pd.NA if self.printed is None else self.printed["epochs"]
 
     @property
     def label(self) -> str:
-        """Its name with its budget: ``MLP 10k``."""
+        """The name of the model with the budget: ``MLP 10k``."""
         return f"{self.model} {format_epochs(self.epochs)}"
 
     @property
     def full_label(self) -> str:
-        """``Table I, MLP 10k``."""
+        """The label with the table: ``Table I, MLP 10k``."""
         return f"{TITLES[self.table][0]}, {self.label}"
 
     @property
     def seeds(self) -> list[Found]:
-        """The runs that count as a seed: not the interrupted ones."""
+        """The runs that count as a seed, which are all but interrupted runs."""
         return [item for item in self.runs if item[1].status != "interrupted"]
 
     @property
     def has_band(self) -> bool:
-        """Whether it is a median over seeds, with a band around it."""
+        """Whether the row is a median over several seeds, with a band around it."""
         return len(self.seeds) > 1
 
     @property
@@ -122,12 +122,12 @@ class Row:
 
     @property
     def n_diverged(self) -> int:
-        """How many of the runs diverged."""
+        """The number of runs that diverged."""
         return sum(record.status == "diverged" for _, record in self.runs)
 
     @property
     def note(self) -> str:
-        """What a reader must know of the runs: empty if all completed."""
+        """A note about runs that did not complete; empty if all completed."""
         if not self.runs:
             return "no record"
         return "; ".join(
@@ -139,15 +139,15 @@ class Row:
 
     @property
     def status(self) -> str:
-        """``completed``, how each other run ended, or ``missing``."""
+        """``completed``, the outcome of each other run, or ``missing``."""
         if not self.runs:
             return "missing"
         return "; ".join(filter(None, ("completed" if self.completed else "", self.note)))
 
     def values(self, name: str) -> np.ndarray:
-        """A metric by seed; infinite where it diverged or was not finite.
+        """A metric for each seed; infinite for a diverged run or a value that is not finite.
 
-        Empty where no run has it and none diverged: then it was not measured.
+        It is empty if the metric was not measured: no run has it and none diverged.
         """
         records = [record for _, record in self.seeds]
         values = [record.metrics.get(name) for record in records]
@@ -157,7 +157,7 @@ class Row:
 
     @cached_property
     def line(self) -> dict[str, Any]:
-        """Its line of `diffhash.paper.table.Table.frame`."""
+        """The row's line of `diffhash.paper.table.Table.frame`."""
         line: dict[str, Any] = {
             "row": self.row,
             "model": self.model,
@@ -188,13 +188,13 @@ class Row:
 
     @cached_property
     def predicted(self) -> Files:
-        """The predictions of each run that has them; raises RecordError for a corrupt file."""
+        """The predictions of each run that has any; raises `RecordError` for a corrupt file."""
         return self._files(read_predictions)
 
     @cached_property
     def histories(self) -> Files:
-        """The history of each run that has one, on the clock of the row's timing if there is one;
-        raises RecordError for a corrupt file."""
+        """The history of each run that has one, with seconds by the row's timing if there is one;
+        raises `RecordError` for a corrupt file."""
         files = self._files(read_history)
         if self.timing:
             for _, frame in files:
@@ -203,17 +203,17 @@ class Row:
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
-        """Over the seeds, see `combine_predictions`; None where there are none that completed.
+        """The predictions over the seeds, see `combine_predictions`; None if no run completed.
 
         Raises:
-            RecordError: files that are corrupt or do not fit.
+            RecordError: files are corrupt or do not fit each other.
         """
         frames, _ = self._over_seeds(self.predicted)
         return combine_predictions(frames, self.n_diverged) if frames else None
 
     @cached_property
     def history(self) -> pd.DataFrame | None:
-        """Over the seeds, see `combine_histories`; None where none was written."""
+        """The history over the seeds, see `combine_histories`; None if there is no history."""
         completed, diverged = self._over_seeds(self.histories)
         return combine_histories(completed, diverged) if completed or diverged else None
 
@@ -225,17 +225,18 @@ class Row:
         return frames
 
     def _over_seeds(self, files: Files) -> tuple[list, list]:
-        """The files of the seeds that completed (or of the run that has not), and of the others."""
+        """The files of the completed seeds (or of a run that is not completed), and of the
+        others."""
         completed = [frame for record, frame in files if record.status == "completed"]
         diverged = [frame for record, frame in files if record.status == "diverged"]
         return completed or [frame for _, frame in files if not self.seeds], diverged
 
 
 def decades(ours: float, paper: float) -> float:
-    """log10(ours / paper): +1 is ten times the paper's value, NaN if one is absent.
+    """log10(ours / paper): +1 is ten times the paper's value, NaN if a value is absent.
 
     Raises:
-        ValueError: a negative value, or a printed value of 0.
+        ValueError: a value is negative, or the printed value is 0.
     """
     if ours < 0 or paper <= 0:
         raise ValueError("decades: expected ours >= 0 and paper > 0")
@@ -249,14 +250,15 @@ def row_records(
     """The records of both tables by row key, each row's sorted by seed.
 
     Args:
-        runs: folder of the records of all rows.
-        on_problem: is told of each record that cannot be used, which is left out. Of settings that
-            differ among the seeds of a row, those of most seeds count.
+        runs: the folder of the records of all rows.
+        on_problem: a function that is called with the error of each record that cannot be used,
+            which is left out; the default raises the error. If settings differ among the seeds of a
+            row, the records with the settings of most seeds are used.
 
     Raises:
-        RecordError: a record with a corrupt file; one in the row's folder whose ``experiment`` is
-            not ``<table>/<row>``; two in it with the same seed; or one with another encoder, task,
-            budget, learning rate or size than the rest of its row. Not with ``on_problem``.
+        RecordError: a record has a corrupt file; a record in a row's folder has another
+            ``experiment`` than ``<table>/<row>``; two records there have the same seed; or a record
+            has another encoder, task, budget, learning rate or size than the rest of its row.
     """
     rows: dict[str, dict[str, list[Found]]] = {table: {} for table in TABLES}
     for directory, record in find_records(runs, on_problem, without=(TIMINGS, CALIBRATIONS)):
@@ -278,14 +280,14 @@ def row_records(
 
 
 def _is_row(record: RunRecord) -> bool:
-    """Whether the command line that made a record changed nothing of its experiment."""
+    """Whether the command line of a record has changed no setting of its experiment."""
     keys = (text.lstrip("+~").partition("=")[0] for text in record.overrides)
     return all(any(fnmatchcase(key, pattern) for pattern in _SAME_ROW) for key in keys)
 
 
 def _one_per_seed(found: list[Found], own: Path, report: OnProblem) -> list[Found]:
-    """One record of each seed, sorted by seed: that in the folder ``own``, or the newest completed
-    one."""
+    """One record for each seed, sorted by seed: the record in the folder ``own``, or else the
+    newest completed one."""
 
     def worth(item: Found) -> tuple[bool, bool, float]:
         directory, record = item
@@ -302,7 +304,7 @@ def _one_per_seed(found: list[Found], own: Path, report: OnProblem) -> list[Foun
 
 
 def _alike(found: Iterable[Found], report: OnProblem) -> list[Found]:
-    """Those that are whole, and have the settings that most of them have."""
+    """The records without corrupt files that have the settings of most records."""
     kept: list[tuple[Found, dict[str, Any]]] = []
     for directory, record in found:
         try:

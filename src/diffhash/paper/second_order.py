@@ -1,4 +1,4 @@
-"""Rows that the paper does not have: its tasks by Gauss–Newton, in a table of their own."""
+"""Rows that the paper does not have: its tasks with Gauss–Newton, in a table of their own."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ def write_second_order(runs: Path | str, output: Path | str, on_problem: OnProbl
     Args:
         runs: the folder of the records of all rows.
         output: the folder of the tables.
-        on_problem: is told of each record that cannot be read, which is left out.
+        on_problem: a function that is called with the error of each record that cannot be read,
+            which is left out.
 
     Returns:
-        The paths; none where there are no records.
+        The paths; empty if there are no records.
 
     Raises:
         OSError: the output folder cannot be written.

@@ -1,4 +1,4 @@
-"""The first screen of the README and the report: what was reproduced, how far off, at what cost."""
+"""The summary at the top of the README and the report: reproduced rows, distances, costs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from diffhash.results.metrics import metric
 
 
 def summary(tables: Sequence[Table], claims: pd.DataFrame) -> str:
-    """What was reproduced, how far from the paper it is, what it cost, what held: a line each.
+    """A line each on the reproduced rows, their distance from the paper, their cost, and the
+    claims.
 
     Args:
-        tables: both.
-        claims: of `diffhash.paper.claims.verdicts.judge`.
+        tables: both tables.
+        claims: the lines of `diffhash.paper.claims.verdicts.judge`.
     """
     rows = [row for table in tables for row in table.rows.values()]
     printed = [row for row in rows if row.printed is not None]

@@ -1,4 +1,5 @@
-"""A table of the paper with the records of its rows: what tables, claims and plots are made of."""
+"""A table of the paper with the records of its rows, from which tables, claims and plots are
+made."""
 
 from __future__ import annotations
 
@@ -19,13 +20,13 @@ from diffhash.results.record import OnProblem, RecordError, raise_problem
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper, and the records it was made of.
+    """A table of the paper, with the records of its rows.
 
     Attributes:
-        name: ``table1`` or ``table2``.
-        number: ``Table I``.
-        subject: ``Data-driven learning``.
-        rows: the paper's in printed order, then any other row with records.
+        name: the name ``table1`` or ``table2``.
+        number: the paper's number, such as ``Table I``.
+        subject: the subject, such as ``Data-driven learning``.
+        rows: the paper's rows in printed order, then any other rows with records.
     """
 
     name: str
@@ -37,17 +38,18 @@ class Table:
     def frame(self) -> pd.DataFrame:
         """One line per row.
 
-        Each error is the median over the ``n`` seeds that count, those whose run completed or
-        diverged, and ``<value>_low`` and ``<value>_high`` are the ends of its interval
+        Each error is the median over the ``n`` seeds that count, whose runs completed or diverged;
+        ``<value>_low`` and ``<value>_high`` are the ends of its interval
         (`diffhash.results.statistics.median_interval`; NaN for one seed). A diverged run, or an
-        error that was not finite, is infinite there and never dropped. ``n_diverged`` counts the
-        diverged runs, ``seeds`` lists the completed ones (space-separated). ``paper_<value>`` is
-        the printed one, ``decades_<value>`` = log10(ours / paper) that of the median. Values
-        without counterpart are NaN. ``status`` is ``completed``, ``diverged @ epoch N``,
-        ``interrupted @ epoch N`` or ``missing``; with several seeds it names those that did not
-        complete. ``epochs`` is the budget of our runs. ``train_seconds`` are those of an epoch
-        alone on the machine times the epochs, with the smallest and largest chunk of that timing
-        as ends, and ``timed_alone`` is true; or those that the completed runs themselves took.
+        error that was not finite, counts as infinite and is never dropped. ``n_diverged`` is the
+        number of diverged runs, ``seeds`` the list of the completed ones (space-separated).
+        ``paper_<value>`` is the printed value, and ``decades_<value>`` is log10(ours / paper) of
+        the median. Values without counterpart are NaN. ``status`` is ``completed``,
+        ``diverged @ epoch N``, ``interrupted @ epoch N`` or ``missing``; with several seeds it
+        names the seeds that did not complete. ``epochs`` is the budget of our runs. If the row was
+        timed alone on the machine, ``timed_alone`` is true, ``train_seconds`` are the seconds of an
+        epoch times the epochs, and their ends are from the smallest and the largest chunk of that
+        timing; otherwise they are the seconds of the completed runs themselves.
         ``peak_memory_mb`` is the largest of any run.
         """
         lines = pd.DataFrame([row.line for row in self.rows.values()])
@@ -55,12 +57,12 @@ class Table:
 
     @property
     def records(self) -> list[Found]:
-        """All of them, row by row."""
+        """The records of all rows, row by row."""
         return [item for row in self.rows.values() for item in row.runs]
 
     @cached_property
     def metrics(self) -> list[str]:
-        """Those that the paper prints, and any other that a run has recorded."""
+        """The metrics that the paper prints, and any others that a run has recorded."""
         return metric_names([dict.fromkeys(METRICS), *(r.metrics for _, r in self.records)])
 
 
@@ -68,20 +70,20 @@ def load_tables(runs: Path | str, on_problem: OnProblem = raise_problem) -> dict
     """Read the records of both tables, by name.
 
     Args:
-        runs: folder of the records of all rows.
-        on_problem: is told of each record or timing that cannot be used, which is left out.
+        runs: the folder of the records of all rows.
+        on_problem: a function that is called with the error of each record or timing that cannot be
+            used, which is left out; the default raises the error.
 
     Raises:
-        RecordError: not a single record; unusable ones, see `diffhash.paper.rows`, but not with
-            ``on_problem``.
-        FileNotFoundError: the paper's tables are not there: this is no clone.
+        RecordError: there is no record, or a record cannot be used (see `diffhash.paper.rows`).
+        FileNotFoundError: the paper's tables do not exist, because this is no clone.
     """
     tables: dict[str, Table] = {}
     for name, found in row_records(runs, on_problem).items():
         printed, rows = load_paper_table(name).to_dict("index"), {}
         for key in map(str, dict.fromkeys((*printed, *found))):
             timing, items = None, found.get(key, [])
-            try:  # that of the first run which has one
+            try:  # the timing of the first run that has one
                 timings = (find_timing(runs, record) for _, record in items)
                 timing = next(filter(None, timings), None)
             except (RecordError, FileNotFoundError) as error:
@@ -94,7 +96,8 @@ def load_tables(runs: Path | str, on_problem: OnProblem = raise_problem) -> dict
 
 
 def train_seconds(tables: Iterable[Table]) -> pd.DataFrame:
-    """Of each of the paper's rows, ``ours`` (NaN of one without a completed run) and ``paper``."""
+    """The train seconds of each of the paper's rows: ``ours`` (NaN without a completed run) and
+    ``paper``."""
     columns = {"train_seconds": "ours", "paper_train_seconds": "paper"}
     lines: Any = pd.concat([table.frame[list(columns)] for table in tables])
     return lines.rename(columns=columns).dropna(subset="paper")

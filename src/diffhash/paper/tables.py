@@ -28,7 +28,7 @@ from diffhash.results.statistics import describe_interval, interval_rank
 _HOW = ("seed", "status", "diverged_epoch", "epochs", "learning_rate")
 _COST = ("train_seconds", "wall_seconds", "n_parameters", "peak_memory_mb", "config_hash")
 HEADINGS = {name: metric(name).heading for name in METRICS} | {"train_seconds": "Train s"}
-"""Of a table's columns, by value."""
+"""The headings of a table's columns, by the names of the columns."""
 
 _MACHINE = ("processor", "cpu_count", "torch_threads", "device", "torch")
 _ENVIRONMENT = (*_MACHINE[:-1], "platform", "python", "torch", "lightning", "diffhash",
@@ -38,8 +38,8 @@ _ENVIRONMENT = (*_MACHINE[:-1], "platform", "python", "torch", "lightning", "dif
 def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
     """Write each table as ``.csv`` and ``.md`` into ``output``, and return the paths.
 
-    Beside each, ``table1-runs.csv`` has what was recorded of every run, all of its metrics among
-    it: what the table's statistics rest on.
+    Beside each table, a file such as ``table1-runs.csv`` has the record of every run with all of
+    its metrics, from which the table's statistics are computed.
 
     Raises:
         OSError: the output folder cannot be written.
@@ -62,14 +62,14 @@ def write_tables(tables: Mapping[str, Table], output: Path | str) -> list[Path]:
 
 
 def to_markdown(table: Table, tables: Collection[Table]) -> str:
-    """A Markdown table to paste into a README.
+    """A Markdown table for a README.
 
     Each cell has up to three lines: the median over the seeds, its interval, and
     ``/ paper (decades)``.
 
     Args:
-        table: with its rows.
-        tables: all of them, whose cost is said below it.
+        table: the table.
+        tables: all tables, whose total cost is written below it.
     """
     notes = dict(zip(ascii_lowercase, _notes(table), strict=False))
     rows = [row for each in tables for row in each.rows.values() if row.runs]
@@ -102,7 +102,7 @@ def _cell(line: dict[str, Any], value: str) -> str:
     ours, interval = format_value(value, line[value]), ""
     if line["seeds"]:
         interval = format_interval(value, line[f"{value}_low"], line[f"{value}_high"])
-    else:  # the one word for a row without a completed run
+    else:  # a single word for a row without a completed run
         words = ("diverged", "interrupted", "missing")
         ours = next(word for word in words if word in line["status"])
     distance = format_decades(line[f"decades_{value}"])
@@ -112,7 +112,7 @@ def _cell(line: dict[str, Any], value: str) -> str:
 
 
 def _notes(table: Table) -> list[Footnote]:
-    """The paper's oddities, then what is special about our rows."""
+    """Notes on the paper's rows, then notes on our rows."""
     notes = list(FOOTNOTES[table.name])
     for key, row in table.rows.items():
         if row.printed is None:
@@ -124,13 +124,13 @@ def _notes(table: Table) -> list[Footnote]:
         if row.status not in ("completed", "missing"):
             notes.append(((key,), f"{row.label}: {row.status}."))
     others = [key for key, row in table.rows.items() if row.completed and not row.timing]
-    if others and _timings(table):  # if all are, a line below says so
+    if others and _timings(table):  # a line below the table applies if all are timed alone
         text = "Train s: of the run itself, which others beside it may have slowed down."
         notes.append((tuple(others), text))
     return notes
 
 
-# -------------------------------------------------------------------------- what stands below it
+# -------------------------------------------------------------------------- below the table
 
 
 def _timings(table: Table) -> list[RunRecord]:
@@ -138,7 +138,8 @@ def _timings(table: Table) -> list[RunRecord]:
 
 
 def total_sentence(tables: Iterable[Table]) -> str:
-    """Our total train seconds beside the paper's, saying which rows are counted if not all."""
+    """A sentence with our total train seconds beside the paper's, and the counted rows if these are
+    not all."""
     rows = train_seconds(tables)
     both, paper = rows.dropna(), rows["paper"].sum()
     if len(both) == len(rows):

@@ -1,8 +1,8 @@
-"""What an epoch of a run costs where nothing else runs.
+"""The cost of an epoch of a run that is alone on the machine.
 
-Runs of a reproduction share their machine. Afterwards each row is timed alone: a short run of the
-same config, whose record lies in ``<runs>/timing/<table>/<row>/<key>``. The key is of the config
-that was timed, so that no other run takes the timing for its own.
+Runs of a reproduction share their machine. Afterwards each row is timed alone, by a short run of
+the same config, whose record is in ``<runs>/timing/<table>/<row>/<key>``. The key depends on the
+timed config, so that the timing is not used for a run with another config.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ TIMINGS = "timing"
 
 @dataclass(frozen=True)
 class Timing:
-    """A short run that had the machine to itself, and what an epoch took.
+    """A short run that was alone on the machine, with the seconds of an epoch.
 
     Attributes:
-        record: of that run.
-        chunks: seconds per epoch in each chunk between evaluations; the first, which warms up,
-            does not count unless it is the only one.
+        record: the record of that run.
+        chunks: the seconds per epoch in each chunk between evaluations, without the first chunk,
+            which is a warm-up, unless it is the only one.
     """
 
     record: RunRecord
@@ -33,21 +33,21 @@ class Timing:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Median over the chunks."""
+        """The median over the chunks."""
         return float(np.median(self.chunks))
 
 
 def timing_directory(runs: Path | str, run: RunRecord) -> Path:
-    """Where the timing of a table row's run belongs; ``runs`` is the folder of all records."""
+    """The folder for the timing of a table row's run; ``runs`` is the folder of all records."""
     return Path(runs) / TIMINGS / str(run.experiment) / run.config_hash[:12]
 
 
 def find_timing(runs: Path | str, run: RunRecord) -> Timing | None:
-    """The timing of a table row's run; None if there is no completed one.
+    """The timing of a table row's run; None if there is no completed timing.
 
     Raises:
-        RecordError: its record or history is corrupt.
-        FileNotFoundError: it has no history.
+        RecordError: the record or history of the timing is corrupt.
+        FileNotFoundError: the timing has no history.
     """
     directory = timing_directory(runs, run)
     try:

@@ -42,15 +42,15 @@ def zoo() -> dict[str, type[Problem]]:
     return found
 
 
-_OTHERS: dict[str, list[dict[str, Any]]] = {"cavity": [{"reynolds": 400.0}]}  # with other solutions
+_OTHERS: dict[str, list[dict[str, Any]]] = {"cavity": [{"reynolds": 400.0}]}  # not the defaults
 
 
 def references() -> dict[str, Reference]:
-    """How the exact solutions of these problems were obtained, by name; settings other than the
-    defaults are named, as in ``cavity reynolds=400.0``.
+    """The references of the problems' exact solutions, by name; a name includes settings other than
+    the defaults, as in ``cavity reynolds=400.0``.
 
     Raises:
-        ImportError: trimesh, which a problem needs, isn't installed.
+        ImportError: trimesh, which a problem needs, is not installed.
     """
     found = {}
     for name, kind in zoo().items():

@@ -42,10 +42,10 @@ class AllenCahn(Problem):
 
     @property
     def reference(self) -> SplineReference:
-        """A file: two spectral methods agree."""
+        """The reference from a file, with the agreement of two spectral methods."""
         return stored("allen_cahn")
 
     def solution(self, x: Tensor) -> Tensor:
-        """From the file, which has the right half of the period."""
+        """The solution from the file, which has the right half of the period."""
         x, t = x.unbind(dim=1)
         return self.reference(torch.stack([torch.where(x < 0, -x, x), t], dim=1))

@@ -15,7 +15,7 @@ from diffhash.problems.derivatives import Derivatives
 from diffhash.problems.problem import Problem
 from diffhash.problems.reference import Reference
 
-_NODES = 200  # of the quadrature
+_NODES = 200  # the number of nodes of the quadrature
 _REFERENCE = Reference(
     {
         f"Cole–Hopf, Gauss–Hermite quadrature ({_NODES} nodes)": 4e-16,
@@ -23,7 +23,7 @@ _REFERENCE = Reference(
     },
     4e-11,
 )
-_AFTER_START = 1e-14  # a time by which √t has a derivative at the start too
+_AFTER_START = 1e-14  # added to t, because √t has no finite derivative at t = 0
 
 
 class Burgers1D(Problem):
@@ -68,11 +68,12 @@ class Burgers1D(Problem):
 
     @property
     def reference(self) -> Reference:
-        """Cole's and Hopf's, which a Fourier method confirms for ν = 0.01/π."""
+        """The reference: Cole's and Hopf's solution, which a Fourier method confirms for
+        ν = 0.01/π."""
         return _REFERENCE
 
     def solution(self, x: Tensor) -> Tensor:
-        """Cole's and Hopf's."""
+        """Cole's and Hopf's solution."""
         return self._quadrature(x, _NODES)
 
     def _quadrature(self, x: Tensor, n_nodes: int) -> Tensor:

@@ -12,7 +12,7 @@ from diffhash.problems.derivatives import Derivatives, stack
 from diffhash.problems.problem import Problem
 from diffhash.problems.reference import SplineReference, stored
 
-_STORED = (100.0, 400.0)  # Reynolds numbers
+_STORED = (100.0, 400.0)  # Reynolds numbers with a solution in a file
 
 
 class Cavity(Problem):
@@ -64,11 +64,12 @@ class Cavity(Problem):
 
     @property
     def reference(self) -> SplineReference | None:
-        """A file, for two Reynolds numbers: collocation and Galerkin's method agree."""
+        """The reference from a file for two Reynolds numbers, with the agreement of a collocation
+        method and a Galerkin method."""
         return stored(f"cavity_{self.reynolds:.0f}") if self.reynolds in _STORED else None
 
     def solution(self, x: Tensor) -> Tensor:
-        """From the file."""
+        """The solution from the file."""
         if self.reference is None:
             raise NotImplementedError(f"reynolds={self.reynolds}: known for 100 and 400 alone")
         return self.reference(x)

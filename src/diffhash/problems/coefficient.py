@@ -25,7 +25,7 @@ class Coefficient(nn.Parameter):
             and for targets that are ``"exact"``.
 
     Raises:
-        ValueError: something is no finite number.
+        ValueError: ``start`` or ``true`` is no finite number.
     """
 
     true: float | None
@@ -48,7 +48,7 @@ class Coefficient(nn.Parameter):
         return made
 
     def __init__(self, start: float, true: float | None = None) -> None:
-        """Declare the arguments; ``__new__`` has used them."""
+        """Declare the arguments, which ``__new__`` uses."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Coefficient:
         made = _restore(self.data.clone(), self.true)

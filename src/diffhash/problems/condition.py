@@ -1,4 +1,4 @@
-"""Conditions: what u has to satisfy, and where."""
+"""Conditions: the equations that u has to satisfy, and the places where they hold."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Condition:
 def _check_arguments(name: str, residual: Residual) -> None:
     try:
         signature = inspect.signature(residual)
-    except (TypeError, ValueError):  # some callables have none
+    except (TypeError, ValueError):  # some callables have no signature
         return
     try:
         signature.bind(None, None)
@@ -158,8 +158,7 @@ def _check_arguments(name: str, residual: Residual) -> None:
 
 
 def normal_errors(n: int) -> Tensor:
-    """Random errors ``[n]`` of ``n`` measured values, with the standard deviation 1; they are the
-    same at every call."""
+    """Normal random errors ``[n]`` with the standard deviation 1, the same at every call."""
     return torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 

@@ -88,7 +88,7 @@ class Recorder(Derivatives):
         if (component, alpha) not in self.read:
             shape = self._jet.data.shape[1]
             value = torch.rand(shape, dtype=torch.float64, generator=self._generator) + 0.5
-            # As those of training do, so that what autograd cannot follow fails here.
+            # It requires a gradient, as in training, so that operations without a graph fail here.
             self.read[component, alpha] = value.to(self._jet.data.device).requires_grad_(True)
         return self.read[component, alpha]
 

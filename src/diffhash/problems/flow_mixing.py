@@ -10,8 +10,8 @@ from diffhash.problems.condition import Condition
 from diffhash.problems.derivatives import Derivatives
 from diffhash.problems.problem import Problem
 
-_FASTEST = 0.385  # the largest of sech²r tanh r, as the literature rounds it
-_TINY = 1e-30  # so that √ has a derivative in the middle
+_FASTEST = 0.385  # the largest value of sech²r tanh r, rounded as in the literature
+_TINY = 1e-30  # added to r², so that √ has a finite derivative at r = 0
 
 
 class FlowMixing(Problem):
@@ -40,11 +40,11 @@ class FlowMixing(Problem):
         return d.u_t + self._turning(x) * (x[:, 0] * d.u_y - x[:, 1] * d.u_x)
 
     def _turning(self, x: Tensor) -> Tensor:
-        """ω."""
+        """The angular velocity ω, ``[N]``."""
         r = (x[:, :2].square().sum(dim=1) + _TINY).sqrt()
         return r.tanh() / (_FASTEST * r * torch.cosh(r).square())
 
     def solution(self, x: Tensor) -> Tensor:
-        """The start, turned by ωt."""
+        """The values at the start, turned by the angle ωt."""
         angle = self._turning(x) * x[:, 2]
         return -((x[:, 1] * angle.cos() - x[:, 0] * angle.sin()) / 2).tanh()

@@ -52,11 +52,11 @@ class GrayScott(Problem):
 
     @property
     def reference(self) -> SplineReference:
-        """A file: two spectral methods agree."""
+        """The reference from a file, with the agreement of two spectral methods."""
         return stored("gray_scott")
 
     def solution(self, x: Tensor) -> Tensor:
-        """From the file."""
+        """The solution from the file."""
         return self.reference(x)
 
 

@@ -51,7 +51,7 @@ class Heat1D(Problem):
         return (pi * x[:, 0]).cos() + 0.5 * (3 * pi * x[:, 0]).cos()
 
     def solution(self, x: Tensor) -> Tensor:
-        """Two modes, each with its decay."""
+        """The sum of two decaying modes."""
         x, t = x.unbind(dim=1)
         rate = self.kappa * pi**2
         slow = torch.exp(-rate * t) * (pi * x).cos()

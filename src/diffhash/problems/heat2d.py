@@ -13,7 +13,7 @@ from diffhash.problems.condition import Condition
 from diffhash.problems.derivatives import Derivatives
 from diffhash.problems.problem import Problem
 
-_MARGIN = 0.05  # the holes are farther from the plate's edge
+_MARGIN = 0.05  # a distance from the plate's edge; the holes are farther away
 
 
 class Heat2D(Problem):
@@ -56,6 +56,6 @@ class Heat2D(Problem):
         return (x[:, :2] - 0.5).abs().amax(dim=1) > 0.5 - _MARGIN
 
     def solution(self, x: Tensor) -> Tensor:
-        """A decaying pair of waves."""
+        """exp(-2κπ²t) cos(πx) cos(πy)."""
         c_x, c_y = (pi * x[:, :2]).cos().T
         return torch.exp(-2 * self.kappa * pi**2 * x[:, 2]) * c_x * c_y

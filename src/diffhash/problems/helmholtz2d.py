@@ -26,10 +26,10 @@ class Helmholtz2D(Problem):
 
     Args:
         a: half the number of periods along a unit of each axis: a number a = b, or two, (a, b).
-        low: where the square begins.
+        low: the lower bound of the square on both axes.
 
     Raises:
-        ValueError: a number of a that is not finite and positive, or a low of 1 or more.
+        ValueError: a number of ``a`` is not finite and positive, or ``low`` is 1 or more.
     """
 
     def __init__(self, a: float | Sequence[float] = 4.0, low: float = 0.0) -> None:

@@ -13,7 +13,7 @@ from diffhash.problems.coefficient import Coefficient
 from diffhash.problems.condition import Condition, Measured, normal_errors
 from diffhash.problems.derivatives import Derivatives
 
-_UNIT = 0.01  # of the viscosity: both coefficients are near 1
+_UNIT = 0.01  # the unit of the viscosity, in which both coefficients are near 1
 
 
 class InverseBurgers(Burgers1D):
@@ -25,15 +25,15 @@ class InverseBurgers(Burgers1D):
 
     Args:
         nu: ν.
-        speed: the c that training begins with.
-        viscosity: the 100 ν that training begins with.
-        n_data: points with known u.
-        noise: standard deviation of normal errors in u, in parts of u's own; the same at every
-            call.
+        speed: the value of c with which training begins.
+        viscosity: the value of 100 ν with which training begins.
+        n_data: the number of points with known u.
+        noise: the standard deviation of normal errors in u, relative to the standard deviation of
+            u. The errors are the same at every call.
 
     Raises:
-        ValueError: ν as for `Burgers1D`, a start that is not finite and positive, noise that is
-            negative or not finite, or no point.
+        ValueError: ν is out of range as for `Burgers1D`, ``speed`` or ``viscosity`` is not finite
+            and positive, ``noise`` is negative or not finite, or there is no point.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class InverseBurgers(Burgers1D):
         self.n_data, self.noise = n_data, noise
 
     def conditions(self) -> list[Condition]:
-        """The equation, and what is known of u."""
+        """The equation, and the known values of u."""
         x = self.domain.sample(self.n_data)
         u = self.solution(x)
         values = u + self.noise * u.std(correction=0) * normal_errors(len(x))

@@ -24,8 +24,8 @@ class InverseHeatField(Problem):
     f = -u + 2π² a u - e^(-t) |∇s|².
 
     Args:
-        n_data: measured values.
-        noise: standard deviation of normal errors in them, the same at every call.
+        n_data: the number of measured values.
+        noise: the standard deviation of their normal errors, which are the same at every call.
 
     Raises:
         ValueError: there is no value, or the noise is negative or not finite.
@@ -41,7 +41,7 @@ class InverseHeatField(Problem):
         self.n_data, self.noise = n_data, noise
 
     def conditions(self) -> list[Condition]:
-        """The equation, a that is steady and known on the walls, and the measured u."""
+        """The equation, a steady and known on the walls, and the measured values of u."""
         x = self.domain.sample(self.n_data)
         values = self.solution(x)[:, 0] + self.noise * normal_errors(len(x))
         wall = self.domain.boundary()
@@ -62,6 +62,6 @@ class InverseHeatField(Problem):
         return (2 * pi**2 * a - 1) * u - (-x[:, 2]).exp() * squares
 
     def solution(self, x: Tensor) -> Tensor:
-        """u and a."""
+        """The exact fields u and a."""
         s_x, s_y = (pi * x[:, :2]).sin().T
         return stack((-x[:, 2]).exp() * s_x * s_y, 2 + s_x * s_y)

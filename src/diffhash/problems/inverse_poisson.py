@@ -22,9 +22,9 @@ class InversePoisson(Problem):
     The exact solution is u(x, y) = sin(πx) sin(πy); f = 2π² k* u belongs to the true k*.
 
     Args:
-        k: k*.
-        start: the k that training begins with.
-        n_data: points with known u.
+        k: the true value k*.
+        start: the value of k with which training begins.
+        n_data: the number of points with known u.
 
     Raises:
         ValueError: k* or the start is not finite and positive, or there is no point.
@@ -39,7 +39,7 @@ class InversePoisson(Problem):
         self.k, self._true, self.n_data = Coefficient(start, true=k), k, n_data
 
     def conditions(self) -> list[Condition]:
-        """The equation, u on the boundary, and what is known inside."""
+        """The equation, u on the boundary, and the known values inside."""
         x = self.domain.sample(self.n_data)
         values = self.solution(x)
         return [

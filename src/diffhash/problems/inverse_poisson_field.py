@@ -25,8 +25,8 @@ class InversePoissonField(Problem):
     and f = 2π² a u - ∇a·∇u with ∇a = -2a² (2x - 1, 2y - 1).
 
     Args:
-        n_data: measured values, on a lattice of nearly as many along each axis.
-        noise: standard deviation of normal errors in them, the same at every call.
+        n_data: the number of measured values, on a lattice with nearly as many along each axis.
+        noise: the standard deviation of their normal errors, which are the same at every call.
 
     Raises:
         ValueError: there is no value, or the noise is negative or not finite.
@@ -42,7 +42,7 @@ class InversePoissonField(Problem):
         self.n_data, self.noise = n_data, noise
 
     def conditions(self) -> list[Condition]:
-        """The equation, a on the boundary, and the measured u."""
+        """The equation, a on the boundary, and the measured values of u."""
         x = self.domain.sample(self.n_data, rule="grid")
         values = self.solution(x)[:, 0] + self.noise * normal_errors(len(x))
         wall = self.domain.boundary()
@@ -58,12 +58,12 @@ class InversePoissonField(Problem):
     def _source(self, x: Tensor) -> Tensor:
         u, a = self.solution(x).T
         sines, cosines = (pi * x).sin(), (pi * x).cos()
-        slope = pi * cosines * sines.flip(1)  # of u
+        slope = pi * cosines * sines.flip(1)  # ∇u
         slope_a = -2 * a.square()[:, None] * (2 * x - 1)
         return 2 * pi**2 * a * u - (slope_a * slope).sum(dim=1)
 
     def solution(self, x: Tensor) -> Tensor:
-        """u and a."""
+        """The exact fields u and a."""
         squares = (x.square() + (x - 1).square()).sum(dim=1)
         s_x, s_y = (pi * x).sin().T
         return stack(s_x * s_y, 1 / (1 + squares))

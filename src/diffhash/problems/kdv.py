@@ -18,7 +18,7 @@ _REFERENCE = Reference(
     {"closed form on the line": 1e-11, "Fourier (512 points), ETDRK4 (steps of 1e-04)": 2e-11},
     1e-11,
 )
-_MAX_WRAP = 1e-9  # parts of the soliton's height
+_MAX_WRAP = 1e-9  # the largest value at the ends, relative to the soliton's height
 
 
 class KdV(Problem):
@@ -31,12 +31,12 @@ class KdV(Problem):
     which bounds its deviation from periodicity.
 
     Args:
-        c: speed of the soliton, twice its height.
+        c: the speed of the soliton, which is twice its height.
         half_width: L.
 
     Raises:
-        ValueError: a number that is not finite and positive, or an interval too narrow for the
-            soliton: it would be above 10⁻⁹ of its height at an end.
+        ValueError: a number is not finite and positive, or the interval is too narrow: the soliton
+            would be above 10⁻⁹ of its height at an end.
     """
 
     periodic = ("x",)
@@ -67,11 +67,12 @@ class KdV(Problem):
 
     @property
     def reference(self) -> Reference:
-        """The soliton on the line, which a Fourier method confirms for the default numbers."""
+        """The reference: the soliton on the line, which a Fourier method confirms for the default
+        numbers."""
         return _REFERENCE
 
     def solution(self, x: Tensor) -> Tensor:
-        """The soliton, half-way at x = 0."""
+        """The soliton, which is at x = 0 for t = ½."""
         s = math.sqrt(self.c) / 2 * (x[:, 0] - self.c * (x[:, 1] - 0.5))
         e = torch.exp(-2 * s.abs())  # cosh would overflow far away
         return 2 * self.c * e / (1 + e) ** 2

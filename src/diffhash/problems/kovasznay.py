@@ -59,7 +59,7 @@ class Kovasznay(Problem):
         return self.solution(x)[:, :2]
 
     def solution(self, x: Tensor) -> Tensor:
-        """Kovasznay's."""
+        """Kovasznay's solution."""
         x, y = x.unbind(dim=1)
         rate = self.reynolds / 2 - sqrt(self.reynolds**2 / 4 + 4 * pi**2)
         decay = torch.exp(rate * x)

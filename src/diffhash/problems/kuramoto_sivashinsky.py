@@ -40,9 +40,9 @@ class KuramotoSivashinsky(Problem):
 
     @property
     def reference(self) -> SplineReference:
-        """A file: two spectral methods agree."""
+        """The reference from a file, with the agreement of two spectral methods."""
         return stored("kuramoto_sivashinsky")
 
     def solution(self, x: Tensor) -> Tensor:
-        """From the file."""
+        """The solution from the file."""
         return self.reference(x)

@@ -23,10 +23,10 @@ class MultiscalePoisson2D(Problem):
     over M whole numbers w, so that u = 0 on the boundary.
 
     Args:
-        frequencies: the w.
+        frequencies: the numbers w.
 
     Raises:
-        ValueError: there is none, or one is not finite and positive.
+        ValueError: there is no frequency, or one is not finite and positive.
     """
 
     domain = Box(x=(0, 1), y=(0, 1))
@@ -49,7 +49,7 @@ class MultiscalePoisson2D(Problem):
         return -(d.u_xx + d.u_yy)
 
     def _modes(self, x: Tensor) -> Tensor:
-        """Each frequency's part of the solution, ``[M, N]``."""
+        """The mode of each frequency, ``[M, N]``."""
         x, y = x.unbind(dim=1)
         parts = [(w * pi * x).sin() * (w * pi * y).sin() for w in self.frequencies]
         return torch.stack(parts) / len(parts)
@@ -59,5 +59,5 @@ class MultiscalePoisson2D(Problem):
         return squares.to(x.device) @ self._modes(x)
 
     def solution(self, x: Tensor) -> Tensor:
-        """The mean of its modes."""
+        """The mean of the modes."""
         return self._modes(x).sum(dim=0)

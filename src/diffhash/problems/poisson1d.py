@@ -20,8 +20,8 @@ class Poisson1D(Problem):
     u(x) = (2x³ - 20x) sin(2πx)/(2π) + sin(8πx).
 
     Args:
-        k: diffusion coefficient.
-        label_region: (low, high) where u is known in the PINN task.
+        k: the diffusion coefficient.
+        label_region: the interval (low, high) in which u is known in the PINN task.
 
     Raises:
         ValueError: ``label_region`` does not lie in [0, 1], or k is zero or not finite.
@@ -42,7 +42,7 @@ class Poisson1D(Problem):
         self.label_region = (label_region[0], label_region[1])
 
     def conditions(self) -> list[Condition]:
-        """Labels where they are known, and the equation."""
+        """The known values in ``label_region``, and the equation."""
         known = self.labels(Interval(x=self.label_region))
         return [known, Condition("residual", self.domain, self._equation, EXACT)]
 

@@ -28,7 +28,7 @@ class PoissonHoles(Problem):
 
     Args:
         f: the right-hand side.
-        strength: q, of the sources in the holes.
+        strength: the strength q of the sources in the holes.
 
     Raises:
         ValueError: f is not finite, or q is not finite and positive.
@@ -58,7 +58,7 @@ class PoissonHoles(Problem):
         return x.abs().amax(dim=1) > 0.45  # the holes end at 0.4
 
     def solution(self, x: Tensor) -> Tensor:
-        """Four logarithms and a paraboloid."""
+        """The sum of four logarithms and a paraboloid."""
         u = -self.f / 4 * x.square().sum(dim=1)
         for center, sign in zip(_CENTERS, _SIGNS, strict=True):
             squares = (x - torch.tensor(center).to(x)).square().sum(dim=1)

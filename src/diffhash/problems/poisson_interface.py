@@ -26,10 +26,10 @@ class PoissonInterface(Problem):
 
     Args:
         k_in: k in the disc.
-        k_out: k around it.
+        k_out: k around the disc.
 
     Raises:
-        ValueError: a k that is not finite and positive.
+        ValueError: ``k_in`` or ``k_out`` is not finite and positive.
     """
 
     unknowns = ("u", "v")
@@ -44,7 +44,7 @@ class PoissonInterface(Problem):
         self.parts = {"u": self.disc, "v": self.around}
 
     def conditions(self) -> list[Condition]:
-        """Both equations, what is continuous across the circle, and the edge."""
+        """Both equations, the continuity across the circle, and the values on the edge."""
         k_in, k_out = self.k_in, self.k_out
         circle, edge = Interface(self.disc, self.around), self.domain.boundary()
         return [
@@ -64,7 +64,7 @@ class PoissonInterface(Problem):
         return -(4 * g + 4 * slopes - (x.square() + y.square() - (pi * _RADIUS) ** 2) * g)
 
     def solution(self, x: Tensor) -> Tensor:
-        """u and v, each of them beyond the circle as well."""
+        """u and v, each also continued beyond the circle."""
         s_x, c_y = (pi * x[:, 0]).sin(), (pi * x[:, 1]).cos()
         q = (x.square().sum(dim=1) - _RADIUS**2) * (s_x + c_y)
         return stack(q / self.k_in, q / self.k_out)

@@ -24,9 +24,9 @@ class PoissonMesh(Problem):
     Needs trimesh and rtree: ``pip install 'diffhash[geometry]'``.
 
     Args:
-        mesh: a file that trimesh reads (STL, OBJ, PLY …), or a trimesh mesh; None for the ring of
-            1024 triangles of the radii 1 and 0.4 that trimesh makes.
-        k: wave number of u.
+        mesh: a file that trimesh reads (STL, OBJ, PLY …), or a trimesh mesh; None for trimesh's
+            torus of 1024 triangles with the radii 1 and 0.4.
+        k: the wave number of u.
 
     Raises:
         ValueError: k is not finite and positive, or the surface has gaps.

@@ -57,7 +57,7 @@ class Problem(nn.Module, ABC):
     parts: Mapping[str, Domain] = MappingProxyType({})
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
-        # A problem of one's own may set coefficients without calling super().__init__() first.
+        # A subclass may set coefficients without a call of super().__init__() before.
         made = super().__new__(cls)
         nn.Module.__init__(made)
         return made
@@ -72,7 +72,7 @@ class Problem(nn.Module, ABC):
                 )
 
     def __init__(self) -> None:
-        """Keep what has been set; ``__new__`` has made the module."""
+        """Do nothing, because ``__new__`` has initialised the module."""
 
     @abstractmethod
     def conditions(self) -> Sequence[Condition]:
@@ -92,7 +92,7 @@ class Problem(nn.Module, ABC):
 
     @property
     def reference(self) -> Reference | None:
-        """How `solution` was obtained, and how large its error is; None without a solution."""
+        """The methods by which `solution` was obtained, and its error; None without a solution."""
         return None if type(self).solution is Problem.solution else CLOSED_FORM
 
     @property
@@ -137,7 +137,7 @@ class Problem(nn.Module, ABC):
         """The list of `conditions`, after a check that there is one and that names differ.
 
         Raises:
-            ValueError: there is none, one is no `Condition`, or two have the same name; or the
+            ValueError: there is no condition, one is no `Condition`, two have the same name, or the
                 domain has no two sides across an axis of `periodic`.
         """
         axes = self.names.axes
@@ -177,7 +177,7 @@ class Problem(nn.Module, ABC):
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """The rows of a jet that holds every derivative that the conditions read.
+        """The rows of a jet with every derivative that the conditions read.
 
         Raises:
             ValueError: a condition cannot be evaluated.
@@ -232,7 +232,7 @@ class Problem(nn.Module, ABC):
         return Jet(jet.data.detach().to(x.device), rows, self.names)
 
     def _columns(self, x: Tensor) -> Tensor:
-        """The solution, of one unknown as a column, too."""
+        """The solution as columns ``[N, C]``, also for one unknown."""
         u = self.solution(x)
         return u[:, None] if isinstance(u, Tensor) and u.shape == (len(x),) else u
 
@@ -255,7 +255,7 @@ class Problem(nn.Module, ABC):
                     "number, a tensor or a function of x"
                 )
             return self._exact_residual(condition, x, rows, normal)
-        # Functions of a problem get points on the CPU, whatever the device of training.
+        # Functions of a problem are called with points on the CPU, whatever the training device.
         value = target
         if callable(target):
             with computed(f"{condition.name}: its target", x):
@@ -285,7 +285,7 @@ class Problem(nn.Module, ABC):
     def _exact_residual(
         self, condition: Condition, x: Tensor, rows: tuple[Row, ...], normal: Tensor | None
     ) -> Tensor:
-        """Of the exact solution, with the true values of the coefficients that are trained."""
+        """The residual of the exact solution, with the true values of trained coefficients."""
         named = {name: p for name, p in self.named_parameters() if p.requires_grad}
         true = {
             name: torch.full_like(p, p.true)
@@ -313,13 +313,13 @@ class Problem(nn.Module, ABC):
         return value.detach()
 
 
-_SAMPLE = 8  # points that a residual is traced at
-_MARGIN = 1e-6  # of the domain's width, by which points may lie beyond it
+_SAMPLE = 8  # the number of points at which a residual is traced
+_MARGIN = 1e-6  # the distance beyond the domain that is allowed, relative to its width
 
 
 @contextmanager
 def _values(problem: Problem, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Give parameters of the problem other values within the block."""
+    """Set parameters of the problem to other values within the block."""
     own = {name: parameter.data for name, parameter in problem.named_parameters()}
     parameters = dict(problem.named_parameters())
     try:

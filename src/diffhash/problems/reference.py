@@ -1,4 +1,4 @@
-"""How exact solutions were obtained, how large their errors are, and solutions from files."""
+"""The methods and errors of exact solutions, and solutions from files."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_CHUNK = 2**13  # points of a spline in one go
+_CHUNK = 2**13  # points at which a spline is evaluated at a time
 
 
 @dataclass(frozen=True)
 class Reference:
-    """How the exact solution of a problem was obtained.
+    """The methods by which the exact solution of a problem was obtained, and its error.
 
     Attributes:
         methods: the methods that gave the solution, each with its own relative error, which is
             the difference between its two finest resolutions. A solution from a file has two
             independent methods.
-        error: the largest relative L2 error of an unknown over the domain. A measured error below
-            it means nothing. For a file it is the difference between the second method and the
+        error: the largest relative L2 error of an unknown over the domain. A field's error cannot
+            be measured below it. For a file it is the difference between the second method and the
             stored values.
-        errors: the same number for each unknown and derivative, by names such as ``u_xx``, where it
+        errors: the same number for each unknown and derivative, by names such as ``u_xx``, if it
             was measured.
     """
 
@@ -90,7 +90,7 @@ class SplineReference(Reference):
     def _differentiated(
         self, orders: tuple[int, ...]
     ) -> tuple[tuple[int, ...], tuple[Tensor, ...], Tensor]:
-        """Degrees, knots and coefficients of a derivative, which is a spline as well."""
+        """The degrees, knots and coefficients of a derivative, which is a spline, too."""
         kept: dict[tuple[int, ...], Any] = self._splines  # type: ignore[attr-defined]
         if orders not in kept:
             if not any(orders):
@@ -127,7 +127,7 @@ def _basis(x: Tensor, knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:
 
 
 class _Evaluated(torch.autograd.Function):
-    """A derivative of a spline; its own are derivatives of it again."""
+    """A derivative of a spline, whose derivatives are the spline's derivatives of higher order."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, spline: SplineReference, orders: tuple[int, ...]) -> Tensor:
@@ -138,7 +138,7 @@ class _Evaluated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (x,), (gradient,) = ctx.saved_tensors, gradients
-        # One derivative of a derivative is asked for with zeros for the others.
+        # Autograd computes a derivative of one component with zero gradients for the others.
         if not gradient.requires_grad and not gradient.any():
             return torch.zeros_like(x), None, None
         columns = []
@@ -152,7 +152,7 @@ class _Evaluated(torch.autograd.Function):
 @cache
 def stored(name: str) -> SplineReference:
     """The solution in the package's file ``references/<name>.npz``, which
-    ``scripts/references/make.py`` makes."""
+    ``scripts/references/make.py`` writes."""
     with as_file(files("diffhash.problems") / "references" / f"{name}.npz") as path:
         return read_reference(path)
 
@@ -160,8 +160,8 @@ def stored(name: str) -> SplineReference:
 def read_reference(path: Any) -> SplineReference:
     """Read a file that ``scripts/references/make.py`` has written.
 
-    Its coefficients are integer multiples of a quantum, stored as repeated differences along each
-    axis and byte by byte, which compress well.
+    Its coefficients are integer multiples of a quantum. They are stored byte by byte as repeated
+    differences along each axis, which compress well.
     """
     with np.load(path, allow_pickle=False) as data:
         about = json.loads(str(data["about"]))

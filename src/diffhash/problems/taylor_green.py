@@ -59,7 +59,7 @@ class TaylorGreen(Problem):
         return self.solution(x)[:, :2]
 
     def solution(self, x: Tensor) -> Tensor:
-        """Taylor's and Green's."""
+        """Taylor's and Green's solution."""
         x, y, t = x.unbind(dim=1)
         decay = torch.exp(-2 * self.nu * t)
         u, v = x.cos() * y.sin() * decay, -x.sin() * y.cos() * decay

@@ -15,12 +15,12 @@ from diffhash.ops.backends import MultiIndex
 from diffhash.problems.condition import Condition
 from diffhash.problems.derivatives import Derivatives, Recorder
 
-_FEW = (5, 7)  # numbers of points, by which equations are told from points
-_PROBED = 64  # points at which weights of a sum are looked for
-_SCALES = (1.0, 1e-3, 1e3)  # of the jets that a linear residual is tried on
+_FEW = (5, 7)  # two numbers of points, by which the axes of equations and points are distinguished
+_PROBED = 64  # points at which the weights of a sum are determined
+_SCALES = (1.0, 1e-3, 1e3)  # scales of the jets by which linearity is tested
 _TOLERANCE = 1e-9
 _ROUND_OFF = 1e-5
-_CUTS = "detach(), torch.tensor(…), numpy and torch.no_grad()"  # of the graph of autograd
+_CUTS = "detach(), torch.tensor(…), numpy and torch.no_grad()"  # operations without a graph
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ def equations(condition: Condition, x: Tensor, jet: Jet, normal: Tensor | None) 
 
 
 def as_equations(condition: Condition, value: object, points: tuple[int, ...]) -> Tensor:
-    """A residual ``[.., N]`` or ``[.., N, E]`` as the latter.
+    """A residual ``[.., N]`` or ``[.., N, E]`` as ``[.., N, E]``.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the residual has neither shape.
     """
     if isinstance(value, Tensor) and value.is_floating_point():
         if value.shape == points:
@@ -93,7 +93,7 @@ def trace(
         raise ValueError(
             f"{condition.name}: its residual reads neither an unknown nor a derivative"
         )
-    if not any_gradient and not torch.is_inference_mode_enabled():  # where there are none
+    if not any_gradient and not torch.is_inference_mode_enabled():  # which has no graph
         raise ValueError(
             f"{condition.name}: its residual has no gradient in what it reads of d: compute it by "
             f"torch operations, without {_CUTS}"
@@ -129,14 +129,14 @@ def _run(condition: Condition, x: Tensor, d: Derivatives) -> object:
 
 @contextmanager
 def computed(what: str, x: Tensor) -> Iterator[None]:
-    """A function of a problem at points; its errors become a `ValueError` that begins with
+    """Convert errors of a problem's function at points to a `ValueError` that begins with
     ``what``."""
     try:
         yield
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
-        # Shapes that do not fit, a tensor for a number, a text or a list in place of one.
+        # Errors of shapes that do not fit, or of a tensor, text or list instead of a number.
         if isinstance(error, ValueError) and "tensor" not in str(error):
-            raise  # a bug of the problem's own
+            raise  # an error that the problem itself raises
         raise ValueError(
             f"{what} cannot be computed at {len(x)} points: {error}; columns of x are x[:, j], and "
             "functions of them torch's, as torch.sin"
@@ -188,12 +188,12 @@ def linear_form(
         condition: the condition with the residual.
         names: the names of axes and unknowns.
         rows: the rows that the residual reads.
-        inner: the rows of the jet: the same, or what `collapsed` made of them.
+        inner: the rows of the jet: the same, or their `collapsed` rows.
         x: points ``[N, d]``.
         normal: normals on a boundary.
 
     Raises:
-        ValueError: autograd finds other slopes than the residual has.
+        ValueError: autograd's derivatives of the residual are wrong.
     """
     n, n_components = len(x), len(names.unknowns)
 
@@ -203,7 +203,7 @@ def linear_form(
 
     zeros = torch.zeros(len(inner), n, n_components, dtype=torch.float64, device=x.device)
     offset = residual(zeros)
-    if offset.requires_grad:  # it has coefficients that are trained
+    if offset.requires_grad:  # the residual has trained coefficients
         return None
     parts = []
     for row in range(len(inner)):
@@ -230,13 +230,13 @@ def linear_form(
 def _check_slopes(
     condition: Condition, value: Tensor, data: Tensor, coefficients: Tensor, offset: Tensor
 ) -> None:
-    """Compare autograd's slopes of a linear residual with its coefficients, which training by some
-    optimizers uses in their place."""
-    weights = torch.arange(1.0, value.shape[-1] + 1).to(value)  # that tell equations apart
+    """Compare autograd's derivatives of a linear residual with its coefficients, which training
+    with some optimizers uses instead."""
+    weights = torch.arange(1.0, value.shape[-1] + 1).to(value)  # different for each equation
     [slopes] = torch.autograd.grad((value * weights).sum(), data, materialize_grads=True)
     expected = (coefficients * weights).sum(dim=-1).movedim(1, -1)
     size = expected.abs() + (offset.abs() * weights).sum(dim=-1, keepdim=True)
-    # A division by 0 in the branch of a `where` that is not taken is NaN in slopes alone.
+    # A division by 0 in the branch of a `where` that is not selected is NaN in derivatives alone.
     if ((slopes - expected).abs() > 1e-6 * size).logical_and(slopes.isfinite()).any():
         raise ValueError(
             f"{condition.name}: its residual is linear in what it reads of d, and autograd finds "
@@ -314,7 +314,8 @@ def collapsed(
 def _proportional(
     slopes: Tensor, left: Sequence[int], parameters: Sequence[Tensor]
 ) -> dict[int, float]:
-    """The first of the lines that are left, and those that are fixed multiples of it."""
+    """The weights of the first of the derivatives ``left`` and of those whose slopes are a fixed
+    multiple of its slopes."""
     first, *others = left
     group, line = {first: 1.0}, slopes[first]
     best = line.abs().argmax()
@@ -329,8 +330,8 @@ def _proportional(
 def taken_apart(jet: Jet, rows: tuple[Row, ...]) -> Jet:
     """A jet of ``rows`` from a jet of `collapsed` rows.
 
-    A residual that reads a sum alone gets the whole sum as its first derivative, and 0 as the
-    others.
+    Where the residual reads derivatives only in a sum, the first of them is set to the whole sum,
+    divided by its weight, and the others are set to 0.
     """
     if jet.rows == rows:
         return jet
@@ -355,9 +356,9 @@ def operator_size(
     """The size of a residual for a wave of amplitude 1: √(mean Σ_kc (∂residual/∂(∂_k u_c) s_k)²)
     over points and equations, with s_k = Π_j (wave_number / width_j)^(k_j).
 
-    The slopes of a residual that is not linear are taken at random numbers of the sizes s_k. Where
-    one is not finite, such as that of √u at a number below 0, its point is left out; the size is
-    NaN where none is finite.
+    The derivatives of a nonlinear residual are taken at random numbers of the sizes s_k. A point
+    with a derivative that is not finite, such as that of √u below 0, is left out; the size is NaN
+    if no point remains.
 
     Args:
         condition: the condition with the residual.
@@ -391,7 +392,7 @@ def _slopes(
     normal: Tensor | None,
     scale: float | Tensor,
 ) -> Tensor:
-    """Derivatives of every equation in the jet, at a random one: ``[K, N, C, E]``."""
+    """The derivatives of every equation in the jet, at a random jet: ``[K, N, C, E]``."""
     jet = (scale * _random_jet(names, rows, len(x), x.device)).requires_grad_(True)
     value = equations(condition, x, Jet(jet, rows, names), normal)
     columns = [
@@ -411,7 +412,7 @@ def _random_jet(names: Names, rows: tuple[Row, ...], n_points: int, device: torc
 
 @contextmanager
 def _shaken(parameters: Sequence[Tensor]) -> Iterator[bool]:
-    """Give trained parameters other values within the block; return whether there are any."""
+    """Change the trained parameters within the block, and yield whether there are any."""
     trained = [p for p in parameters if p.requires_grad]
     generator, own = torch.Generator().manual_seed(0), [p.data for p in trained]
     try:
@@ -440,7 +441,7 @@ def is_enough(
     x: Tensor,
     normal: Tensor | None,
 ) -> bool:
-    """Whether the residual is the same from fewer rows."""
+    """Whether the residual can be computed from the rows ``fewer``."""
     alphas, _ = expanded(fewer)
     for scale in _SCALES:
         data = scale * _random_jet(names, rows, len(x), x.device)

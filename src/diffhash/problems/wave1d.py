@@ -51,7 +51,7 @@ class Wave1D(Problem):
         return (pi * x[:, 0]).sin() + 0.5 * (4 * pi * x[:, 0]).sin()
 
     def solution(self, x: Tensor) -> Tensor:
-        """Two standing waves."""
+        """The sum of two standing waves."""
         x, t = x.unbind(dim=1)
         slow = (pi * x).sin() * (self.c * pi * t).cos()
         return slow + 0.5 * (4 * pi * x).sin() * (4 * self.c * pi * t).cos()

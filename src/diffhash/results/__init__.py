@@ -1,4 +1,4 @@
-"""Records of runs of any problem, and what is made of them alone: statistics, figures."""
+"""Records of runs of any problem, and statistics and figures that need nothing but records."""
 
 from __future__ import annotations
 

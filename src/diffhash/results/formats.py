@@ -1,4 +1,4 @@
-"""How numbers are printed in tables, claims and figures."""
+"""Formats of numbers in tables, claims and figures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _FORMS = {"train_seconds": ".1f", "wall_seconds": ".1f", "peak_memory_mb": ".0f"
 
 
 def format_value(column: str, value: float) -> str:
-    """Compact: two significant digits, seconds to a tenth, whole MB; NaN is ``–``, infinity
-    ``diverged``.
+    """A value in a compact format: two significant digits, seconds to a tenth, whole MB; NaN is
+    ``–``, infinity ``diverged``.
 
     >>> format_value("mse_u", 5.43e-13), format_value("mse_uxx", 4.6)
     ('5.4e-13', '4.6')
@@ -30,14 +30,14 @@ def format_value(column: str, value: float) -> str:
 
 
 def format_interval(column: str, low: float, high: float) -> str:
-    """``[2.0e-13, 9.1e-13]``; empty where there is none (NaN)."""
+    """An interval, such as ``[2.0e-13, 9.1e-13]``; empty for NaN."""
     if pd.isna(low) or pd.isna(high):
         return ""
     return f"[{format_value(column, low)}, {format_value(column, high)}]"
 
 
 def format_decades(value: float) -> str:
-    """``-0.74``, ``+1.20``; NaN and infinitely far (diverged): ``–``."""
+    """A distance in decades, such as ``-0.74``; ``–`` for NaN and infinity (diverged)."""
     return "–" if pd.isna(value) or value == math.inf else f"{value:+.2f}"
 
 
@@ -60,8 +60,8 @@ def format_p(p: float) -> str:
 
 
 def printable(text: str) -> str:
-    r"""``text`` with whatever does not print, such as the escape sequences of a terminal, as
-    ``\x1b``: one line that a terminal shows as it is and that every file can hold.
+    r"""``text`` with all characters that do not print escaped, such as ``\x1b``. It is one line,
+    without control sequences for a terminal, that every file can store.
     """
     if text.isprintable():
         return text
@@ -69,11 +69,11 @@ def printable(text: str) -> str:
 
 
 def markdown_table(rows: Any, align: str) -> str:
-    """Rows, as a DataFrame takes them, as a table of Markdown.
+    """A Markdown table of rows.
 
     Args:
-        rows: with cells that are text.
-        align: ``l`` or ``r`` for each column; those beyond are aligned to the right.
+        rows: the rows in any form that a DataFrame accepts, with cells of text.
+        align: ``l`` or ``r`` for each of the first columns; the others are aligned to the right.
 
     >>> print(markdown_table([{"Model": "Cubic", "n": "1"}], "l"))
     | Model   |   n |

@@ -1,8 +1,8 @@
-"""Names of metrics and models, and what they are called in tables, figures and W&B: the one place.
+"""Names of metrics and models, and their labels in tables, figures and W&B.
 
-A metric is named ``<kind>_<quantity>``, as ``mse_u`` or ``l2_v_xy``. Its name is its key in
-records, its column in histories and in W&B, and what ``objective=`` takes; everything else that it
-is called follows from the name. A name of no known kind, as of a coefficient, is its own label.
+A metric is named ``<kind>_<quantity>``, as ``mse_u`` or ``l2_v_xy``. This name is its key in
+records, its column in histories and in W&B, and a value of ``objective=``; its labels are derived
+from the name. A name without a known kind, such as that of a coefficient, is its own label.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _SHORT = re.compile("([a-z])([xyzt]+)")  # quantities whose derivative has no un
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric is called.
+    """The name of a metric and its labels.
 
     Attributes:
-        name: the key that it has everywhere.
-        kind: of error, in short; empty for the loss and for what is no error.
-        quantity: what it is of, as predictions name it: ``u_x``; or the name itself.
+        name: the name, which is its key everywhere.
+        kind: the kind of error, in short; empty for the loss and for metrics that are no errors.
+        quantity: the quantity with the error, as predictions name it: ``u_x``; or the name itself.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """``MSE u_x``, ``loss``."""
+        """The label in running text: ``MSE u_x``, ``loss``."""
         return f"{self.kind} {self.quantity}".strip()
 
     @property
@@ -53,18 +53,18 @@ class Metric:
 
     @property
     def html(self) -> str:
-        """What it is of, as HTML: ``u<sub>x</sub>``."""
+        """The quantity as HTML: ``u<sub>x</sub>``."""
         base, _, axes = self.quantity.partition("_")
         return f"{base}<sub>{axes}</sub>" if self.kind and axes else self.quantity
 
     @property
     def is_positive(self) -> bool:
-        """Whether a value below zero can only be damage."""
+        """Whether a value below zero can only come from a damaged record."""
         return bool(self.kind) or self.name == "loss"
 
 
 def metric(name: str) -> Metric:
-    """The metric of a name."""
+    """The metric with a name."""
     kind, _, quantity = name.partition("_")
     if kind in KINDS and quantity:
         short = _SHORT.fullmatch(quantity)
@@ -73,13 +73,13 @@ def metric(name: str) -> Metric:
 
 
 def metric_names(metrics: Iterable[Mapping[str, object]]) -> list[str]:
-    """The names in any of several records' metrics, in order; the loss last."""
+    """The names of all metrics that any of several records has, in order; the loss is last."""
     names = dict.fromkeys(name for one in metrics for name in one)
     return sorted(names, key=lambda name: name == "loss")
 
 
 def symbol(quantity: str) -> str:
-    """A quantity as matplotlib and LaTeX set it: ``$u_x$``, ``$u_{xx}$``, ``$u_{x_0}$``."""
+    """A quantity for matplotlib and LaTeX: ``$u_x$``, ``$u_{xx}$``, ``$u_{x_0}$``."""
     base, _, axes = quantity.partition("_")
     axes = re.sub(r"([a-z])(\d+)", r"\1_\2", axes)
     return f"${base}_{{{axes}}}$" if len(axes) > 1 else f"${base}_{axes}$" if axes else f"${base}$"

@@ -1,7 +1,8 @@
-"""Files of records, which anyone may have written: read without waiting for them, and checked.
+"""Reading the files of records, which may come from untrusted sources, with checks.
 
-Nothing here runs or resolves what a file says. What is wrong with a file is one `RecordError`, so
-that whoever reads many records can name the bad one and go on with the others.
+Nothing here runs code of a file, resolves its interpolations, or waits for a pipe. Any defect of a
+file is a `RecordError`, so that a reader of many records can report one and continue with the
+others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import yaml
 
 from diffhash.results.formats import printable
 
-_MAX_DEPTH, _MAX_NODES = 32, 100_000  # of a config
+_MAX_DEPTH, _MAX_NODES = 32, 100_000  # the largest depth and number of nodes of a config
 _MAX_CONFIG_BYTES, _MAX_TABLE_BYTES, _MAX_MESSAGE = 1_000_000, 2_000_000_000, 1000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -31,22 +32,22 @@ class RecordError(ValueError):
 
 
 def corrupt(path: Path, what: str) -> RecordError:
-    """A file of a record that is not what it should be."""
+    """The error for a corrupt file of a record."""
     return RecordError(f"corrupt file {path}: {what}")
 
 
 def brief(error: BaseException) -> str:
-    """What an error says, in one line of bounded length."""
+    """The message of an error as one line of bounded length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a regular file; a pipe or a device is not waited for.
+    """The content of a regular file, without waiting for a pipe or a device.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: no such file.
-        ValueError: it cannot be read, is no regular file, or has more than ``limit`` bytes.
+        FileNotFoundError, NotADirectoryError: there is no such file.
+        ValueError: the file cannot be read, is no regular file, or has more than ``limit`` bytes.
     """
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
@@ -66,8 +67,8 @@ def read_config(path: Path) -> dict[str, Any]:
     """The settings of a run's config as YAML's own values; interpolations stay text.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: no such file.
-        RecordError: it is not such a file; the message names its path.
+        FileNotFoundError, NotADirectoryError: there is no such file.
+        RecordError: the file is no config; the message names its path.
     """
     try:
         text = read_bytes(path, _MAX_CONFIG_BYTES).decode("utf-8")
@@ -81,7 +82,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_yaml(text: str) -> None:
-    """Refuse aliases, by which a few lines say a thing a million times, and what is too deep."""
+    """Refuse aliases, by which a few lines repeat a value a million times, and too deep nesting."""
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=_LOADER)):
         if isinstance(event, yaml.AliasEvent):
@@ -95,16 +96,16 @@ def _check_yaml(text: str) -> None:
 
 
 def read_table(path: Path, columns: Sequence[str], *, numbers: bool = False) -> pd.DataFrame:
-    """A CSV file that must have these columns.
+    """Read a CSV file that must have the given columns.
 
     Args:
-        path: of the file.
-        columns: their names; further ones are read, too.
-        numbers: whether it must hold nothing but numbers, every line of it whole.
+        path: the path of the file.
+        columns: the names of required columns; further columns are read, too.
+        numbers: whether the file must have nothing but numbers, and every line must be complete.
 
     Raises:
-        FileNotFoundError: no such file.
-        RecordError: the file is not such a table; the message names its path.
+        FileNotFoundError: there is no such file.
+        RecordError: the file is no such table; the message names its path.
     """
     try:
         text = read_bytes(path, _MAX_TABLE_BYTES)
@@ -120,13 +121,13 @@ def read_table(path: Path, columns: Sequence[str], *, numbers: bool = False) -> 
     if head.duplicated().any():
         raise corrupt(path, f"two columns {head[head.duplicated()].iloc[0]}")
     other = [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]
-    if numbers and other and len(frame):  # a run that diverged at once has a header alone
+    if numbers and other and len(frame):  # a run that diverged at once has only a header
         raise corrupt(path, f"not a number in column {', '.join(other)}")
     return frame
 
 
 def check_columns(path: Path, needed: Iterable[str], columns: Container[str]) -> None:
-    """Refuse a table that lacks a column; raises RecordError."""
+    """Raise `RecordError` for a table that lacks a column."""
     if missing := [name for name in needed if name not in columns]:
         raise corrupt(path, f"no column {', '.join(missing)}")
 

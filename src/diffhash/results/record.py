@@ -1,7 +1,7 @@
-"""The record of one run: the contract between what runs experiments and what reports them.
+"""The record of one run: the interface between running experiments and reporting them.
 
-A directory is a record if and only if it holds ``result.json``, which is written last and
-atomically: a record is complete or absent. Beside it lie ``config.yaml``, ``history.csv``,
+A directory is a record if and only if it has a file ``result.json``, which is written last and
+atomically: a record is complete or absent. Beside it are ``config.yaml``, ``history.csv``,
 ``predictions.csv``, ``checkpoint.ckpt`` and ``predictions.png``.
 """
 
@@ -41,17 +41,17 @@ RESULT_FILE = "result.json"
 CONFIG_FILE = "config.yaml"
 HISTORY_FILE = "history.csv"
 PREDICTIONS_FILE = "predictions.csv"
-PARTIAL = ".partial"  # at the end of the name of a folder that is no record yet, or none any more
-_METRICS = ["mse_u", "mse_ux", "mse_uxx", "loss"]  # of a file that does not name its own
+PARTIAL = ".partial"  # the end of the name of a folder that is not yet, or no longer, a record
+_METRICS = ["mse_u", "mse_ux", "mse_uxx", "loss"]  # in a file without a list of its metrics
 _MAX_RECORD_BYTES = 4_000_000
 _MAX_INT, _MAX_FLOAT = 2**63 - 1, sys.float_info.max
 
 Status = Literal["completed", "converged", "out_of_time", "diverged", "interrupted"]
-# With results: the epochs are done, or training has ended by itself before.
+# These have results: all epochs are done, or training has ended by itself before.
 FINISHED = ("completed", "converged", "out_of_time")
 
 OnProblem = Callable[[RecordError], object]
-"""Is told of a record that is left out."""
+"""A function that is called with the error of each record that is left out."""
 
 _Count = Annotated[int, Meta(ge=0, le=_MAX_INT)]
 _OneOrMore = Annotated[int, Meta(ge=1, le=_MAX_INT)]
@@ -62,17 +62,16 @@ _Metric = Annotated[float, Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)] | None
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """Content of ``result.json``; times in seconds, memory in MB (1e6 bytes).
+    """The content of ``result.json``; times in seconds, memory in MB (1e6 bytes).
 
-    ``epochs`` counts the epochs done. ``metrics`` are any by name, the ``loss`` among them
-    (`diffhash.results.metrics`), and each is an attribute, too: ``record.mse_u``. They are ``None``
-    where they are not finite, and all of them are for a diverged run: non-finite values become
-    ``None`` here, since JSON has no NaN. In the file each stands beside the other fields, and
-    ``metrics`` lists their names. ``estimate`` is that of u's relative error
-    (`diffhash.training.estimate`).
+    ``epochs`` is the number of completed epochs. ``metrics`` has any metrics by name, the ``loss``
+    among them (`diffhash.results.metrics`); each is an attribute, too: ``record.mse_u``. A metric
+    that is not finite is ``None``, because JSON has no NaN; so are all metrics of a diverged run.
+    In the file each metric is beside the other fields, and ``metrics`` is the list of their names.
+    ``estimate`` is the estimate of u's relative error (`diffhash.training.estimate`).
 
     Raises:
-        ValueError: a field of the wrong type or value; the message names the field.
+        ValueError: a field has a wrong type or value; the message names the field.
     """
 
     status: Status
@@ -107,7 +106,7 @@ class RunRecord:
 
     @property
     def outcome(self) -> str:
-        """How it ended, in words, with its metrics but for those of derivatives."""
+        """The outcome of the run in words, with its metrics except those of derivatives."""
         if self.status == "diverged":
             return f"diverged at epoch {self.diverged_epoch}"
         shown = [
@@ -120,7 +119,7 @@ class RunRecord:
         return f"{self.status} after {self.epochs} epochs: " + "  ".join(shown)
 
     def flat(self) -> dict[str, Any]:
-        """All fields, with each metric as one of them."""
+        """All fields, with a field for each metric."""
         flat: dict[str, Any] = {}
         for name, value in asdict(self).items():
             flat |= value if name == "metrics" else {name: value}
@@ -177,15 +176,15 @@ def write_record(directory: Path | str, record: RunRecord) -> Path:
 
 
 def read_record(directory: Path | str) -> RunRecord:
-    """Read ``directory/result.json``; fields that this version does not know are left out.
+    """Read ``directory/result.json``; fields that this version does not have are left out.
 
     Raises:
-        FileNotFoundError: the directory holds no record.
+        FileNotFoundError: the directory has no record.
         RecordError: the file is corrupt or of an unknown schema; the message names its path.
     """
     path = Path(directory) / RESULT_FILE
     try:
-        # Not by msgspec, which refuses what names that are not UTF-8 are written as (\udc80).
+        # Not by msgspec, which refuses the escapes of names that are not UTF-8 (\udc80).
         parsed = json.loads(read_bytes(path, _MAX_RECORD_BYTES).decode("utf-8"))
         content = _plain(msgspec.convert(parsed, dict[str, Any]))
         if (version := content.get("schema_version")) != SCHEMA_VERSION:
@@ -201,7 +200,8 @@ def read_record(directory: Path | str) -> RunRecord:
 
 
 def _plain(value: Any) -> Any:
-    """Names and values as a terminal or a page may show them; refuses what is no number of JSON."""
+    """Make names and values printable on a terminal or a page, and refuse numbers that JSON does
+    not have."""
     if isinstance(value, dict):
         return {printable(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -212,7 +212,7 @@ def _plain(value: Any) -> Any:
 
 
 def raise_problem(problem: RecordError) -> None:
-    """What becomes of a problem that nobody wants to hear of: it is raised."""
+    """Raise the error of a record: the default if no function ``on_problem`` is given."""
     raise problem
 
 
@@ -222,12 +222,13 @@ def find_records(
     """All records at or below ``root``, as ``(directory, record)`` sorted by directory.
 
     Directories without ``result.json`` and those of unfinished runs (``….partial``) are skipped; a
-    missing ``root`` holds no records. Links to folders are not followed.
+    missing ``root`` has no records. Links to folders are not followed.
 
     Args:
         root: a folder.
-        on_problem: is told of each record that cannot be read, which is left out.
-        without: folders directly in ``root`` that are not looked into.
+        on_problem: a function that is called with the error of each record that cannot be read,
+            which is left out; the default raises the error.
+        without: the names of folders directly in ``root`` that are not searched.
 
     Raises:
         RecordError: a ``result.json`` is corrupt or of an unknown schema, or a folder cannot be
@@ -258,18 +259,18 @@ def find_records(
             found.append((directory, record))
         except RecordError as error:
             on_problem(error)
-        except FileNotFoundError:  # gone meanwhile, or a link to nothing
+        except FileNotFoundError:  # removed meanwhile, or a broken link
             if result.is_symlink():
                 on_problem(RecordError(f"corrupt record {result}: a link to nothing"))
     return sorted(found, key=lambda item: item[0])
 
 
 def check_files(directory: Path, record: RunRecord) -> pd.DataFrame | None:
-    """Read what lies beside a record, as far as it is there; returns the predictions.
+    """Read and check the files beside a record that exist, and return the predictions.
 
     Raises:
-        RecordError: a config, history or predictions file is corrupt, or the history is not that
-            of the record.
+        RecordError: a config, history or predictions file is corrupt, or the history is of another
+            record.
     """
     with suppress(FileNotFoundError):
         read_config(directory / CONFIG_FILE)
@@ -293,13 +294,14 @@ def check_files(directory: Path, record: RunRecord) -> pd.DataFrame | None:
 
 
 def read_history(directory: Path | str) -> pd.DataFrame:
-    """History of a run, one row per evaluation; ``seconds`` are cumulative train seconds.
+    """Read the history of a run, a row for each evaluation; ``seconds`` are cumulative train
+    seconds.
 
-    Columns ``epoch, seconds, loss``, the metrics, and any further ones with numbers.
+    The columns are ``epoch, seconds, loss``, the metrics, and any further columns of numbers.
 
     Raises:
-        FileNotFoundError: the directory holds no history.
-        RecordError: the file is not such a table; the message names its path.
+        FileNotFoundError: the directory has no history.
+        RecordError: the file is no such table; the message names its path.
     """
     path = Path(directory) / HISTORY_FILE
     frame = read_table(path, ("epoch", "seconds", "loss"), numbers=True)
@@ -316,14 +318,15 @@ def read_history(directory: Path | str) -> pd.DataFrame:
 
 
 def read_predictions(directory: Path | str) -> pd.DataFrame:
-    """Predicted and exact solution of a run on a dense grid of the whole domain.
+    """Read the predicted and exact solution of a run on a dense grid of the whole domain.
 
-    One dimension: ``x, u, u_x, u_xx, exact_u, exact_u_x, exact_u_xx``. More: ``x0, x1, …``
-    instead of ``x``, and derivatives along each axis (``u_x0``, …).
+    The columns in one dimension are ``x, u, u_x, u_xx, exact_u, exact_u_x, exact_u_xx``. In more
+    dimensions they have ``x0, x1, …`` instead of ``x``, and derivatives along each axis (``u_x0``,
+    …).
 
     Raises:
-        FileNotFoundError: the directory holds no predictions.
-        RecordError: the file is not such a table; the message names its path.
+        FileNotFoundError: the directory has no predictions.
+        RecordError: the file is no such table; the message names its path.
     """
     path = Path(directory) / PREDICTIONS_FILE
     frame = read_table(path, ("u", "exact_u"), numbers=True)

@@ -1,4 +1,4 @@
-"""The runs of several seeds as one: medians of what they have, and their intervals."""
+"""The runs of several seeds combined: medians of histories and predictions, with intervals."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from diffhash.results.statistics import CONFIDENCE, interval_rank, median_interv
 
 
 def band_labels(counts: Iterable[int]) -> dict[int, str]:
-    """What bands over so many seeds each show, for a legend: the intervals of the tables.
+    """The labels for a legend of bands over the given numbers of seeds, by number. The bands are
+    the intervals of the tables.
 
-    Bands of one kind share a label, which names the fewest and the most seeds. One seed has none.
+    Bands of one kind share a label, which names the fewest and the most seeds. One seed has no
+    label.
     """
     labels: dict[int, str] = {}
     several = sorted({n for n in counts if n > 1})
@@ -32,17 +34,17 @@ def band_labels(counts: Iterable[int]) -> dict[int, str]:
 def combine_predictions(frames: Sequence[pd.DataFrame], n_diverged: int) -> pd.DataFrame:
     """Pointwise median and interval of predictions, and of their absolute errors.
 
-    Columns: ``x`` and the exact values as they are; the median of ``u`` … under that name, the
-    ends of its interval as ``u_low`` and ``u_high``; of the absolute error as ``error_u``,
-    ``error_u_low``, ``error_u_high``. A diverged run predicts nothing, so it is not among the
-    predictions; among the errors it is infinite. A point where a prediction is not finite is NaN.
+    The columns are ``x`` and the exact values unchanged; the median of each prediction under its
+    name, such as ``u``, with the ends of its interval as ``u_low`` and ``u_high``; and likewise for
+    the absolute error ``error_u``, ``error_u_low``, ``error_u_high``. A diverged run has no
+    predictions, and infinite errors. A point where a prediction is not finite is NaN.
 
     Args:
-        frames: of the completed runs, as `diffhash.results.read_predictions` gives them.
-        n_diverged: further runs.
+        frames: the predictions of the completed runs; see `diffhash.results.read_predictions`.
+        n_diverged: the number of diverged runs.
 
     Raises:
-        RecordError: predictions at different points.
+        RecordError: the predictions are at different points.
     """
     first = frames[0]
     if not all(np.array_equal(frame["x"], first["x"]) for frame in frames):
@@ -67,8 +69,9 @@ def combine_histories(
 ) -> pd.DataFrame:
     """Median and interval of each column over the epochs that all completed runs have.
 
-    Columns as of `diffhash.results.read_history` without ``seconds``, with ``<column>_low`` and
-    ``<column>_high``. A run that diverged is infinite from there on.
+    The columns are those of `diffhash.results.read_history` without ``seconds``, with
+    ``<column>_low`` and ``<column>_high``. A diverged run has infinite values from the epoch of its
+    divergence on.
     """
     kept, ended = (
         [frame.drop_duplicates("epoch", keep="last").set_index("epoch") for frame in frames]
@@ -86,7 +89,7 @@ def combine_histories(
 
 
 def _over(name: str, values: np.ndarray) -> pd.DataFrame:
-    """Median over the first axis, and the ends of its interval, as columns."""
+    """The median over the first axis, and the ends of its interval, as columns."""
     return pd.DataFrame(
         dict(zip((name, f"{name}_low", f"{name}_high"), median_interval(values), strict=True))
     )

@@ -1,9 +1,8 @@
-"""What several seeds of a row say: an interval of their median, and tests by rank and by sign.
+"""Statistics of several seeds of a row: an interval of their median, and rank and sign tests.
 
 Errors of trained networks spread over decades and often fall into two groups, runs that found the
-solution and runs that did not: no distribution is assumed anywhere here. Everything rests on order
-alone, so that a diverged run takes part as +infinity, worse than any number, instead of being
-dropped.
+solution and runs that did not. No distribution is therefore assumed: all statistics depend on order
+alone. A diverged run is not dropped, but counts as +infinity, which is worse than any number.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ class Tested(NamedTuple):
 def interval_rank(n: int) -> tuple[int, float] | None:
     """Rank k, from 1, of the lower end of the median's confidence interval, and its coverage.
 
-    Of n independent values of any one distribution the median lies in [x_(k), x_(n+1-k)] with
-    probability 1 - 2 P(B < k), where B ~ Binomial(n, 1/2) counts the values below it; k is the
-    largest for which that is at least 95 % (David and Nagaraja, Order Statistics, section 7.1).
-    None for n < 6, where even smallest to largest covers less.
+    For n independent values of any distribution, the median lies in [x_(k), x_(n+1-k)] with
+    probability 1 - 2 P(B < k), where B ~ Binomial(n, 1/2) is the number of values below it; k is
+    the largest rank for which this is at least 95 % (David and Nagaraja, Order Statistics, section
+    7.1). None for n < 6, where even the interval from smallest to largest value covers less.
     """
     k = int(binom.ppf((1 - CONFIDENCE) / 2, n, 0.5)) if n else 0
     return (k, float(1 - 2 * binom.cdf(k - 1, n, 0.5))) if k else None
 
 
 def median_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Median over the first axis, and the lower and upper end of its interval.
+    """The median over the first axis, and the lower and upper end of its interval.
 
-    The interval is that of :func:`interval_rank`; for n < 6 smallest to largest value, for n = 1
-    NaN. Either end, and the median, may be infinite.
+    The interval is that of :func:`interval_rank`; for n < 6 it is from the smallest to the largest
+    value, and for n = 1 NaN. Either end, and the median, may be infinite.
 
     Args:
-        values: ``[n, ...]`` without NaN.
+        values: the values ``[n, ...]``, without NaN.
 
     Raises:
-        ValueError: no values.
+        ValueError: there are no values.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64), axis=0)
     n = len(ordered)
@@ -62,7 +61,7 @@ def median_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def describe_interval(n: int) -> str:
-    """What the interval of n values is: ``2nd to 9th of n = 10 values (97.9 %)``."""
+    """A description of the interval of n values: ``2nd to 9th of n = 10 values (97.9 %)``."""
     found = interval_rank(n)
     if found is None:
         return f"smallest and largest of n = {n}"
@@ -86,7 +85,7 @@ def superiority(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def sign_test(n_on_side: int, n: int) -> Tested:
-    """Exact binomial test: whether more than half of all seeds lie on a side of a bound.
+    """Exact binomial test of whether more than half of all seeds lie on one side of a bound.
 
     That is the sign test of the median. The opposite: fewer than half.
     """
@@ -95,7 +94,8 @@ def sign_test(n_on_side: int, n: int) -> Tested:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number: any below alpha by chance has probability alpha at most.
+    """p-values adjusted for their number m: if all null hypotheses are true, the probability that
+    any adjusted p-value is below alpha is at most alpha.
 
     p_(i) becomes max over j <= i of min(1, (m - j + 1) p_(j)) (Holm 1979).
     """
@@ -110,7 +110,7 @@ def _below(a: np.ndarray, b: np.ndarray) -> float:
     values = np.concatenate([a, b])
     of_a = np.arange(len(values)) < len(a)
     ranks = np.empty(len(values))
-    ranks[np.lexsort((of_a, values))] = np.arange(len(values))  # of equal values b's come first
+    ranks[np.lexsort((of_a, values))] = np.arange(len(values))  # among equal values, b's are first
     found = mannwhitneyu(ranks[of_a], ranks[~of_a], alternative="less", method="exact")
     return float(found.pvalue)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 def unsent_parts(directory: Path | str, run_id: str = "*") -> list[Path]:
     """Folders of offline W&B runs at or below ``directory`` that `wandb sync` has not sent.
 
-    Without those of runs that are going on, or were killed and may yet be resumed.
+    Folders of unfinished runs, and of killed runs that may yet be resumed, are left out.
     """
     parts = Path(directory).rglob(f"wandb/offline-run-*-{run_id}")
     return sorted(

@@ -1,7 +1,8 @@
 """Adam without torch.optim's per-step overhead.
 
-Where parameters are few, its hooks, profiler marks and checks take as long as the arithmetic. On a
-CPU a step is one C kernel; torch's fused kernel also wakes threads that then keep a core busy.
+For few parameters, torch.optim's hooks, profiler marks and checks take as long as the arithmetic.
+On a CPU a step is one C kernel; torch's fused kernel would also start threads that keep a core
+busy.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class LeanAdam(Adam):
             parameter, or belongs to another kind of Adam (weight decay, AMSGrad, maximising).
     """
 
-    # Without torch's marks that these are not to be compiled, which import its compiler: seconds.
+    # Without torch's wrappers against compilation, which take seconds to import its compiler.
     add_param_group = unwrap(Adam.add_param_group)
     state_dict = unwrap(Adam.state_dict)
     load_state_dict = unwrap(Adam.load_state_dict)
@@ -86,7 +87,7 @@ class LeanAdam(Adam):
                 state = self.state[parameter] or self._begin(parameter)
                 _native_step(group, parameter, gradient, state, kernel)
                 stepped.append(parameter)
-            if stepped:  # autograd then notices what was saved and changed since
+            if stepped:  # autograd then detects saved tensors that have changed since
                 increment_version(stepped)
             if by_torch:
                 states = [self.state[p] or self._begin(p) for p in by_torch]
@@ -108,8 +109,8 @@ class LeanAdam(Adam):
                 parameter.grad = None
 
     def set_captured(self, captured: bool) -> None:
-        """Set whether steps are captured from now on, and this optimizer's own β₁ and β₂, since a
-        checkpoint may be of another run."""
+        """Set whether steps are captured from now on. This also sets this optimizer's own β₁ and
+        β₂, because a checkpoint may be from a run with others."""
         for group in self.param_groups:
             group["betas"] = self._betas
             device = group["params"][0].device
@@ -127,7 +128,7 @@ class LeanAdam(Adam):
     def _torch_step(
         self, group: dict[str, Any], parameters: list[Tensor], states: list[dict[str, Tensor]]
     ) -> None:
-        # torch's kernels do not look at strides and sizes, either.
+        # torch's kernels do not check strides and sizes either.
         for parameter, state in zip(parameters, states, strict=True):
             for name in ("exp_avg", "exp_avg_sq"):
                 moment = state[name]
@@ -167,7 +168,7 @@ def _native_step(
     kernel: Any,
 ) -> None:
     dtype, shape, count = parameter.dtype, parameter.shape, state["step"]
-    if count.dtype is torch.float64:  # as torch's default dtype may make it
+    if count.dtype is torch.float64:  # torch counts in its default dtype if that is float64
         count = state["step"] = count.float()
     size = shape.numel()
     settings = _Settings(size, n_threads(size), group["lr"], *group["betas"], group["eps"])
@@ -193,7 +194,7 @@ class _Settings(ctypes.Structure):
 
 @cache
 def kernel_of(dtype: torch.dtype) -> Any:
-    """The step for a type on a CPU; None where there is none."""
+    """The C kernel of a step for a type; None where it cannot be compiled."""
     if dtype not in C_NAMES:
         return None
     root = "sqrtf" if dtype == torch.float32 else "sqrt"

@@ -25,11 +25,11 @@ from diffhash.training.module import FieldTraining
 SECONDS_BETWEEN_LINES = 10.0
 # Ctrl-C, and the signals of schedulers and terminals before they end a job.
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-_MAY_BE_IGNORED = (signal.SIGUSR1, signal.SIGHUP)  # as nohup has it
+_MAY_BE_IGNORED = (signal.SIGUSR1, signal.SIGHUP)  # nohup ignores SIGHUP
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar for tasks with a field ``status``; nothing is drawn where there is no terminal."""
+    """Make a bar for tasks with a field ``status``; nothing is drawn without a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -42,7 +42,7 @@ def progress_bar(console: Console) -> Progress:
 
 
 class ProgressReport(Callback):
-    """A progress bar on a terminal, plain lines elsewhere; both on standard error.
+    """Shows a progress bar on a terminal, or plain lines elsewhere; both on standard error.
 
     Args:
         title: a name for what is trained.
@@ -85,7 +85,8 @@ class ProgressReport(Callback):
 
 
 def _status(module: FieldTraining) -> str:
-    """Epochs done, and where the replica is, or the median of those that have not diverged."""
+    """The number of completed epochs, and the loss and error of the replica, or their median over
+    replicas that have not diverged."""
     done = f"{module.epochs_done}/{module.epochs}"
     rows = [r.history[-1] for r in module.replicas if r.diverged_epoch is None]
     if not rows:
@@ -167,7 +168,7 @@ class HistoryLogger(Callback):
                     try:
                         logger.log_metrics(metrics, step=int(row["epoch"]))
                         logger.save()
-                    except Exception as error:  # whatever its server or its disk raised
+                    except Exception as error:  # any error of the logger's server or disk
                         self._failed.append(logger)
                         print(f"warning: logger.{name} logs no more: {error}", file=sys.stderr)
             self._logged[index] = len(replica.history)
@@ -182,11 +183,11 @@ class HistoryLogger(Callback):
 
 
 class Stoppable(Protocol):
-    """A training that can be asked to end after the present epoch."""
+    """A training that can be stopped after the present epoch."""
 
     @property
     def stop_requested(self) -> bool:
-        """Whether it has been asked."""
+        """Whether a stop has been requested."""
         ...
 
     @stop_requested.setter
@@ -196,8 +197,9 @@ class Stoppable(Protocol):
 class GracefulStop(Callback):
     """SIGINT, SIGTERM, SIGUSR1 and SIGHUP end training after the present epoch.
 
-    A second SIGINT ends it at once. SIGUSR1 and SIGHUP stay ignored if they were. It is a context
-    manager, to be entered around training and whatever must not be interrupted after it.
+    A second SIGINT ends training at once. SIGUSR1 and SIGHUP stay ignored if they were ignored
+    before. The callback is a context manager, which is entered around training and any code after
+    it that must not be interrupted.
 
     Args:
         module: the training.
@@ -209,7 +211,7 @@ class GracefulStop(Callback):
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        # Only the main thread may set handlers; another thread is stopped by its own means.
+        # Only the main thread may set signal handlers.
         if threading.current_thread() is threading.main_thread():
             self._previous = {
                 s: signal.signal(s, self._request)
@@ -227,8 +229,8 @@ class GracefulStop(Callback):
         self._hold(True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning has put handlers over ours, which would end training in its own way. A signal
-        # that came in between has waited.
+        # Lightning has replaced these handlers by its own. A signal that arrived in between was
+        # held back.
         for signum in self._previous:
             signal.signal(signum, self._request)
         self._hold(False)

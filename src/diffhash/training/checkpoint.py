@@ -1,7 +1,7 @@
-"""Checkpoints: on disk, of several replicas, and of one.
+"""Checkpoints on disk, and the part of a checkpoint that belongs to one replica.
 
-A file is complete or absent, and carries its own SHA-256: torch.save's zip archive has it as its
-comment, over everything before it. Without one (an older file) nothing is compared.
+A file is complete or absent. The comment of torch.save's zip archive is the SHA-256 of all bytes
+before it. A file without this comment, from an older version, is not checked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffhash._files import write_file_atomically
 
-LOGGERS = "loggers"  # in a checkpoint: versions of the loggers of each replica
+LOGGERS = "loggers"  # a checkpoint's key for the versions of each replica's loggers
 _DIGEST = 64  # hexadecimal digits
 _END = struct.Struct("<4s16xH")  # a zip archive's last record, and the length of the comment
 _MAGIC = b"PK\5\6"
@@ -30,10 +30,10 @@ class DamagedError(ValueError):
 
 
 def write_checkpoint(path: Path | str, checkpoint: dict[str, Any]) -> None:
-    """Write a checkpoint so that ``path`` holds the old one or the new one, never a part.
+    """Write a checkpoint atomically: ``path`` holds the old or the new checkpoint, never a part.
 
     Raises:
-        OSError: it cannot be written; the error names ``path``, whose content is as it was.
+        OSError: the file cannot be written; the error names ``path``, whose content is unchanged.
     """
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
@@ -44,11 +44,11 @@ def write_checkpoint(path: Path | str, checkpoint: dict[str, Any]) -> None:
 
 
 def read_checkpoint_file(path: Path | str) -> dict[str, Any]:
-    """Load what `write_checkpoint` wrote, on the CPU and mapped from the file.
+    """Load a checkpoint of `write_checkpoint` on the CPU, mapped from the file.
 
     Raises:
-        DamagedError: its bytes have changed since.
-        Exception: it is no such file; whatever unpickling it raises.
+        DamagedError: the file's bytes have changed since it was written.
+        Exception: the file is no checkpoint; the error is that of unpickling.
     """
     checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     check_digest(path)
@@ -56,17 +56,17 @@ def read_checkpoint_file(path: Path | str) -> dict[str, Any]:
 
 
 def check_digest(path: Path | str) -> None:
-    """Compare a checkpoint's bytes with the digest that they carry.
+    """Compare the digest of a checkpoint's bytes with the digest in the file.
 
     Raises:
-        DamagedError: they differ.
+        DamagedError: the digests differ.
     """
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _END.size))
         end = file.read()
         if len(end) == _END.size and _END.unpack(end) == (_MAGIC, 0):
-            return  # of an older version: without a comment
+            return  # a file of an older version, without a comment
         digest, left = hashlib.sha256(), max(0, size - _DIGEST)
         file.seek(0)
         while left and (block := file.read(min(left, 1 << 20))):
@@ -77,9 +77,10 @@ def check_digest(path: Path | str) -> None:
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Lightning's checkpoints by `write_checkpoint`, checked when they are read.
+    """Writes Lightning's checkpoints by `write_checkpoint`, and checks them when they are read.
 
-    Lightning's own go through a temporary folder, and from another file system by copying.
+    Lightning itself writes to a temporary folder, and copies the file from there if the folder is
+    on another file system, which is not atomic.
     """
 
     def save_checkpoint(
@@ -96,7 +97,7 @@ def one_replica(checkpoint: dict[str, Any], index: int) -> dict[str, Any]:
     """The checkpoint that replica ``index`` of a run would have left if it had trained alone.
 
     Args:
-        checkpoint: of `FieldTraining` with a field of several replicas.
+        checkpoint: a checkpoint of `FieldTraining` with a field of several replicas.
     """
 
     def part(tensor: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ _READ: dict[Needs, tuple[str, ...]] = {  # attributes of optimizers, by what the
     "closure": ("has_ended",),
     "residuals": ("has_ended", "loss", "parts"),
 }
-_MAX_CHUNK = 10**6  # whose losses are kept until it ends
+_MAX_CHUNK = 10**6  # epochs, whose losses are in memory until the chunk ends
 
 
 def check_moving(
@@ -33,8 +33,8 @@ def check_moving(
     batch_size: int | None,
     replicas: int | None,
 ) -> None:
-    """Refuse a sampler or weighting that reads the errors of one field where there are several, or
-    of all points where a step reads some."""
+    """Refuse a sampler or weighting that needs the errors of a single field where there are several
+    fields, or the errors of all points where a step has a minibatch."""
     for name, value, kind, example in (
         ("sampler", sampler, Sampler, "Resample(every=100)"),
         ("weighting", weighting, Weighting, "GradientNorm()"),
@@ -68,7 +68,7 @@ def check_optimizer(
     """Refuse settings that only Adam takes."""
     name, needs = f"optimizer={type(optimizer).__name__}", optimizer.needs
     given: dict[str, tuple[object, str | None]] = {"execution": (execution, "eager")}
-    if needs != "gradient":  # it needs the same points and weights at every step
+    if needs != "gradient":  # other optimizers need the same points and weights at every step
         given |= {
             "batch_size": (batch_size, None),
             "sampler": (sampler and type(sampler).__name__, None),
@@ -93,7 +93,7 @@ def check_optimizer(
 
 
 def check_made(settings: OptimizerSettings, made: object) -> None:
-    """Raise `ValueError` for what is no optimizer, or lacks what steps of its kind read."""
+    """Raise `ValueError` if ``made`` is no optimizer or lacks an attribute that its steps read."""
     name, kind = f"optimizer={type(settings).__name__}", type(made).__name__
     if not isinstance(made, Optimizer):
         raise ValueError(f"{name}: its method make returns {kind}; give a torch.optim.Optimizer")
@@ -105,7 +105,7 @@ def check_made(settings: OptimizerSettings, made: object) -> None:
 
 
 def _of_one_field(sampler: Sampler | None, weighting: Weighting | None) -> str | None:
-    """The setting that follows the errors of one field, over all its points."""
+    """The name of a setting that needs the errors of a single field at all points, or None."""
     if weighting is not None:
         return f"weighting={type(weighting).__name__}"
     if sampler is not None and sampler.reads_errors:
@@ -116,8 +116,8 @@ def _of_one_field(sampler: Sampler | None, weighting: Weighting | None) -> str |
 def check_devices_of_moving(
     sampler: Sampler | None, weighting: Weighting | None, n_processes: int
 ) -> None:
-    """Raise `ValueError` for a sampler or weighting that cannot run on several processes, each of
-    which has some of the points."""
+    """Raise `ValueError` for a sampler or weighting that cannot run in several processes, which
+    divide the points."""
     if n_processes > 1 and (name := _of_one_field(sampler, weighting)):
         raise ValueError(
             f"{name}: follows the errors at all points, devices={n_processes} share them out; use 1"

@@ -14,10 +14,10 @@ from diffhash.optim import Objective
 from diffhash.optim.task import residual_unit
 from diffhash.optim.term import Term
 
-_POINTS = 2000  # of a term at most
-_SEED = 271_828  # of the points; no task uses it
-_NOTABLE, _TIMES = 1e-2, 10.0  # an error that is worth a warning; how many times as large
-_WAVE_NUMBER = 10.0  # of the wave that residuals are measured by, across the domain
+_POINTS = 2000  # the largest number of points of a term
+_SEED = 271_828  # the seed of the points; no task uses it
+_NOTABLE, _TIMES = 1e-2, 10.0  # a warning is given above this error, and this ratio of errors
+_WAVE_NUMBER = 10.0  # radians across the domain of the wave in the unit of a residual
 
 
 class ErrorEstimate:
@@ -27,8 +27,8 @@ class ErrorEstimate:
 
     The unit of a residual is its size for a wave of amplitude 1 (`residual_unit`), so that the sum
     is in units of u. It is an estimate and no bound: an error that hardly changes the residual, as
-    in a nearly singular problem, is larger than the estimate. Conditions on measured values are
-    evaluated at their own points.
+    in a nearly singular problem, is underestimated. Conditions on measured values are evaluated at
+    their own points.
 
     Args:
         objective: the loss, whose terms are the conditions t.
@@ -43,7 +43,7 @@ class ErrorEstimate:
         self._unseen: list[Term] = []
 
     def _terms(self) -> list[Term]:
-        """The terms of the objective at other points, where they have other points."""
+        """The terms of the objective at points that training has not used, where possible."""
         terms = []
         for term in self._objective.terms:
             try:

@@ -19,7 +19,7 @@ Metrics = dict[str, float]  # by name
 
 
 class FixedPoints(Protocol):
-    """A field at fixed points."""
+    """A field at fixed points, such as a `FieldPlan`."""
 
     def jet(self) -> Jet:
         """The unknowns and their derivatives at the points."""
@@ -37,7 +37,7 @@ class AnyField(Protocol):
         ...
 
     def plan(self, x: Tensor, rows: tuple[Row, ...]) -> FixedPoints:
-        """The field at fixed points."""
+        """Prepare the field at fixed points."""
         ...
 
 
@@ -59,9 +59,8 @@ ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "l2": _relative_l2,
     "max": _largest,
 }
-"""Kinds of errors: of differences to the exact values and these, ``[K, N, C]`` both, to ``[K, C]``.
-
-What each is called: `diffhash.results.metrics.KINDS`."""
+"""Kinds of errors: functions of the differences to the exact values and of the exact values, each
+``[K, N, C]``, that return ``[K, C]``. Their titles are in `diffhash.results.metrics.KINDS`."""
 
 
 def _label(derivative: str) -> str:
@@ -113,7 +112,7 @@ class Evaluation:
         self.exact = problem.exact_jet(self.x, self.rows).data if problem.has_solution else None
         self._inside = self._members()
         self.derivatives = problem.derivatives_of(self.rows)
-        # Noted now: a module that goes to another device may get parameters of torch's own class.
+        # Read now, because a module that moves to another device may get other parameter objects.
         self._trained = {
             name: parameter.true
             for name, parameter in problem.named_parameters()
@@ -129,7 +128,7 @@ class Evaluation:
         self._n_replicas: int | None = None
 
     def _members(self) -> list[Tensor] | None:
-        """Points of each unknown, as indices; None where all of them have all."""
+        """The indices of each unknown's points; None where every unknown has all points."""
         problem, members = self.problem, [torch.arange(len(self.x))] * len(self.problem.unknowns)
         for name, part in problem.parts.items():
             if name not in problem.unknowns:
@@ -156,7 +155,7 @@ class Evaluation:
         return names
 
     def check(self, field: AnyField) -> None:
-        """Raise `ValueError` for a field of another number of components than unknowns."""
+        """Raise `ValueError` unless the field has as many components as there are unknowns."""
         components, unknowns = field.network.widths[-1], self.problem.unknowns
         if components != len(unknowns):
             raise ValueError(
@@ -165,7 +164,7 @@ class Evaluation:
             )
 
     def prepare(self, field: AnyField, device: torch.device) -> None:
-        """Compute what training does not change, on the field's device.
+        """Prepare the plan of the field and the exact values on the field's device, once.
 
         Raises:
             ValueError: the field has another number of components than there are unknowns.

@@ -25,7 +25,7 @@ def fit(
     devices: int = 1,
     checkpoint: Path | str | None = None,
 ) -> None:
-    """Train until the training has ended, or is asked to stop.
+    """Train until the training has ended, or a stop is requested.
 
     Args:
         training: the training.
@@ -43,10 +43,10 @@ def fit(
         accelerator=accelerator,
         devices=devices,
         strategy="auto" if alone else SharedPoints(),
-        # A single process need not know its cluster, or which of the cluster's tasks it is.
+        # A single process does not need Lightning's detection of a cluster and its tasks.
         plugins=[AtomicCheckpoints(), *([LightningEnvironment()] if alone else [])],
-        max_epochs=-1,  # it stops by its own count
-        logger=False,  # HistoryLogger has them
+        max_epochs=-1,  # `FieldTraining` counts epochs and stops
+        logger=False,  # `HistoryLogger` calls the loggers
         callbacks=list(callbacks),
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -83,10 +83,11 @@ def choose_accelerator(name: str, optimizer: OptimizerSettings | None = None) ->
 
 
 def silence_lightning() -> None:
-    """Silence start-up messages that our own report replaces, and warnings about our choices."""
+    """Silence start-up messages that this package's report replaces, and warnings about settings
+    that this package chooses."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (
-        ".*callbacks used to create the checkpoint",  # an older version had other ones
+        ".*callbacks used to create the checkpoint",  # an older version had other callbacks
         ".*isinstance.treespec, LeafSpec.. is deprecated",  # inside Lightning
         ".*does not have many workers",  # the points are in memory
         "GPU available but not used",

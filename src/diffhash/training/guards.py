@@ -21,7 +21,7 @@ from diffhash.training.steps import Backward, Rows
 from diffhash.training.windows import WindowedField
 
 _LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, torch.Generator)
-_LIBRARIES = {"numpy", "pandas", "torch", "lightning"}  # whose objects hold no parameters of ours
+_LIBRARIES = {"numpy", "pandas", "torch", "lightning"}  # their objects hold no trained parameters
 
 
 def check_objective(objective: Objective, field: Field) -> None:

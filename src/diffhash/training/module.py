@@ -59,7 +59,7 @@ from diffhash.training.weightings import Weighting
 
 Derivatives = Literal["taylor", "autograd"]
 EndedBy = Literal["tolerance", "max_seconds", "optimizer"]
-_ADAM_CHUNK = 100  # epochs between two evaluations of Adam's, before another optimizer
+_ADAM_CHUNK = 100  # the least number of epochs of Adam between evaluations before another optimizer
 Step = EagerStep | GradientStep | ClosureStep | ResidualStep
 
 
@@ -95,10 +95,10 @@ class FieldTraining(L.LightningModule):
             For an optimizer that needs more than a gradient, an epoch is one step and the learning
             rate is not read.
         max_seconds: the seconds of training after which it stops; None for no limit.
-        tolerance: training stops when `ErrorEstimate`, computed after every chunk, is below this
-            number; None for no limit.
-        origin: the configuration that the field was built from. It is kept in checkpoints, so that
-            they can be told apart.
+        tolerance: training stops when `ErrorEstimate`, computed after every chunk, is at most this
+            number for every replica; None for no limit.
+        origin: the configuration from which the field was built. It is stored in checkpoints, so
+            that those of other fields can be refused.
 
     Attributes:
         replicas: the state and the results of each seed: one, or R.
@@ -158,10 +158,10 @@ class FieldTraining(L.LightningModule):
                 f"execution={execution}: needs no batch_size, and derivatives=taylor, got "
                 f"batch_size={batch_size} and derivatives={derivatives}; use eager"
             )
-        self._estimate = ErrorEstimate(objective)  # before coefficients become those of replicas
+        self._estimate = ErrorEstimate(objective)  # before the coefficients get a replica axis
         if (replicas := field.n_replicas) is not None:
             for name, coefficient in objective.problem.named_parameters():
-                if coefficient.ndim == 0:  # one for each replica, beside its points
+                if coefficient.ndim == 0:  # a number for each replica, which broadcasts over points
                     coefficient.data = coefficient.data.expand(replicas, 1).clone()
                 elif not isinstance(coefficient, Coefficient) or len(coefficient) != replicas:
                     raise ValueError(
@@ -201,7 +201,7 @@ class FieldTraining(L.LightningModule):
             self._moving = Moving(objective, sampler, weighting, self._trained, self._jet)
             self._check_graphs_see_points()
         self._sampler, self._weighting = sampler, weighting
-        self._share = objective  # of this process; its name is in checkpoints
+        self._share = objective  # the share of this process; checkpoints contain this name
         self._plans: list[FieldPlan] = []
         self._planned: PlannedBackward | None = None
         self._eager: Step
@@ -227,14 +227,14 @@ class FieldTraining(L.LightningModule):
         return {term.name: term.x.detach().cpu().clone() for term in self.objective.terms}
 
     def _residuals(self, of_entries: bool) -> Any:
-        from diffhash.optim.residuals import Residuals  # SciPy takes a while
+        from diffhash.optim.residuals import Residuals  # importing SciPy is slow
 
         return Residuals(self.objective, self.field, self._plans, of_entries)
 
     @property
     def _present_chunk(self) -> int:
-        """Epochs between two evaluations; before another optimizer at least `_ADAM_CHUNK` of
-        Adam's."""
+        """The number of epochs between two evaluations; at least `_ADAM_CHUNK` in epochs of Adam
+        before another optimizer."""
         before_another = self.solver is not None and self.epochs_done < self._adam_epochs
         return max(self.chunk, _ADAM_CHUNK) if before_another else self.chunk
 
@@ -246,7 +246,7 @@ class FieldTraining(L.LightningModule):
         return [*self.field.parameters(), *self.objective.problem.parameters()]
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        # The points live in the objective; Lightning only counts chunks.
+        # The points are in the objective; Lightning only counts chunks.
         return DataLoader(TensorDataset(torch.zeros(1)))
 
     def on_train_start(self) -> None:
@@ -264,16 +264,16 @@ class FieldTraining(L.LightningModule):
                 self.field.plan(term.x, term.rows, in_parts) for term in self._share.terms
             ]
         for term in self._share.terms:
-            term.in_dtype(params.dtype)  # once, and not while it is compiled
+            term.in_dtype(params.dtype)  # convert once, before the step is compiled
         self.evaluation.prepare(self.field, self.device)
-        if self._has_ended():  # resumed, to evaluate what is there
+        if self._has_ended():  # a resumed run without further epochs is only evaluated
             self.trainer.should_stop = True
         else:
             self._prepare_steps()
         self.warmup_seconds += self._seconds_since(start)
 
     def _prepare_steps(self) -> None:
-        """Of Adam, or of the optimizer that comes after it."""
+        """Make the step of Adam, or of the optimizer after it."""
         self._steps_are_adams = self.epochs_done < self._adam_epochs
         optimizer = self._optimizer().optimizer
         if self._steps_are_adams:
@@ -284,7 +284,7 @@ class FieldTraining(L.LightningModule):
             step: Step = ResidualStep(optimizer, self.field.network.params.dtype)
         elif self.solver.needs == "closure":
             step = ClosureStep(self._backward(), optimizer, self._parts)
-            rows = self.replicas[0].history  # of a run that goes on
+            rows = self.replicas[0].history  # has rows in a resumed run
             step.evaluations = int(rows[-1].get("evaluations", 0)) if rows else 0
         else:
             step = GradientStep(self._backward(), optimizer, self._reduce)
@@ -299,7 +299,7 @@ class FieldTraining(L.LightningModule):
             self._moving.begin()
         eager = EagerStep(self._backward(), optimizer, self._reduce)
         self._eager = self._step = eager
-        if self.execution != "eager":  # whose first step checks it
+        if self.execution != "eager":  # an eager execution makes this check in its first step
             eager.backward()
             optimizer.forget_gradients()
         match self.execution:
@@ -328,14 +328,14 @@ class FieldTraining(L.LightningModule):
         end, chunk = self.epochs, self._present_chunk
         if self._steps_are_adams:
             end = min(end, self._adam_epochs)
-        # A run that was interrupted inside a chunk has its next evaluation where it would have had
-        # it.
+        # After an interruption inside a chunk, the next evaluation is at the end of that chunk, as
+        # without the interruption.
         n_epochs = min(chunk - self.epochs_done % chunk, end - self.epochs_done)
         losses: list[Tensor] = []
         weights: dict[str, float] = {}
         start = self._chunk_start = time.perf_counter()
         alone = self._n_processes == 1  # several processes stop together, later
-        # What is the same for all steps is asked once: small ones take half a millisecond.
+        # Conditions that are the same for all steps are evaluated once: small steps take 0.5 ms.
         is_timed = alone and self.max_seconds is not None
         solver = self._step if isinstance(self._step, ClosureStep | ResidualStep) else None
         for index in range(n_epochs):
@@ -347,8 +347,8 @@ class FieldTraining(L.LightningModule):
             asked = alone and (self.stop_requested or self.ended_by is not None)
             last = index == n_epochs - 1 or asked
             for rows in self._batches():
-                # The last is eager, because that tells the terms apart. Lightning's wrapper, which
-                # counts chunks, costs as much as a small step.
+                # The last step is eager, because only an eager step gives the loss of each term.
+                # Lightning's wrapper around it, which counts chunks, costs as much as a small step.
                 loss = self._eager(rate, rows, optimizer.step) if last else self._step(rate, rows)
                 if self._moving is not None:
                     weights = self._moving.weights() if last else {}
@@ -394,13 +394,13 @@ class FieldTraining(L.LightningModule):
 
     @property
     def _time_spent(self) -> float:
-        """The part of `max_seconds` that is over."""
+        """The elapsed fraction of `max_seconds`."""
         assert self.max_seconds is not None
         seconds = self.train_seconds + time.perf_counter() - self._chunk_start
         return seconds / self.max_seconds
 
     def _look_at_limits(self) -> None:
-        """After a chunk: end training where the error is small enough or the time is over."""
+        """After a chunk, end training if the error is small enough or the time is over."""
         if self.tolerance is not None and self.ended_by is None:
             start = time.perf_counter()
             estimates = self._estimate.values(self.field, self._jet)
@@ -415,8 +415,8 @@ class FieldTraining(L.LightningModule):
                 self.ended_by = "max_seconds"
 
     def _record(self, losses: list[list[float]], others: Mapping[str, float]) -> None:
-        """Evaluate after a chunk; ``losses`` of each replica, epoch by epoch, and further columns
-        of the history."""
+        """Evaluate after a chunk, and add a row to each history. ``losses`` has for each replica
+        the loss of every epoch; ``others`` has further columns."""
         self.epochs_done += len(losses[0])
         start = time.perf_counter()
         metrics = self.evaluation.metrics()
@@ -434,7 +434,7 @@ class FieldTraining(L.LightningModule):
             self.epochs_done = self.replicas[0].epochs_done
 
     def _latest_parts(self) -> list[dict[str, float]]:
-        """What each term added to the loss of the latest step, of each replica."""
+        """The contribution of each term to the loss of the latest step, for each replica."""
         step = self._step
         parts = step.parts if isinstance(step, ClosureStep | ResidualStep) else self._parts()
         values = torch.stack([part.reshape(-1) for part in parts], dim=1)
@@ -444,7 +444,7 @@ class FieldTraining(L.LightningModule):
         return [dict(zip(names, row, strict=True)) for row in values.tolist()]
 
     def _parts(self) -> list[Tensor]:
-        """Of the latest loss with its gradients."""
+        """The contribution of each term to the latest loss that was computed with gradients."""
         return (self._planned or self._share).parts
 
     def _loss(self, rows: Rows) -> Tensor:
@@ -465,7 +465,7 @@ class FieldTraining(L.LightningModule):
         return Jet(jet.data, jet.rows, self.field.names)
 
     def _check_graphs_see_points(self) -> None:
-        """Refuse points that move where a compiled or captured step would read the old ones."""
+        """Refuse points that move where a compiled or captured step would read the old points."""
         assert self._moving is not None
         if self.execution == "eager":
             return
@@ -479,7 +479,7 @@ class FieldTraining(L.LightningModule):
                 )
 
     def _move(self, index: int, x: Tensor) -> None:
-        """Move a term to other points, with everything that was computed from the present ones."""
+        """Move a term to other points, and update everything that is computed from its points."""
         self.objective.terms[index].move(x)
         term = self._share.terms[index]
         term.update_shard()
@@ -498,8 +498,9 @@ class FieldTraining(L.LightningModule):
         return [list(rows) for rows in zip(*per_term, strict=True)]
 
     def _shuffled(self, n_points: int, n_steps: int) -> tuple[Tensor, ...]:
-        """Every point once. The points of a term that has fewer than there are steps are shuffled
-        again and reused, so that every step has one."""
+        """Divide the shuffled points of a term over the steps of an epoch, each point once. If
+        there are fewer points than steps, points are shuffled again and reused, so that every step
+        has a point."""
         rounds = -(-n_steps // n_points)
         rows = [torch.randperm(n_points, generator=self._shuffle) for _ in range(rounds)]
         return torch.cat(rows).to(self.device).tensor_split(n_steps)
@@ -515,13 +516,13 @@ class FieldTraining(L.LightningModule):
         return cosine(self.learning_rate, min(1.0, max(epoch / end, self._time_spent)), 1)
 
     def _sum_over_processes(self, loss: Tensor) -> None:
-        """Sum gradients and losses, of which each process has its part of every term's mean."""
+        """Sum gradients and losses over processes; each process has a part of every term's mean."""
         gradients = [p.grad for p in self._trained() if p.grad is not None]
         for tensor in (*gradients, loss):
             torch.distributed.all_reduce(tensor)
 
     def _asked_to_stop(self) -> bool:
-        """Whether any process was."""
+        """Whether a stop was requested in any process."""
         if self._n_processes == 1:
             return self.stop_requested
         asked = torch.tensor(float(self.stop_requested), device=self.device)

@@ -23,13 +23,13 @@ class Moving:
 
     Args:
         objective: the loss whose points and weights change.
-        sampler: gives new points; None where points stay.
-        weighting: gives new weights; None where weights stay.
+        sampler: the sampler that gives new points; None if points stay.
+        weighting: the weighting that gives new weights; None if weights stay.
         parameters: a function that returns the trained parameters.
         jet: a function that returns the field's jet at any points.
 
     Raises:
-        ValueError: a condition that is named does not exist, or its points cannot move.
+        ValueError: a named condition does not exist, or its points cannot move.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Moving:
         }
 
     def load_state(self, state: Mapping[str, Any] | None) -> None:
-        """Keep the state of a checkpoint, which `prepare` restores.
+        """Store the state of a checkpoint until `prepare` restores it.
 
         Raises:
             ValueError: the checkpoint is of another sampler or weighting.
@@ -190,7 +190,7 @@ class Moving:
 
 @contextmanager
 def _naming(setting: str, value: object) -> Iterator[None]:
-    """Let the errors of the block name the setting that they are about."""
+    """Add the name and value of a setting to the errors of the block."""
     try:
         yield
     except ValueError as error:

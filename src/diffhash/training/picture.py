@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 Part = Literal["solution", "error", "residual", "points", "convergence"]
 _CURVE, _MAP, _SLICE = 401, 201, 121  # points along an axis
 _CHUNK = 2**13  # points whose jets are computed at a time
-_DOTS = 800  # of a condition at most
-_DECADES = 6.0  # of residuals, below the largest
+_DOTS = 800  # the largest number of points that are drawn for a condition
+_DECADES = 6.0  # the range of a logarithmic scale below its largest value
 _COLUMN, _ROW = 3.1, 2.7  # inches
 _SMALL, _TEXT = 7, 9  # pt
-# Okabe & Ito (2008): told apart with any colour vision.
+# Okabe & Ito (2008): colours that can be distinguished with any colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c8c8c")
 
 
@@ -81,16 +81,16 @@ def _checked_parts(solution: Solution, parts: Sequence[str]) -> Sequence[str]:
     return parts or [part for part in get_args(Part) if available[part]]
 
 
-# ------------------------------------------------------------------------------------ what is seen
+# ------------------------------------------------------------------------------------ views
 @dataclass(frozen=True)
 class _View:
-    """What is seen of a domain.
+    """The axes and slices of a domain that are drawn.
 
     Attributes:
         across: one axis for curves, or two for maps: horizontal and vertical.
-        slices: values of all other axes, of one slice or of three.
-        sliced: the axis along which there are three.
-        last: the slice of what is drawn once: the end of time, the middle of space.
+        slices: for each of one or three slices, the values of all other axes.
+        sliced: the axis along which there are three slices; None for one slice.
+        last: the slice of panels that are drawn once: the end of time or the middle of space.
     """
 
     domain: Domain
@@ -103,7 +103,8 @@ class _View:
         return self.slices[-1 if self.sliced in (None, TIME) else 1]
 
     def points(self, others: Mapping[str, float]) -> tuple[Tensor, list[np.ndarray]]:
-        """Of a slice: ``[n, d]`` or ``[n_1 · n_2, d]``, and the coordinates of `across`."""
+        """The points of a slice, ``[n, d]`` or ``[n_1 · n_2, d]``, and the coordinates of
+        `across`."""
         n = _CURVE if len(self.across) == 1 else _MAP if self.sliced is None else _SLICE
         along = [np.linspace(*self.bounds(axis), n) for axis in self.across]
         grids = dict(zip(self.across, np.meshgrid(*along, indexing="ij"), strict=True))
@@ -122,7 +123,7 @@ class _View:
         return TIME not in self.across
 
     def at(self, others: Mapping[str, float]) -> str:
-        """What a title says of a slice."""
+        """The part of a title that names a slice."""
         told = [f"{axis} = {value:.3g}" for axis, value in others.items()]
         return f" at {', '.join(told)}" if told else ""
 
@@ -153,9 +154,9 @@ def _view(domain: Domain, fixed: Mapping[str, float]) -> _View:
     return _View(domain, across, slices, sliced)
 
 
-# ------------------------------------------------------------------------------------ what is drawn
+# ------------------------------------------------------------------------------------ panels
 class _Drawing:
-    """A panel: `draw` fills axes of matplotlib."""
+    """A panel, which `draw` draws into axes of matplotlib."""
 
     def draw(self, panel: Axes) -> None:
         raise NotImplementedError
@@ -190,7 +191,7 @@ def _arranged(solution: Solution, view: _View, parts: Sequence[str]) -> list[lis
 
 
 class _Unknown:
-    """An unknown and its exact values on slices; NaN where it is not looked for."""
+    """An unknown and its exact values on slices; NaN outside the part where it is defined."""
 
     def __init__(self, solution: Solution, view: _View, component: int) -> None:
         self.solution, self.view, self.component = solution, view, component
@@ -199,7 +200,7 @@ class _Unknown:
         self._home = problem.parts.get(self.name, problem.domain)
 
     def on(self, others: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Values and exact ones, ``[n]`` or ``[n_1, n_2]``."""
+        """The values and the exact values on a slice, each ``[n]`` or ``[n_1, n_2]``."""
         x, along = self.view.points(others)
         shape, problem, c = [len(a) for a in along], self.solution.problem, self.component
         outside = ~self._home.contains(x)
@@ -275,7 +276,7 @@ class _Times(_Drawing):
 
 @dataclass(frozen=True)
 class _Stream(_Drawing):
-    """Streamlines of a velocity, on its speed."""
+    """Streamlines of a velocity over a map of its speed."""
 
     u: _Unknown
     v: _Unknown
@@ -326,7 +327,7 @@ class _Residual(_Drawing):
 
 @dataclass(frozen=True)
 class _Points(_Drawing):
-    """The points of training of each condition, those near the slice that is seen."""
+    """The collocation points of each condition near the slice that is drawn."""
 
     solution: Solution
     view: _View
@@ -429,7 +430,7 @@ def _map(panel: Axes, view: _View, values: np.ndarray, **colours: Any) -> None:
 
 
 def _label(panel: Axes, view: _View) -> None:
-    """Names of the axes; lengths of space are drawn alike."""
+    """Label the axes; two axes of space get the same scale."""
     panel.set_xlabel(view.across[0], fontsize=_SMALL)
     if len(view.across) == 2:
         panel.set_ylabel(view.across[1], fontsize=_SMALL, rotation=0)
@@ -447,8 +448,8 @@ def _largest(values: np.ndarray) -> float:
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """Of colours: the smallest and the largest value, or, where one value in 200 makes the range
-    more than twice as wide, those without it; arrows of the scale then say that there are more."""
+    """The limits of a colour scale: the smallest and the largest value. If one value in 200 makes
+    this range more than twice as wide, it is left out; the scale then ends in arrows."""
     good = values[np.isfinite(values)]
     if not len(good):
         return 0.0, 1.0
@@ -460,7 +461,7 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def _lowest(values: np.ndarray, largest: float) -> float:
-    """Of a logarithmic scale: the smallest percent, which says little, may lie below."""
+    """The lower limit of a logarithmic scale, without the smallest percent of the values."""
     good = values[np.isfinite(values) & (values > 0)]
     return max(float(np.quantile(good, 0.01)), 10**-_DECADES * largest) * (1 - 1e-9)
 
@@ -472,7 +473,7 @@ def _wider(ends: tuple[float, float]) -> tuple[float, float]:
 
 # ---------------------------------------------------------------------------------------- residuals
 def _in_the_domain(solution: Solution) -> Iterator[Any]:
-    """The conditions that are equations at points of the domain, which can be asked anywhere."""
+    """The conditions that are equations in the domain, which can be evaluated at any point."""
     for condition in solution.problem.checked_conditions():
         is_equation = isinstance(condition.where, Domain) and condition.kind == "residual"
         if is_equation and not isinstance(condition.target, Tensor):
@@ -480,7 +481,7 @@ def _in_the_domain(solution: Solution) -> Iterator[Any]:
 
 
 def _residual(solution: Solution, x: Tensor) -> Tensor:
-    """√(Σ (residual - target)²), ``[N]``; NaN where there is no equation."""
+    """√(Σ (residual - target)²) over the equations at a point, ``[N]``; NaN without an equation."""
     problem, total = solution.problem, torch.full((len(x),), float("nan"), dtype=torch.float64)
     device = solution.field.network.params.device
     for condition in _in_the_domain(solution):
@@ -500,7 +501,8 @@ def _inside(domain: Domain, x: Tensor) -> Tensor:
 
 
 def _velocity(solution: Solution, view: _View) -> tuple[int, int] | None:
-    """The two unknowns whose divergence along the axes that are seen a condition asks to be 0."""
+    """The two unknowns whose divergence along the drawn axes is 0 by a condition; None if there is
+    no such condition."""
     problem = solution.problem
     if len(view.across) < 2 or not view.is_in_space:
         return None

@@ -1,7 +1,7 @@
 """Losses over points and their gradients, with little or no autograd.
 
 A graph of the field would cost as much as a small step. A term that is linear in u is one C kernel,
-where the kernel can be had. For any other term autograd records only the arithmetic of the loss, a
+if the kernel supports it. For any other term autograd records only the arithmetic of the loss, a
 few numbers at each point.
 """
 
@@ -20,8 +20,8 @@ from diffhash.training.steps import Rows
 
 
 class PlannedBackward:
-    """The loss of a task, its gradients added to the parameters' ``grad``; over all points or over
-    a minibatch.
+    """Computes the loss of a task over all points or a minibatch, and adds its gradients to the
+    parameters' ``grad``.
 
     Args:
         objective: the loss.
@@ -36,7 +36,7 @@ class PlannedBackward:
         self._latest: _Group
 
     def __call__(self, rows: Rows = None) -> Tensor:
-        """The loss before the step, or ``[R]`` for replicas.
+        """Compute the loss, a scalar or ``[R]`` for replicas, and add its gradients.
 
         Args:
             rows: indices of the points of each term; None for all points.
@@ -51,7 +51,7 @@ class PlannedBackward:
         return group.backward()
 
     def update(self, index: int) -> None:
-        """Update what depends on the points of a term, after these and their plan have moved."""
+        """Update the linear form of a term, after its points and their plan have moved."""
         self._terms[index].update()
 
     @property
@@ -71,13 +71,13 @@ class PlannedBackward:
 
 
 class _Part:
-    """All points of a term, or some of them.
+    """A term at all of its points, or at some of them.
 
     Args:
-        term: of the loss.
-        plan: of the field at the points.
-        form: coefficients and target of the term, where it has any.
-        index: of the points.
+        term: the term.
+        plan: the plan of the field at these points.
+        form: the coefficients and the target of the term's linear form; None if it has none.
+        index: the indices of these points; None for all.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class _Part:
         self.least_squares = None if form is None else plan.least_squares(*form)
 
     def backward(self) -> Tensor:
-        """The loss of a linear term, and its gradients."""
+        """Compute the loss of a linear term, and add its gradients."""
         term, index = self.term, self.index
         assert self.least_squares is not None
         weight = term.present_weight
@@ -108,16 +108,16 @@ class _Part:
 
 
 class _Group:
-    """The terms of a step: those that are in the kernel, and the others."""
+    """The terms of a step: those that the kernel computes, and the others."""
 
     def __init__(self, others: Objective | None) -> None:
         self._others = others
         self.parts: list[_Part] = []
         self.linear: list[_Part] = []
-        self._latest: list[Tensor] = []  # losses of the linear ones
+        self._latest: list[Tensor] = []  # losses of the linear terms
 
     def backward(self) -> Tensor:
-        """The loss, and its gradients."""
+        """Compute the loss, and add its gradients."""
         losses = self._latest = [part.backward() for part in self.linear]
         if self._others is not None:
             losses = [*losses, self._through_jets(self._others)]
@@ -125,7 +125,7 @@ class _Group:
 
     @property
     def losses(self) -> list[Tensor]:
-        """Of each term."""
+        """The latest loss of each term."""
         linear = iter(self._latest)
         others = iter(self._others.parts if self._others is not None else ())
         return [next(others if part.least_squares is None else linear) for part in self.parts]
@@ -158,13 +158,13 @@ class _PlannedTerm:
 
     @property
     def whole(self) -> _Part:
-        """All points."""
+        """The term at all points."""
         if self._whole is None:
             self._whole = _Part(self._term, self._plan, self._form)
         return self._whole
 
     def part(self, index: Tensor) -> _Part:
-        """Some points; those of the same number before are no longer there."""
+        """The term at the points ``index``. It replaces an earlier part with as many points."""
         part, form = self._parts.get(len(index)), self._form
         if form is not None:
             coefficients, target = form
@@ -180,13 +180,13 @@ class _PlannedTerm:
         return part
 
     def update(self) -> None:
-        """Read the term anew, after it and its plan have moved."""
+        """Update the linear form, after the term and its plan have moved."""
         self._form = self._term.kernel_form()
         kernel = None if self._whole is None else self._whole.least_squares
         if kernel is not None and self._form is not None:
             kernel.put(*self._form)
 
     def _of_jet(self, index: Tensor) -> Tensor:
-        """Rows of the jet, which of pairs has both points."""
+        """The points of the jet for the term's points ``index``: both points of each pair."""
         term = self._term
         return torch.cat([index, index + len(term)]) if term.is_paired else index

@@ -14,7 +14,7 @@ class SharedPoints(DDPStrategy):
     """
 
     def configure_ddp(self) -> None:
-        """Start every process from the first one's parameters."""
+        """Copy the parameters of the first process to every process."""
         assert self.lightning_module is not None
         for tensor in self.lightning_module.state_dict().values():
             torch.distributed.broadcast(tensor, src=0)

@@ -31,15 +31,16 @@ class Replica:
     """One of the seeds that train together, or the only one.
 
     Attributes:
-        history: one row per evaluation: epoch, seconds, loss, the metrics, and for each term
-            of the objective what it adds to ``loss``, ``loss_<name>``. The losses are those of the
-            parameters before the epoch's last step, over its points; of optimizers that compute
-            residuals themselves, as Gauss–Newton, those after it. Of terms whose weights move
-            there are those of that step, ``weight_<name>``: weight · mean of the points' weights.
-            Of optimizers that search along lines, ``evaluations`` counts those of the loss.
-        epochs_done: completed epochs.
+        history: one row per evaluation: epoch, seconds, loss, the metrics, and ``loss_<name>``, the
+            contribution of each term to ``loss``. The losses are computed with the parameters
+            before the epoch's last step, over the points of that step. Optimizers that compute
+            residuals themselves, such as Gauss–Newton, give the losses after the step. For terms
+            whose weights change, ``weight_<name>`` is weight · mean of the points' weights in that
+            step. For optimizers with a line search, ``evaluations`` is the number of evaluations of
+            the loss.
+        epochs_done: the number of completed epochs.
         diverged_epoch: the epoch whose loss was NaN or infinite, or None.
-        outcome: set when training ends, by itself or because it was asked to stop.
+        outcome: the outcome, set when training ends, by itself or because a stop was requested.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -71,15 +72,15 @@ class Replica:
         if not all(finite):
             self.diverged_epoch = first_epoch + finite.index(False)
             self.epochs_done = self.diverged_epoch
-        elif not parameters_are_finite:  # the last step itself overflowed, after a finite loss
+        elif not parameters_are_finite:  # the last step overflowed after a finite loss
             self.diverged_epoch = self.epochs_done
         row = {"epoch": self.epochs_done, "seconds": seconds, "loss": losses[-1]} | dict(metrics)
         row |= {f"loss_{name}": part for name, part in parts.items()}
         self.history.append(row | dict(others))
 
     def forget_row_between(self, chunk: int) -> None:
-        """Before a resumed run goes on: drop the row of the earlier end, between two
-        evaluations."""
+        """Drop the last row of a resumed run if its epoch is no multiple of ``chunk``: it was added
+        where the earlier run ended, between two regular evaluations."""
         if self.diverged_epoch is None and self.history and self.history[-1]["epoch"] % chunk:
             self.history.pop()
 

@@ -1,11 +1,11 @@
 """An optimizer step, in three executions with the same result.
 
-- ``eager``: operation by operation. On a CPU the grid and the network are one C kernel each way,
-  so that little is left to fuse.
+- ``eager``: operation by operation. On a CPU the grid and the network are one C kernel for the
+  forward pass and one for the backward pass, so that few operations remain that could be fused.
 - ``compile``: losses and their gradients through `torch.compile` (8 to 25 s before the first step).
-- ``cudagraph``: the whole step, optimizer included, captured once and replayed: no time between
-  kernels. Whatever may change while training lives in tensors that the graph reads: the learning
-  rate in the optimizer, weights in the task's terms.
+- ``cudagraph``: the whole step, optimizer included, is captured once and replayed, without delays
+  between kernels. Values that change during training are in tensors that the graph reads: the
+  learning rate in the optimizer, weights in the task's terms.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from diffhash.optim.first_order import Views
 from diffhash.training.adam import LeanAdam
 
 Execution = Literal["eager", "compile", "cudagraph"]
-Rows = Sequence[Tensor] | None  # of every term; None for all points
+Rows = Sequence[Tensor] | None  # indices of the points of every term; None for all points
 Loss = Callable[[Rows], Tensor]  # the losses of the replicas, or a scalar
-Backward = Callable[[Rows], Tensor]  # that loss, its gradients added to the parameters' grad
+Backward = Callable[[Rows], Tensor]  # the same, and adds the gradients to the parameters' grad
 
-_WARM_UPS = 3  # steps that CUDA's libraries may need before they can be captured
+_WARM_UPS = 3  # steps that initialise CUDA's libraries, before a capture
 
 
 def autograd(loss: Loss) -> Backward:
@@ -33,7 +33,7 @@ def autograd(loss: Loss) -> Backward:
 
     def backward(rows: Rows) -> Tensor:
         value = loss(rows)
-        # Replicas have no parameter in common: the gradient of the sum is each one's own.
+        # Replicas share no parameters: the gradient of the sum has the gradient of each replica.
         value.backward(torch.ones_like(value))
         return value.detach()
 
@@ -61,7 +61,7 @@ class EagerStep:
         self._reduce = reduce
 
     def prepare(self) -> None:
-        """Compile whatever the first call compiles. No parameter changes."""
+        """Compile everything that the first call would compile, without changing parameters."""
 
     def __call__(
         self, rate: float, rows: Rows = None, step: Callable[[], object] | None = None
@@ -134,9 +134,9 @@ class ClosureStep:
     ) -> None:
         self._backward, self._optimizer, self._parts_now = backward, optimizer, parts
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._at: list[Tensor] = []  # the parameters that the gradients were taken at
+        self._at: list[Tensor] = []  # the parameters at which the gradients were computed
         self._loss: Tensor
-        self.parts: list[Tensor] = []  # of the loss before the latest step
+        self.parts: list[Tensor] = []  # the terms' contributions before the latest step
         self.evaluations = 0
 
     def __call__(
@@ -150,7 +150,7 @@ class ClosureStep:
         return before
 
     def _evaluate(self) -> Tensor:
-        """The loss and its gradients, which are not computed twice at the same parameters."""
+        """The loss and its gradients, computed once for the same parameters."""
         if not self._at or not all(map(torch.equal, self._parameters, self._at)):
             for parameter in self._parameters:
                 parameter.grad = None
@@ -211,7 +211,7 @@ class CompiledStep(EagerStep):
 class GraphedStep:
     """An `EagerStep` that is one CUDA graph, for steps over all points.
 
-    The first step is not captured, because it makes the state of Adam; the second step is.
+    The first step is not captured, because it makes the state of Adam. The second step is captured.
     """
 
     def __init__(self, loss: Loss, optimizer: LeanAdam) -> None:
@@ -221,8 +221,8 @@ class GraphedStep:
         self._captured_loss = torch.empty(0)
 
     def prepare(self) -> None:
-        """Run the part before the optimizer's step on a stream of its own, before it is
-        captured."""
+        """Run the losses and their backward pass on a stream of their own, as CUDA requires before
+        a capture."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from diffhash.training.solution import Solution
 
 SUFFIXES = (".npz", ".vtu", ".pvd")
-DEFAULT_N = {1: 1001, 2: 201, 3: 51, 4: 21}  # points along each axis, by their number
+DEFAULT_N = {1: 1001, 2: 201, 3: 51, 4: 21}  # points along each axis, by the number of axes
 _MAX_N = 10**6
 _MAX_POINTS = 10**8
 _CHUNK = 2**13  # points whose jets are computed at a time
@@ -62,7 +62,7 @@ def write_values(
 
 
 def _checked_names(solution: Solution, names: Sequence[str]) -> list[str]:
-    """The unknowns, and then the derivatives that are wanted besides."""
+    """The names of the unknowns, and then of the chosen derivatives."""
     given = [names] if isinstance(names, str) else list(names)
     jet_rows(tuple(given), solution.problem.n_dims, solution.problem.names)
     return list(dict.fromkeys([*solution.problem.unknowns, *given]))
@@ -95,7 +95,7 @@ def _lattice(along: Sequence[np.ndarray]) -> Tensor:
 
 
 def _given(solution: Solution, n: object, at: Any) -> Tensor:
-    """The points of ``at``."""
+    """The points ``at`` as a tensor ``[N, d]``, checked."""
     if n is not None:
         raise ValueError("n and at: give the size of a grid or points of your own, not both")
     if isinstance(at, Mesh):
@@ -107,7 +107,7 @@ def _given(solution: Solution, n: object, at: Any) -> Tensor:
 
 
 def _values(solution: Solution, x: Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Of each name, and ``exact_…`` where it is known; NaN outside of the domain."""
+    """The values of each name, and of ``exact_…`` if they are known; NaN outside the domain."""
     problem = solution.problem
     rows = jet_rows(tuple(names), problem.n_dims, problem.names)
     found: dict[str, list[Tensor]] = {}
@@ -151,7 +151,7 @@ def _write_mesh(
     axes = [axis for axis in domain.axes if time is None or axis != TIME]
 
     def whole(places: Tensor) -> Tensor:
-        """Points of space as those of the domain at this time."""
+        """The points of the domain with these coordinates of space, at this time."""
         columns = dict(zip(axes, places.unbind(1), strict=True))
         moment = torch.full((len(places),), 0.0 if time is None else time, dtype=torch.float64)
         return torch.stack([columns.get(axis, moment) for axis in domain.axes], dim=1)
@@ -161,7 +161,7 @@ def _write_mesh(
         three = [*along, *[np.zeros(1)] * (3 - len(along))]
         grid = pyvista.RectilinearGrid(*three).cast_to_unstructured_grid()
         inside = domain.contains(whole(_points_of(grid, len(axes)))).numpy()
-        if not inside.all():  # the cells all of whose corners are in the domain
+        if not inside.all():  # keep the cells whose corners are all in the domain
             grid = grid.extract_points(inside, adjacent_cells=False)
     else:
         x = _given(solution, n, at)

@@ -1,4 +1,4 @@
-"""Training in windows of time: a field for each, from the end of the one before."""
+"""Training in windows of time: a field for each window, from the end of the previous window."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from diffhash.training.module import EndedBy, FieldTraining
 from diffhash.training.replica import Outcome, Replica
 from diffhash.training.windows import Window, WindowedField, Windows, times
 
-_ENDS: tuple[EndedBy, ...] = ("max_seconds", "tolerance", "optimizer")  # the first of them counts
+_ENDS: tuple[EndedBy, ...] = ("max_seconds", "tolerance", "optimizer")  # by precedence
 
 
 def first_window(problem: Problem, windows: Windows) -> Problem:
-    """The first of several windows of a problem; of one, the problem itself.
+    """The first of several windows of a problem, or the problem itself if there is one window.
 
     Raises:
         ValueError: the problem cannot be divided; see `Window`.
@@ -40,9 +40,9 @@ def first_window(problem: Problem, windows: Windows) -> Problem:
 class WindowedTraining(nn.Module):
     """Train the fields of consecutive windows of time, one after the other.
 
-    Each field begins with the parameters of the one before. Epochs, seconds and tolerances are
-    those of each window. Where a window diverges, or training is asked to stop, the fields of later
-    windows stay as they were made.
+    Each field begins with the parameters of the previous field. The numbers of epochs and seconds
+    and the tolerance hold for each window. If a window diverges, or a stop is requested, the fields
+    of later windows keep their initial parameters.
 
     Args:
         problem: the whole problem.
@@ -55,13 +55,13 @@ class WindowedTraining(nn.Module):
         problem: the whole problem.
         solver: the settings of the optimizer; None for Adam.
         field: the fields of all windows as one.
-        replicas: one, as of `FieldTraining`. Its history has a column ``window``, and epochs and
-            seconds are counted from the first window on. Its loss is the mean of the windows'
-            losses; its estimate is the largest of theirs, or NaN where one is not trained.
+        replicas: a single `Replica`. Its history has a column ``window``, and epochs and seconds
+            are counted from the first window on. Its loss is the mean of the windows' losses; its
+            estimate is the largest of the windows' estimates, or NaN if a window is not trained.
         points: the points ``[N, d]`` of each condition in all windows, by the condition's name.
         epochs: the number of epochs of all windows.
-        ended_by: why a window's training stopped before its epochs were done; None also where
-            training was asked to stop.
+        ended_by: why a window's training stopped before its epochs were done; None also where a
+            stop was requested.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class WindowedTraining(nn.Module):
         self.problem, self.solver = problem, first.solver
         self._window = partial(Window, problem)
         self._training_of = training_of
-        self._present = (first,)  # which is no part of this module
+        self._present = (first,)  # in a tuple, so that it is no submodule
         self._number, self._stop_requested = 1, False
         ends = times(problem.domain, windows)
         fields = [first.field]
@@ -122,7 +122,7 @@ class WindowedTraining(nn.Module):
             (training,) = self._present
             fit_window(training, self._number)
             (replica,) = training.replicas
-            if replica.outcome is None:  # it was ended before its first step
+            if replica.outcome is None:  # training ended before its first step
                 return
             outcomes.append(replica.outcome)
             self._add(training, replica)
@@ -146,13 +146,13 @@ class WindowedTraining(nn.Module):
         )
 
     def checkpoint(self) -> dict[str, Any]:
-        """All that is read of a checkpoint to evaluate it: the fields, and what they are built
-        from. No training goes on from it."""
+        """A checkpoint of the fields and of the configuration that they are built from. It can be
+        evaluated, but training cannot be resumed from it."""
         state = {"origin": self.origin, "epochs_done": self.replicas[0].epochs_done}
         return {"state_dict": self.state_dict(), "diffhash": state}
 
     def _add(self, training: FieldTraining, replica: Replica) -> None:
-        """What the training of a window has left."""
+        """Add the results of the training of a window."""
         (whole,) = self.replicas
         whole.history += [self.row(row) for row in replica.history]
         whole.epochs_done += replica.epochs_done
@@ -165,7 +165,7 @@ class WindowedTraining(nn.Module):
         self.evaluation_seconds += training.evaluation_seconds
 
     def row(self, row: Mapping[str, float]) -> dict[str, float]:
-        """A row of the present window's history, as it is in that of all windows."""
+        """Convert a row of the present window's history to a row of the history of all windows."""
         since = {"epoch": self.replicas[0].epochs_done, "seconds": self.train_seconds}
         moved = {key: row[key] + value for key, value in since.items()}
         return {"window": self._number, **row, **moved}

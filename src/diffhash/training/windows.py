@@ -1,4 +1,4 @@
-"""Time windows: a problem solved interval by interval, each from the end of the one before."""
+"""Time windows: a problem solved interval by interval, each from the end of the previous one."""
 
 from __future__ import annotations
 
@@ -32,15 +32,14 @@ Windows = int | Sequence[float]
 class Window(Problem):
     """A problem between two times.
 
-    The target of an initial condition is the residual of the field of the window before: u starts
-    with the values with which that field ended, and so does u_t where the problem has a condition
-    for it.
+    The target of an initial condition is the residual of the previous window's field: u starts with
+    the values at the end of that field, and so does u_t where the problem has a condition for it.
 
     Args:
         problem: the whole problem. Its domain is a box with the axis t or a product with such a
             box, and its conditions use ``self.domain``.
         times: the first and the last time of the window.
-        before: the field of the window before; None for the first window.
+        before: the field of the previous window; None for the first window.
 
     Raises:
         ValueError: the problem cannot be divided, because it has no axis t, or has unknown
@@ -66,11 +65,11 @@ class Window(Problem):
         self._whole.domain = self.domain
         if before is not None:
             before = copy.deepcopy(before).requires_grad_(False)
-        self._before = (before,)  # which is no part of this module
+        self._before = (before,)  # in a tuple, so that it is no submodule
 
     @property
     def has_solution(self) -> bool:
-        """Whether the whole problem has one."""
+        """Whether the whole problem has an exact solution."""
         return self._whole.has_solution
 
     def solution(self, x: Tensor) -> Tensor:
@@ -107,7 +106,8 @@ class Window(Problem):
         return replace(condition, target=target)
 
     def _check_times(self, condition: Condition) -> None:
-        """Refuse a condition in all of time: one that was made of another domain than `domain`."""
+        """Refuse a condition over the whole time, which was made from another domain than
+        `domain`."""
         where = condition.where
         domain = getattr(where, "domain", where)
         if not isinstance(domain, Domain) or TIME not in domain.axes:
@@ -138,7 +138,7 @@ def _between(domain: Domain, times: tuple[float, float]) -> Domain:
 
 
 def n_windows(windows: Windows) -> int:
-    """The number of windows: it is given, or one more than the inner times that are given."""
+    """The number of windows: the given number, or one more than the number of given times."""
     return len(windows) + 1 if isinstance(windows, Sequence) else windows
 
 
@@ -171,7 +171,7 @@ def times(domain: Domain, windows: Windows) -> list[float]:
 
 
 class WindowedField(nn.Module):
-    """The fields of consecutive windows as one field, which is at each point that of its window.
+    """The fields of consecutive windows as one field: at each point the field of that window.
 
     Args:
         fields: the field of each window, in the order of time.
@@ -206,7 +206,7 @@ class WindowedField(nn.Module):
         times = self.inner_times
         assert isinstance(times, Tensor)
         window = torch.bucketize(x[:, self._axis].double().detach().contiguous(), times, right=True)
-        if torch.compiler.is_exporting():  # a program cannot depend on how many points there are
+        if torch.compiler.is_exporting():  # the program must be the same for any number of points
             every = torch.stack([values(field, x) for field in self.fields])
             chosen = window[:, None].expand(every.shape[1:])
             return every.gather(0, chosen[None])[0]

@@ -1,22 +1,22 @@
-/* An activation of a block of jets, and back; called by network.c through pointers.
+/* Forward and backward pass of an activation of a block of jets; network.c calls it by pointers.
  *
- * A block holds, for a layer of C units, rows of plane = B Cp elements. Compiled for one REAL, one
- * activation σ and one set of rows; diffhash.jets.c_code writes the macros: STATE computes a (and b)
- * from a pre-activation z, FUNCTIONS what the rest is made of from them, FORWARD and BACKWARD what
- * is done with an element. Coefficients that are no small integers are in c.
+ * For a layer of C units a block has rows of plane = B Cp elements. Compiled for one REAL, one
+ * activation σ and one set of rows; diffhash.jets.c_code writes the macros: STATE computes a (and
+ * b) from a pre-activation z, FUNCTIONS computes the activation's functions from these, and FORWARD
+ * and BACKWARD are the passes of an element. Coefficients that are no small integers are in c.
  */
 #include <stdint.h>
 
 #include "smooth_functions.h"
 
-/* Elements that all passes over a block go through together, so that they find them in the cache. */
+/* Elements that go through all loops over a block together, so that they stay in the cache. */
 enum { STRIP = 512 };
 
 static int64_t strip(int64_t start, int64_t plane) {
     return plane - start < STRIP ? plane - start : STRIP;
 }
 
-/* Pre-activations in `as` become a there, and b in `bs`. */
+/* Replaces pre-activations in `as` by a, and writes b into `bs`. */
 static void keep_state(REAL *restrict as, REAL *restrict bs, int64_t n, REAL p) {
     (void)p;
 #if SINES
@@ -71,7 +71,7 @@ static void compose(
     }
 }
 
-/* Gradients of n elements of σ's jet become, in place, those of z. */
+/* Replaces gradients in n elements of σ's jet by gradients in z's jet, in place. */
 static void compose_back(
     const REAL *restrict z, const REAL *restrict bs, int64_t n, int64_t plane, REAL p,
     const REAL *restrict c, REAL *restrict g) {
@@ -89,7 +89,7 @@ static void compose_back(
 #endif
 }
 
-/* Pre-activations z become a layer's state, and the jet σ(z) goes to `out`. */
+/* Replaces pre-activations z by a layer's state, and writes the jet σ(z) into `out`. */
 void activate(REAL *z, REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *out) {
     for (int64_t start = 0; start < plane; start += STRIP) {
         const int64_t n = strip(start, plane);
@@ -98,13 +98,13 @@ void activate(REAL *z, REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *out
     }
 }
 
-/* The jet σ(z) again, from a layer's state. */
+/* Computes the jet σ(z) again, from a layer's state. */
 void activate_again(
     const REAL *z, const REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *out) {
     compose(z, bs, plane, plane, p, c, out);
 }
 
-/* Gradients towards σ's jet become, in place, those towards z. */
+/* Replaces gradients in σ's jet by gradients in z's jet, in place. */
 void activate_back(const REAL *z, const REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *g) {
     for (int64_t start = 0; start < plane; start += STRIP)
         compose_back(

@@ -39,7 +39,7 @@ static void step_chunk(void *context, int64_t chunk, int64_t thread) {
     }
 }
 
-/* `count` is t, counted here. */
+/* `count` is t, which is increased here. */
 void step(
     const Settings *s, const REAL *gradient, REAL *parameter, REAL *mean, REAL *square,
     float *count) {

@@ -1,5 +1,5 @@
-/* Frontal matrices of JᵀJ for a sparse J; see diffhash.optim.dissection. Symmetric ones of n rows,
- * of which the entries below the diagonal are not written. */
+/* Frontal matrices of JᵀJ for a sparse J; see diffhash.optim.dissection. They are symmetric with n
+ * rows; entries below the diagonal are not written. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 enum { ALIKE = 4, UNITS_PER_THREAD = 4 };
 
 typedef struct {
-    int64_t n_rows, n, most, n_threads; /* most: entries of a row of J */
+    int64_t n_rows, n, most, n_threads; /* most: the most entries in a row of J */
 } Settings;
 
 typedef struct {
@@ -17,12 +17,12 @@ typedef struct {
     const int64_t *starts, *columns; /* ascending in a row */
     const double *values;
     double *out;
-    int64_t *ends; /* [n_threads, most]: for an entry, where its run of adjacent columns ends */
+    int64_t *ends; /* [n_threads, most]: the end of each entry's run of adjacent columns */
     int64_t chunk; /* columns of a unit of work */
 } Product;
 
-/* Whether row m and some after it have the same columns, so that an entry of JᵀJ is read once for
- * all of them. */
+/* Whether row m and the ALIKE - 1 rows after it have the same columns, so that an entry of JᵀJ is
+ * read once for all of them. */
 static int are_alike(const Product *p, int64_t m, int64_t n) {
     if (m + ALIKE > p->s->n_rows || p->starts[m + ALIKE] - p->starts[m] != ALIKE * n)
         return 0;
@@ -79,7 +79,7 @@ static void some_columns(void *context, int64_t unit, int64_t thread) {
     }
 }
 
-/* out[i, j] += Σ_m J_mi J_mj for j >= i. Nonzero if there is no memory. */
+/* out[i, j] += Σ_m J_mi J_mj for j >= i. Returns a nonzero value if memory runs out. */
 int gram(
     const Settings *s, const int64_t *starts, const int64_t *columns, const double *values,
     double *out) {
@@ -96,7 +96,7 @@ int gram(
 }
 
 typedef struct {
-    int64_t n, n_part; /* rows of the whole, of the part */
+    int64_t n, n_part; /* rows of the whole and of the part */
 } Sizes;
 
 /* out[at[i], at[j]] += part[i, j] for j >= i; `at` is ascending. */

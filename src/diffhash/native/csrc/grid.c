@@ -1,10 +1,10 @@
-/* Gather and scatter on a CPU; see diffhash.ops.grid for what they compute.
+/* Gather and scatter on a CPU; their formulas are in diffhash.ops.grid.
  *
  * Compiled for one REAL (of tables), COORD (of points and weights), DIM (axes), PERIODIC (a bit for
- * each), TAPS, DOFS (degrees of freedom of a vertex per axis, 1 or 2) and COEFFICIENTS (degree + 1)
- * at a time, so that the loops over them unroll. Threads share the points in gather; in scatter
- * they share the levels, whose rows are disjoint: no atomics, and the same order of the sums
- * whatever the number of threads.
+ * each axis), TAPS, DOFS (degrees of freedom of a vertex per axis, 1 or 2) and COEFFICIENTS
+ * (degree + 1), so that the loops over them unroll. Threads divide the points in gather, and the
+ * levels, whose rows are disjoint, in scatter: there are no atomic operations, and the order of the
+ * sums does not depend on the number of threads.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -20,15 +20,15 @@
 #define POW4(x) ((x) * (x) * (x) * (x))
 #define CONCATENATE(a, b) a##b
 #define POWER(x, n) CONCATENATE(POW, n)(x)
-#define COLUMNS (TAPS * DOFS) /* weights of an axis */
+#define COLUMNS (TAPS * DOFS) /* weights along an axis */
 #define ENTRIES POWER(COLUMNS, DIM) /* rows that a point reads on a level */
 
 static const uint32_t primes[4] = {1u, 2654435761u, 805459861u, 3674653429u};
 
 typedef struct {
     COORD shift, scales[DIM], max_cells[DIM];
-    int64_t resolutions[DIM]; /* vertices; of a periodic axis those of a period */
-    int64_t first_vertex;     /* of a stencil, relative to its cell and counted from the padding */
+    int64_t resolutions[DIM]; /* vertices; on a periodic axis those in a period */
+    int64_t first_vertex;     /* of a stencil, relative to its cell, from the padding on */
     int64_t n_rows, first_row;
     int64_t hashed, wraps;
 } Level;
@@ -38,7 +38,7 @@ typedef struct {
     const Level *levels;
     const COORD *coefficients; /* [n_orders][COEFFICIENTS][COLUMNS], ascending powers of t */
     const COORD *factors;      /* [n_orders][n_levels][DIM]: scale^order */
-    const int32_t *alphas;    /* [n_alphas][DIM]: which of the orders along each axis */
+    const int32_t *alphas;    /* [n_alphas][DIM]: index of the order along each axis */
 } GridSettings;
 
 /* Rows [ENTRIES] and weights [n_alphas][ENTRIES] of a point on a level; axis 0 is the slowest. */
@@ -48,13 +48,13 @@ static void stencil(
     const Level level = p->levels[l];
     COORD axes[DIM][MAX_ORDERS][COLUMNS];
     uint32_t steps[DIM][COLUMNS];
-    uint32_t stride = 1; /* of vertices; modulo 2^32, as rows are */
+    uint32_t stride = 1; /* of vertices; modulo 2^32, like rows */
     for (int j = 0; j < DIM; j++) {
         const int periodic = PERIODIC >> j & 1;
         const COORD at = periodic ? x[j] - FLOOR(x[j]) : x[j];
         const COORD pos = level.scales[j] * at + level.shift;
         COORD cell = FLOOR(pos);
-        cell = cell > 0 ? cell : 0; /* also of a NaN */
+        cell = cell > 0 ? cell : 0; /* also for NaN */
         cell = cell < level.max_cells[j] ? cell : level.max_cells[j];
         const COORD t = pos - cell;
         for (int64_t m = 0; m < p->n_orders; m++) {
@@ -75,7 +75,7 @@ static void stencil(
         }
         stride *= (uint32_t)n;
     }
-    /* Every choice of a column per axis, grown in place from the back. */
+    /* Every choice of a column for each axis, computed in place from the end. */
     for (int k = 0; k < COLUMNS; k++) rows[k] = steps[0][k];
     for (int j = 1, size = COLUMNS; j < DIM; j++, size *= COLUMNS)
         for (int i = size - 1; i >= 0; i--) {
@@ -106,7 +106,7 @@ static void stencil(
     }
 }
 
-/* Threads take so many points at a time. */
+/* The number of points that a thread takes at a time. */
 enum { CHUNK = 64 };
 
 static int64_t n_chunks(const GridSettings *p) { return (p->n_points + CHUNK - 1) / CHUNK; }
@@ -115,8 +115,8 @@ static int64_t chunk_end(const GridSettings *p, int64_t chunk) {
     return end < p->n_points ? end : p->n_points;
 }
 
-/* A call of an entry point, as all threads see it. Stencils are in a plan or, if x is not NULL,
- * computed from it into a thread's own room. */
+/* A call of an entry point, shared by all threads. Stencils are in a plan or, if x is not NULL, are
+ * computed from x into memory of each thread. */
 typedef struct {
     const GridSettings *p;
     const COORD *x;
@@ -124,13 +124,13 @@ typedef struct {
     const REAL *weights;
     uint32_t *own_rows;
     REAL *own_weights;
-    uint32_t *new_rows; /* of a plan that is made */
+    uint32_t *new_rows; /* of a new plan */
     REAL *new_weights;
     const REAL *from;
     REAL *to;
 } Pass;
 
-/* Returns whether there was room. */
+/* Returns whether the memory could be allocated. */
 static int open_room(Pass *pass) {
     const int64_t T = pass->p->n_threads;
     pass->own_rows = pass->x ? malloc(T * ENTRIES * sizeof(uint32_t)) : NULL;
@@ -144,13 +144,13 @@ static void close_room(Pass *pass) {
     free(pass->own_weights);
 }
 
-/* What n points from i on read, of a plan. */
+/* The entries of n points from i on, of a plan. */
 static inline Entries planned(const Pass *s, int64_t i, int64_t n) {
     const int64_t L = s->p->n_levels, K = s->p->n_alphas, at = i * L * ENTRIES;
     return (Entries){n, L, K, ENTRIES, s->rows + at, s->weights + at * K};
 }
 
-/* What point i reads on level l, computed. */
+/* The entries of point i on level l, computed. */
 static inline Entries computed(const Pass *s, int64_t thread, int64_t i, int64_t l) {
     const int64_t K = s->p->n_alphas;
     uint32_t *rows = s->own_rows + thread * ENTRIES;
@@ -173,11 +173,11 @@ static void plan_chunk(void *context, int64_t chunk, int64_t thread) {
         }
 }
 
-/* For every replica; e starts at point i and level l. Compiled once, which takes a while. */
+/* For every replica; e starts at point i and level l. Not inlined, because it compiles slowly. */
 static __attribute__((noinline)) void gather_from(
     const Pass *pass, Entries e, int64_t i, int64_t l) {
     const GridSettings *p = pass->p;
-    e.T = ENTRIES; /* known to the compiler */
+    e.T = ENTRIES; /* a constant for the compiler */
     const int64_t L = p->n_levels, F = p->n_features, stride = p->n_points * L * F;
     for (int64_t r = 0; r < p->n_replicas; r++)
         gather_entries(
@@ -206,7 +206,7 @@ static void gather_chunk(void *context, int64_t chunk, int64_t thread) {
     else gather_from(pass, planned(pass, start, end - start), start, 0);
 }
 
-/* A part of the levels, every n_threads-th: as many parts as threads. */
+/* A part of the levels, every n_threads-th level: there are as many parts as threads. */
 static void scatter_part(void *context, int64_t part, int64_t thread) {
     const Pass *pass = context;
     const GridSettings *p = pass->p;
@@ -220,14 +220,14 @@ static void scatter_part(void *context, int64_t part, int64_t thread) {
     }
 }
 
-/* Rows [N, L, ENTRIES] and weights [N, L, n_alphas, ENTRIES] of points that stay where they are. */
+/* Rows [N, L, ENTRIES] and weights [N, L, n_alphas, ENTRIES] of fixed points. */
 void plan(const GridSettings *p, const COORD *x, uint32_t *rows, REAL *weights) {
     Pass pass = {.p = p, .x = x, .new_rows = rows, .new_weights = weights};
     parallel_for(plan_chunk, &pass, n_chunks(p), p->n_threads);
 }
 
 /* Table [R, n_rows, F] -> y [R, A, N, L F], at x [N, DIM] or, if that is NULL, at a plan's points.
- * Returns 0, or 1 without memory.
+ * Returns 0, or 1 if memory runs out.
  */
 int gather(
     const GridSettings *p, const COORD *x, const uint32_t *rows, const REAL *weights,
@@ -239,7 +239,7 @@ int gather(
     return !ready;
 }
 
-/* g [R, A, N, L F] -> table [R, n_rows, F], which comes zeroed; otherwise as gather. */
+/* g [R, A, N, L F] -> table [R, n_rows, F], which must be zero before; otherwise as gather. */
 int scatter(
     const GridSettings *p, const COORD *x, const uint32_t *rows, const REAL *weights, const REAL *g,
     REAL *table) {

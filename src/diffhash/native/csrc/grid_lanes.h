@@ -6,8 +6,8 @@ typedef REAL OF_LANES(Lanes, LANES)
     __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 #define Lanes OF_LANES(Lanes, LANES)
 
-/* A few rows of a jet at once: an entry of the table is read once for all of them, and their sums do
- * not wait for each other. */
+/* A few rows of a jet at once: an entry of the table is read once for all of them, and their sums
+ * are independent. */
 SUMS void OF_LANES(gather_rows, LANES)(
     const int n, const REAL *table, int64_t F, int64_t T, const uint32_t *rows,
     const REAL *weights, REAL *out, int64_t k_stride) {
@@ -25,7 +25,7 @@ SUMS void OF_LANES(gather_rows, LANES)(
 
 SUMS void OF_LANES(gather, LANES)(
     const REAL *table, const Entries e, int64_t F, REAL *out, int64_t k_stride, int64_t i_stride) {
-    const int64_t most = __builtin_constant_p(F) ? MOST_ROWS : 1; /* it compiles in half the time */
+    const int64_t most = __builtin_constant_p(F) ? MOST_ROWS : 1; /* compiles in half the time */
     const int64_t n_groups = (e.K + most - 1) / most;
     for (int64_t i = 0; i < e.n; i++)
         for (int64_t l = 0; l < e.L; l++)
@@ -43,7 +43,7 @@ SUMS void OF_LANES(gather, LANES)(
             }
 }
 
-/* An entry of the table is read and written once: neighbouring points wait for each other. */
+/* An entry of the table is read and written once, but neighbouring points depend on each other. */
 SUMS void OF_LANES(scatter, LANES)(
     REAL *table, const Entries e, int64_t F, const REAL *g, int64_t k_stride, int64_t i_stride,
     int64_t first, int64_t step) {

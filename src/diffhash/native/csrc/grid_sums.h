@@ -1,17 +1,17 @@
-/* Jets of a grid from rows of its table, and back. Compiled for one REAL. */
+/* Jets of a grid from rows of its table, and the transpose. Compiled for one REAL. */
 #pragma once
 #include <stdint.h>
 
 #define SUMS static inline __attribute__((always_inline))
 
-/* T rows of a table, and their weights in each of K rows of a jet, at n points on L levels. */
+/* T rows of a table, and their weights for each of K rows of a jet, at n points on L levels. */
 typedef struct {
     int64_t n, L, K, T;
     const uint32_t *rows; /* [n, L, T] */
     const REAL *weights;  /* [n, L, K, T] */
 } Entries;
 
-enum { MOST_ROWS = 4 }; /* of a jet at once */
+enum { MOST_ROWS = 4 }; /* rows of a jet at once */
 
 #define LANES 8
 #include "grid_lanes.h"
@@ -22,7 +22,7 @@ enum { MOST_ROWS = 4 }; /* of a jet at once */
 #define LANES 1
 #include "grid_lanes.h"
 
-/* The widest that F is a multiple of; F itself is a constant where that is usual. */
+/* With the most lanes of which F is a multiple; usual values of F are constants. */
 #define WITH_LANES(call)                  \
     switch (F) {                          \
         case 1: call(1, 1); break;        \

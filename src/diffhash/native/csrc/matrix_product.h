@@ -2,9 +2,9 @@
 #pragma once
 #include <stdint.h>
 
-/* A register tile is TILE rows by two vectors, or by the WIDEST that registers allow where an odd
- * number of vectors is left. Of 16 registers, 12 hold sums: fewer would wait for each other's
- * results. */
+/* A register tile is TILE rows by two vectors, or by WIDEST vectors, as many as registers allow, if
+ * an odd number of vectors remains. Of 16 registers, 12 are for sums: with fewer sums, additions
+ * would wait for earlier results. */
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #define TILE 8
@@ -91,7 +91,7 @@ static void multiply_add(
     product(M, N, K, a, ai, ak, b, ldb, c, ldc, 1);
 }
 
-/* c[M, N] = A[M, K] W[N, K]^T for few outputs N. */
+/* c[M, N] = A[M, K] W[N, K]^T for a small number N of outputs. */
 static void dot_products(
     int64_t M, int64_t N, int64_t K, const REAL *restrict a, int64_t lda, const REAL *restrict w,
     REAL *restrict c, int64_t ldc) {

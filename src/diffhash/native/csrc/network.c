@@ -1,17 +1,17 @@
 /* A jet through a fully connected network and its gradient; see diffhash.networks.native_jet.
  *
- * Points go through all layers in blocks that stay in the cache, a segment of blocks at a time. Each
- * segment adds up its own weight gradients and they are summed in order: how many threads share
- * the segments does not change a bit.
+ * Points go through all layers in blocks that stay in the cache, a segment of blocks at a time.
+ * Each segment adds up its own weight gradients, and these are summed in order: the result does not
+ * depend on the number of threads that divide the segments.
  *
- * A network's parameters lie one after the other: of each layer the weight [C_out, C_in], then the
- * bias [C_out].
+ * Parameters are stored layer by layer: the weight [C_out, C_in], then the bias [C_out].
  *
- * Compiled for one REAL; what an activation does with a jet comes from activation.c, by pointers.
+ * Compiled for one REAL; the functions of an activation are those of activation.c, by pointers.
  *
- * A block holds, for a layer of C units (padded to whole vectors: Cp), rows of [B, Cp]. Before an
- * activation: pre-activations z of every row of the jet, but a (and b after the last row) instead
- * of the value's. The backward pass needs no more, and the forward pass keeps no more.
+ * For a layer of C units (padded to whole vectors: Cp) a block has rows of [B, Cp]. The state
+ * before an activation is the pre-activations z of every row of the jet, except that a is in the
+ * place of the value's, and b after the last row. The forward pass stores nothing else, because the
+ * backward pass needs nothing else.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@
 
 /* Rows [N, L, n_taps] and weights [N, L, K, n_taps] of a grid's jets at fixed points. */
 typedef struct {
-    int64_t n_levels, n_features, n_taps, table_size; /* elements of a table */
+    int64_t n_levels, n_features, n_taps, table_size; /* table_size: elements of a table */
     const uint32_t *rows;
     const REAL *weights;
     const REAL *tables; /* [R, table_size] */
@@ -36,11 +36,11 @@ typedef struct {
     int64_t n_equations;
     double weight;
     const REAL *coefficients, *target;
-    const REAL *weights; /* [N], or NULL: all are 1 */
-    REAL *errors;        /* [R, N, E], where they are left, or NULL */
+    const REAL *weights; /* [N], or NULL if all are 1 */
+    REAL *errors;        /* [R, N, E], for output, or NULL */
 } LeastSquares;
 
-/* Of a block of points. */
+/* The entries of a block of points. */
 static Entries entries(const Shape *s, const Grid *grid, int64_t start) {
     const int64_t L = grid->n_levels, K = s->n_rows, T = grid->n_taps;
     return (Entries){
@@ -55,7 +55,7 @@ static void gather(
     gather_entries(table, entries(s, grid, start), grid->n_features, out, s->block * ld, ld);
 }
 
-/* Adds its transpose, of every `step`-th level from `first` on, to a table's gradient. */
+/* Adds the transpose, for every `step`-th level from `first` on, to a table's gradient. */
 static void scatter(
     const Shape *s, const Grid *grid, int64_t first, int64_t step, const REAL *g, int64_t start,
     int64_t ld, REAL *table) {
@@ -63,8 +63,8 @@ static void scatter(
     scatter_entries(table, e, grid->n_features, g, s->block * ld, ld, first, step);
 }
 
-/* The sum of squared errors of a block's outputs [K, block, ld]; its gradient, weighted, into g, and
- * the errors themselves into `errors` [N, E] unless NULL. */
+/* Returns the sum of squared errors of a block's outputs [K, block, ld]; writes its weighted
+ * gradient into g, and the errors into `errors` [N, E] unless that is NULL. */
 static double least_squares_block(
     const Shape *s, const LeastSquares *loss, int64_t start, const REAL *out, int64_t ld, REAL *g,
     REAL *errors) {
@@ -93,20 +93,20 @@ static double least_squares_block(
     return sum;
 }
 
-/* Where the gradients of a loss go, added to what is there or put in its place. */
+/* The memory for the gradients of a loss, which are added to its content or replace it. */
 typedef struct {
     REAL *network; /* [R, P] */
     REAL *tables;  /* [R, table_size], or NULL */
     int64_t add_network, add_tables;
 } Gradients;
 
-/* What `least_squares` is called with besides tensors; n_levels is 0 where there is no grid. */
+/* The settings of `least_squares`; n_levels is 0 without a grid. */
 typedef struct {
     double weight;
     int64_t n_equations, n_levels, n_features, n_taps, table_size, add_network, add_tables;
 } Loss;
 
-/* Sums of R x S segments, `stride` apart. */
+/* The sums of R x S segments, at distances of `stride`. */
 typedef struct {
     int64_t n_segments, stride;
     REAL *sums;
@@ -127,7 +127,7 @@ static void add_part(void *context, int64_t unit, int64_t thread) {
     }
 }
 
-/* They are added up segment by segment; each replica's total is then where its first segment was. */
+/* Adds up the sums segment by segment; a replica's total is in the place of its first segment. */
 static void add_segments(const Shape *s, REAL *sums) {
     Sums all = {n_segments(s), sums_size(s), sums};
     parallel_for(add_part, &all, s->n_replicas * PARTS, s->n_threads);
@@ -149,7 +149,7 @@ static Scratch scratch_of(const Shape *s, REAL *memory, int64_t thread) {
                      memory + 4 * size, memory + 5 * size};
 }
 
-/* A call of an entry point, as all threads see it. */
+/* A call of an entry point, shared by all threads. */
 typedef struct {
     const Shape *s;
     const LeastSquares *loss;
@@ -159,12 +159,12 @@ typedef struct {
     REAL *states, *output, *input_grad;
     REAL *sums, *scratch;
     double *losses; /* of the segments */
-    /* Which segments are under way, and for the table's gradient those of their blocks' inputs. */
+    /* The present segments, and the gradients in their blocks' inputs for the table's gradient. */
     int64_t first_segment, n_segments;
     REAL *block_grads, *tables;
 } Pass;
 
-/* A unit of work: points first … end - 1 of a replica; `index` among all segments of all. */
+/* A unit of work: points first … end - 1 of a replica; `index` is among all replicas' segments. */
 typedef struct {
     int64_t replica, index, first, end;
 } Segment;
@@ -193,7 +193,7 @@ static int64_t output_size(const Shape *s) {
 /* Elements of a block's input and its gradient. */
 static int64_t block_size(const Shape *s) { return s->n_rows * s->block * padded(s->widths[0]); }
 
-/* Where the gradient of the input of a block at `start` is kept; blocks of a replica in a row. */
+/* The memory of the gradient in the input of a block at `start`, consecutive for a replica. */
 static REAL *block_grad(const Pass *p, int64_t replica, int64_t start) {
     const Shape *s = p->s;
     const int64_t blocks = p->n_segments * s->segment / s->block;
@@ -266,7 +266,7 @@ static void least_squares_segment(void *context, int64_t unit, int64_t thread) {
     }
 }
 
-/* Each unit has levels of its own, so that no two write to the same place, however large the
+/* Each unit has levels of its own, so that no two units write to the same memory, however large the
  * table is. */
 static int64_t level_groups(const Pass *p) { return minimum(p->grid->n_levels, p->s->n_threads); }
 
@@ -283,11 +283,11 @@ static void scatter_levels(void *context, int64_t unit, int64_t thread) {
             padded(s->widths[0]), p->tables + r * p->grid->table_size);
 }
 
-/* ---------------------------------------------------------------------- entry points: 0, or 1
- * where memory ran out */
+/* ---------------------------------------------------------------------- entry points: they return
+ * 0, or 1 if memory runs out */
 
-/* input [R or 1, K, N, C_in] and parameters [R, P] → output [R, K, N, C_out]; states NULL: nothing
- * is kept. */
+/* input [R or 1, K, N, C_in] and parameters [R, P] → output [R, K, N, C_out], and states unless
+ * NULL. */
 int64_t forward(
     const Shape *s, const REAL *input, const REAL *parameters, REAL *states, REAL *output) {
     const int64_t R = s->n_replicas;
@@ -333,16 +333,16 @@ int64_t backward(
     return failed;
 }
 
-/* Segments at a time: as many as keep all threads busy, or few enough points for the cache. */
+/* The number of segments at a time: enough for all threads, and few enough points for the cache. */
 static int64_t segments_at_once(const Shape *s) {
     const int64_t few = FEW_POINTS / s->segment, busy = 4 * s->n_threads;
     const int64_t n = few > busy ? few : busy;
     return minimum(n, n_segments(s));
 }
 
-/* Losses [R] of linear least squares and their gradients, of the parameters and, with a grid
- * instead of an input, of its tables; forwards and backwards block by block, so that next to
- * nothing in between leaves the cache. */
+/* Losses [R] of linear least squares and their gradients in the parameters and, with a grid instead
+ * of an input, in its tables. Forward and backward pass are made block by block, so that nearly all
+ * intermediate values stay in the cache. */
 int64_t least_squares(
     const Shape *s, const Loss *settings, const REAL *coefficients, const REAL *target,
     const REAL *parameters, const REAL *input, const uint32_t *rows, const REAL *weights,

@@ -1,4 +1,4 @@
-/* A block of points through all layers of a network, and back; layouts: network.c. */
+/* Forward and backward pass of a block of points through all layers; layouts: network.c. */
 #pragma once
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,7 @@ static REAL *allocate(int64_t elements) {
     return aligned_alloc(VECTOR_BYTES, bytes);
 }
 
-/* Rows of a [K, N, C] jet at points start … of a block: into [K, block, ld], the rest zero. */
+/* Copies rows of a [K, N, C] jet at a block's points into [K, block, ld], padded by zeros. */
 static void load(
     const Shape *s, const REAL *jet, int64_t start, int64_t C, int64_t ld, REAL *out) {
     const int64_t n = minimum(s->block, s->n_points - start);
@@ -65,7 +65,7 @@ static void add_bias(const REAL *bias, int64_t n, int64_t C, int64_t ld, REAL *v
     }
 }
 
-/* Input [K, block, ld] -> output [K, block, padded(C_out)]; what the way back needs into `state`. */
+/* Input [K, block, ld] -> output [K, block, padded(C_out)], and `state` for the backward pass. */
 static void forward_block(
     const Shape *s, const REAL *x, int64_t ld, const REAL *transposed, const REAL *parameters,
     REAL *state, REAL *y, REAL *out) {
@@ -74,7 +74,7 @@ static void forward_block(
         const int64_t I = s->widths[l], O = s->widths[l + 1], Op = padded(O);
         multiply(rows, Op, I, x, ld, 1, transposed, Op, state, Op);
         add_bias(parameters + I * O, B, O, Op, state);
-        REAL *const second = state + rows * Op; /* where it is kept */
+        REAL *const second = state + rows * Op; /* the memory of b */
         s->activate(state, second, B * Op, s->p, s->c, y);
         state += (s->n_rows + s->has_b) * B * Op;
         transposed += I * Op;
@@ -96,8 +96,9 @@ static void sum_rows(const REAL *rows, int64_t n, int64_t ld, REAL *restrict sum
     }
 }
 
-/* The output's gradient in g -> the input's, returned in g or h, if wanted. Adds a block's weight
- * gradients to what ends at sums_end: for each layer [O, padded(I)] and then [padded(O)]. */
+/* From the gradient in the output, in g, computes the gradient in the input if want_input, and
+ * returns g or h, which has it. Adds a block's weight gradients to the sums that end at sums_end:
+ * for each layer [O, padded(I)] and then [padded(O)]. */
 static REAL *backward_block(
     const Shape *s, const REAL *x, const REAL *packed, const REAL *state, REAL *y, REAL *g,
     REAL *h, REAL *sums_end, int want_input) {
@@ -129,7 +130,7 @@ static void put(int64_t n, const REAL *restrict from, REAL *restrict to, int add
     for (int64_t i = 0; i < n; i++) to[i] = add ? to[i] + from[i] : from[i];
 }
 
-/* A replica's sums as gradients of its parameters, put there or added. */
+/* Writes a replica's sums as gradients in its parameters, or adds them. */
 static void unpack(const Shape *s, const REAL *total, REAL *grad, int add) {
     for (int64_t l = 0; l < s->n_layers; l++) {
         const int64_t I = s->widths[l], O = s->widths[l + 1], Ip = padded(I);

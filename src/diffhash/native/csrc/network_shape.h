@@ -1,4 +1,4 @@
-/* What network.c is called with, and the sizes of what it keeps. Compiled for one REAL. */
+/* The settings of network.c, and the sizes of its memory. Compiled for one REAL. */
 #pragma once
 #include <stdint.h>
 
@@ -7,9 +7,9 @@
 typedef struct {
     int64_t n_points, n_rows, n_layers, n_replicas, block, segment, n_threads;
     int64_t shared_input; /* one input for all replicas */
-    int64_t has_b;        /* of the activation's state */
+    int64_t has_b;        /* whether states have b */
     const int64_t *widths; /* n_layers + 1 */
-    /* Of activation.c: */
+    /* The functions of activation.c: */
     void (*activate)(REAL *z, REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *out);
     void (*activate_again)(
         const REAL *z, const REAL *bs, int64_t plane, REAL p, const REAL *c, REAL *out);
@@ -21,7 +21,7 @@ typedef struct {
 
 static int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Parameters of a replica, up to the layer `end`. */
+/* The number of parameters of a replica, up to the layer `end`. */
 static int64_t n_parameters(const Shape *s, int64_t end) {
     int64_t size = 0;
     for (int64_t l = 0; l < end; l++) size += (s->widths[l] + 1) * s->widths[l + 1];
@@ -35,7 +35,7 @@ static int64_t widest(const Shape *s) {
     return padded(width);
 }
 
-/* Elements of what a block keeps of all hidden layers. */
+/* Elements of a block's states of all hidden layers. */
 static int64_t block_state(const Shape *s) {
     int64_t size = 0;
     for (int64_t l = 1; l < s->n_layers; l++) size += padded(s->widths[l]);
@@ -43,11 +43,11 @@ static int64_t block_state(const Shape *s) {
 }
 
 static int64_t n_blocks(const Shape *s) { return (s->n_points + s->block - 1) / s->block; }
-static int64_t n_segments(const Shape *s) { /* of no points there is one, too */
+static int64_t n_segments(const Shape *s) { /* at least one, also without points */
     return s->n_points ? (s->n_points + s->segment - 1) / s->segment : 1;
 }
 
-/* Elements of `states` between the two directions. */
+/* Elements of `states`, from the forward to the backward pass. */
 int64_t state_size(const Shape *s) { return s->n_replicas * n_blocks(s) * block_state(s); }
 
 /* Elements of one replica's W^T (or W), rows in whole vectors. */

@@ -1,8 +1,8 @@
 /* exp, tanh, sin, cos and log(1 + e^x) that compilers vectorise, to a few units in the last place;
  * erf is the C library's.
  *
- * NaN gives NaN. Ranges are reduced as Cody and Waite do, the rest is Taylor's series, long enough
- * for the type on the reduced range.
+ * NaN gives NaN. Arguments are reduced by the method of Cody and Waite; on the reduced range a
+ * Taylor series is used that is long enough for the type.
  */
 #include <math.h>
 #include <stdint.h>
@@ -16,13 +16,13 @@ typedef int32_t Bits;
 #define ONE_BEYOND 10.0f /* tanh is 1 to round-off */
 #define LN2_HIGH 0.693145751953125f
 #define LN2_LOW 1.428606765330187045e-06f
-#define HALF_PI_1 1.5703125f /* few bits each: their multiples are exact with or without FMA */
+#define HALF_PI_1 1.5703125f /* few bits each, so that multiples are exact with or without FMA */
 #define HALF_PI_2 4.837512969970703125e-04f
 #define HALF_PI_3 7.549533620476722717e-08f
 #define HALF_PI_4 2.563344151594518788e-12f
 #define SINE_LIMIT 6000.0f
 #define erf_ erff
-#define LOG_TERMS 7 /* 9^-7 / 15 is beneath round-off */
+#define LOG_TERMS 7 /* 9^-7 / 15 is below round-off */
 #define sin_libm sinf
 #define cos_libm cosf
 #else
@@ -118,10 +118,10 @@ static inline REAL log1p_unit(REAL y) {
     return 2 * t * sum;
 }
 
-/* Written so that NaN is the result of NaN, and infinity that of infinity. */
+/* Written so that NaN gives NaN, and infinity gives infinity. */
 static inline REAL softplus_(REAL x) { return (x < 0 ? 0 : x) + log1p_unit(exp_(-abs_(x))); }
 
-/* Where z sigmoid(z) and z Phi(z) are 0 or z; 0 times infinity would be NaN. */
+/* Beyond this |z|, z sigmoid(z) and z Phi(z) are 0 or z, but 0 times infinity would be NaN. */
 #define STRAIGHT_BEYOND ((REAL)1024)
 static inline REAL not_below(REAL z) { return z < -STRAIGHT_BEYOND ? -STRAIGHT_BEYOND : z; }
 static inline REAL within(REAL z) { return z > STRAIGHT_BEYOND ? STRAIGHT_BEYOND : z; }

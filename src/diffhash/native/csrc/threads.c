@@ -1,14 +1,14 @@
-/* A pool of threads for work that takes microseconds, on machines that do other things besides.
+/* A pool of threads for work that takes microseconds, on machines that also run other processes.
  *
- * Units are taken one by one, so that a thread that the system does not run costs nothing: the other
- * threads take its units. The caller waits only for units that have begun. Waiters spin 100 µs,
- * since work that comes next must not wait for a thread to wake up, and then block, since the unit
- * that they wait for may need their processor. (OpenMP's barriers wait for every thread: with another
- * process on one of two cores such steps took 10 to 200 times as long.)
+ * Units are taken one by one, so that a thread that the system does not run causes no delay: the
+ * other threads take its units. The caller waits only for units that have begun. Waiting threads
+ * spin for 100 µs, because the next work must not wait until a thread wakes up. Then they block,
+ * because the unit for which they wait may need their processor. (OpenMP's barriers wait for every
+ * thread: with another process on one of two cores such steps took 10 to 200 times as long.)
  *
- * A job is a ticket: its number, and how many units are left to take. A unit is taken by counting
- * that down with a compare-and-swap; the job's description cannot change until all taken units are
- * done, so a thread may read it once it has a unit, however late it comes.
+ * A job has a ticket: its number, and the number of units that are not taken. A thread takes a unit
+ * by decreasing the latter with a compare-and-swap. The job's description cannot change until all
+ * taken units are done, so a thread that has a unit may read the description at any time.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -23,7 +23,7 @@ typedef void Work(void *context, int64_t unit, int64_t thread);
 #define SPIN_NANOSECONDS 100000
 
 static struct {
-    _Alignas(64) _Atomic uint64_t ticket; /* number << 32 | units left to take */
+    _Alignas(64) _Atomic uint64_t ticket; /* number << 32 | units that are not taken */
     _Alignas(64) _Atomic int64_t undone;  /* units not done, taken or not */
     _Alignas(64) _Atomic int asleep, caller_asleep;
     Work *work;
@@ -31,7 +31,7 @@ static struct {
     int64_t n_units;
     _Atomic int64_t n_threads;
     int64_t n_workers;
-    pid_t owner; /* a forked process has none of the threads */
+    pid_t owner; /* the process with the threads; a forked process has none of them */
     pthread_mutex_t in_use, lock;
     pthread_cond_t wake, done;
 } pool = {
@@ -55,7 +55,7 @@ static int64_t nanoseconds(void) {
     return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
-/* Take and do units until none is left. */
+/* Take and do units until all are taken. */
 static void take_units(int64_t thread) {
     uint64_t ticket = atomic_load(&pool.ticket);
     while ((ticket & LEFT) && thread < atomic_load(&pool.n_threads)) {
@@ -128,7 +128,7 @@ static void wait_for_all(void) {
 void parallel_for(Work *work, void *context, int64_t n_units, int64_t n_threads) {
     if (n_threads > MAX_THREADS) n_threads = MAX_THREADS;
     if (n_threads > n_units) n_threads = n_units;
-    /* One job at a time: a caller that finds the pool in use is a thread of its own. */
+    /* One job at a time: if the pool is in use, the caller does all units by itself. */
     if (n_threads < 2 || n_units >= LEFT || pthread_mutex_trylock(&pool.in_use)) {
         for (int64_t unit = 0; unit < n_units; unit++) work(context, unit, 0);
         return;

@@ -1,4 +1,4 @@
-"""Implementations of gather and scatter, and which one serves a grid."""
+"""Implementations of gather and scatter, and the choice of one for a grid."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ NAMES = ("auto", *LOADED, *_PACKAGES)
 def select_backend(name: str, layout: GridLayout, dtype: torch.dtype) -> dict[str, str]:
     """The backend of each device type for a grid: its name under ``"cuda"`` and ``"cpu"``.
 
-    ``"auto"`` is triton on CUDA devices and native on CPUs where they are to be had, else torch.
+    ``"auto"`` is triton on CUDA devices and native on CPUs where these are available, else torch.
 
     Raises:
-        ValueError: an unknown name, or a grid or dtype that the backend cannot serve.
-        ModuleNotFoundError: the package it needs is not installed.
-        CompilerError: ``"native"`` without a C compiler.
+        ValueError: the name is unknown, or the backend does not support the grid or the dtype.
+        ModuleNotFoundError: the package that the backend needs is not installed.
+        CompilerError: the backend is ``"native"`` and there is no C compiler.
     """
     if name not in NAMES:
         raise ValueError(f"backend={name!r} is unknown; choose one of {', '.join(NAMES)}")
@@ -53,7 +53,7 @@ def select_backend(name: str, layout: GridLayout, dtype: torch.dtype) -> dict[st
 
 
 def _first(name: str, layout: GridLayout, dtype: torch.dtype) -> str:
-    """That backend if it can serve the grid here, else torch."""
+    """The named backend if it supports the grid on this machine, else torch."""
     try:
         select_backend(name, layout, dtype)
     except (ValueError, ModuleNotFoundError):
@@ -65,10 +65,10 @@ def _first(name: str, layout: GridLayout, dtype: torch.dtype) -> str:
 
 
 def load_backend(name: str) -> Backend:
-    """The backend's module.
+    """Import the backend's module.
 
     Raises:
-        ModuleNotFoundError: the package it needs is not installed.
+        ModuleNotFoundError: the package that the backend needs is not installed.
     """
     if name not in LOADED:
         package = _PACKAGES[name]

@@ -1,4 +1,4 @@
-"""What a backend computes: gather and scatter, without autograd, and both at fixed points."""
+"""The interface of backends: gather and scatter without autograd, and both at fixed points."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Backend(Protocol):
     """
 
     def check(self, layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -> None:
-        """Raise `ValueError`, naming an alternative, for what the backend cannot do at all.
+        """Raise `ValueError`, which names an alternative, if the backend does not support the grid.
 
         ``device`` is None where it is not known yet.
         """
@@ -48,7 +48,7 @@ class Backend(Protocol):
     def plan(
         self, x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
     ) -> BackendPlan:
-        """Both at fixed points; ``dtype`` is the table's, ``x`` may have another."""
+        """Prepare both at fixed points; ``dtype`` is the table's, ``x`` may have another."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Gather and scatter on a CPU in C, compiled on this machine when they are first needed."""
+"""Gather and scatter on a CPU in C, compiled on this machine at the first use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from diffhash.ops.layout import GridLayout
 
 _FLOOR = {torch.float32: "__builtin_floorf", torch.float64: "__builtin_floor"}
 _MAX_ORDERS = 16  # as in the C source
-# A plan keeps the weights of few vertices to a point, or this many in all: beyond it reading them
-# takes as long as computing them, and the memory of everything else.
+# A plan stores weights if a point has no more than this number of taps, or the plan no more than
+# this number of weights. Larger plans would take as long to read weights as to compute them.
 PLANNED_TAPS, PLANNED_WEIGHTS = 16, 2**24
 _Points = Tensor | tuple[Tensor, Tensor]  # x, or a plan's rows and weights
 
@@ -38,7 +38,7 @@ def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -
 
 
 def prepare(layout: GridLayout, dtype: torch.dtype) -> None:
-    """Compile what a grid needs.
+    """Compile the kernels for a grid.
 
     Raises:
         CompilerError: there is no C compiler here, or it failed.
@@ -58,7 +58,7 @@ def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, 
 
 @dataclass(frozen=True)
 class NativePlan:
-    """Rows and weights of fixed points, or the points alone where that is faster."""
+    """The rows and weights of fixed points, or the points alone where that is faster."""
 
     x: Tensor
     layout: GridLayout
@@ -68,11 +68,11 @@ class NativePlan:
 
     @property
     def rows_and_weights(self) -> tuple[Tensor, Tensor] | None:
-        """``[N, L, n_taps]`` and ``[N, L, A, n_taps]``, where they are kept."""
+        """Rows ``[N, L, n_taps]`` and weights ``[N, L, A, n_taps]``; None if not stored."""
         return None if isinstance(self.points, Tensor) else self.points
 
     def at(self, index: Tensor) -> NativePlan:
-        """A plan of some of the points."""
+        """A plan of some of the points, by their indices."""
         x, points = self.x[index], self.points
         if isinstance(points, Tensor):
             return replace(self, x=x, points=x)
@@ -93,7 +93,7 @@ def plan(
 ) -> NativePlan:
     """See `Backend.plan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``.
 
-    Points of less precision than float32 are taken as float32.
+    Points of less precision than float32 are converted to float32.
     """
     if x.is_floating_point() and x.dtype not in C_NAMES:
         x = x.float()
@@ -111,7 +111,7 @@ def plan(
 
 
 def keeps_weights(n_points: int, layout: GridLayout, n_alphas: int) -> bool:
-    """Whether a plan has the rows and weights of its points, and not the points alone."""
+    """Whether a plan stores the rows and weights of its points, and not the points alone."""
     n_weights = n_points * len(layout.levels) * n_alphas * layout.n_taps
     return layout.n_taps <= PLANNED_TAPS or n_weights <= PLANNED_WEIGHTS
 
@@ -134,7 +134,7 @@ def _arguments(
     n_alphas: int,
     dtype: torch.dtype,
 ) -> tuple[Argument, Argument, Argument]:
-    """Points, or their rows and weights."""
+    """The kernels' arguments: the points, or their rows and weights; the others are None."""
     shape = (n_points, len(layout.levels))
     return (
         ("x", x, dtype if x is None else x.dtype, (n_points, layout.n_input_dims)),
@@ -145,7 +145,7 @@ def _arguments(
 
 @dataclass(frozen=True)
 class _Tables:
-    """Arrays that settings point to, and that must live as long as they."""
+    """The arrays to which settings have pointers; they must exist as long as the settings."""
 
     levels: Any
     n_orders: int
@@ -194,7 +194,7 @@ def _tables(layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dty
     orders = sorted({m for alpha in alphas for m in alpha})
     if len(orders) > _MAX_ORDERS:
         raise ValueError(f"backend='native' takes {_MAX_ORDERS} orders at once, not {len(orders)}")
-    # Arrays of C and not tensors, which would lie where torch's default device is.
+    # Arrays of ctypes, because tensors would be on torch's default device.
     real, size = C_TYPES[dtype], (stencil.degree + 1) * stencil.columns
     coefficients = (real * (len(orders) * size))()
     for i, m in enumerate(orders):
@@ -220,7 +220,8 @@ def _library(layout: GridLayout, dtype: torch.dtype, x_dtype: torch.dtype) -> ct
 def kernel_constants(
     layout: GridLayout, dtype: torch.dtype, x_dtype: torch.dtype
 ) -> dict[str, str | int]:
-    """What the kernels of a grid are compiled for, by the type of tables and that of points."""
+    """The constants with which the kernels of a grid are compiled, for the types of table and
+    points."""
     return {
         "REAL": C_NAMES[dtype],
         "COORD": C_NAMES[x_dtype],
@@ -279,7 +280,7 @@ def _call(
         x_dtype = x.dtype
     else:
         x, (rows, weights) = None, points
-        dtype = x_dtype = weights.dtype  # no stencil is computed: any type of points will do
+        dtype = x_dtype = weights.dtype  # any type, because no stencil is computed
     if dtype not in C_NAMES:
         raise ValueError(f"{source[0]} must be float32 or float64, got {dtype}")
     n_replicas, n_alphas = len(source[1]), len(alphas)
@@ -329,5 +330,5 @@ def _grid_settings(
         ctypes.addressof(tables.factors),
         ctypes.addressof(tables.alphas),
     )
-    settings.tables = tables  # they live as long as what points to them
+    settings.tables = tables  # keeps the arrays as long as the pointers to them
     return settings

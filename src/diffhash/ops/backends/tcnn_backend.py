@@ -1,17 +1,18 @@
-"""Gather and scatter by tiny-cuda-nn: linear and s1 in float32, wherever it is exact.
+"""Gather and scatter by tiny-cuda-nn: linear and s1 in float32, where its derivatives are exact.
 
-Its native module offers, besides values, products with the Jacobian J = ∂y/∂x:
+Its native module computes, besides values, products with the Jacobian J = ∂y/∂x:
 
     G_0 θ = y                        fwd
     S_0 g = (∂y/∂θ)ᵀ g               bwd
     G_{e_j} θ = J e_j                bwd_bwd_input, towards the output gradient
     S_{e_j} g = ∂⟨g, J e_j⟩/∂θ       bwd_bwd_input, towards the parameters
 
-Linear interpolation is zero from the second order along an axis on. There is nothing else: its
-double backward cannot be differentiated again, so other multi-indices are an error here, and with
-them every derivative that autograd would build on them.
+Derivatives of linear interpolation are zero from the second order along an axis on. Other
+multi-indices are an error, because tiny-cuda-nn's double backward pass cannot be differentiated
+again; so are the derivatives that autograd would compute from them.
 
-Axes that ``x`` lacks are constant at 0, which is how a 2-D grid serves points of one coordinate.
+If ``x`` has fewer axes than the grid, the other axes are constant at 0: a 2-D grid thus takes
+points of one coordinate.
 Outside [0, 1] tiny-cuda-nn wraps around, where this library's own backends continue the edge
 cell's polynomial.
 """
@@ -31,7 +32,7 @@ from diffhash.ops.layout import GridLayout
 
 _INTERPOLATIONS = {"linear": "Linear", "s1": "Smoothstep"}
 _FEATURES = (1, 2, 4, 8)
-DEVICE_TYPE = "cuda"  # the package has no other
+DEVICE_TYPE = "cuda"  # the only device of the package
 
 
 def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -> None:
@@ -66,9 +67,9 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiInde
     """See `Backend.gather`.
 
     Raises:
-        NotImplementedError: a derivative that tiny-cuda-nn does not give exactly.
-        ValueError: a number of features per level that it lacks.
-        RuntimeError: tinycudann cannot be imported, or lays the grid out differently.
+        NotImplementedError: tiny-cuda-nn does not compute a derivative exactly.
+        ValueError: tiny-cuda-nn does not support the number of features per level.
+        RuntimeError: tinycudann cannot be imported, or its layout of the grid differs.
     """
     n_features = table.shape[2]
     _check_exact(layout, alphas, n_features)
@@ -78,7 +79,7 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiInde
         return _zeros(x, n_columns).repeat(len(table), len(alphas), 1, 1)
     grid = native_grid(layout, n_features)
     points = grid.pad(x, layout.n_input_dims)
-    # The forward pass prepares J where its points require a gradient.
+    # The forward pass prepares J if its points require a gradient.
     forward_points = points.detach().requires_grad_(1 in orders)
     replicas = []
     for params in table.detach().flatten(1).contiguous():
@@ -88,7 +89,7 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiInde
             if order == 0:
                 row = y
             elif order == 1:
-                # The output gradient is asked for; its own value does not matter.
+                # The gradient in the output gradient is computed, whose value does not matter.
                 g = torch.zeros_like(y).requires_grad_(True)
                 v = _direction(points, alpha)
                 row, _, _ = grid.native.bwd_bwd_input(context, points, params, v, g)
@@ -111,7 +112,7 @@ def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, 
         return g.new_zeros(len(g), layout.n_rows, n_features)
     grid = native_grid(layout, n_features)
     points = grid.pad(x, layout.n_input_dims)
-    # A context comes from a forward pass alone. Neither it nor S_α depends on the table.
+    # Only a forward pass makes a context. Neither the context nor S_α depends on the table.
     params = points.new_zeros(layout.n_rows * n_features).requires_grad_(True)
     context, y = grid.native.fwd(points, params)
     replicas = []
@@ -133,7 +134,7 @@ def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, 
 
 @dataclass(frozen=True)
 class TcnnPlan:
-    """Points, float32; tiny-cuda-nn keeps nothing else about them."""
+    """Fixed points in float32; tiny-cuda-nn prepares nothing else for them."""
 
     x: Tensor
     layout: GridLayout
@@ -155,7 +156,7 @@ def plan(
     """See `Backend.plan`.
 
     Raises:
-        NotImplementedError: a derivative that tiny-cuda-nn does not give exactly.
+        NotImplementedError: tiny-cuda-nn does not compute a derivative exactly.
     """
     _check_exact(layout, alphas)
     return TcnnPlan(x.to(dtype), layout, alphas)
@@ -163,7 +164,8 @@ def plan(
 
 @dataclass(frozen=True)
 class _Grid:
-    """tiny-cuda-nn's object for one layout and F, and the multiple that its batches come in."""
+    """tiny-cuda-nn's object for a layout and F, and the number of which batch sizes are
+    multiples."""
 
     native: Any
     granularity: int
@@ -181,7 +183,7 @@ def native_grid(layout: GridLayout, n_features: int) -> _Grid:
     """The package's grid of this layout; see `gather` for the errors."""
     try:
         tinycudann: Any = import_module("tinycudann")
-    except (ImportError, OSError) as error:  # it raises EnvironmentError where torch sees no GPU
+    except (ImportError, OSError) as error:  # the package raises EnvironmentError without a GPU
         raise RuntimeError(
             f"backend='tcnn' cannot import tinycudann ({error}); backend='torch' runs everywhere"
         ) from error
@@ -196,7 +198,7 @@ def native_grid(layout: GridLayout, n_features: int) -> _Grid:
         "per_level_scale": per_level_scale,
         "interpolation": _INTERPOLATIONS[name],
     }
-    # Its own random parameters are dropped with the rest of the encoding.
+    # Only the native module is used; the encoding's random parameters are discarded.
     native = tinycudann.Encoding(d, config, dtype=torch.float32).native_tcnn_module
     expected = layout.n_rows * n_features
     if native.n_params() != expected:
@@ -210,7 +212,8 @@ def native_grid(layout: GridLayout, n_features: int) -> _Grid:
 def _check_exact(
     layout: GridLayout, alphas: tuple[MultiIndex, ...], n_features: int | None = None
 ) -> None:
-    """Every multi-index of order 2 or more that is left over is exactly zero."""
+    """Raise an error for a multi-index that tiny-cuda-nn does not compute exactly. Accepted
+    multi-indices of order 2 or more have derivatives that are exactly zero."""
     if n_features is not None and n_features not in _FEATURES:
         raise ValueError(
             f"n_features_per_level={n_features}: tiny-cuda-nn has 1, 2, 4 and 8; use "
@@ -228,14 +231,14 @@ def _check_exact(
 
 
 def _direction(points: Tensor, alpha: MultiIndex) -> Tensor:
-    """e_j of a first derivative, at every point."""
+    """The vector e_j of a first derivative, at every point."""
     v = torch.zeros_like(points)
     v[:, alpha.index(1)] = 1
     return v
 
 
 def _zeros(x: Tensor, n_columns: int) -> Tensor:
-    """Zeros ``[N, n_columns]``, NaN where the point is."""
+    """Zeros ``[N, n_columns]``, or NaN where the point is NaN."""
     return (x.detach().float() * 0).sum(dim=1, keepdim=True).repeat(1, n_columns)
 
 

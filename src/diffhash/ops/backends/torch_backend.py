@@ -1,12 +1,13 @@
 """Gather, scatter and plans in plain torch: any device, float32 and float64.
 
-What is computed is in `diffhash.ops.reference`, legibly. Here all levels go together, and the
-points are the last dimension of every intermediate: long vectors are what a CPU does fast.
+`diffhash.ops.reference` is a readable version of the same computation. Here all levels are computed
+together, and the points are the last dimension of every intermediate tensor, because CPUs are fast
+on long vectors.
 
-On a CPU, gather is a sparse product: the weights of N points fill a CSR matrix
-``[A·N·L, n_rows]`` with (taps · dofs)^d entries a row, and no vertex is ever copied. Scatter adds
-up one feature at a time, which a CPU does faster than rows of features. A plan also holds the
-transpose of the matrix, so that scatter is a product as well.
+On a CPU, gather is a sparse product: the weights of N points are a CSR matrix ``[A·N·L, n_rows]``
+with (taps · dofs)^d entries a row, and no table rows are copied. Scatter adds up one feature at a
+time, which is faster on a CPU than rows of features. A plan also has the transpose of the matrix,
+so that scatter is a product as well.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from diffhash.ops.interpolation import differentiate, evaluate
 from diffhash.ops.layout import GridLayout, Level, wrapped
 from diffhash.ops.modes import own_precision
 
-# Weights of one block of points: enough to hide the cost of a call, and few enough for the caches
-# and, with many points, the memory.
+# The number of weights of a block of points: large enough for the overhead of a call not to matter,
+# small enough for the caches and, with many points, for the memory.
 _BLOCK = 2**18
 
 
@@ -55,7 +56,7 @@ def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiInde
 def differentiable_gather(
     x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]
 ) -> Tensor:
-    """`gather` out of operations that torch's own autograd and compiler can differentiate."""
+    """`gather` by operations that torch's own autograd and compiler can differentiate."""
     rows, weights = _stencil(x, layout, alphas, table.dtype)
     vertices = table[:, rows.to(torch.int64)]  # [R, K, L, N, F]
     with own_precision(x):
@@ -84,7 +85,7 @@ def scatter(x: Tensor, g: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, 
 
 @dataclass(frozen=True)
 class Csr:
-    """A sparse matrix. 32-bit indices reach a CPU's vendor kernels; 64-bit ones do not."""
+    """A sparse matrix with 32-bit indices, as a CPU's vendor kernels require."""
 
     starts: Tensor
     columns: Tensor
@@ -93,7 +94,7 @@ class Csr:
 
     @cached_property
     def tensor(self) -> Tensor:
-        """The matrix as torch's own type, which `torch.compile` does not take."""
+        """The matrix as torch's own type, which `torch.compile` does not support."""
         size = (len(self.starts) - 1, self.n_columns)
         parts = (self.starts, self.columns, self.values)
         with warnings.catch_warnings():
@@ -104,7 +105,7 @@ class Csr:
         return Csr, (self.starts, self.columns, self.values, self.n_columns)
 
     def __matmul__(self, dense: Tensor) -> Tensor:
-        # In place into new memory: torch's own product first fills its result with zeros, twice.
+        # In place into new memory, because torch's own product fills its result with zeros twice.
         result = dense.new_empty(len(self.starts) - 1, dense.shape[1])
         with own_precision(dense):
             return result.addmm_(self.tensor, dense, beta=0)
@@ -141,7 +142,7 @@ def plan(
     """See `Backend.plan`; weights are evaluated in the dtype of ``x`` and stored in ``dtype``.
 
     Raises:
-        ValueError: more than 2³¹ - 1 weights.
+        ValueError: there are more than 2³¹ - 1 weights.
     """
     n_weights = len(alphas) * len(x) * len(layout.levels) * layout.n_taps
     if n_weights > torch.iinfo(torch.int32).max:
@@ -154,7 +155,7 @@ def plan(
     columns = torch.cat([m.columns for m in matrices])
     values = torch.cat([m.values for m in matrices])
     starts = _arange(len(columns), layout.n_taps, x.device)
-    # Sorted by column (stable), the same entries are the transpose in CSR form.
+    # Sorted stably by column, the same entries are the transpose in CSR form.
     order = torch.argsort(columns, stable=True)
     ends = torch.bincount(columns, minlength=layout.n_rows).cumsum(0)
     t_starts = torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
@@ -177,15 +178,15 @@ def _blocks(x: Tensor, layout: GridLayout, n_alphas: int) -> Iterator[Tensor]:
 def _stencil(
     x: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...], dtype: torch.dtype
 ) -> tuple[Tensor, list[Tensor]]:
-    """Rows (int32) and, for each α, weights of the K rows: ``[K, L, N]`` each.
+    """The K rows (int32) of each point and level, and their weights for each α: ``[K, L, N]`` each.
 
-    Weights are evaluated in the dtype of ``x``, and then of ``dtype``.
+    Weights are evaluated in the dtype of ``x``, and then converted to ``dtype``.
     """
     levels = layout.levels
     shift = constant(tuple(level.shift for level in levels), x)[:, None]
     scale = _by_axis(tuple(level.scales for level in levels), x)
     max_cell = _by_axis(tuple(level.max_cells for level in levels), x)
-    # As `layout.locate`, on every level: cell and t are [d, L, N].
+    # The same as `layout.locate`, for all levels: cell and t are [d, L, N].
     pos = torch.addcmul(shift, wrapped(x, layout.periodic_axes).T[:, None], scale)
     cell = pos.detach().floor().nan_to_num(0.0).clamp_min(0).minimum(max_cell)
     weights = [weight.to(dtype) for weight in _weights(pos - cell, layout, alphas)]
@@ -198,7 +199,7 @@ def _by_axis(numbers: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
 
 
 def _rows(cell: Tensor, layout: GridLayout) -> Tensor:
-    """As `GridLayout.rows`, of all that a cell touches: ``[d, L, N]`` → ``[K, L, N]``."""
+    """`GridLayout.rows` for all vertices of a cell's stencil: ``[d, L, N]`` → ``[K, L, N]``."""
     n = layout.n_dense
     parts = []
     if n:
@@ -209,7 +210,7 @@ def _rows(cell: Tensor, layout: GridLayout) -> Tensor:
 
 
 def _steps(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> Tensor:
-    """What each axis adds to a row, or hashes into it: ``[d, L, N]`` → ``[columns, d, L, N]``."""
+    """Each axis' summand of a row, or of its hash: ``[d, L, N]`` → ``[columns, d, L, N]``."""
     stencil, axes = layout.interpolation, range(layout.n_input_dims)
     first = constant(tuple(level.pad + stencil.first_tap for level in levels), cell)
     taps = constant(tuple(c // stencil.dofs for c in range(stencil.columns)), cell)
@@ -237,7 +238,7 @@ def _dense_rows(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> 
 
 
 def _hashed_rows(cell: Tensor, layout: GridLayout, levels: tuple[Level, ...]) -> Tensor:
-    # A hashed level has a power of two of rows: the remainder is a mask, and masks before xor.
+    # A hashed level has a power of two of rows: the remainder is a mask, applied before the xor.
     mask = levels[0].n_rows - 1
     hashes = (_steps(cell, layout, levels) & mask).to(torch.int32)
     rows = _over_axes(hashes.unbind(1), torch.bitwise_xor)
@@ -252,7 +253,7 @@ def _weights(t: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> l
     }
     totals: list[Tensor] = []
     for factor, table in layout.interpolation.separable:
-        # s^m P^(m) of every axis for each order m in use: products of them then serve every α.
+        # s^m P^(m) of every axis for each order m in use; their products give every α's weights.
         axes = {m: evaluate(differentiate(table, m), t) for m in scales}
         axes = {m: axis * scales[m] if m else axis for m, axis in axes.items()}
         for i, alpha in enumerate(alphas):
@@ -267,7 +268,8 @@ def _weights(t: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> l
 
 
 def _over_axes(axes: Sequence[Tensor], combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """d of ``[C, ...]`` → ``[C^d, ...]``: every choice of a column per axis, axis 0 slowest."""
+    """Combine d tensors ``[C, ...]`` to ``[C^d, ...]``: every choice of a column for each axis,
+    with axis 0 slowest."""
     result = axes[0]
     for axis in axes[1:]:
         result = combine(result[:, None], axis).flatten(0, 1)
@@ -287,11 +289,11 @@ def _arange(end: int, step: int, device: torch.device) -> Tensor:
 
 
 def fold(table: Tensor) -> Tensor:
-    """Replicas beside each other, as more features: ``[R, n_rows, F]`` → ``[n_rows, R·F]``."""
+    """Replicas side by side, as more features: ``[R, n_rows, F]`` → ``[n_rows, R·F]``."""
     return table.transpose(0, 1).reshape(table.shape[1], -1)
 
 
 def unfold(y: Tensor, n_levels: int, n_replicas: int) -> Tensor:
-    """``[A, N·L, R·F]`` → ``[R, A, N, L·F]``."""
+    """The inverse for results: ``[A, N·L, R·F]`` → ``[R, A, N, L·F]``."""
     y = y.unflatten(1, (-1, n_levels)).unflatten(3, (n_replicas, -1))
     return y.permute(3, 0, 1, 2, 4).flatten(3)

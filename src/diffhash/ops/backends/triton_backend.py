@@ -2,12 +2,12 @@
 
 Gather and scatter are one launch each, whatever the number of levels, multi-indices and replicas;
 no row or weight is written to memory. Scatter adds atomically, in an order that varies from run to
-run; under `torch.use_deterministic_algorithms`, and in a plan, it lists what every vertex receives,
-and sums the list row by row, in a fixed order. The first call for a layout copies its level tables
-to the device; afterwards calls can be captured in a CUDA graph.
+run. Under `torch.use_deterministic_algorithms`, and in a plan, it lists the summands of every
+vertex and adds them row by row, in a fixed order. The first call for a layout copies its level
+tables to the device; afterwards calls can be captured in a CUDA graph.
 
-On a CPU the kernels run in Triton's interpreter, if it was on (TRITON_INTERPRET=1) when they were
-imported: slow, for tests.
+On a CPU the kernels run in Triton's interpreter, if TRITON_INTERPRET=1 was set when they were
+imported. This is slow, and for tests.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from diffhash.ops.backends.triton_kernels import (
 from diffhash.ops.layout import GridLayout
 
 _INTERPRETED = not isinstance(gather_kernel, triton.JITFunction)
-# Points of a program, one a thread.
+# The points of a program, one for each thread.
 WARPS = 4
 BLOCK = 32 * WARPS
 # 32-bit registers of a thread that hold sums over vertices, or gradients.
 _REGISTERS = 64
-# Columns that are unrolled, at most: two axes of a quintic spline.
+# The largest number of unrolled columns: two axes of a quintic spline.
 _UNROLLED = 36
-# Listed values per feature and replica at a time: bounds the memory of a reproducible scatter.
+# The largest number of values per feature and replica that are listed at a time, which bounds the
+# memory of a reproducible scatter.
 LISTED = 2**25
 
 
@@ -61,7 +62,7 @@ def check(layout: GridLayout, dtype: torch.dtype, device: torch.device | None) -
 def launch_constants(
     layout: GridLayout, alphas: tuple[MultiIndex, ...], n_features: int, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """What `gather_kernel` and `scatter_kernel` (plus ATOMIC) are compiled for."""
+    """The constants with which `gather_kernel` and (with ATOMIC) `scatter_kernel` are compiled."""
     stencil = layout.interpolation
     orders = range(max(m for alpha in alphas for m in alpha) + 1)
     unrolled = 1
@@ -91,7 +92,7 @@ def launch_constants(
 
 
 def rows_constants(layout: GridLayout) -> dict[str, Any]:
-    """What `rows_kernel` is compiled for."""
+    """The constants with which `rows_kernel` is compiled."""
     return {
         "COLUMNS": layout.interpolation.columns,
         "DOFS": layout.interpolation.dofs,
@@ -102,7 +103,7 @@ def rows_constants(layout: GridLayout) -> dict[str, Any]:
 
 
 def segment_constants(n_features: int, dtype: torch.dtype, chunk: int) -> dict[str, Any]:
-    """What `segment_kernel` is compiled for: 32 bytes of sums a thread."""
+    """The constants with which `segment_kernel` is compiled: 32 bytes of sums for each thread."""
     block_f = 1 << (n_features - 1).bit_length()
     tile = max(32 * BLOCK // (dtype.itemsize * block_f), 1)
     chunk = min(chunk, tile)
@@ -118,7 +119,7 @@ class _Levels(NamedTuple):
 
 @cache
 def _levels(layout: GridLayout, dtype: torch.dtype, device: torch.device) -> _Levels:
-    # Once per layout: a copy to the device would stall it, and could not be captured in a graph.
+    # Cached, because a copy to the device would stall it, and could not be captured in a graph.
     reals = [(level.shift, *level.scales, *level.max_cells) for level in layout.levels]
     integers = []
     for level in layout.levels:
@@ -133,7 +134,7 @@ def _levels(layout: GridLayout, dtype: torch.dtype, device: torch.device) -> _Le
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *tensors_and_counts: Any, **constants: Any) -> None:
-    """Launch on the device of the first tensor, which need not be the current one."""
+    """Launch a kernel on the device of the first tensor, which need not be the current device."""
     with torch.cuda.device_of(tensors_and_counts[0]):
         kernel[grid](*tensors_and_counts, **constants, num_warps=WARPS)
 
@@ -146,7 +147,7 @@ def _grid(
 
 
 def gather(x: Tensor, table: Tensor, layout: GridLayout, alphas: tuple[MultiIndex, ...]) -> Tensor:
-    """See `Backend.gather`; ``x`` may have another dtype than the table, which is the result's."""
+    """See `Backend.gather`."""
     n_replicas, n_rows, n_features = table.shape
     n_levels = len(layout.levels)
     out = table.new_empty(n_replicas, len(alphas), len(x), n_levels * n_features)
@@ -186,7 +187,7 @@ def _contribute(
     levels: tuple[int, int],
     atomic: bool,
 ) -> None:
-    """`scatter_kernel` on a range of levels."""
+    """Launch `scatter_kernel` for a range of levels."""
     n_levels = len(layout.levels)
     constants = launch_constants(layout, alphas, g.shape[3] // n_levels, g.dtype)
     first, last = levels
@@ -207,20 +208,20 @@ def _contribute(
 
 
 class _Segment(NamedTuple):
-    """A range of levels whose vertices are listed together, and sorted by row.
+    """A range of levels whose vertices are listed together and sorted by row.
 
-    Row first_row + i receives the listed values ``order[starts[i] : starts[i + 1]]``.
+    The summands of row first_row + i are the listed values ``order[starts[i] : starts[i + 1]]``.
     """
 
     levels: tuple[int, int]
     first_row: int
-    chunk: int  # listed values of a row that are added up at a time
+    chunk: int  # the number of a row's listed values that are added up at a time
     order: Tensor  # int32
     starts: Tensor  # int64
 
 
 def _segments(x: Tensor, layout: GridLayout) -> tuple[_Segment, ...]:
-    """All levels, in ranges that fit the memory and whose rows receive similarly many values."""
+    """All levels, in ranges that fit in memory and whose rows have similar numbers of summands."""
     per_level = len(x) * layout.n_taps
     if per_level > torch.iinfo(torch.int32).max:
         raise ValueError(
@@ -242,7 +243,7 @@ def _segments(x: Tensor, layout: GridLayout) -> tuple[_Segment, ...]:
 
 
 def _chunk(mean: float) -> int:
-    """4, 32 or 256: about what a row of the level receives."""
+    """4, 32 or 256: about the mean number of a row's summands."""
     return 4 if mean < 16 else 32 if mean < 128 else 256
 
 
@@ -275,7 +276,7 @@ def _sorted_scatter(
     alphas: tuple[MultiIndex, ...],
     segments: tuple[_Segment, ...],
 ) -> Tensor:
-    """`scatter` without atomics: values are listed, then summed row by row."""
+    """`scatter` without atomic additions: values are listed, then summed row by row."""
     n_replicas, n_features = len(g), g.shape[3] // len(layout.levels)
     out = g.new_empty(n_replicas, layout.n_rows, n_features)
     if not g.numel():
@@ -303,7 +304,8 @@ def _sorted_scatter(
 
 @dataclass(frozen=True)
 class TritonPlan:
-    """Gather recomputes rows and weights, which is cheaper than to read them; scatter is sorted."""
+    """Fixed points, and their rows in sorted order for scatter. Gather computes rows and weights
+    anew, which is faster than reading them."""
 
     x: Tensor
     layout: GridLayout
@@ -326,6 +328,6 @@ def plan(
     """See `Backend.plan`; weights are evaluated in the dtype of ``x``, then rounded.
 
     Raises:
-        ValueError: the points touch more than 2³¹ - 1 vertices of a level.
+        ValueError: the points read more than 2³¹ - 1 vertices of a level.
     """
     return TritonPlan(x, layout, alphas, _segments(x, layout))

@@ -1,4 +1,4 @@
-"""Triton kernels of gather and scatter: a program serves a block of points on one level.
+"""Triton kernels of gather and scatter: a program computes a block of points on one level.
 
 A table row is read (or written) once for all multi-indices. The polynomials of the
 weights are constants of the compiled kernel. The COLUMNS^d entries are unrolled over the first
@@ -7,16 +7,16 @@ weights are constants of the compiled kernel. The COLUMNS^d entries are unrolled
 Constants of the kernels:
 
     ALPHAS      a derivative order per axis, for each of the A outputs
-    COLUMNS     of an axis: taps · DOFS
-    DOFS        of a vertex along an axis
+    COLUMNS     the columns of an axis: taps · DOFS
+    DOFS        the degrees of freedom of a vertex along an axis
     TABLES      [order · COLUMNS + column] → coefficients of t^0, t^1, …, already differentiated
-    PERIODIC    whether an axis is, for each
+    PERIODIC    for each axis whether it is periodic
     TCNN        whether a dense level's last vertex wraps around
-    F           features of a row, in groups of VECTOR: what one instruction reads or writes.
-                A program serves GROUPS of them, so as not to run out of registers.
-    BLOCK       points of a program: one a thread, whose weights then never change hands
+    F           the features of a row, in groups of VECTOR, the length of one read or write.
+                A program computes GROUPS groups, so that its registers suffice.
+    BLOCK       the points of a program: one for each thread, so that threads exchange no weights
 
-What a program computes at its points is in `triton_stencil`. Offsets are 64-bit.
+`triton_stencil` has the functions of a program's points. Offsets are 64-bit.
 """
 # ruff: noqa: RUF005  (Triton has no starred expressions)
 # pyright: reportArgumentType=false, reportAssignmentType=false, reportGeneralTypeIssues=false
@@ -155,10 +155,11 @@ def scatter_kernel(
     UNROLLED: tl.constexpr,
     ATOMIC: tl.constexpr,
 ):
-    """``x [N, d]``, ``g [R, A, N, L·F]`` → what every vertex of every point receives.
+    """``x [N, d]``, ``g [R, A, N, L·F]`` → the summands of every vertex of every point.
 
-    Added into ``out [R, n_rows, F]`` where atomic, else listed: ``out [R, l, COLUMNS^d, N, F]``,
-    for the l levels of this launch. Programs: blocks of points, l, R times the parts of F.
+    If ATOMIC, they are added to ``out [R, n_rows, F]``. Otherwise they are listed in
+    ``out [R, l, COLUMNS^d, N, F]`` for the l levels of this launch. Programs: blocks of points, l,
+    R times the parts of F.
     """
     D: tl.constexpr = len(ALPHAS[0])
     local = tl.program_id(1).to(tl.int64)

@@ -40,8 +40,8 @@ def _level(reals_ptr, integers_ptr, level, D: tl.constexpr):
 
 @triton.jit
 def _locate(x_ptr, n, inside, reals, first_vertex, factors, PERIODIC: tl.constexpr):
-    """As `layout.locate`: t on every axis; and the key of the first tap's vertex, on a periodic
-    axis the vertex itself."""
+    """t on every axis, as in `layout.locate`; and the key of the first tap's vertex, or on a
+    periodic axis the vertex itself."""
     shift, scales, max_cells = reals
     ts = ()
     keys = ()
@@ -51,7 +51,7 @@ def _locate(x_ptr, n, inside, reals, first_vertex, factors, PERIODIC: tl.constex
             x = x - tl.floor(x)
         pos = scales[j] * x + shift
         cell = tl.floor(pos)
-        cell = tl.where(cell > 0, cell, 0.0)  # NaN too
+        cell = tl.where(cell > 0, cell, 0.0)  # also for NaN
         cell = tl.where(cell < max_cells[j], cell, max_cells[j])
         vertex = (cell.to(tl.int32) + first_vertex).to(tl.uint32)
         if not PERIODIC[j]:
@@ -65,7 +65,7 @@ def _locate(x_ptr, n, inside, reals, first_vertex, factors, PERIODIC: tl.constex
 def column_key(
     keys, factors, vertices, k, j: tl.constexpr, PERIODIC: tl.constexpr, DOFS: tl.constexpr
 ):
-    """The key of column ``k``, unsigned, on axis ``j``: of its vertex and degree of freedom."""
+    """The unsigned key of column ``k`` on axis ``j``: of its vertex and degree of freedom."""
     if PERIODIC[j]:
         key = (keys[j] + k // DOFS) % vertices[j] * factors[j]
     else:
@@ -85,10 +85,10 @@ def points_on_level(
     PERIODIC: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """This program's points, on a level.
+    """This program's points on a level.
 
-    Their numbers n, which of them are inside, the level's scales and `_level` integers, its
-    factors; and t and keys of every axis, see `_locate`.
+    Returns their numbers n, a mask of n < N, the level's scales, the integers of `_level`, the
+    level's factors, and t and keys on every axis; see `_locate`.
     """
     n = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = n < n_points
@@ -99,7 +99,7 @@ def points_on_level(
 
 @triton.jit
 def _polynomial(coefficients, t):
-    """Horner's rule; NaN gives NaN, from constants too."""
+    """The polynomial at t by Horner's rule; NaN gives NaN, also for a constant polynomial."""
     DEGREE: tl.constexpr = len(coefficients) - 1
     if DEGREE < 1:
         w = t * 0.0
@@ -192,7 +192,7 @@ def unrolled_entry(
     PERIODIC: tl.constexpr,
     DOFS: tl.constexpr,
 ):
-    """Of the unrolled axes' choice ``k`` of columns: its weight for every α, its keys."""
+    """For choice ``k`` of columns on the unrolled axes: the weight for every α, and the keys."""
     weights = ()
     ours = ()
     for j in tl.static_range(len(unrolled)):
@@ -203,7 +203,7 @@ def unrolled_entry(
     LAST: tl.constexpr = len(weights) - 1
     products = ()
     for a in tl.static_range(len(ALPHAS)):
-        # From the last axis on: the first products then recur from vertex to vertex.
+        # From the last axis on, so that the first products are the same for several vertices.
         w = weights[LAST][ALPHAS[a][LAST]]
         for j in tl.static_range(1, LAST + 1):
             w = w * weights[LAST - j][ALPHAS[a][LAST - j]]
@@ -213,13 +213,13 @@ def unrolled_entry(
 
 @triton.jit
 def table_row(keys, level, TCNN: tl.constexpr):
-    """As `GridLayout.rows`, within the level."""
+    """The row of `GridLayout.rows`, counted from the level's first row."""
     _, n_rows, _, hashed, _ = level
     LAST: tl.constexpr = len(keys) - 1
     row = keys[LAST]
     for j in tl.static_range(1, LAST + 1):
         row = tl.where(hashed, row ^ keys[LAST - j], row + keys[LAST - j])
-    row = tl.where(hashed, row & (n_rows - 1), row)  # a hashed level has 2^i rows
+    row = tl.where(hashed, row & (n_rows - 1), row)  # hashed levels have 2^i rows
     if TCNN:
         row = tl.where(row >= n_rows, row - n_rows, row)
     return row.to(tl.int64)

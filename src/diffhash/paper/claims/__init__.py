@@ -1,1 +1,1 @@
-"""The paper's statements as tests over seeds, and what our rows show besides."""
+"""The paper's statements, and statements about our own rows, as tests over seeds."""

@@ -1,4 +1,4 @@
-"""The quantities that claims compare, taken of the runs of a row."""
+"""The quantities that claims compare, computed from the runs of a row."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from diffhash.results.metrics import TASKS, metric
 from diffhash.results.record import HISTORY_FILE, PREDICTIONS_FILE
 
 ACCURATE = 0.01
-"""At most this share of the zero predictor's MSE."""
+"""An MSE of at most this share of the zero predictor's MSE is accurate."""
 NO_SKILL = 0.5
-"""This share of it or more."""
+"""An MSE of this share of the zero predictor's MSE or more has no skill."""
 COST_MARGIN = 0.1
-"""Two costs nearer to each other than this share, or than the chunks of their timing, are equal."""
+"""Two costs that differ by less than this share, or than the chunks of their timing, are equal."""
 
 _TASKS = {"table1": TASKS["data"], "table2": TASKS["pinn"]}
 _REGIONS = {
@@ -35,21 +35,22 @@ Tables = Mapping[str, Table]
 
 
 class MissingError(Exception):
-    """What a claim needs has not been recorded; the message says what."""
+    """A quantity of a claim has not been recorded; the message names it."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a claim compares of a row; comparing it with another one or with a bound gives a `Part`.
+    """A quantity of a row. Comparing it with another quantity or with a bound gives a `Part`.
 
     Attributes:
-        values: of the row and of ``other``, which have seeds that count: ``[n]``, one a seed,
-            infinite for a diverged run; of what does not depend on the seed (``fixed``) its lower
-            end, value and upper end: what lies between is as good as equal.
-        group: what it is, whichever row it is of; ``{}`` stands for the name of ``other``.
-        other: table and row that it refers to.
-        show: one of the values as text.
-        factor: by which the values are multiplied before they are compared.
+        values: a function of the row, and of ``other``, that returns a value for each seed that
+            counts, ``[n]``, infinite for a diverged run. For a quantity that does not depend on the
+            seed (``fixed``) it returns a lower end, a value and an upper end; any number between
+            the ends counts as equal to the value.
+        group: the name of the quantity for any row; ``{}`` stands for the name of ``other``.
+        other: the table and the row to which the quantity is relative; None for none.
+        show: a function that returns a value as text.
+        factor: the factor by which the values are multiplied before they are compared.
     """
 
     table: str
@@ -62,17 +63,17 @@ class Quantity:
     factor: float = 1.0
 
     def sample(self, tables: Tables) -> np.ndarray:
-        """Its values; raises `MissingError` where they have not been recorded."""
+        """The values; raises `MissingError` if they have not been recorded."""
         keys = filter(None, ((self.table, self.row), self.other))
         return self.values(*(_find(tables, *key) for key in keys))
 
     def what(self, tables: Tables) -> str:
-        """``group``, after the task."""
+        """The task and ``group``."""
         name = _find(tables, *self.other, finished=False).label if self.other else ""
         return f"{_TASKS[self.table]} {self.group.format(name)}"
 
     def label(self, tables: Tables) -> str:
-        """The row as the paper names it, with its budget: ``MLP 10k``."""
+        """The paper's name of the row with its budget: ``MLP 10k``."""
         return _find(tables, self.table, self.row, finished=False).label
 
     def __rmul__(self, factor: float) -> Quantity:
@@ -90,9 +91,8 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Part:
-    """A comparison: a quantity tends to be below another one, or to lie on a side of a bound.
-
-    Of a bound that means that more than half of the seeds is on that side.
+    """A comparison: a quantity tends to be below another one, or on one side of a bound, which
+    means that more than half of the seeds are on that side.
     """
 
     of: Quantity
@@ -101,7 +101,7 @@ class Part:
 
 
 def _find(tables: Tables, table: str, row: str, *, finished: bool = True) -> Row:
-    """A row with a run, and if it is to be finished, with one that counts as a seed."""
+    """A row that has a run, or with ``finished`` a run that counts as a seed."""
     found = tables[table].rows.get(row)
     if found is None or (finished and not found.seeds):
         what = f"run of {row}" if found is None else f"finished run of {found.label}"
@@ -118,15 +118,15 @@ def error(table: str, row: str, column: str = "mse_u") -> Quantity:
 
 
 def relative(table: str, row: str, column: str = "mse_u", region: str = "everywhere") -> Quantity:
-    """An MSE at the end as a fraction of that of predicting 0, mean(exact²), in a region of the
-    domain."""
+    """An MSE at the end as a fraction of the MSE of predicting 0, which is mean(exact²), in a
+    region of the domain."""
     name = metric(column).quantity
 
     def values(row: Row) -> np.ndarray:
         if region != "everywhere":
             return _by_seed(row, row.predicted, PREDICTIONS_FILE, score)
         errors = _errors(row, column)
-        for _, frame in row.predicted:  # all are of the same points
+        for _, frame in row.predicted:  # all have the same points
             return errors / _mean_square(frame[f"exact_{name}"])
         raise MissingError(f"no {PREDICTIONS_FILE} of {row.label} in {row.table}")
 
@@ -139,7 +139,7 @@ def relative(table: str, row: str, column: str = "mse_u", region: str = "everywh
 
 
 def over_paper(table: str, row: str, column: str = "mse_u", paper_row: str = "") -> Quantity:
-    """A metric at the end over what the paper prints, of the same row or of another."""
+    """A metric at the end, divided by the paper's value for the same row or another row."""
     printed, group = paper_row or row, f"{metric(column).quantity} from the printed number"
 
     def show(value: float) -> str:
@@ -152,14 +152,14 @@ def over_paper(table: str, row: str, column: str = "mse_u", paper_row: str = "")
 
 
 def at_budget_of(table: str, row: str, other: str) -> Quantity:
-    """MSE of u after as many epochs as another row trains for."""
+    """The MSE of u after as many epochs as another row's budget."""
     group = "u after the epochs of {}"
     return Quantity(table, row, lambda r, o: _early(r, epoch=o.epochs), group, (table, other))
 
 
 def in_time_of(table: str, row: str, other: str) -> Quantity:
-    """MSE of u within another row's train seconds, such as the table gives: of epochs timed alone,
-    if they were."""
+    """The MSE of u within another row's train seconds in the table, which are those of epochs timed
+    alone if there is a timing."""
     return Quantity(
         table, row, lambda r, o: _early(r, seconds=float(np.median(_step_seconds(o))) * o.epochs),
         "u within the train seconds of {}", (table, other),
@@ -167,7 +167,7 @@ def in_time_of(table: str, row: str, other: str) -> Quantity:
 
 
 def epochs_over(table: str, row: str, other: str) -> Quantity:
-    """Budget of a row over that of another of its table."""
+    """The budget of a row, divided by the budget of another row of its table."""
     return Quantity(
         table, row, lambda r, o: np.repeat(r.epochs / o.epochs, 3),
         "epochs over those of {}", (table, other), "{:.2f}".format, fixed=True,
@@ -175,14 +175,15 @@ def epochs_over(table: str, row: str, other: str) -> Quantity:
 
 
 def step_over(table: str, row: str, other_table: str, other: str) -> Quantity:
-    """Train seconds per epoch over those of another row, of any table.
+    """The train seconds per epoch, divided by those of another row of any table.
 
-    The ends are the most that the chunks of the two timings allow, or ``COST_MARGIN``.
+    The ends are the smallest and largest ratio of chunks of the two timings, and at least
+    ``COST_MARGIN`` apart from the value.
     """
 
     def values(row: Row, other: Row) -> np.ndarray:
         a, b = _step_seconds(row), _step_seconds(other)
-        with np.errstate(divide="ignore", invalid="ignore"):  # a clock that has not moved
+        with np.errstate(divide="ignore", invalid="ignore"):  # a clock may show 0 s
             value = float(np.median(a) / np.median(b))
             low, high = float(a.min() / b.max()), float(a.max() / b.min())
         low, high = min(low, value * (1 - COST_MARGIN)), max(high, value * (1 + COST_MARGIN))
@@ -194,25 +195,25 @@ def step_over(table: str, row: str, other_table: str, other: str) -> Quantity:
 
 
 def peak_memory(table: str, row: str) -> Quantity:
-    """MB of the largest of a row's runs."""
+    """The largest peak memory of a row's runs, in MB."""
     return Quantity(
         table, row, lambda r: np.repeat(r.line["peak_memory_mb"], 3),
         "peak MB", show="{:.0f}".format, fixed=True,
     )  # fmt: skip
 
 
-# --------------------------------------------------------------------------- what they are made of
+# --------------------------------------------------------------------------- values by seed
 
 
 def _errors(row: Row, column: str) -> np.ndarray:
-    """A metric at the end of training, by seed; infinite for a diverged run."""
+    """A metric at the end of training for each seed; infinite for a diverged run."""
     if not len(values := row.values(column)):
         raise MissingError(f"no {column} of {row.label} in {row.table}")
     return values
 
 
 def _early(row: Row, epoch: float = math.inf, seconds: float = math.inf) -> np.ndarray:
-    """MSE of u at the last evaluation no later than ``epoch`` and ``seconds``, by seed."""
+    """The MSE of u at the last evaluation no later than ``epoch`` and ``seconds``, by seed."""
 
     def score(frame: pd.DataFrame) -> float:
         early = frame.loc[(frame["epoch"] <= epoch) & (frame["seconds"] <= seconds), "mse_u"]
@@ -226,7 +227,7 @@ def _early(row: Row, epoch: float = math.inf, seconds: float = math.inf) -> np.n
 def _by_seed(
     row: Row, files: Files, name: str, score: Callable[[pd.DataFrame], float]
 ) -> np.ndarray:
-    """A score of a file of each seed; infinite for one that diverged or is not finite."""
+    """A score of each seed's file; infinite for a diverged seed or a score that is not finite."""
     frames, scores = {record.seed: frame for record, frame in files}, []
     for _, record in row.seeds:
         if record.status != "diverged" and record.seed not in frames:
@@ -236,7 +237,7 @@ def _by_seed(
 
 
 def _step_seconds(row: Row) -> np.ndarray:
-    """Seconds per epoch: of each chunk of the row's timing, or of each completed run."""
+    """The seconds per epoch of each chunk of the row's timing, or of each completed run."""
     if not row.completed:
         raise MissingError(f"no completed run of {row.label} in {row.table}")
     if row.timing:

@@ -1,4 +1,4 @@
-"""``claims.md`` and ``claims.csv``: every claim with its verdict and the figures it rests on."""
+"""``claims.md`` and ``claims.csv``: every claim with its verdict and the figures behind it."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ def write_claims(lines: pd.DataFrame, output: Path | str) -> list[Path]:
     """Write ``claims.md`` and ``claims.csv``, a line per comparison, into ``output``.
 
     Args:
-        lines: of `diffhash.paper.claims.verdicts.judge`.
-        output: where to write.
+        lines: the lines of `diffhash.paper.claims.verdicts.judge`.
+        output: the folder of the files.
     """
     frame = lines.copy()
     frame["figures"] = [
         "; ".join(f"{row} {text}" for _, row, text in each) for each in lines["figures"]
     ]
     frame["n"] = [" ".join(map(str, n)) for n in lines["n"]]
-    frame.loc[frame["n"] == "", ["p", "p_opposite"]] = None  # by value
+    frame.loc[frame["n"] == "", ["p", "p_opposite"]] = None  # compared by value
     texts = {"md": to_markdown(lines), "csv": frame.to_csv(index=False, columns=_COLUMNS)}
     return [write_text_atomically(Path(output) / f"claims.{k}", t) for k, t in texts.items()]
 
 
 def to_markdown(lines: pd.DataFrame) -> str:
-    """The page: how the tests are to be read, and the paper's claims."""
+    """The page: an explanation of the tests, and the paper's claims."""
     levels = {"alpha": ALPHA, "accurate": ACCURATE, "no_skill": NO_SKILL}
     count, claims = count_verdicts(lines), _claims(lines)
     return render("claims.md", claims=claims, count=count, cost_margin=COST_MARGIN, **levels)
 
 
 def _claims(lines: Any) -> Iterator[tuple[Any, ...]]:
-    """A line of each claim, the number of its parts, the one that decides, what is missing, and
-    every sample once, by what it is of.
+    """For each claim a line, the number of its parts, the decisive part, the missing quantities,
+    and every sample once, by quantity and row.
 
-    The part that decides is the weakest where all must hold together, the strongest where one is
+    The decisive part is the weakest if all parts must hold together, and the strongest if one is
     enough; without a verdict it decides the direction.
     """
     for _, parts in lines.groupby("claim", sort=False):

@@ -1,4 +1,4 @@
-"""What the paper says, as comparisons."""
+"""The statements of the paper as comparisons."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from diffhash.paper.printed import ERRORS, FOUR_ROWS, LABELS_END, ROWS
 
 @dataclass(frozen=True)
 class Statement:
-    """A claim as data: where it stands, what it says, and the comparisons it is made of.
+    """A claim as data: its place in the paper, its text, and its comparisons.
 
     Attributes:
-        source: its place in the paper.
-        text: what it says.
-        criterion: what was made of it, in words.
-        parts: the same as comparisons.
-        combine: whether it says that all of them hold or that any does.
+        source: the section of the paper.
+        text: the statement.
+        criterion: the criterion by which it is tested, in words.
+        parts: the comparisons of this criterion.
+        combine: whether the statement is that all of them hold or that any of them holds.
     """
 
     source: str

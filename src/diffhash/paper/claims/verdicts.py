@@ -1,8 +1,9 @@
-"""The tests of the comparisons that statements are made of, and their verdicts.
+"""The tests of the statements' comparisons, and their verdicts.
 
 Seeds of two rows share nothing but the data, so two rows are compared as two independent samples
-(Mann-Whitney, exact); a row is compared with a number by counting its seeds on either side (exact
-binomial test, the sign test of the median); what does not depend on the seed, by value.
+(Mann-Whitney, exact). A row is compared with a number by counting its seeds on either side (exact
+binomial test, the sign test of the median). Quantities that do not depend on the seed are compared
+by value.
 """
 
 from __future__ import annotations
@@ -27,43 +28,46 @@ from diffhash.results.statistics import (
 
 _VERDICTS = ("supported", "refuted", "undecided")
 _RANKS, _SIGNS, _VALUE = "Mann-Whitney", "binomial", "value"
-_WAYS = ("against", "for")  # the claim: which way medians point
+_WAYS = ("against", "for")  # whether medians are against or for the claim
 
 
 def judge(tables: Tables, statements: Sequence[Statement] = STATEMENTS) -> pd.DataFrame:
-    """Test each statement, and say which verdicts survive Holm's correction over all of them.
+    """Test each statement, and apply Holm's correction over all statements.
 
-    All of several parts: an intersection-union test. The claim is supported if each part has
-    p < 0.05 in its direction, so that the largest p is the claim's; it is refuted if some part has
-    p < 0.05 in the opposite direction after Holm's correction over the parts. Any of several:
-    the same with both directions exchanged. Else it is undecided. Parts by value have p 0 or 1.
+    If all parts must hold, this is an intersection-union test. The claim is supported if each part
+    has p < 0.05 in its direction, so that the largest p is the claim's; it is refuted if some part
+    has p < 0.05 in the opposite direction after Holm's correction over the parts. If any part is
+    enough, the test is the same with both directions exchanged. Otherwise the claim is undecided.
+    Parts that are compared by value have p 0 or 1.
 
-    A claim or its opposite is true, not both, so a list of m claims holds m true null hypotheses
-    whichever way each was decided: the correction is over m, of the smaller p of either direction.
+    Either a claim or its opposite is true, so a list of m claims has m true null hypotheses
+    whatever the verdicts are: the correction is over m, for the smaller p of the two directions.
 
     Returns:
-        A line for each part, with what became of the claim that it is of:
+        A line for each part, with the result for its claim:
 
-        - ``source``, ``claim``, ``criterion``, ``combine``: of the statement;
+        - ``source``, ``claim``, ``criterion``, ``combine``: those of the statement;
         - ``verdict``: ``supported``, ``refuted`` or ``undecided``;
-        - ``points``: which way medians and values point, ``for`` the claim or ``against`` it; empty
-          if something is missing;
-        - ``p_claim``: of the direction of the smaller p-value; NaN if no part is a test over seeds;
+        - ``points``: whether medians and values are ``for`` the claim or ``against`` it; empty
+          if a quantity is missing;
+        - ``p_claim``: the smaller p-value of the two directions; NaN if no part is a test over
+          seeds;
         - ``p_claim_holm``: the same, adjusted for the number of claims;
-        - ``survives_holm``: whether the verdict outlives that; NaN without a verdict by a test;
-        - ``one_seed``: whether a row of it has one seed alone, with which nothing is decided;
+        - ``survives_holm``: whether the verdict holds with it; NaN without a verdict by a test;
+        - ``one_seed``: whether a row has one seed alone, with which nothing can be decided;
 
-        and of the part:
+        and the result for the part:
 
-        - ``comparison``: what is compared, as text;
-        - ``test``: its name; empty where something is missing;
-        - ``n``: seeds of each sample; empty for what is fixed;
+        - ``comparison``: the comparison as text;
+        - ``test``: the name of the test; empty if a quantity is missing;
+        - ``n``: the number of seeds of each sample; empty for a fixed quantity;
         - ``decades``: log10 between the medians, or from the bound to the median;
-        - ``share``: of pairs (two samples, ties count half) or of seeds on the side claimed;
-        - ``p``, ``p_opposite``: of the comparison and of its opposite;
-        - ``holds``: the same of its medians or its value;
+        - ``share``: the share of pairs (two samples, ties count half) or of seeds on the claimed
+          side;
+        - ``p``, ``p_opposite``: the p-values of the comparison and of its opposite;
+        - ``holds``: whether medians or values are ``for`` the comparison or ``against`` it;
         - ``figures``: ``(group, row, text)`` of each sample;
-        - ``missing``: what has not been recorded.
+        - ``missing``: the quantities that have not been recorded.
     """
     lines = pd.DataFrame([line for each in statements for line in _judge(each, tables)])
     tested = lines.dropna(subset="p_claim").drop_duplicates("claim")
@@ -88,7 +92,7 @@ def _judge(statement: Statement, tables: Tables) -> list[dict[str, Any]]:
         verdict = "supported" if p < p_opposite else "refuted"
     ways = [outcome["holds"] for outcome in outcomes]
     points = "" if "" in ways else _WAYS[all_of]
-    if _WAYS[not all_of] in ways:  # one against all, or one for any, is enough
+    if _WAYS[not all_of] in ways:  # one part is enough: against "all", or for "any"
         points = _WAYS[not all_of]
     n_seeds = [n for outcome in outcomes for n in outcome["n"]]
     claim = {
@@ -105,7 +109,7 @@ def _judge(statement: Statement, tables: Tables) -> list[dict[str, Any]]:
 
 
 def compare(part: Part, tables: Tables) -> dict[str, Any]:
-    """Test a part, see `judge`; what it lacks is told there."""
+    """Test a part; the columns of the result are described in `judge`."""
     outcome = {
         "comparison": "", "test": "", "n": (), "decades": math.nan, "share": math.nan,
         "p": 1.0, "p_opposite": 1.0, "holds": "", "figures": (), "missing": "",
@@ -142,14 +146,14 @@ def _against_bound(of: Quantity, bound: float, is_below: bool, tables: Tables) -
     n, share = len(values), float(np.mean((values <= bound) == is_below))
     outcome = {"decades": _decades(middle, bound), "holds": _WAYS[(middle <= bound) == is_below]}
     outcome["figures"] = (figure,)
-    if of.fixed:  # all of its interval, or none of it
+    if of.fixed:  # the whole interval must be on one side
         return outcome | {"test": _VALUE, "p": float(share < 1), "p_opposite": float(share > 0)}
     tested = sign_test(round(share * n), n)._asdict()
     return outcome | {"test": _SIGNS, "n": (n,), "share": share} | tested
 
 
 def _sample(of: Quantity, tables: Tables) -> tuple[np.ndarray, float, tuple[str, str, str]]:
-    """The values of a quantity, their median, and the two with its interval as a figure."""
+    """The values of a quantity, their median, and a figure with the median and its interval."""
     values = of.sample(tables)
     low, middle, high = values if of.fixed else np.array(median_interval(values))[[1, 0, 2]]
     shown, ends = of.show(middle), f"[{of.show(low)}, {of.show(high)}]"
@@ -166,7 +170,8 @@ def _decades(value: float, other: float) -> float:
 
 
 def count_verdicts(lines: pd.DataFrame) -> str:
-    """``15 supported, 4 refuted, 2 undecided``, and which way those of one seed point."""
+    """The numbers of verdicts, ``15 supported, 4 refuted, 2 undecided``, and the directions of
+    claims with one seed."""
     claims = lines.drop_duplicates("claim")
     text = ", ".join(f"{(claims['verdict'] == verdict).sum()} {verdict}" for verdict in _VERDICTS)
     one = claims.loc[(claims["verdict"] == "undecided") & claims["one_seed"], "points"]

@@ -1,1 +1,1 @@
-"""The report: one HTML page, and one in Markdown, of all that the records say."""
+"""The report: one HTML page with all results of the records."""

@@ -1,4 +1,4 @@
-"""Writing ``index.html`` from the records: one page that needs nothing else."""
+"""Write ``index.html`` from the records: one page without further files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from diffhash.results.formats import format_value
 from diffhash.results.reading import read_config
 from diffhash.results.record import CONFIG_FILE
 
-_OWN = ("seed", "run_dir", "seeds", "runs_dir", "ckpt_path")  # settings of a run, not of its row
+_OWN = ("seed", "run_dir", "seeds", "runs_dir", "ckpt_path")  # differ between runs of a row
 _ENDS = ["seed", "status", "diverged_epoch", "epochs"]
 _COSTS = ["train_seconds", "wall_seconds", "peak_memory_mb"]
 
@@ -34,17 +34,17 @@ _COSTS = ["train_seconds", "wall_seconds", "peak_memory_mb"]
 def write_report(
     tables: Mapping[str, Table], output: Path | str, suite: Path | str | None = None
 ) -> Path:
-    """Write ``index.html`` into ``output``, and return its path; the same records, the same bytes.
+    """Write ``index.html`` into ``output``, and return its path; equal records give equal bytes.
 
     Rows without a record are shown as missing.
 
     Args:
-        tables: both, with the records of their rows.
-        output: where to write.
-        suite: a folder with the table of ``make suite``, for a plot of it; None for none.
+        tables: both tables, with the records of their rows.
+        output: the folder of the page.
+        suite: a folder with the table of ``make suite``, for a plot of it; None for no plot.
 
     Raises:
-        RecordError: corrupt histories or predictions; the message names the path.
+        RecordError: histories or predictions are corrupt; the message names the path.
         OSError: the output folder cannot be written.
     """
     claims, both = judge(tables), list(tables.values())
@@ -70,13 +70,13 @@ def write_report(
 
 
 def _packed(text: str) -> Markup:
-    """As base64 of gzip, which is half as long and which the page's script unpacks."""
+    """Text as base64 of gzip, which is half as long; the page's script unpacks it."""
     return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
 
 
 def _row_runs(table: Table) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """Row by row a heading, a table of the runs, and their configs under the seeds that have each:
-    a row whose runs were made alike has one."""
+    """For each row a heading, a table of the runs, and their different configs, each under the
+    seeds that have it."""
     for row in table.rows.values():
         configs: dict[str, list[str]] = {}
         for directory, record in row.runs:
@@ -93,7 +93,7 @@ def _row_runs(table: Table) -> Iterator[tuple[str, str, dict[str, str]]]:
 
 
 def _config(path: Path) -> str:
-    """The config without what tells the runs of a row apart; empty without a file."""
+    """The config without the settings that differ between runs of a row; empty without a file."""
     try:
         settings = read_config(path)
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def _config(path: Path) -> str:
     return yaml.safe_dump({k: v for k, v in settings.items() if k not in _OWN}, sort_keys=False)
 
 
-# Names out of records stand in it: they are to load nothing and to lead nowhere.
+# The text has names from records, which must not load anything or be links.
 _MARKDOWN = (
     MarkdownIt("commonmark", {"html": False})
     .enable("table")
@@ -112,11 +112,11 @@ _DECADES = re.compile(r"\(([+-])(\d+\.\d+|inf)\)")
 
 
 def to_html(markdown: str) -> Markup:
-    """Markdown as HTML; HTML in it is shown as text, but for footnote marks (``<sup>a</sup>``)
-    and line breaks in cells (``<br>``).
+    """Convert Markdown to HTML. HTML in it is shown as text, except for footnote marks
+    (``<sup>a</sup>``) and line breaks in cells (``<br>``).
 
-    Distances in decades, ``(+0.22)``, get a class that says whether they are better than the
-    paper, near it, or more than a decade worse; cells with an outcome other than a number say so.
+    Distances in decades, ``(+0.22)``, get a class for values that are better than the paper's, near
+    it, or more than a decade worse; cells with an outcome other than a number get a class, too.
     """
 
     def distance(match: re.Match[str]) -> str:

@@ -1,6 +1,6 @@
-"""The report's plots, made by plotly of the same rows as the printed figures.
+"""The report's plots by plotly, for the same rows as the printed figures.
 
-A panel shows one quantity, a line one run; the legend turns models on and off.
+A panel has one quantity, and a line for each run; the legend turns models on and off.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from diffhash.results.formats import format_value
 from diffhash.results.metrics import metric
 from diffhash.results.record import RunRecord
 
-_POINTS = 120_000  # of all curves of a plot together
-_MOST, _FEWEST = 500, 40  # of one curve
+_POINTS = 120_000  # the number of points of all curves of a plot together
+_MOST, _FEWEST = 500, 40  # the most and the fewest points of one curve
 _EXACT, _PALE = "exact", "#86bde8"
 _SHADE = "rgba(128, 128, 128, 0.18)"
-_ON_ANY_GROUND = {BLACK: "#a6761d"}  # for black, which a dark page would hide
+_ON_ANY_GROUND = {BLACK: "#a6761d"}  # instead of black, which is invisible on a dark page
 _MARKS = dict(zip(VALUES, (VERMILION, BLUE, GREEN, PURPLE, GREY), strict=True))
 
 
 def distance_plot(tables: Sequence[Table]) -> Figure:
-    """Decades from each printed number to ours: a large mark for the row, small ones for seeds."""
+    """Decades from each printed number to ours: a large mark for a row, small marks for seeds."""
     rows = [row for table in tables for row in table.rows.values() if row.printed is not None]
     notes = {_row_name(row): "" if row.completed else row.note for row in rows}
     numbers = {value: _html(value) for value in VALUES} | {"train_seconds": "train seconds"}
@@ -60,7 +60,7 @@ def distance_plot(tables: Sequence[Table]) -> Figure:
         )  # fmt: skip
         figure.add_traces(points.update_traces(marker_size=size, showlegend=of_row).data)
     figure.update_traces(selector={"name": "train seconds"}, visible="legendonly")
-    for name in filter(notes.get, notes):  # in the place of the numbers, why there are none
+    for name in filter(notes.get, notes):  # the reason why there are no numbers
         figure.add_annotation(x=0, xref="paper", xanchor="left", y=name, text=notes[name],
                               showarrow=False)  # fmt: skip
     figure.add_vrect(-1, 1, fillcolor=_SHADE, line_width=0, layer="below")
@@ -105,8 +105,8 @@ def predictions_plot(table: Table) -> Figure | None:
     figure.update_yaxes(type="log", row=1)  # plotly counts from below
     if table.name == "table2":
         figure.add_vrect(0, LABELS_END, fillcolor=_SHADE, line_width=0, layer="below")
-    # To begin with the paper's baseline and what it proposes, or what there is; the rest is a
-    # click on the legend away.
+    # Visible at first are the paper's baseline and its proposed model, or the available models; a
+    # click on the legend shows the others.
     drawn = list(dict.fromkeys(part["model"].iloc[0] for part in parts))[1:]
     cubic = [row.label for row in rows if row.row == "cubic" and row.label in drawn]
     shown = (_EXACT, drawn[0], *(cubic or drawn[1:2]))
@@ -157,9 +157,9 @@ def _histories(table: Table, row: Row, n: int) -> Iterator[pd.DataFrame]:
 
 
 def suite_plot(folder: Path) -> Figure | None:
-    """Errors of each problem by each method of ``make suite``, and published ones.
+    """Errors of each problem by each method of ``make suite``, and published errors.
 
-    The menu shows one problem, the legend turns methods on and off.
+    The menu selects a problem, the legend turns methods on and off.
 
     Args:
         folder: a folder with ``tables/suite.csv`` and ``published.csv``.
@@ -199,7 +199,7 @@ def suite_plot(folder: Path) -> Figure | None:
     return _style(figure.update_layout(updatemenus=[menu]), 760).update_layout(margin_t=70)
 
 
-# --------------------------------------------------------------------------------- what they share
+# --------------------------------------------------------------------------------- common parts
 
 
 def _html(name: str) -> str:
@@ -213,7 +213,8 @@ def _run_name(record: RunRecord) -> str:
 
 
 def _curve(quantity: str, model: str, x: Any, value: Any, **others: Any) -> pd.DataFrame:
-    """A curve as a tidy table, and a line without a value that parts it from the next."""
+    """A curve as a tidy table, with a last line without a value, which separates it from the next
+    curve."""
     curve = {"quantity": quantity, "model": _text(model), "run": ""}
     frame = pd.DataFrame(curve | {"x": np.asarray(x), "value": drawable(value)} | others)
     numbers = {name: np.float32 for name in ("x", "value", "seconds") if name in frame}
@@ -221,7 +222,7 @@ def _curve(quantity: str, model: str, x: Any, value: Any, **others: Any) -> pd.D
 
 
 def _lines(frame: pd.DataFrame, rows: Iterable[Row], **settings: Any) -> Any:
-    """Curves by panel and model; each panel has values of its own."""
+    """Draw curves by panel and model; each panel has an axis of values of its own."""
     styles = {_text(row.label): LINES.get(row.row, OTHER_LINE) for row in rows}
     figure = px.line(
         frame, y="value", color="model", line_dash="model",
@@ -236,7 +237,7 @@ def _lines(frame: pd.DataFrame, rows: Iterable[Row], **settings: Any) -> Any:
 
 
 def _style(figure: Figure, height: int) -> Figure:
-    """The look of all plots: neutral on a light and on a dark page."""
+    """Set the style of all plots, which suits a light and a dark page."""
     axes = {"gridcolor": _SHADE, "linecolor": GREY, "zerolinecolor": GREY, "showline": True}
     figure.update_xaxes(**axes, exponentformat="power")
     figure.update_yaxes(**axes, exponentformat="power", automargin=True)
@@ -250,17 +251,17 @@ def _style(figure: Figure, height: int) -> Figure:
 
 
 def _text(label: str) -> str:
-    """A name out of a record for plotly, which takes it for HTML."""
+    """A record's name for plotly, with ``<`` escaped, because plotly reads it as HTML."""
     return label.replace("<", "&lt;")
 
 
 def _n_points(rows: Iterable[Row], n_panels: int) -> int:
-    """How many points of a curve are drawn, of so many runs."""
+    """The number of points of a curve, depending on the number of runs and panels."""
     n_curves = n_panels * max(1, sum(len(row.runs) for row in rows))
     return int(np.clip(_POINTS / n_curves, _FEWEST, _MOST))
 
 
 def _largest(values: Any, place: Any) -> pd.Index:
-    """Where the largest value is in each interval of ``place`` between whole numbers."""
+    """The index of the largest value in each interval of ``place`` between whole numbers."""
     known = values.replace(np.inf, np.nan).dropna()
     return pd.Index(known.groupby(np.floor(pd.Series(place, values.index))[known.index]).idxmax())

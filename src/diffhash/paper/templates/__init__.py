@@ -1,4 +1,4 @@
-"""The texts of what is written, as templates of Jinja: prose here, numbers from Python."""
+"""The texts of pages and tables as Jinja templates: prose is here, numbers are from Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MARKDOWN = re.compile(r"[\\|<>`]|!(?=\[)|\[(?=[^\]]*\]\()")
 
 
 def markdown_text(text: str) -> str:
-    r"""Text as Markdown that shows it: no column, tag, image or link of a table comes out of it."""
+    r"""Text with Markdown's characters escaped, so that it is no column, tag, image or link."""
     return _MARKDOWN.sub(r"\\\g<0>", text)
 
 
@@ -38,5 +38,5 @@ _ENVIRONMENT.filters |= {
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this folder with values; names out of a record are text in ``.html``."""
+    """Render a template of this folder; values are escaped in ``.html``."""
     return _ENVIRONMENT.get_template(template).render(values)

@@ -1,7 +1,7 @@
-"""matplotlib, imported whatever ``MPLBACKEND`` says.
+"""Import matplotlib whatever the value of ``MPLBACKEND`` is.
 
-The variable of a notebook reaches the processes that it starts. matplotlib refuses, when it is
-imported, a backend that is not installed; figures here are drawn without any.
+A notebook's processes inherit the notebook's variable. matplotlib refuses at its import a backend
+that is not installed, but figures here are drawn without any backend.
 """
 
 from __future__ import annotations
@@ -17,4 +17,4 @@ finally:
         os.environ["MPLBACKEND"] = _backend
 if _backend:
     with suppress(ValueError, ImportError):
-        mpl.rcParams["backend"] = _backend  # as the import does, for who uses pyplot besides
+        mpl.rcParams["backend"] = _backend  # as the import does, for users of pyplot

@@ -1,8 +1,7 @@
-"""One look for all figures: sizes, colours, axes, and saving.
+"""The common style of all figures: sizes, colours, axes, and saving.
 
 Figures are drawn without pyplot and without matplotlib's global settings, so that any thread may
-draw them and no display is needed. Sizes are in inches at print size: text is never
-below 7 pt there.
+draw them and no display is needed. Sizes are in inches in print, where text is never below 7 pt.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ TWO_COLUMNS = 7.0
 TEXT, SMALL = 8.0, 7.0  # pt
 PNG_DPI = 200
 
-# Okabe & Ito (2008): told apart with any colour vision. Yellow is left out, too pale for lines.
+# Okabe & Ito (2008): colours that can be distinguished with any colour vision. Yellow is left out,
+# because it is too pale for lines.
 BLACK, BLUE, SKY, GREEN = "#000000", "#0072B2", "#56B4E9", "#009E73"
 ORANGE, VERMILION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
 GREY, LIGHT = "#8c8c8c", "#d9d9d9"
@@ -37,19 +37,20 @@ _PLACES = {
 }
 
 DRAWABLE = 1e30
-"""Values beyond are not drawn: axes overflow near the end of float64, and float32 ends at 3e38."""
+"""Larger absolute values are not drawn: axes overflow near the end of float64, and float32 ends at
+3e38."""
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure, two columns wide and so many inches high, whose parts make room for each
-    other."""
+    """An empty figure, two columns wide and ``height`` inches high, with a layout without
+    overlaps."""
     figure = Figure(figsize=(TWO_COLUMNS, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.03)  # type: ignore[union-attr]
     return figure
 
 
 def style_axes(ax: Axes) -> Axes:
-    """Give linear axes the common look; returns them."""
+    """Set the common style of linear axes, and return them."""
     ax.tick_params(labelsize=SMALL, length=2.5, width=0.6, pad=2)
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -61,7 +62,7 @@ def style_axes(ax: Axes) -> Axes:
 
 
 def log_y(ax: Axes) -> Axes:
-    """Make the y axis logarithmic, with a tick at every so many decades; returns the axes."""
+    """Make the y axis logarithmic, with ticks at regular decades, and return the axes."""
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(10, numticks=5))
     ax.yaxis.set_minor_formatter(NullFormatter())
@@ -72,14 +73,14 @@ def log_y(ax: Axes) -> Axes:
 
 
 def plain(text: str) -> str:
-    """Text of a record for matplotlib, which takes what stands between dollars for formulas."""
+    """A record's text for matplotlib, with dollars escaped, because they would begin formulas."""
     return text.replace("$", r"\$")
 
 
 def add_legend(figure: Figure, axes: Iterable[Axes], n_columns: int = 4) -> None:
-    """One legend for the whole figure, above its panels, of what is labelled in ``axes``.
+    """Add one legend for the whole figure, above its panels, of all labelled artists in ``axes``.
 
-    It gets fewer columns than ``n_columns`` where so many are wider than the figure.
+    It has fewer columns than ``n_columns`` if these are wider than the figure.
     """
     handles: dict[str, Artist] = {}
     for ax in axes:
@@ -95,21 +96,22 @@ def add_legend(figure: Figure, axes: Iterable[Axes], n_columns: int = 4) -> None
 
 
 def annotate(ax: Axes, text: str, where: Literal["top", "centre", "bottom"] = "top") -> None:
-    """Write into axes, on a pale ground: in the upper left corner, the middle, or below it."""
+    """Write text into axes on a pale background: in the upper left corner, the centre, or at the
+    bottom."""
     x, y, ha, va = _PLACES[where]
     ground = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0}
     ax.text(x, y, text, ha=ha, va=va, transform=ax.transAxes, fontsize=SMALL, bbox=ground, zorder=5)
 
 
 def drawable(values: Any) -> np.ndarray:
-    """``values`` as float64 with NaN for what no axis can hold: NaN, infinities, |v| > 1e30."""
+    """``values`` as float64, with NaN for values that no axis can show: infinities, |v| > 1e30."""
     values = np.asarray(values, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         return np.where(np.abs(values) <= DRAWABLE, values, np.nan)
 
 
 def write_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem.png`` (200 dpi) and ``stem.pdf`` atomically; the same figure, the same bytes.
+    """Write ``stem.png`` (200 dpi) and ``stem.pdf`` atomically; equal figures give equal bytes.
 
     Raises:
         OSError: the directory cannot be written.
@@ -124,8 +126,8 @@ def write_figure(figure: Figure, stem: Path) -> list[Path]:
 
 
 def rendered(figure: Figure, **options: Any) -> bytes:
-    """The file that ``figure.savefig(…, **options)`` writes, in memory: where the disk is full
-    matplotlib's PDF writer fails with another error than the disk's."""
+    """The file of ``figure.savefig(…, **options)``, in memory. On a full disk matplotlib's PDF
+    writer would fail with another error than the disk's."""
     content = io.BytesIO()
     figure.savefig(content, **options)
     return content.getvalue()

@@ -60,9 +60,9 @@ class ResidualAdaptive(Sampler):
         size = errors(candidates).cpu().double().norm(dim=-1)
         density = (size / size.amax().clamp_min(torch.finfo(size.dtype).tiny)) ** self.k
         density = density / density.mean() + self.c
-        if not density.isfinite().all():  # it has diverged, or is exact everywhere
+        if not density.isfinite().all():  # the field has diverged, or is exact at all candidates
             density = torch.ones_like(density)
-        elif (density > 0).sum() < n:  # fewer than are wanted: the rest are drawn uniformly
+        elif (density > 0).sum() < n:  # too few candidates: draw the rest uniformly
             density = density + torch.finfo(torch.float32).eps * density.mean()
         chosen = torch.multinomial(density, n, generator=self.generator)
         if term.is_paired:

@@ -81,7 +81,7 @@ class Causal(PointWeighting):
             epsilon = constant(tuple(self.epsilons), squares).index_select(0, stage[None])
             weights = (-epsilon * earlier).exp()
             self.put(index, weights[chunk])
-            # Nothing is read back from the device here.
+            # No value is copied from the device here, which would wait for it.
             stage += (weights > self.delta).all()
             stage.clamp_(max=len(self.epsilons) - 1)
 

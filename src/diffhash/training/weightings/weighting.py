@@ -33,8 +33,8 @@ class Weighting(ABC):
     """Changes the weights of terms, or of their points, while training.
 
     A subclass defines `update`, which writes into `Term.weight` and `Term.point_weights`: kernels
-    and CUDA graphs read them at every step. The weights of a step follow from the errors of the
-    step before; those of the first step from a pass over all points.
+    and CUDA graphs read them at every step. The weights of a step are computed from the errors of
+    the previous step, and the weights of the first step from a pass over all points.
 
     Args:
         conditions: the names of the conditions whose weights change; None for all equations in the
@@ -60,7 +60,7 @@ class Weighting(ABC):
         """Choose the terms and make their weights of points, before training.
 
         Raises:
-            ValueError: a condition that is named does not exist, or cannot be weighed.
+            ValueError: a named condition does not exist, or cannot be weighed.
         """
         chosen = objective.chosen(self.conditions, but=self.weighs_others)
         self.terms = [objective.terms[index] for index in chosen]
@@ -117,7 +117,7 @@ class GradientWeighting(Weighting):
 
     @abstractmethod
     def _targets(self, present: Present) -> Iterator[tuple[Term, float]]:
-        """λ̂ of each chosen term that has one."""
+        """λ̂ of each chosen term, except terms whose λ̂ is undefined."""
 
     def update(self, present: Present, rows: Mapping[str, Tensor] | None) -> None:
         if self._steps % self.every == 0:
