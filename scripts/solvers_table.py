@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -47,7 +46,7 @@ import torch
 
 from diffhash import MLP, Field, GridEncoding, solve
 from diffhash._files import write_text_atomically
-from diffhash.experiment.environment import keep_freed_memory
+from diffhash.experiment.environment import describe_environment, keep_freed_memory
 from diffhash.networks import Linear
 from diffhash.optim import GaussNewton, Task
 from diffhash.problems import Problem, zoo
@@ -263,7 +262,7 @@ def _results(row: Row, seed: int) -> Iterator[dict[str, object]]:
             "parameters": sum(p.numel() for p in solution.field.parameters()),
             "threads": torch.get_num_threads(),
             "cores": os.cpu_count(),
-            "machine": platform.processor() or platform.machine(),
+            "machine": describe_environment("cpu")["processor"],
             "torch": torch.__version__,
         } | {key: value for key, value in asdict(row).items() if key not in ("target", "settings")}
 

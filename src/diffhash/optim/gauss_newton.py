@@ -28,7 +28,9 @@ class GaussNewton(OptimizerSettings):
     Args:
         damping: λ of the first step where the residuals are not linear, relative to the diagonal
             of JᵀJ with lower bounds on its entries.
-        tolerance: training ends when a step reduces the loss by no more than this fraction of it.
+        tolerance: training ends when a step reduces the loss by no more than this fraction of it;
+            where the problem is linear, or the loss below 10⁻¹⁸ of the first, by no more than a
+            tenth.
         method: how steps are computed: primal or dual, with dense matrices; sparse, for
             large tables; iterative, by conjugate gradients without a matrix; or auto, the cheapest
             of the first three if the Jacobian fits into a quarter of memory, and else iterative.
