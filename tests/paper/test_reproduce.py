@@ -238,7 +238,7 @@ def test_killed_and_interrupted_no_finished_row_is_lost(
     runs, output = tmp_path / "runs", tmp_path / "output"
     first, second = (runs / row / "seed0" for row in (FIRST, SECOND))
     arguments = [
-        *(*tiny, "trainer.epochs=1500", "trainer.chunk=100", "--rows", FIRST, SECOND),
+        *(*tiny, "trainer.epochs=6000", "trainer.chunk=100", "--rows", FIRST, SECOND),
         *("--jobs", "1", "--runs", str(runs), "--output", str(output)),
     ]
 
