@@ -22,9 +22,9 @@ import msgspec
 
 from diffhash._files import write_text_atomically
 from diffhash.experiment.checks import ConfigError, physical_memory
+from diffhash.experiment.locks import exclusive
 from diffhash.experiment.resume import hydra_value
 from diffhash.experiment.workers import Command, run_side_by_side
-from diffhash.paper.reproduce import exclusive
 from diffhash.results import RecordError, RunRecord
 from diffhash.results.record import FINISHED, read_record
 

@@ -27,10 +27,10 @@ from diffhash._files import write_text_atomically
 from diffhash.cli.command import run_command
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.environment import describe_environment
+from diffhash.experiment.locks import exclusive
 from diffhash.experiment.run import run
 from diffhash.experiment.schema import register
 from diffhash.paper.printed import ERRORS, load_paper_table
-from diffhash.paper.reproduce import exclusive
 from diffhash.results import RecordError, RunRecord
 from diffhash.results.figures.style import write_figure
 from diffhash.training.fit import choose_accelerator

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from diffhash.cli.command import left_out, run_command
 from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.locks import exclusive
 from diffhash.experiment.workers import default_workers
 from diffhash.paper import second_order
 from diffhash.paper.figures import make_figures
 from diffhash.paper.make import make_tables
 from diffhash.paper.readme import PAGES
-from diffhash.paper.reproduce import ROWS, exclusive, plan, plan_timings, run_jobs
+from diffhash.paper.reproduce import ROWS, plan, plan_timings, run_jobs
 from diffhash.paper.table import load_tables
 from diffhash.results import RecordError
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.locks import exclusive
 from diffhash.paper import second_order
-from diffhash.paper.reproduce import ROWS, Job, exclusive, plan, run_jobs
+from diffhash.paper.reproduce import ROWS, Job, plan, run_jobs
 from diffhash.results import find_records, read_record
 
 Call = Callable[..., Any]

@@ -35,6 +35,7 @@ from omegaconf.errors import OmegaConfBaseException
 from diffhash._files import flush, write_text_atomically
 from diffhash.experiment.build import config_hash
 from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.locks import take_lock
 from diffhash.results.formats import printable
 from diffhash.results.reading import read_config
 from diffhash.results.record import (
@@ -311,30 +312,6 @@ def _check_replaceable(place: Place) -> None:
         raise ConfigError(
             f"{setting}: its record cannot be read ({error}); move it away, or {advice}"
         ) from error
-
-
-def take_lock(descriptor: int, path: Path, what: str, taken: str) -> None:
-    """Lock an open file or folder; if the file system has no locks, warn and continue.
-
-    Args:
-        descriptor: the descriptor of the file, which holds the lock until it is closed.
-        path: the name of the file, for the warning.
-        what: the kind of process that must not be started there twice, for the warning.
-        taken: the message of the error if another process has the lock.
-
-    Raises:
-        ConfigError: another process has the lock.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(taken) from None
-    except OSError as error:
-        print(
-            f"warning: {printable(str(path))}: cannot be locked ({error.strerror}); start no "
-            f"second {what} there",
-            file=sys.stderr,
-        )
 
 
 def _locked(place: Place) -> int:

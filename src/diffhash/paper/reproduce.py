@@ -20,7 +20,6 @@ from omegaconf import DictConfig
 from diffhash.experiment.build import ConfigError, accelerator_of, config_hash
 from diffhash.experiment.composing import one_line
 from diffhash.experiment.environment import describe_environment
-from diffhash.experiment.folder import take_lock
 from diffhash.experiment.resume import hydra_value
 from diffhash.experiment.schema import register
 from diffhash.experiment.workers import Command, run_side_by_side
@@ -181,22 +180,3 @@ def run_jobs(root: Path, jobs: Sequence[Job], workers: int, what: str = "runs") 
         for job in todo
     }
     return [commands[command] for command in run_side_by_side(list(commands), workers)]
-
-
-@contextmanager
-def exclusive(runs_dir: Path) -> Iterator[None]:
-    """Keep a second process from writing the same runs.
-
-    Raises:
-        ConfigError: another process uses ``runs_dir``, or it cannot be written.
-    """
-    try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        lock = (runs_dir / ".lock").open("w")
-    except OSError as error:
-        reason = error.strerror
-        raise ConfigError(f"runs folder {runs_dir}: cannot be written ({reason})") from error
-    with lock:
-        taken = f"runs folder {runs_dir}: another process is using it"
-        take_lock(lock.fileno(), runs_dir, "reproduction", taken)
-        yield
