@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,11 @@ def test_errors_are_estimated_without_the_exact_solution(epochs: int) -> None:
         (lambda: SSBroyden(update="newton"), "update='newton': give one of broyden, bfgs"),
         (lambda: FirstOrder(rates={"head": 1.0}), "rates.head: give one of encoding"),
         (lambda: FirstOrder(rates={"network": 0.0}), "rates.network=0.0: give a positive"),
+        (lambda: FirstOrder(rates=3), "rates=3: give a factor for each part"),  # type: ignore
+        (
+            lambda: FirstOrder(make_optimizer=partial(torch.optim.RAdam, lr=1e-9)),
+            "make_optimizer: lr=1e-09: training sets the learning rate",
+        ),
         (lambda: FirstOrder(make_optimizer="soap"), "make_optimizer='soap': give a class"),  # type: ignore[arg-type]
     ],
 )

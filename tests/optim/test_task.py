@@ -364,3 +364,9 @@ def test_a_device_needs_a_point_of_each_term() -> None:
     objective = Task(n_labels=3, n_residual=2).objective(Line())
     with pytest.raises(ValueError, match=r"^devices=3: the term residual has 2 points"):
         objective.shard(0, 3)
+
+
+@pytest.mark.parametrize("settings", [{"points": 3}, {"weights": [1.0]}])
+def test_points_and_weights_are_given_by_name(settings: Any) -> None:
+    with pytest.raises(ValueError, match=r"give a number for each condition by its name"):
+        Task(**settings)

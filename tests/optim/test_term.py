@@ -68,24 +68,27 @@ def with_one(tensor: Tensor, value: float) -> Tensor:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (ones(N, 2), r"own: its target is of the shape \[8, 2\] at 8 points, .*\[8, 1\]"),
-        (ones(1, 1), r"its target is of the shape \[1, 1\]"),
-        (ones(1), r"its target is of the shape \[1\]"),
-        (ones(N, N), r"its target is of the shape \[8, 8\]"),
-        (ones(1, N, 1), r"its target is of the shape \[1, 8, 1\]"),
-        (ones(N + 1), r"its target is of the shape \[9\]"),
-        (ones(N, 0), r"its target is of the shape \[8, 0\]"),
-        (torch.tensor(1.0), r"its target is of the shape \[\]"),
+        (lambda x: ones(N, 2), r"own: its target is of the shape \[8, 2\] at 8 points, .*\[8, 1\]"),
+        (lambda x: ones(1, 1), r"its target is of the shape \[1, 1\]"),
+        (lambda x: ones(1), r"its target is of the shape \[1\]"),
+        (lambda x: ones(N, N), r"its target is of the shape \[8, 8\]"),
+        (lambda x: ones(1, N, 1), r"its target is of the shape \[1, 8, 1\]"),
+        (lambda x: ones(N + 1), r"its target is of the shape \[9\]"),
+        (lambda x: ones(N, 0), r"its target is of the shape \[8, 0\]"),
+        (lambda x: torch.tensor(1.0), r"its target is of the shape \[\]"),
         (lambda x: ones(len(x), 2), r"its target is of the shape \[8, 2\]"),
         (lambda x: x * x[:, 0], r"its target is of the shape \[8, 8\]"),
         (lambda x: x.numpy()[:, 0], r"its target is ndarray at 8 points"),
         (lambda x: None, r"its target is NoneType"),
-        (ones(N) + 0j, r"its target is torch\.complex128; give real numbers"),
+        (lambda x: ones(N) + 0j, r"its target is torch\.complex128; give real numbers"),
         (nan, r"own: its target is not finite at 8 of 8 points"),
-        (with_one(ones(N), nan), r"its target is not finite at 1 of 8 points"),
-        (with_one(ones(N), -inf), r"its target is not finite at 1 of 8 points"),
+        (lambda x: with_one(ones(N), nan), r"its target is not finite at 1 of 8 points"),
+        (lambda x: with_one(ones(N), -inf), r"its target is not finite at 1 of 8 points"),
         (lambda x: 1 / x[:, 0], r"its target is not finite at 1 of 8 points"),
-        (ones(N).requires_grad_(), r"its target requires a gradient, but only its residual"),
+        (
+            lambda x: ones(N).requires_grad_(),
+            r"its target requires a gradient, but only its residual",
+        ),
         ("exactly", r"own: target='exactly': the only word is 'exact'"),
     ],
 )
@@ -96,15 +99,22 @@ def test_a_target_is_one_number_for_each_equation(target: Any, message: str) -> 
 
 @pytest.mark.parametrize(
     "target",
-    [2, 2.0, 2 * ones(N), 2 * ones(N, 1), 2 * ones(N).long(), 2 * ones(N).float(),
-     lambda x: 2, lambda x: 2 + 0 * x, lambda x: 2 + 0 * x[:, 0]],
+    [2, 2.0, lambda x: 2, lambda x: 2 + 0 * x, lambda x: 2 + 0 * x[:, 0],
+     lambda x: 2 * ones(N), lambda x: 2 * ones(N).long(), lambda x: 2 * ones(N).float()],
 )  # fmt: skip
-def test_a_target_may_be_a_number_a_column_or_a_function(target: Any) -> None:
+def test_a_target_may_be_a_number_or_a_function(target: Any) -> None:
     term = make(target=target)
     assert term.target.dtype == D
     assert torch.equal(term.target, 2 * ones(N, 1))
     two = make(lambda x, d: stack(d.u, d.u_x), 3.0)
     assert torch.equal(two.target, 3 * ones(N, 2))
+
+
+@pytest.mark.parametrize("target", [ones(N), ones(N, 1), torch.tensor(1.0)])
+def test_a_tensor_without_its_points_is_refused(target: Tensor) -> None:
+    """Other points, as those of a window of time or of the estimated error, have other values."""
+    with pytest.raises(ValueError, match=r"^own: its target is a tensor .*Measured\(x, values\)$"):
+        make(target=target)
 
 
 def test_the_exact_target_is_the_residual_of_the_solution() -> None:

@@ -537,13 +537,6 @@ def test_a_users_weighting() -> None:
     close(parameters(trained(make(weighting=Fourth()))), expected)
 
 
-class Given(Heat):
-    """With values at its points."""
-
-    def conditions(self) -> list[Condition]:
-        return [Condition("u", self.domain, lambda x, d: d.u, target=torch.ones(23, 1))]
-
-
 def broken(x: Tensor, d: Derivatives) -> Tensor:
     """Linear at the first points, cubic beyond."""
     return torch.where(x[:, 0] > 1, d.u**3, d.u)
@@ -557,7 +550,6 @@ def broken(x: Tensor, d: Derivatives) -> Tensor:
             {"sampler": Resample(conditions=["x"])},
             "sampler=Resample: conditions=.*'x'",
         ),
-        (Given(), {"sampler": Resample()}, "sampler=Resample: u: its target is a tensor"),
         (
             Layer(),
             {"weighting": Causal()},

@@ -22,6 +22,8 @@ from diffhash.problems import Derivatives
 from diffhash.problems.convection import Convection
 from diffhash.training import UntrainedError
 from diffhash.training.fields import default_field, problem_field
+from diffhash.training.samplers import Resample
+from diffhash.training.weightings import GradientNorm
 
 
 class Rotation(dh.Problem):
@@ -459,3 +461,21 @@ def test_a_domain_that_was_forgotten() -> None:
 
     with pytest.raises(ValueError, match=r"^Nowhere\.domain=None: give a domain"):
         quickly(Nowhere())
+
+
+def test_solving_again_leaves_the_first_solution_as_it_was(tmp_path: Path) -> None:
+    """Nothing is kept in the problem, a sampler or a weighting between two solutions."""
+    problem, sampler, weighting = Rotation(), Resample(every=20), GradientNorm(every=30)
+
+    def found() -> dh.Solution:
+        return dh.solve(
+            problem, task=Task(n_residual=200, n_labels=20), epochs=100, learning_rate=1e-2,
+            sampler=sampler, weighting=weighting, evaluation_points=50, progress=False,
+        )  # fmt: skip
+
+    first = found()
+    omega = first.metrics["omega"]
+    second = found()
+    assert second.metrics == first.metrics
+    assert dict(first.problem.named_parameters())["omega"].item() == omega != 1.5
+    assert problem.omega.item() == 1.5

@@ -136,9 +136,20 @@ class _Observed(Oscillator):
         return [*super().conditions(), measured("seen", {"t": [0.5], "u": [0.0]}, ("t",), ("u",))]
 
 
-class _Mixed(Oscillator):
+class _Ends(Oscillator):
+    def __init__(self, *parts: str) -> None:
+        super().__init__()
+        self.ends = parts
+
     def conditions(self) -> list[Condition]:
-        return [Condition("ends", self.domain.boundary("t-", "t+"), lambda x, d: d.u)]
+        return [Condition("ends", self.domain.boundary(*self.ends), lambda x, d: d.u)]
+
+
+class _Mixed(Problem):
+    domain = Box(x=(0, 1), t=(0, 1))
+
+    def conditions(self) -> list[Condition]:
+        return [Condition("ends", self.domain.boundary("t-", "x-"), lambda x, d: d.u)]
 
 
 class _Elsewhere(Oscillator):
@@ -165,6 +176,8 @@ class _Elsewhere(Oscillator):
         (_Unknown(), 2, "windows: _Unknown has coefficients that are trained; give windows=1"),
         (_Observed(), 2, "windows: seen is of measured values"),
         (_Mixed(), 2, "windows: ends is of the start and of"),
+        (_Ends("t+"), 2, "windows: ends is of the end of the time"),
+        (_Ends("t"), 2, "windows: ends is of the end of the time"),
         (_Elsewhere(), 2, r"windows: motion is from t = 0 to 3 in the window 0 to 1\.5: .*self\.d"),
     ],
 )
@@ -203,3 +216,10 @@ def test_a_hard_problem_starts_from_an_easier_one() -> None:
     x = torch.linspace(-1, 1, 41, dtype=torch.float64)[:, None]
     exact = -c * torch.tanh(c * x / 0.2)
     torch.testing.assert_close(solution(x), exact, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 2), (1, 3, 1)])
+def test_points_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
+    solution = solved(Oscillator(), 2)
+    with pytest.raises(ValueError, match=r"^solution: points of the shape .*; give \[N, 1\]"):
+        solution(torch.zeros(shape))

@@ -34,13 +34,15 @@ class FirstOrder(OptimizerSettings):
         make_optimizer: a class such as ``torch.optim.RAdam``, or a function, that makes the
             optimizer from a list of groups of parameters. Each group holds ``params``, the
             ``factor`` of its learning rate and ``use_muon``, which is true for matrices of weights.
+            Training sets the learning rate before each step, from its own setting and schedule.
         rates: factors of the learning rate for ``"encoding"``, ``"network"`` and ``"problem"``; 1
             for each that is not named.
         adam_epochs: the number of epochs of Adam before the first step of this optimizer.
 
     Raises:
-        ValueError: `make_optimizer` cannot be called, a part is unknown, or a factor is out of
-            range. `make` raises it if `make_optimizer` does not take groups of parameters.
+        ValueError: `make_optimizer` cannot be called or sets ``lr``, a part is unknown, or a factor
+            is out of range. `make` raises it if `make_optimizer` does not take groups of
+            parameters.
     """
 
     needs: ClassVar[Needs] = "gradient"
@@ -53,6 +55,16 @@ class FirstOrder(OptimizerSettings):
             raise ValueError(
                 f"optimizer: make_optimizer={self.make_optimizer!r}: give a class of optimizers, "
                 "as torch.optim.RAdam"
+            )
+        lr = getattr(self.make_optimizer, "keywords", {}).get("lr")  # of functools.partial
+        if lr is not None:
+            raise ValueError(
+                f"optimizer: make_optimizer: lr={lr}: training sets the learning rate at each "
+                "step; give learning_rate, on the command line trainer.learning_rate"
+            )
+        if not isinstance(self.rates, Mapping):
+            raise ValueError(
+                f"optimizer: rates={self.rates!r}: give a factor for each part by name"
             )
         for name, value in self.rates.items():
             if name not in PARTS:

@@ -85,6 +85,9 @@ class Task:
             check_sizes(1, MAX_POINTS, n_residual=self.n_residual)
             check_sizes(0, MAX_POINTS, n_boundary=self.n_boundary)
         check_sizes(int(self.kind == "data"), MAX_POINTS, n_labels=self.n_labels)
+        for name in ("points", "weights"):
+            if not isinstance(value := getattr(self, name), Mapping):
+                raise ValueError(f"{name}={value!r}: give a number for each condition by its name")
         for name, n in self.points.items():
             check_sizes(0, MAX_POINTS, **{f"points.{name}": n})
         given = {f"{kind}_weight": getattr(self, f"{kind}_weight") for kind in _WEIGHTS.values()}

@@ -240,11 +240,6 @@ class Term(nn.Module):
         """Raise `ValueError` unless the condition can be evaluated at other points."""
         if isinstance(self.condition.where, Measured):
             raise ValueError(f"{self.name}: it is of measured values, whose points are given")
-        if isinstance(self.condition.target, Tensor):
-            raise ValueError(
-                f"{self.name}: its target is a tensor of its points; for new ones give a number, a "
-                "function of x, or 'exact'"
-            )
 
     def prepare_to_move(self) -> None:
         """Find which derivatives the residual reads at points in general; call it before plans are

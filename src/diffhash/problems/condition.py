@@ -93,16 +93,17 @@ class Condition:
             ``[N]`` for one equation, or ``[N, E]`` for E equations joined by `stack`. It is called
             a few times before training to find the derivatives that it reads, and whether it is
             linear in them.
-        target: a number, a tensor, or a function of ``x``, with values ``[N]`` or ``[N, E]``.
-            ``"exact"`` is the residual of the problem's exact solution with the true values of
-            the coefficients. For `Measured` values it is these values.
+        target: a number, or a function of ``x`` with values ``[N]`` or ``[N, E]``. ``"exact"`` is
+            the residual of the problem's exact solution with the true values of the coefficients.
+            For `Measured` values it is these values.
         weight: the weight of the condition in the loss.
         kind: ``"residual"``, ``"boundary"`` or ``"labels"``: which numbers of points and weights of
             a `Task` apply. None chooses it by the place.
 
     Raises:
         ValueError: the name is no identifier, the weight is negative or not finite, the place or
-            the kind is none of these, or the residual is not a function of x and d.
+            the kind is none of these, the residual is not a function of x and d, or the target is
+            a tensor.
     """
 
     name: str
@@ -141,6 +142,12 @@ class Condition:
             if not none and self.target is not values:
                 raise ValueError(f"{self.name}: its target is what was measured; give none besides")
             object.__setattr__(self, "target", values)
+        elif isinstance(self.target, Tensor):
+            raise ValueError(
+                f"{self.name}: its target is a tensor of the shape {list(self.target.shape)}, but "
+                "the points are not given with it: give a number or a function of x, or the points "
+                "and their values as the place, Measured(x, values)"
+            )
 
 
 def _check_arguments(name: str, residual: Residual) -> None:

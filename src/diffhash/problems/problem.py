@@ -252,7 +252,7 @@ class Problem(nn.Module, ABC):
                 raise ValueError(
                     f"{condition.name}: target=exact needs the exact solution of "
                     f"problem={type(self).__name__}, which has none: define `solution`, or give a "
-                    "number, a tensor or a function of x"
+                    "number or a function of x"
                 )
             return self._exact_residual(condition, x, rows, normal)
         # Functions of a problem are called with points on the CPU, whatever the training device.

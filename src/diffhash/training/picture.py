@@ -475,8 +475,7 @@ def _wider(ends: tuple[float, float]) -> tuple[float, float]:
 def _in_the_domain(solution: Solution) -> Iterator[Any]:
     """The conditions that are equations in the domain, which can be evaluated at any point."""
     for condition in solution.problem.checked_conditions():
-        is_equation = isinstance(condition.where, Domain) and condition.kind == "residual"
-        if is_equation and not isinstance(condition.target, Tensor):
+        if isinstance(condition.where, Domain) and condition.kind == "residual":
             yield condition
 
 

@@ -121,8 +121,12 @@ class Solution:
             raise ValueError(f"solution: points are {x.dtype}; give real numbers")
         x = x.to(torch.float64)
         domain = self.problem.domain
-        if x.ndim == 2 and x.shape[1] == domain.n_dims:
-            check_within("solution", domain, x, periodic_axes(self.field))
+        if x.ndim != 2 or x.shape[1] != domain.n_dims:
+            raise ValueError(
+                f"solution: points of the shape {list(x.shape)}; give [N, {domain.n_dims}], a "
+                f"column for each of {', '.join(domain.axes)}"
+            )
+        check_within("solution", domain, x, periodic_axes(self.field))
         return x
 
     @property

@@ -67,14 +67,16 @@ def solve(
     torch.Size([1, 1])
 
     Args:
-        problem: the problem that is solved; its coefficients are trained as well.
+        problem: the problem that is solved. Its coefficients are trained as well, those of a copy:
+            `Solution.problem` has the values that were found.
         field: the field that training begins with, of which a copy is trained; None for
             `default_field`.
         task: the numbers of points and the weights of the conditions; None for ``Task()``, with
             8192 points of each equation, 2048 of each condition on the boundary, and weights by the
             size of each residual.
         epochs: the number of passes over the points; with full batches each is one step.
-        learning_rate: the learning rate of Adam at the start.
+        learning_rate: the learning rate at the start, of Adam and of other optimizers that need the
+            gradient alone, whatever they would take by themselves.
         betas: β₁ and β₂ of Adam; see `diffhash.training.FieldTraining`.
         schedule: ``"cosine"``, which brings the learning rate to zero at the end, or
             ``"constant"``.
@@ -82,7 +84,8 @@ def solve(
             `GaussNewton`.
         batch_size: the number of points of each condition that a step takes; None for all.
         evaluation_points: the number of points at which errors are computed.
-        sampler: moves points while training; see `diffhash.training.samplers`.
+        sampler: moves points while training; see `diffhash.training.samplers`. A copy of it is
+            used, and likewise of ``weighting``.
         weighting: changes weights while training; see `diffhash.training.weightings`.
         optimizer: the settings of an optimizer, such as ``GaussNewton(adam_epochs=500)``, or its
             name. An optimizer of another package is ``FirstOrder(make_optimizer=…)``. L-BFGS,
@@ -147,8 +150,8 @@ def solve(
             chunk=chunk,
             batch_size=batch_size,
             seed=seed,
-            sampler=sampler,
-            weighting=weighting,
+            sampler=deepcopy(sampler),
+            weighting=deepcopy(weighting),
             optimizer=settings,
             max_seconds=max_seconds,
             tolerance=tolerance,
@@ -158,6 +161,8 @@ def solve(
         reports = [ProgressReport(title)] if progress else []
         fit(training, where, [*reports, *callbacks, stop])
 
+    if any(True for _ in problem.parameters()):
+        problem = deepcopy(problem)
     first, name = first_window(problem, windows), type(problem).__name__
     in_windows = first is not problem
     field = (

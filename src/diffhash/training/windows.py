@@ -43,8 +43,8 @@ class Window(Problem):
 
     Raises:
         ValueError: the problem cannot be divided, because it has no axis t, or has unknown
-            coefficients, an ansatz, parts, measured values, a condition on the start and something
-            else, or a condition on another domain than ``self.domain``.
+            coefficients, an ansatz, parts, measured values, a condition on the end, one on the
+            start and something else, or one on another domain than ``self.domain``.
     """
 
     def __init__(
@@ -85,7 +85,14 @@ class Window(Problem):
         if isinstance(where, Measured):
             raise ValueError(f"windows: {condition.name} is of measured values; give windows=1")
         self._check_times(condition)
-        if not isinstance(where, Boundary) or f"{TIME}-" not in where.parts:
+        if not isinstance(where, Boundary):
+            return condition
+        if TIME in where.parts or f"{TIME}+" in where.parts:
+            raise ValueError(
+                f"windows: {condition.name} is of the end of the time, which the first windows do "
+                "not reach; give windows=1"
+            )
+        if f"{TIME}-" not in where.parts:
             return condition
         if where.parts != (f"{TIME}-",):
             raise ValueError(
