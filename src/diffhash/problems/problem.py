@@ -18,7 +18,7 @@ from diffhash.problems.coefficient import Coefficient
 from diffhash.problems.condition import EXACT, Condition, Measured
 from diffhash.problems.derivatives import Derivatives, stack
 from diffhash.problems.reference import CLOSED_FORM, Reference
-from diffhash.problems.tracer import as_equations, computed, trace
+from diffhash.problems.tracer import computed, equations, trace
 
 
 class Problem(nn.Module, ABC):
@@ -300,14 +300,13 @@ class Problem(nn.Module, ABC):
             for name, p in named.items()
             if isinstance(p, Coefficient) and p.true is not None
         }
-        derivatives = Derivatives(self.exact_jet(x, rows), normal)
+        jet = self.exact_jet(x, rows)
         with torch.enable_grad():
-            start = as_equations(condition, condition.residual(x, derivatives), (len(x),))
+            start = equations(condition, x, jet, normal)
         if not start.requires_grad:
             return start
         with _values(self, true):
-            value = condition.residual(x, derivatives)
-        value = as_equations(condition, value, (len(x),))
+            value = equations(condition, x, jet, normal)
         unknown = [name for name in named if name not in true]
         if value.requires_grad and unknown:
             of = [named[name] for name in unknown]
