@@ -1,4 +1,4 @@
-"""What holds for every problem of the package, and for one that a user writes."""
+"""What holds for a problem of the package, and for those that a user writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import diffhash.problems
 from diffhash.geometry import Box, Disc, Interval
 from diffhash.optim import Task
 from diffhash.problems import (
@@ -28,11 +27,6 @@ from diffhash.problems import (
 from diffhash.training.fields import default_field
 
 D = torch.float64
-PROBLEMS = [
-    c
-    for c in (getattr(diffhash.problems, name) for name in diffhash.problems.__all__)
-    if isinstance(c, type) and issubclass(c, Problem) and c is not Problem
-]
 
 
 class Helmholtz2D(Problem):
@@ -77,7 +71,7 @@ def random_points(problem: Problem, n: int = 200) -> Tensor:
     return problem.domain.sample(n, "uniform", 3)
 
 
-OWN = [*PROBLEMS, Helmholtz2D, Kovasznay]
+OWN = [Poisson1D, Helmholtz2D, Kovasznay]
 EVERY = pytest.mark.parametrize("make", OWN, ids=lambda c: c.__name__)
 
 
