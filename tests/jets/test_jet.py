@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -108,6 +110,26 @@ def test_nested_autograd_is_differentiable_in_what_the_function_closes_over() ->
     z = torch.tensor(0.6, dtype=torch.float64)
     # ∂/∂w of -w² sin(w x)
     torch.testing.assert_close(grad, -4 * z.sin() - 4 * 0.3 * z.cos())
+
+
+@pytest.mark.parametrize(
+    "rows", ["v_xy", ["v_xy"], [(1, 1)], ((1, 1),), [[1, 1]], {(1, 1)}, torch.tensor([[1, 1]]), 2]
+)
+def test_nested_autograd_takes_rows_as_a_fields_jet_does(rows: Any) -> None:
+    names = Names(("x", "y"), ("u", "v"))
+    field = Field(Identity(2), MLP(2, 2, 4, 1), [(0, 2), (0, 1)], names)
+    x = torch.rand(5, 2)
+    jet, expected = autograd_jet(field, x, rows), field.jet(x, rows)
+    assert jet.rows == expected.rows and jet.names == names
+    torch.testing.assert_close(jet["v_xy"], expected["v_xy"])
+
+
+@pytest.mark.parametrize("rows", [((1, 1, 0),), ((1, 1.5),), [(1, -1)], "u_z", "w", -1, None, 1.5])
+def test_nested_autograd_refuses_what_is_no_derivative(rows: Any) -> None:
+    with pytest.raises(ValueError, match="is no derivative: give "):
+        autograd_jet(lambda x: x, torch.rand(3, 2), rows)
+    with pytest.raises(ValueError, match=r"x has the shape \[3\]; give points \[N, d\]"):
+        autograd_jet(lambda x: x, torch.rand(3), 1)
 
 
 def test_a_sum_that_cancels_is_zero() -> None:

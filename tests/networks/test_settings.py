@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from diffhash import MLP, SIREN, Field, FourierFeatures, GridEncoding, Identity
 from diffhash.networks import stack_fields
@@ -161,3 +162,20 @@ def test_a_network_that_does_not_fit_its_encoding_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Field(_grid(), network(), [(0, 1), (0, 2)])
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((_grid, lambda: nn.Sequential(nn.Linear(4, 1))), "^network=Sequential: .*MLP, SIREN or L"),
+        ((_grid, lambda: nn.Linear(4, 1)), "^network=Linear: has no jets; give a network of"),
+        ((lambda: nn.Linear(2, 4), lambda: MLP(4, 1, 4, 1)), "^encoding=Linear: give an encoding"),
+        ((lambda: MLP(4, 1, 4, 1), _grid), "^encoding=MLP: give an encoding of diffhash"),
+    ],
+)
+def test_a_field_is_of_an_encoding_and_a_network(
+    parts: tuple[Callable[[], Any], Callable[[], Any]], message: str
+) -> None:
+    encoding, network = parts
+    with pytest.raises(ValueError, match=message):
+        Field(encoding(), network(), [(0, 1), (0, 2)])

@@ -122,6 +122,15 @@ def test_a_table_that_does_not_serve(changed: dict[str, Any], message: str) -> N
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize("given", [[], (), None, 3, [1]])
+@pytest.mark.parametrize("setting", ["axes", "values"])
+def test_columns_are_named(setting: str, given: Any) -> None:
+    names: dict[str, Any] = {"axes": ["x", "t"], "values": "v_x"}
+    assert measured("told", TABLE, **names).where.values.shape == (3, 1)
+    with pytest.raises(ValueError, match=rf"^{setting}=.*: give the name of at least one column"):
+        measured("told", TABLE, **(names | {setting: given}))
+
+
 def test_an_array_without_names_is_no_table() -> None:
     with pytest.raises(ValueError, match=r"^data=ndarray: give a CSV or Parquet file"):
         Flow(np.zeros((3, 4)))  # type: ignore[arg-type]

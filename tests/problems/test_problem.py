@@ -1,4 +1,4 @@
-"""What holds for every problem of the package, and for one that a user writes."""
+"""What holds for a problem of the package, and for those that a user writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import diffhash.problems
 from diffhash.geometry import Box, Disc, Interval
 from diffhash.optim import Task
 from diffhash.problems import (
@@ -25,13 +24,9 @@ from diffhash.problems import (
     Problem,
     stack,
 )
+from diffhash.training.fields import default_field
 
 D = torch.float64
-PROBLEMS = [
-    c
-    for c in (getattr(diffhash.problems, name) for name in diffhash.problems.__all__)
-    if isinstance(c, type) and issubclass(c, Problem) and c is not Problem
-]
 
 
 class Helmholtz2D(Problem):
@@ -76,7 +71,7 @@ def random_points(problem: Problem, n: int = 200) -> Tensor:
     return problem.domain.sample(n, "uniform", 3)
 
 
-OWN = [*PROBLEMS, Helmholtz2D, Kovasznay]
+OWN = [Poisson1D, Helmholtz2D, Kovasznay]
 EVERY = pytest.mark.parametrize("make", OWN, ids=lambda c: c.__name__)
 
 
@@ -228,6 +223,18 @@ def test_unknowns_have_names_of_their_own(unknowns: Any) -> None:
         Task(n_residual=4).objective(Own())
 
 
+@pytest.mark.parametrize("name", ["u_x", "u_xxt", "u_n"])
+def test_an_unknown_does_not_have_the_name_of_a_derivative(name: str) -> None:
+    class Own(Unsolved):
+        domain = Box(x=(0, 1), t=(0, 1))
+        unknowns = ("u", name)
+
+    with pytest.raises(ValueError, match=rf"Own\.unknowns=.*'{name}' is a derivative of another"):
+        _ = Own().names
+    Own.unknowns = (name, "v", "v_in")
+    assert Own().names.unknowns == (name, "v", "v_in")
+
+
 @pytest.mark.parametrize("domain", [None, ((0.0, 1.0),), [0, 1]])
 def test_a_domain_is_one(domain: Any) -> None:
     class Own(Unsolved):
@@ -271,6 +278,7 @@ def test_derivatives_along_axes_have_names_of_their_own(axes: tuple[str, ...]) -
     [
         (Box(x=(0, 1), t=(0, 1)), ("y",), r"periodic=\('y',\): give names of the domain's axes"),
         (Box(x=(0, 1), t=(0, 1)), (0,), r"periodic=\(0,\): give names of the domain's axes"),
+        (Box(x=(0, 1), t=(0, 1)), 1, r"periodic=1: give names of the domain's axes"),
         (Disc(), ("x",), "x"),
     ],
 )
@@ -281,6 +289,9 @@ def test_periods_are_along_axes_with_two_sides(domain: Any, periodic: Any, messa
     Own.domain, Own.periodic = domain, periodic
     with pytest.raises(ValueError, match=message):
         Own().checked_conditions()
+    if "axes" in message:  # before a field is made of them
+        with pytest.raises(ValueError, match=message):
+            default_field(Own())
 
 
 def test_coefficients_are_the_problems_parameters() -> None:

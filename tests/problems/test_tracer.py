@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffhash.geometry import Box, Disc, Domain
 from diffhash.jets import Jet, Sum, jet_rows
 from diffhash.optim import Term
-from diffhash.problems import Coefficient, Condition, Derivatives, Problem, stack
+from diffhash.problems import EXACT, Coefficient, Condition, Derivatives, Problem, stack
 
 D = torch.float64
 N = 12
@@ -200,6 +200,27 @@ def test_the_derivative_along_the_normal() -> None:
     slopes = torch.stack([data[every.index(alpha)][:, 0] for alpha in ((1, 0), (0, 1))], dim=1)
     expected = (normal * slopes).sum(dim=1) + normal[:, 0] * data[0, :, 1]
     torch.testing.assert_close(value(term, data)[:, 0], expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("residual", "name"),
+    [
+        (lambda x, d: d.u_x if d.u.mean() > 0 else d.u_y, "u_y"),
+        (lambda x, d: d.v_x if len(x) < N else d.v_xy, "v_xy"),
+    ],
+)
+def test_a_residual_reads_the_same_derivatives_always(residual: Any, name: str) -> None:
+    for target in (0.0, EXACT):
+        condition = Condition("own", Own.domain, residual, target)
+        with pytest.raises(
+            ValueError, match=rf"^own: its residual reads {name} only at some .*if$"
+        ):
+            Term(Solved(), condition, N, rule="uniform")
+
+
+class Solved(Own):
+    def solution(self, x: Tensor) -> Tensor:
+        return -x
 
 
 def test_few_points_serve() -> None:

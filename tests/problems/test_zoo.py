@@ -97,6 +97,13 @@ def test_a_problem_and_its_conditions_have_names(name: str) -> None:
     assert (ZOO[name].__doc__ or "").count("\n") > 2  # the equation, the domain, the conditions
 
 
+def test_they_are_imported_with_all_other_names() -> None:
+    found: dict[str, Any] = {}
+    exec("from diffhash.problems import *", found)
+    assert {kind.__name__ for kind in ZOO.values()} | {"Condition", "measured"} <= set(found)
+    assert found["Problem"] is Problem
+
+
 def test_they_are_found_by_name() -> None:
     import diffhash.problems as problems
 

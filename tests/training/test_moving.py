@@ -216,6 +216,25 @@ def test_a_sampler_sees_the_present_errors_anywhere() -> None:
     assert first.x.equal(fresh.x.flip(0)) and first.target.equal(fresh.target.flip(0))
 
 
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        (lambda x: None, "NoneType"),
+        (lambda x: x.numpy(), "ndarray"),
+        (lambda x: x.float(), r"torch\.float32 of shape \[23, 2\]"),
+        (lambda x: x[:5], r"torch\.float64 of shape \[5, 2\]"),
+    ],
+)
+def test_what_a_sampler_returns_is_checked(given: Callable[[Tensor], Any], got: str) -> None:
+    class Own(Sampler):
+        def points(self, term: Term, errors: Callable[[Tensor], Tensor]) -> Any:
+            return given(term.x)
+
+    message = rf"^sampler=Own: its new points of equation are {got}; give .* \[23, 2\]$"
+    with pytest.raises(ValueError, match=message):
+        trained(make(sampler=Own(every=1), epochs=2))
+
+
 class Layer(Problem):
     """A steady Burgers equation u u' = ε u″ + f with the layer u = -tanh(x/w) at 0."""
 

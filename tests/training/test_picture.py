@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 
 import diffhash as dh
@@ -174,3 +176,48 @@ def test_a_title_says_what_was_solved_how_and_how_well(tmp_path: Path) -> None:
     assert titles(again.plot()) == ["u", "v", "|residual|", "convergence"]
     with pytest.raises(ValueError, match="points: cannot be drawn: they are not kept in files"):
         again.plot("points")
+
+
+class Square(dh.Problem):
+    """Four conditions, of which one has points far from the other ones."""
+
+    domain = Box(x=(0, 1), y=(0, 1), z=(0, 1))
+
+    def conditions(self) -> list[dh.Condition]:
+        walls = {name: self.domain.boundary(name) for name in ("x-", "x+", "z-")}
+        names = ("inflow", "outflow_of_all", "bottom")
+        return [
+            dh.Condition("equation", self.domain, lambda x, d: d.u_xx + d.u_yy + d.u_zz - 1),
+            *(
+                dh.Condition(name, wall, lambda x, d: d.u)
+                for name, wall in zip(names, walls.values(), strict=True)
+            ),
+            dh.Condition("walls_in_y", self.domain.boundary("y"), lambda x, d: d.u),
+        ]
+
+
+@pytest.mark.parametrize("parts", [("points",), ("solution",), ("convergence",), ()])
+def test_nothing_is_cut_or_covered(parts: tuple[Any, ...]) -> None:
+    solution = solved(Square())
+    figure = solution.plot(*parts, **({} if not parts else {"z": 0.9}))
+    FigureCanvasAgg(figure).draw()
+    title = figure._suptitle  # type: ignore[attr-defined]
+    assert title.get_text().split() == solution.title.split()
+    box, whole = title.get_window_extent(), figure.bbox
+    assert box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y1 <= whole.y1
+    for panel in figure.axes:
+        if panel.get_title().startswith("points"):
+            legend = panel.get_legend()
+            assert [text.get_text() for text in legend.get_texts()] == [
+                *("equation", "inflow", "outflow_of_all", "walls_in_y"),
+            ]
+            around = legend.get_window_extent()
+            assert around.y1 <= panel.xaxis.label.get_window_extent().y0
+            assert whole.x0 <= around.x0 and around.x1 <= whole.x1 and around.y0 >= whole.y0
+
+
+def test_only_conditions_with_points_to_draw_are_named_beside_an_axis() -> None:
+    solution = solved(Square())
+    (panel,) = solution.plot("points", y=0.5, z=0.9).axes
+    names = [label.get_text() for label in panel.get_yticklabels()]
+    assert "equation" in names and "bottom" not in names

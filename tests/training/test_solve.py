@@ -321,6 +321,8 @@ class _Promising(dh.Problem):
         ((1,), {"domain": [(0, 0.5), (0, 1)]}, r"along x is 0 to 0\.5, the problem's 0 to 1"),
         ((1,), {"ansatz": None}, "ansatz=problem.ansatz"),
         ((), {}, r"periodic along y .*periodic=\(1,\)"),
+        ((0, 1), {}, r"it is periodic along x, and the problem is not: leave 0 out of .*\('x',\)"),
+        ((1,), {"domain": [(0, 1), (0, 2)]}, "its period along y is 2, .*; the problem's is 1: "),
     ],
 )
 def test_a_field_that_does_not_hold_what_the_problem_leaves_to_it_is_refused(
@@ -334,6 +336,19 @@ def test_a_field_that_does_not_hold_what_the_problem_leaves_to_it_is_refused(
     field = dh.Field(encoding, dh.Linear(2, 1), names=problem.names, **settings)
     with pytest.raises(ValueError, match=error):
         dh.solve(problem, field, task=Task(n_residual=50), epochs=1, progress=False)
+
+
+def test_a_field_of_a_longer_period_than_the_domain_is_free_there() -> None:
+    problem = _Decay()
+    encoding = dh.FourierFeatures(2, 4, periodic=(0,), seed=0)
+    network = dh.MLP(encoding.n_output_dims, 1, 4, 1)
+    for box, fits in (([(0, 2), (0, 1)], True), (problem.domain.bounds, False)):
+        field = dh.Field(encoding, network, box, problem.names)
+        if fits:
+            dh.solve(problem, field, task=Task(n_residual=9), epochs=1, progress=False)
+        else:
+            with pytest.raises(ValueError, match="it is periodic along x, and the problem is not"):
+                dh.solve(problem, field, task=Task(n_residual=9), epochs=1, progress=False)
 
 
 class _Decay(dh.Problem):

@@ -42,11 +42,12 @@ class Ball(Domain):
                 f"center={self.center!r}, radius={self.radius!r}: give two or more finite "
                 "coordinates and a finite radius above 0"
             )
-        for name, value in {
-            "center": center,
-            "radius": radius,
-            "axes": check_axes(self.axes, len(center)),
-        }.items():
+        axes = check_axes(self.axes)
+        if len(axes) != len(center):
+            raise ValueError(
+                f"center={self.center!r}, axes={axes}: give a coordinate for each axis"
+            )
+        for name, value in {"center": center, "radius": radius, "axes": axes}.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -78,6 +79,9 @@ def Disc(center: Any = (0.0, 0.0), radius: float = 1.0, axes: Any = ("x", "y")) 
     >>> hole = Disc(center=(0.5, 0.5), radius=0.25)
     >>> hole.contains([[0.5, 0.7], [0.5, 0.8]]).tolist()
     [True, False]
+
+    Raises:
+        ValueError: the center or the axes are not two, or the radius is not finite and positive.
     """
     if len(check_axes(axes)) != 2:
         raise ValueError(f"axes={axes!r}: a disc has two; Ball takes more")

@@ -185,13 +185,16 @@ class Interface(Surface):
     [[1.0, 0.0]]
 
     Raises:
-        ValueError: the axes differ, or the domains do not touch.
+        ValueError: the two are no domains, their axes differ, or they do not touch.
     """
 
     first: Domain
     second: Domain
 
     def __post_init__(self) -> None:
+        for domain in (self.first, self.second):
+            if not isinstance(domain, Domain):
+                raise ValueError(f"Interface of {domain!r}: give two domains, as Box and Disc")
         if self.first.axes != self.second.axes:
             raise ValueError(f"{self}: the axes {self.first.axes} and {self.second.axes} differ")
         _ = self._weighted  # an empty interface is an error at once

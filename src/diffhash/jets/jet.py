@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffhash.jets.rows import Names, Row, Sum, default_names, expanded
+from diffhash.jets.rows import Names, Row, Rows, Sum, default_names, expanded, jet_rows
 from diffhash.ops.backends import MultiIndex
 from diffhash.ops.modes import own_precision
 
@@ -106,16 +106,29 @@ def _summed(data: Tensor, matrix: tuple[tuple[float, ...], ...] | None) -> Tenso
     return torch.stack(lines, dim=-3)
 
 
-def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, rows: tuple[Row, ...]) -> Jet:
+def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, rows: Rows) -> Jet:
     """The jet of a pointwise ``f: [N, d] → [.., N, C]`` by nested reverse mode: a reference.
 
     The result is differentiable in all tensors from which ``f`` computes its values, and has the
     type of these values, also if the type of ``x`` is wider. There is no limit of the order.
 
-    >>> jet = autograd_jet(lambda x: x[:, :1] ** 3, torch.tensor([[2.0]]), ((0,), (1,), (2,)))
-    >>> jet.data.flatten().tolist()
-    [8.0, 12.0, 12.0]
+    >>> jet = autograd_jet(lambda x: x[:, :1] ** 3, torch.tensor([[2.0]]), "u_xx")
+    >>> jet.rows, jet.data.flatten().tolist()
+    (((0,), (1,), (2,)), [8.0, 12.0, 12.0])
+
+    Args:
+        f: the function, such as a `Field`, whose names of axes and unknowns then apply.
+        x: points ``[N, d]``.
+        rows: the derivatives, as `jet_rows` takes them. The jet carries those below them as well.
+
+    Raises:
+        ValueError: a row is no derivative in d axes, or ``x`` has another shape.
     """
+    if x.ndim != 2:
+        raise ValueError(f"x has the shape {list(x.shape)}; give points [N, d]")
+    names = getattr(f, "names", None)
+    names = names if isinstance(names, Names) else None
+    rows = jet_rows(rows, x.shape[1], names)
     alphas, _ = expanded(rows)
     with torch.enable_grad(), own_precision(x):
         x = x.detach().requires_grad_(True)
@@ -123,7 +136,7 @@ def autograd_jet(f: Callable[[Tensor], Tensor], x: Tensor, rows: tuple[Row, ...]
         value = found[(0,) * x.shape[1]]
         stack = [_derivative(found, alpha, x) for alpha in alphas]
         data = torch.stack([row.to(value.dtype) for row in stack], dim=-3)
-    return Jet(combined(data, rows), rows)
+    return Jet(combined(data, rows), rows, names)
 
 
 def varies(f: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> bool:

@@ -45,7 +45,9 @@ class Field(NoTorchScript, ConfiguredModule):
 
     Args:
         encoding: the encoding of coordinates in [0, 1].
-        network: the network that maps the encoding's features to the unknowns.
+        network: the network that maps the encoding's features to the unknowns: a
+            `diffhash.networks.Network`, such as `MLP`, `SIREN` or `Linear`. Other modules of torch
+            have no jets.
         domain: the pair (low, high) of each axis, such as ``problem.domain.bounds``.
         names: the names of the axes and of the unknowns, such as ``problem.names``; None for the
             axes x, y, z, t and the unknown u, or u0, u1 … for several.
@@ -53,9 +55,10 @@ class Field(NoTorchScript, ConfiguredModule):
             ``[N, C]``; then u = g + φ · network(…), which is g exactly where φ = 0.
 
     Raises:
-        ValueError: the domain has another number of axes than the encoding or an axis without a
-            width, the network has another number of inputs or another dtype than the encoding, or
-            the names are of another number of axes or of the network's outputs.
+        ValueError: the encoding or the network is none, the domain has another number of axes than
+            the encoding or an axis without a width, the network has another number of inputs or
+            another dtype than the encoding, or the names are of another number of axes or of the
+            network's outputs.
     """
 
     _low: Tensor
@@ -70,6 +73,16 @@ class Field(NoTorchScript, ConfiguredModule):
         ansatz: Ansatz | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(encoding, Encoding):
+            raise ValueError(
+                f"encoding={type(encoding).__name__}: give an encoding of diffhash, such as "
+                "GridEncoding or Identity, or an instance of a subclass of Encoding"
+            )
+        if not isinstance(network, Network):
+            raise ValueError(
+                f"network={type(network).__name__}: has no jets; give a network of diffhash, MLP, "
+                "SIREN or Linear, or an instance of a subclass of Network"
+            )
         axes = encoding.n_input_dims
         try:
             box = [(float(low), float(high)) for low, high in domain]

@@ -5,7 +5,7 @@ A subclass in a file of this folder is found automatically: ``from diffhash.prob
 
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffhash.problems.coefficient import Coefficient
 from diffhash.problems.condition import EXACT, Condition, Measured, measured
@@ -28,6 +28,9 @@ __all__ = [
     "stack",
     "zoo",
 ]
+_NAMES = list(__all__)
+if not TYPE_CHECKING:
+    del __all__  # `import *` asks `__getattr__` for it, which imports the problems only then
 
 
 def zoo() -> dict[str, type[Problem]]:
@@ -62,6 +65,8 @@ def references() -> dict[str, Reference]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return sorted({*_NAMES, *(problem.__name__ for problem in zoo().values())})
     if not name.startswith("_"):
         for problem in zoo().values():
             if problem.__name__ == name:

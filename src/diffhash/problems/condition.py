@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -195,10 +195,11 @@ def measured(
         weight: the weight of the condition in the loss.
 
     Raises:
-        ValueError: the file cannot be read, a column is missing or has a value that is not a finite
-            number, or weights are negative or all 0.
+        ValueError: there are no names of axes or values, the file cannot be read, a column is
+            missing or has a value that is not a finite number, or weights are negative or all 0.
         ModuleNotFoundError: pandas, which reads files, is missing.
     """
+    axes, values = _column_names("axes", axes), _column_names("values", values)
     source, table = "data", data
     lengths: dict[str, int] = {}
     if isinstance(data, (str, Path)):
@@ -248,12 +249,20 @@ def measured(
         raise ValueError(
             f"{source}: column {weights!r}: give weights of at least 0, not all of them 0"
         )
-    where = Measured(x, stack(*columns), weight_of, tuple(axes))
+    where = Measured(x, stack(*columns), weight_of, axes)
 
     def residual(_: Tensor, d: Derivatives) -> Tensor:
         return stack(*(getattr(d, value) for value in values))
 
     return Condition(name, where, residual, weight=weight)
+
+
+def _column_names(setting: str, names: Any) -> tuple[str, ...]:
+    given = (names,) if isinstance(names, str) else names
+    given = tuple(given) if isinstance(given, Iterable) else ()
+    if not given or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"{setting}={names!r}: give the name of at least one column, as ['u']")
+    return given
 
 
 def _read(path: Path) -> Any:

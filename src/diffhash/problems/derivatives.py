@@ -12,6 +12,10 @@ from diffhash.jets import Jet, Names
 from diffhash.ops.backends import MultiIndex
 
 
+class NotReadError(ValueError):
+    """A residual reads a derivative that it has not read when its derivatives were found."""
+
+
 class Derivatives:
     """The unknowns and their derivatives by name, as a residual reads them: ``d.u``, ``d.v_xt`` …
 
@@ -24,6 +28,7 @@ class Derivatives:
 
     Raises:
         AttributeError: a name is no derivative's, or the normal is read where there is no boundary.
+        NotReadError: the jet does not have the derivative.
     """
 
     normal: Tensor
@@ -61,7 +66,15 @@ class Derivatives:
         return torch.stack(parts).sum(dim=0)
 
     def _derivative(self, component: int, alpha: MultiIndex) -> Tensor:
-        return self._jet[alpha][..., component]
+        try:
+            return self._jet[alpha][..., component]
+        except KeyError:
+            letters = "".join(axis * m for axis, m in zip(self._names.axes, alpha, strict=True))
+            raise NotReadError(
+                f"its residual reads {self._names.unknowns[component]}_{letters} only at some "
+                "points or for some values of u; it must read the same derivatives at all points, "
+                "whatever their values are: select with torch.where, or read all before an if"
+            ) from None
 
 
 class Recorder(Derivatives):

@@ -18,7 +18,7 @@ from diffhash.problems.coefficient import Coefficient
 from diffhash.problems.condition import EXACT, Condition, Measured
 from diffhash.problems.derivatives import Derivatives, stack
 from diffhash.problems.reference import CLOSED_FORM, Reference
-from diffhash.problems.tracer import as_equations, computed, trace
+from diffhash.problems.tracer import computed, equations, trace
 
 
 class Problem(nn.Module, ABC):
@@ -105,8 +105,8 @@ class Problem(nn.Module, ABC):
         """The names of the axes and of the unknowns.
 
         Raises:
-            ValueError: there is no domain, two unknowns have the same name, or a derivative along
-                an axis would have the name of another.
+            ValueError: there is no domain, two unknowns have the same name, a derivative would have
+                the name of another or of an unknown, or an axis of `periodic` is none.
         """
         if not isinstance(getattr(self, "domain", None), Domain):
             got = getattr(self, "domain", None)
@@ -131,6 +131,19 @@ class Problem(nn.Module, ABC):
                     f"{type(self).__name__}.domain: the axis {axis!r} needs another name: "
                     f"{unknowns[0]}_{axis} is a derivative {read.replace('|', ', ')}"
                 )
+        for one in unknowns:
+            derivatives = rf"({'|'.join(map(re.escape, unknowns))})_(n|({'|'.join(axes)})+)"
+            if re.fullmatch(derivatives, one):
+                raise ValueError(
+                    f"{type(self).__name__}.unknowns={self.unknowns!r}: {one!r} is a derivative of "
+                    "another unknown as well; give it another name"
+                )
+        periodic = self.periodic
+        if not isinstance(periodic, Iterable) or any(axis not in axes for axis in periodic):
+            raise ValueError(
+                f"{type(self).__name__}.periodic={periodic!r}: give names of the domain's axes, "
+                f"{axes}, as ({axes[0]!r},)"
+            )
         return Names(axes, unknowns)
 
     def checked_conditions(self) -> list[Condition]:
@@ -140,13 +153,8 @@ class Problem(nn.Module, ABC):
             ValueError: there is no condition, one is no `Condition`, two have the same name, or the
                 domain has no two sides across an axis of `periodic`.
         """
-        axes = self.names.axes
+        _ = self.names
         for axis in self.periodic:
-            if axis not in axes:
-                raise ValueError(
-                    f"{type(self).__name__}.periodic={self.periodic!r}: give names of the domain's "
-                    f"axes, {axes}, as ({axes[0]!r},)"
-                )
             self.domain.periodic(axis)
         made: Any = self.conditions()
         made = list(made) if isinstance(made, Iterable) else [made]
@@ -292,14 +300,13 @@ class Problem(nn.Module, ABC):
             for name, p in named.items()
             if isinstance(p, Coefficient) and p.true is not None
         }
-        derivatives = Derivatives(self.exact_jet(x, rows), normal)
+        jet = self.exact_jet(x, rows)
         with torch.enable_grad():
-            start = as_equations(condition, condition.residual(x, derivatives), (len(x),))
+            start = equations(condition, x, jet, normal)
         if not start.requires_grad:
             return start
         with _values(self, true):
-            value = condition.residual(x, derivatives)
-        value = as_equations(condition, value, (len(x),))
+            value = equations(condition, x, jet, normal)
         unknown = [name for name in named if name not in true]
         if value.requires_grad and unknown:
             of = [named[name] for name in unknown]

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffhash.jets import Jet, Names, Row, Sum, combined, expanded, jet_rows
 from diffhash.ops.backends import MultiIndex
 from diffhash.problems.condition import Condition
-from diffhash.problems.derivatives import Derivatives, Recorder
+from diffhash.problems.derivatives import Derivatives, NotReadError, Recorder
 
 _FEW = (5, 7)  # two numbers of points, by which the axes of equations and points are distinguished
 _PROBED = 64  # points at which the weights of a sum are determined
@@ -40,9 +40,13 @@ def equations(condition: Condition, x: Tensor, jet: Jet, normal: Tensor | None) 
     """The residual of a condition at N points with the jet of u there, as ``[.., N, E]``.
 
     Raises:
-        ValueError: the residual does not return ``[.., N]`` or ``[.., N, E]``.
+        ValueError: the residual does not return ``[.., N]`` or ``[.., N, E]``, or reads a
+            derivative that the jet does not have.
     """
-    value = condition.residual(x, Derivatives(jet, normal))
+    try:
+        value = condition.residual(x, Derivatives(jet, normal))
+    except NotReadError as error:
+        raise ValueError(f"{condition.name}: {error}") from None
     return as_equations(condition, value, (*jet.data.shape[:-3], jet.data.shape[-2]))
 
 

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from diffhash.networks import Field
@@ -53,6 +54,18 @@ def check_moving(
             f"{name}: follows the errors of one field, {replicas} seeds have several; train them "
             "one by one"
         )
+
+
+def check_points_of_sampler(sampler: object, name: str, x: object, shape: torch.Size) -> None:
+    """Raise `ValueError` if what a sampler returns for the condition ``name`` is not as many points
+    in float64; ``shape`` is that of the present ones."""
+    if isinstance(x, Tensor) and x.dtype == torch.float64 and x.shape == shape:
+        return
+    got = f"{x.dtype} of shape {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+    raise ValueError(
+        f"sampler={type(sampler).__name__}: its new points of {name} are {got}; give a tensor as "
+        f"term.x is, torch.float64 of shape {list(shape)}"
+    )
 
 
 def check_optimizer(

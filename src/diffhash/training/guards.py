@@ -30,8 +30,9 @@ def check_objective(objective: Objective, field: Field) -> None:
     Raises:
         ValueError: a residual has a wrong shape or type, a target is not finite in the field's
             type, the field's axes and unknowns are not the problem's, its box does not contain the
-            problem's domain, it lacks the problem's ansatz or period, a derivative is zero whatever
-            the field's parameters are, or no condition reads an unknown.
+            problem's domain, it lacks the problem's ansatz or period or has a period that the
+            problem has not, a derivative is zero whatever the field's parameters are, or no
+            condition reads an unknown.
         UntrainedError: no condition reads a coefficient.
     """
     if field.names != objective.problem.names:
@@ -86,7 +87,8 @@ def _check_all_are_read(objective: Objective, loss: Tensor) -> None:
 
 
 def _check_promises(problem: Problem, field: Field) -> None:
-    """Refuse a field without the ansatz or the period that the problem's conditions rely on."""
+    """Refuse a field without the ansatz or the period that the problem's conditions rely on, or
+    with a period that the problem does not have."""
     axes = problem.domain.axes
     for axis, (low, high), own in zip(axes, problem.domain.bounds, field.domain, strict=True):
         margin = 1e-6 * (high - low)
@@ -101,16 +103,29 @@ def _check_promises(problem: Problem, field: Field) -> None:
             "ansatz=problem.ansatz"
         )
     wraps = periodic_axes(field)
-    if field.ansatz is not None:
-        check_periods(field.ansatz, field.domain, [axes.index(axis) for axis in wraps], field.names)
     sides = [c.where.axis for c in problem.checked_conditions() if isinstance(c.where, Periodic)]
-    for axis in problem.periodic:
-        if axis not in (*wraps, *sides):
+    for axis, (low, high), own in zip(axes, problem.domain.bounds, field.domain, strict=True):
+        is_periodic, period = axis in (*problem.periodic, *sides), own[1] - own[0]
+        is_wider = period > (1 + 1e-6) * (high - low)  # the period is then not one of the domain
+        if axis in wraps and is_periodic and is_wider:
+            raise ValueError(
+                f"field: its period along {axis} is {period:g}, the width of its domain; the "
+                f"problem's is {high - low:g}: give it domain=problem.domain.bounds"
+            )
+        if axis in wraps and not is_periodic and not is_wider:
+            raise ValueError(
+                f"field: it is periodic along {axis}, and the problem is not: leave "
+                f"{axes.index(axis)} out of its encoding's periodic, or give the problem "
+                f"periodic=({axis!r},)"
+            )
+        if axis in problem.periodic and axis not in (*wraps, *sides):
             raise ValueError(
                 f"field: the problem is periodic along {axis} without a condition that says so, "
                 f"and the field is not: give its encoding periodic=({axes.index(axis)},), or the "
                 f"problem a condition on domain.periodic({axis!r})"
             )
+    if field.ansatz is not None:
+        check_periods(field.ansatz, field.domain, [axes.index(axis) for axis in wraps], field.names)
 
 
 def periodic_axes(field: Field | WindowedField) -> list[str]:

@@ -30,6 +30,7 @@ from diffhash.training.checks import (
     check_made,
     check_moving,
     check_optimizer,
+    check_points_of_sampler,
     check_settings,
 )
 from diffhash.training.estimate import ErrorEstimate
@@ -480,7 +481,9 @@ class FieldTraining(L.LightningModule):
 
     def _move(self, index: int, x: Tensor) -> None:
         """Move a term to other points, and update everything that is computed from its points."""
-        self.objective.terms[index].move(x)
+        term = self.objective.terms[index]
+        check_points_of_sampler(self._sampler, term.name, x, term.x.shape)
+        term.move(x)
         term = self._share.terms[index]
         term.update_shard()
         if self._plans:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -29,6 +30,8 @@ _DOTS = 800  # the largest number of points that are drawn for a condition
 _DECADES = 6.0  # the range of a logarithmic scale below its largest value
 _COLUMN, _ROW = 3.1, 2.7  # inches
 _SMALL, _TEXT = 7, 9  # pt
+_LETTERS = 14  # of the size _TEXT in an inch
+_BELOW = 30  # pt from an axis to below its label
 # Okabe & Ito (2008): colours that can be distinguished with any colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c8c8c")
 
@@ -44,8 +47,10 @@ def draw(solution: Solution, parts: Sequence[str], fixed: Mapping[str, float]) -
     view = _view(solution.problem.domain, fixed)
     rows = _arranged(solution, view, wanted)
     n_columns = max(map(len, rows))
-    size = (_COLUMN * n_columns, _ROW * len(rows) + 0.4)
-    figure = Figure(figsize=size, layout="constrained")
+    width = _COLUMN * n_columns
+    title = textwrap.wrap(solution.title, int(_LETTERS * width), break_on_hyphens=False)
+    height = _ROW * len(rows) + 0.4 + 0.15 * (len(title) - 1)
+    figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(len(rows), n_columns, squeeze=False)
     for line, panels in zip(grid, rows, strict=True):
         for panel in line[len(panels) :]:
@@ -53,7 +58,7 @@ def draw(solution: Solution, parts: Sequence[str], fixed: Mapping[str, float]) -
         for panel, drawing in zip(line, panels, strict=False):
             panel.tick_params(labelsize=_SMALL)
             drawing.draw(panel)
-    figure.suptitle(solution.title, fontsize=_TEXT, parse_math=False)
+    figure.suptitle("\n".join(title), fontsize=_TEXT, parse_math=False)
     return figure
 
 
@@ -336,26 +341,32 @@ class _Points(_Drawing):
         view, last = self.view, self.view.last
         near = view.at(last).replace(" at ", " near ")
         columns = [view.domain.axes.index(axis) for axis in view.across]
+        drawn: list[str] = []
         for k, (name, x) in enumerate(self.solution.points.items()):
             x = x[self._is_near(x)]
+            if not len(x):
+                continue
             some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:_DOTS]
             x = x[some][:, columns].numpy()
-            rows = x[:, 1] if len(columns) == 2 else np.full(len(x), k)
+            rows = x[:, 1] if len(columns) == 2 else np.full(len(x), len(drawn))
             colour = _COLOURS[k % len(_COLOURS)]
             panel.scatter(x[:, 0], rows, s=3, linewidths=0, color=colour, label=name)
+            drawn.append(name)
         panel.set_title(f"points{near}", fontsize=_TEXT)
         _label(panel, view)
         if len(columns) == 1:
-            panel.set_yticks(range(len(self.solution.points)), [*self.solution.points])
+            panel.set_yticks(range(len(drawn)), drawn)
             return
         panel.set(
             xlim=_wider(view.bounds(view.across[0])), ylim=_wider(view.bounds(view.across[1]))
         )
-        panel.legend(  # below, where it covers no points
-            fontsize=_SMALL - 1, markerscale=2.5, frameon=False, handletextpad=0, columnspacing=1,
-            ncols=min(3, len(self.solution.points)),
-            loc="upper center", bbox_to_anchor=(0.5, -0.15),
-        )  # fmt: skip
+        if drawn:
+            size = _SMALL - 1
+            panel.legend(  # below, where it covers no points
+                fontsize=size, markerscale=2.5, frameon=False, handletextpad=0, columnspacing=1,
+                ncols=min(3, len(drawn)), loc="upper center", bbox_to_anchor=(0.5, 0),
+                borderpad=0, borderaxespad=_BELOW / size,
+            )  # fmt: skip
 
     def _is_near(self, x: Tensor) -> Tensor:
         near = torch.ones(len(x), dtype=torch.bool)
