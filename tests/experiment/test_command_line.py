@@ -46,6 +46,13 @@ Call = Callable[..., Any]
         ("seed=one", ["seed", "one", "Integer"]),
         ("epochs=3", ["epochs"]),
         ("problem=heat1d encoder.network.skip=true", ["encoder/preset=neural"]),
+        ("task.weights.equation=2", ["put a + before, +task.weights.equation=…"]),
+        (
+            "optimizer.damping=2",
+            ["this optimizer has no settings; with optimizer=…", "gauss_newton"],
+        ),
+        ("sampler.k=2", ["this sampler has no settings; with sampler=… choose", "rad, resample"]),
+        ("logger.wandb.project=x", ["this logger has no settings", "csv, mlflow"]),
     ],
 )
 def test_what_hydra_refuses(

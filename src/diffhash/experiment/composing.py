@@ -89,7 +89,14 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
         where = str(cause.full_key)
         if isinstance(cause.parent_node, DictConfig):
             keys = sorted(map(str, cause.parent_node))
-            reason += f"; allowed are {', '.join(keys)}" if keys else "; there are none here"
+            parent = where.rpartition(".")[0]
+            if keys:
+                reason += f"; allowed are {', '.join(keys)}"
+            elif parent and (Path(config_dir) / parent).is_dir():  # null, as with sampler=fixed
+                reason += f"; this {parent} has no settings; with {parent}=… "
+                reason += _one_of(config_dir, parent)
+            else:
+                reason += f"; there are none here; to add one put a + before, +{where}=…"
             if where == "encoder.network.skip":
                 reason += "; MLP has it: give encoder=mlp, or for a grid encoder/preset=neural"
             elif "_target_" in keys:  # a class may have arguments that are not in the config
