@@ -19,6 +19,7 @@ from diffhash.ops import memory
 
 Call = Callable[..., Any]
 CUBIC = ("encoder=cubic", "encoder.encoding.n_levels=2", "encoder.encoding.log2_hashmap_size=6")
+FIRST_ORDER = "optimizer=soap optimizer.make_optimizer._target_"
 # A config, and what the message has to name: the setting with its value, and what is allowed.
 REFUSED = [
     ("trainer.epochs=0", "trainer.epochs=0: give at least 1"),
@@ -91,6 +92,17 @@ REFUSED = [
     ("problem.label_region=[0.5]", "problem: label_region=[0.5]: give [low, high] with 0"),
     ("problem.k=0", "problem: k=0.0: give a finite number other than 0"),
     ("problem.k=nan", "problem: k=nan: give a finite number other than 0"),
+    ("sampler=rad sampler.k=abc", "sampler: k=abc: give a finite number of at least 0"),
+    ("sampler=rad sampler.conditions=wall", "sampler=ResidualAdaptive: conditions=['wall']: no"),
+    ("weighting=gradient_norm weighting.beta=a", "weighting: beta=a: give a number of at least 0"),
+    ("optimizer=gauss_newton optimizer.damping=-1", "optimizer: damping=-1: give a positive"),
+    (f"{FIRST_ORDER}=torch.nn.Linear", "optimizer: Linear of groups of parameters: Linear.__init"),
+    (f"{FIRST_ORDER}=torch.optim.LBFGS", "optimizer: LBFGS of groups of parameters: LBFGS does"),
+    (
+        f"{FIRST_ORDER}=torch.optim.RAdam +optimizer.make_optimizer.foo=2",
+        "optimizer: RAdam of groups of parameters: RAdam.__init__() got an unexpected keyword",
+    ),
+    (f"{FIRST_ORDER}=builtins.len", "optimizer=FirstOrder: its method make returns int; give a"),
     ("+epochs=3", "epochs: Key 'epochs' not in 'Config'"),
     ("+trainer.patience=3", "trainer.patience: Key 'patience' not in 'TrainerConfig'"),
     ("+task.n_points=3", "task: Task.__init__() got an unexpected keyword argument 'n_points'"),

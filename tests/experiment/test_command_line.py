@@ -46,6 +46,13 @@ Call = Callable[..., Any]
         ("seed=one", ["seed", "one", "Integer"]),
         ("epochs=3", ["epochs"]),
         ("problem=heat1d encoder.network.skip=true", ["encoder/preset=neural"]),
+        ("task.weights.equation=2", ["put a + before, +task.weights.equation=…"]),
+        (
+            "optimizer.damping=2",
+            ["this optimizer has no settings; with optimizer=…", "gauss_newton"],
+        ),
+        ("sampler.k=2", ["this sampler has no settings; with sampler=… choose", "rad, resample"]),
+        ("logger.wandb.project=x", ["this logger has no settings", "csv, mlflow"]),
     ],
 )
 def test_what_hydra_refuses(
@@ -204,6 +211,44 @@ def test_a_sweep_goes_on_after_a_divergence(
         ("completed", 1e-3),
         ("diverged", 1e30),
     ]
+
+
+def test_a_sweep_goes_on_after_a_run_with_a_bad_setting(
+    command_line: Call, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = command_line(
+        *("train.py", "-m", "encoder=mlp", *tiny, "seed=-1,1"),
+        *(f"runs_dir={tmp_path}/runs", f"hydra.sweep.dir={tmp_path}/sweep"),
+    )
+    assert str(done.code).startswith("error: seed=-1: give 0 to")  # the exit code 1 of a process
+    assert "error: seed=-1: give 0 to" in done.err
+    assert "Traceback" not in done.err
+    assert [record.seed for _, record in find_records(tmp_path / "runs")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "start"),
+    [
+        ("problem=heat1d,nope", "problem=nope: could not find problem/nope; choose one of"),
+        ("seed=0,abc,2", "seed=abc: Value 'abc' of type 'str' could not be converted to Integer"),
+        ("trainer.schedule=constant,linear", "trainer.schedule=linear: Invalid value 'linear'"),
+        ("trainer.schedule=linear seed=0,1", "trainer.schedule=linear: Invalid value 'linear'"),
+        ("encoder=null problem=heat1d,wave1d", "encoder=null: choose one of cubic, "),
+        ("a=b=c seed=0,1", "a=b=c: mismatched input '='"),
+        ("launcher=nope seed=0,1", "launcher=nope: could not find launcher/nope; choose one of"),
+    ],
+)
+def test_a_sweep_that_cannot_be_composed_runs_nothing(
+    command_line: Call, tmp_path: Path, overrides: str, start: str
+) -> None:
+    done = command_line(
+        *("train.py", "-m", *overrides.split(), f"runs_dir={tmp_path}/runs"),
+        f"hydra.sweep.dir={tmp_path}/sweep",
+    )
+    assert (done.code, done.out) == (1, "")
+    [line] = done.err.splitlines()
+    assert line.startswith(f"error: {start}")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_multirun(start: Call, tiny: tuple[str, ...], tmp_path: Path) -> None:

@@ -191,6 +191,14 @@ def test_points_of_an_ansatz_move() -> None:
     close(parameters(planned), straightforward(loop, move))
 
 
+def test_one_name_of_a_condition_is_a_name() -> None:
+    one, several = (
+        make(sampler=Resample(conditions=names), weighting=ResidualAttention(conditions=names))
+        for names in ("wall", ["wall"])
+    )
+    close(parameters(trained(one)), parameters(trained(several)))
+
+
 class Everywhere(Sampler):
     """A user's own: points at one place, and what it was called with."""
 
@@ -570,6 +578,16 @@ def broken(x: Tensor, d: Derivatives) -> Tensor:
             "sampler=Resample: conditions=.*'x'",
         ),
         (
+            Heat(),
+            {"sampler": Resample(conditions="wal")},
+            r"sampler=Resample: conditions=\['wal'\]: no condition is named 'wal'; there are",
+        ),
+        (
+            Heat(),
+            {"weighting": Causal(conditions=5)},  # type: ignore[arg-type]
+            "weighting=Causal: conditions=5: give a list of names; there are ",
+        ),
+        (
             Layer(),
             {"weighting": Causal()},
             "weighting=Causal: axis='t': the problem has",
@@ -601,14 +619,27 @@ def test_what_cannot_move_is_refused(
         (Resample, {"seed": -1}, "seed=-1"),
         (ResidualAdaptive, {"k": -1.0}, "k=-1.0: give a finite"),
         (ResidualAdaptive, {"c": math.inf}, "c=inf: give a finite"),
+        (ResidualAdaptive, {"k": "a"}, "k=a: give a finite"),
+        (ResidualAdaptive, {"c": None}, "c=None: give a finite"),
         (ResidualAdaptive, {"pool": 0}, "pool=0"),
+        (ResidualAdaptive, {"every": "a"}, "every='a': allowed are integers"),
+        (Resample, {"rule": ["lhs"]}, r"rule=\['lhs'\]"),
         (ResidualAttention, {"gamma": 1.0}, "gamma=1.0"),
+        (ResidualAttention, {"gamma": "a"}, "gamma=a: give a number of at least 0 and less than"),
         (ResidualAttention, {"eta": 0.0}, "eta=0.0"),
+        (ResidualAttention, {"eta": "a"}, "eta=a: give a finite number above 0"),
         (GradientNorm, {"beta": 1.0}, "beta=1.0"),
+        (GradientNorm, {"beta": "a"}, "beta=a: give a number of at least 0 and less than 1"),
+        (InverseDirichlet, {"beta": [0.5]}, r"beta=\[0.5\]: give a number"),
         (GradientNorm, {"every": 0}, "every=0"),
         (Causal, {"chunks": 0}, "chunks=0"),
         (Causal, {"epsilons": []}, "epsilons="),
+        (Causal, {"epsilons": -1}, "epsilons=-1: give a list of numbers"),
+        (Causal, {"epsilons": "abc"}, "epsilons='abc': give a list of numbers"),
+        (Causal, {"epsilons": [0.1, "a"]}, r"epsilons\[1\]=a: give a finite number of at least 0"),
+        (Causal, {"epsilons": [-1]}, r"epsilons\[0\]=-1: give a finite number of at least 0"),
         (Causal, {"delta": 1.0}, "delta=1.0"),
+        (Causal, {"delta": "a"}, "delta=a: give a number between 0 and 1"),
         (TimeWindows, {"windows": 0}, "windows=0"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
 import sys
 from importlib import import_module
 
@@ -13,43 +12,36 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from diffhash.cli.lean_lightning import import_lightning
-from diffhash.experiment.composing import config_folder, explained
+from diffhash.experiment.composing import config_folder, explained, raises_errors_of_composing
 from diffhash.experiment.schema import register
 from diffhash.experiment.sweep import job_task
 
 register()
 
-_FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra then raises its errors instead of printing them
-_is_composing = False
-
 
 def run_train() -> None:
     """Train the run of the command line (``sys.argv``); see its ``--help``.
 
-    Settings that cannot be composed give one line on standard error and the exit code 1; a sweep
-    composes its own jobs.
+    Settings that cannot be composed give one line on standard error and the exit code 1.
     """
-    global _is_composing
-    overrides = sys.argv[1:]
-    is_plain = not any(one.startswith("-") for one in overrides)
-    if is_plain and os.environ.get(_FULL_ERROR) != "1":
-        _is_composing = True
-        os.environ[_FULL_ERROR] = "1"
+    overrides = [one for one in sys.argv[1:] if one not in ("-m", "--multirun")]
+    if not any(one.startswith("-") for one in overrides):  # no other flag
+        raises_errors_of_composing(True)
     folder = config_folder()
     try:
         hydra.main(version_base="1.3", config_path=str(folder), config_name="train")(job)()
     except Exception as error:
-        if not _is_composing:
+        if not raises_errors_of_composing(False):
             raise
         print(f"error: {explained(error, folder, overrides)}", file=sys.stderr)
         raise SystemExit(1) from None
     finally:
-        _composed()
+        raises_errors_of_composing(False)
 
 
 def job(cfg: DictConfig) -> float | None:
     """Run a composed config, and return the value for an optimising sweeper."""
-    _composed()
+    raises_errors_of_composing(False)
     _import_all()
     return job_task(cfg, HydraConfig.get().overrides.task)
 
@@ -66,11 +58,3 @@ def _import_all() -> None:
     atexit.register(gc.freeze)  # no collection when the process ends
     if was_enabled:
         gc.enable()
-
-
-def _composed() -> None:
-    """Note that the config is composed: later errors are no errors of composing."""
-    global _is_composing
-    if _is_composing:
-        _is_composing = False
-        del os.environ[_FULL_ERROR]

@@ -143,6 +143,8 @@ def build(cfg: DictConfig, checkpoint_from: str | None = None) -> Setup:
     try:
         check_devices_of_moving(sampler, weighting, cfg.trainer.devices)
         training = training_of(first, field)
+        if optimizer is not None:
+            training.configure_optimizers()  # refuses what makes no optimizer of these parameters
         if first is not problem:
             windows = cfg.trainer.windows
             evaluation = Evaluation(problem, n_points)
@@ -438,7 +440,8 @@ def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Ki
         if is_out_of_memory(cause):
             sizes = ", ".join(f"{k}={v}" for k, v in settings.items() if isinstance(v, int))
             raise ConfigError(f"{key}: {sizes}: {_NO_MEMORY}") from error
-        raise ConfigError(f"{key}: {one_line(cause or error)}") from error
+        reason = one_line(cause or error).removeprefix(f"{key}: ")
+        raise ConfigError(f"{key}: {reason}") from error
     if not isinstance(made, kind):
         raise ConfigError(
             f"{key}._target_={settings['_target_']}: makes a {type(made).__name__}; give what "

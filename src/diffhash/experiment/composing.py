@@ -6,6 +6,7 @@ training code.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,31 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+
+_FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra then raises its errors instead of printing them
+_raises = False
+
+
+def full_errors() -> bool:
+    """Whether errors are raised instead of printed as one line."""
+    return os.environ.get(_FULL_ERROR) == "1"
+
+
+def raises_errors_of_composing(now: bool) -> bool:
+    """Let Hydra raise its errors, or report them itself again; a user's own HYDRA_FULL_ERROR stays.
+
+    Returns:
+        Whether it has raised them until now.
+    """
+    global _raises
+    before = _raises
+    if now and not full_errors():
+        _raises = True
+        os.environ[_FULL_ERROR] = "1"
+    elif before and not now:
+        _raises = False
+        del os.environ[_FULL_ERROR]
+    return before
 
 
 def config_folder() -> Path:
@@ -39,7 +65,8 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
             read += OverridesParser.create().parse_overrides([text])
         except (HydraException, ValueError) as refusal:  # ValueError: a number with too many digits
             return f"{text}: {_line(refusal)}; give key=value"
-    values = {o.key_or_group: o.value() for o in read if not o.is_delete()}
+    given = (o for o in read if not (o.is_delete() or o.is_sweep_override()))
+    values = {o.key_or_group: o.value() for o in given}
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         missing = error.missing_cfg_file
         pairs = (pair for pair in values.items() if f"{pair[0]}/{pair[1]}" == missing)
@@ -62,7 +89,14 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
         where = str(cause.full_key)
         if isinstance(cause.parent_node, DictConfig):
             keys = sorted(map(str, cause.parent_node))
-            reason += f"; allowed are {', '.join(keys)}" if keys else "; there are none here"
+            parent = where.rpartition(".")[0]
+            if keys:
+                reason += f"; allowed are {', '.join(keys)}"
+            elif parent and (Path(config_dir) / parent).is_dir():  # null, as with sampler=fixed
+                reason += f"; this {parent} has no settings; with {parent}=… "
+                reason += _one_of(config_dir, parent)
+            else:
+                reason += f"; there are none here; to add one put a + before, +{where}=…"
             if where == "encoder.network.skip":
                 reason += "; MLP has it: give encoder=mlp, or for a grid encoder/preset=neural"
             elif "_target_" in keys:  # a class may have arguments that are not in the config

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from diffhash._files import write_bytes_atomically
 from diffhash.experiment.build import Setup, build, config_hash, seed_configs
 from diffhash.experiment.checks import ConfigError, check_seeds, checked
+from diffhash.experiment.composing import full_errors
 from diffhash.experiment.environment import describe_environment, keep_freed_memory, peak_memory_mb
 from diffhash.experiment.folder import (
     CHECKPOINT_FILE,
@@ -375,7 +376,7 @@ def main_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
     try:
         results = run(cfg, overrides)
     except (ConfigError, FileError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if full_errors():
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -1,7 +1,8 @@
-"""Jobs of a sweep in processes of their own: errors and signals as for a run on the command line.
+"""Jobs of a sweep: errors and signals as for a run on the command line.
 
 Hydra's launchers pass an exception of a job on to the command line, once all jobs have ended. They
 do not handle a `SystemExit`, which would end the other jobs, or count as a crash and be retried.
+A `JobExitError` therefore takes its place until the jobs have ended.
 The training code is imported only in the process of a job, and not by a command line that starts
 jobs.
 """
@@ -18,13 +19,22 @@ from types import FrameType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from diffhash.experiment.composing import (
+    config_folder,
+    explained,
+    full_errors,
+    raises_errors_of_composing,
+)
 from diffhash.experiment.workers import end_with_parent
 
 _INTERRUPTED = 130
+_validate = Sweeper.validate_batch_is_legal
 _interrupted = False  # whether Ctrl-C has come during a job of this process, or between two jobs
 _is_command_line = False
 _follows = False  # whether this process ends with its parent process
@@ -53,10 +63,13 @@ class LocalJobs(Callback):
         _follow_in_joblib()
 
 
-class SweepFolder(Callback):
-    """Refuses a sweep whose folder cannot be written, with an error of one line."""
+class OneLineErrors(Callback):
+    """Errors of one line for every sweep: of a folder that cannot be written, of settings that
+    cannot be composed, and of jobs that have ended with such a line."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        raises_errors_of_composing(False)  # jobs in other processes inherit the environment
+        Sweeper.validate_batch_is_legal = _validated  # type: ignore[method-assign]
         folder = Path(config.hydra.sweep.dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,23 +80,44 @@ class SweepFolder(Callback):
             )
             raise SystemExit(1) from None
 
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        value = vars(job_return)["_return_value"]  # the property raises it
+        if isinstance(value, JobExitError):
+            job_return.return_value = SystemExit(*value.args)
+
+
+def _validated(sweeper: Sweeper, batch: Sequence[Sequence[str]]) -> None:
+    """`Sweeper.validate_batch_is_legal` with an error of one line."""
+    for overrides in batch:
+        try:
+            _validate(sweeper, [overrides])
+        except Exception as error:
+            if full_errors():
+                raise
+            print(f"error: {explained(error, config_folder(), overrides)}", file=sys.stderr)
+            raise SystemExit(1) from None
+
 
 def job_task(cfg: DictConfig, overrides: Sequence[str] = ()) -> float | None:
     """`run.main_task`, in any process of a launcher.
 
     Raises:
-        JobExitError: instead of a `SystemExit`, in a process that a launcher has started.
+        JobExitError: instead of a `SystemExit`, in a sweep. In the command line's own process,
+            Ctrl-C remains a `SystemExit`, which ends the sweep.
     """
     hydra = HydraConfig.get()
-    is_basic = hydra.runtime.choices["hydra/launcher"] == "basic"
-    if hydra.mode != RunMode.MULTIRUN or is_basic or _is_command_line:
+    if hydra.mode != RunMode.MULTIRUN:
         return _run(cfg, overrides)
+    is_here = _is_command_line or hydra.runtime.choices["hydra/launcher"] == "basic"
     try:
-        return _interruptible(cfg, overrides)
+        return (_run if is_here else _interruptible)(cfg, overrides)
     except SystemExit as stop:
+        if is_here and stop.code != 1:
+            raise
         raise JobExitError(f"error: {stop.__context__}" if stop.code == 1 else stop.code) from None
     except Exception as error:
-        error.add_note(traceback.format_exc())  # a traceback cannot be pickled
+        if not is_here:
+            error.add_note(traceback.format_exc())  # a traceback cannot be pickled
         raise
 
 

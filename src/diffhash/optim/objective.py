@@ -45,15 +45,16 @@ class Objective(nn.Module):
         """The terms of the loss."""
         return [term for term in self._terms if isinstance(term, Term)]
 
-    def chosen(self, conditions: Sequence[str] | None, but: bool = False) -> list[int]:
+    def chosen(self, conditions: Sequence[str] | str | None, but: bool = False) -> list[int]:
         """Indices of the terms that belong to chosen conditions.
 
         Args:
-            conditions: names of conditions; None for all of the kind ``"residual"``.
+            conditions: names of conditions, or one name; None for all of the kind ``"residual"``.
             but: whether None means all conditions that are not of that kind.
 
         Raises:
-            ValueError: no condition has a given name, or there is no condition of the kind.
+            ValueError: no condition has a given name, there is no condition of the kind, or
+                `conditions` is no list of names.
         """
         names = [term.name for term in self.terms]
         if conditions is None:
@@ -66,13 +67,18 @@ class Objective(nn.Module):
                     f"names, there are {', '.join(names)}"
                 )
             return found
-        for name in conditions:
+        given = [conditions] if isinstance(conditions, str) else conditions
+        if not isinstance(given, Iterable) or not (given := list(given)):
+            raise ValueError(
+                f"conditions={conditions!r}: give a list of names; there are {', '.join(names)}"
+            )
+        for name in given:
             if name not in names:
                 raise ValueError(
-                    f"conditions={list(conditions)}: no condition is named {name!r}; there are "
+                    f"conditions={given}: no condition is named {name!r}; there are "
                     f"{', '.join(names)}"
                 )
-        return [names.index(name) for name in conditions]
+        return [names.index(name) for name in given]
 
     def shard(self, index: int, count: int) -> Objective:
         """Part ``index`` of ``count`` of the loss. The losses of all parts add up to the whole, and

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from diffhash.geometry.rules import MAX_POINTS
 from diffhash.ops.sizes import check_sizes
 from diffhash.optim import Term
+from diffhash.problems.checks import check_not_negative
 from diffhash.training.samplers.sampler import Sampler
 
 
@@ -49,9 +49,7 @@ class ResidualAdaptive(Sampler):
     ) -> None:
         super().__init__(every, conditions, seed)
         check_sizes(1, MAX_POINTS, pool=pool)
-        for name, value in (("k", k), ("c", c)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name}={value}: give a finite number of at least 0")
+        check_not_negative(k=k, c=c)
         self.k, self.c, self.pool = k, c, pool
 
     def points(self, term: Term, errors: Callable[[Tensor], Tensor]) -> Tensor:

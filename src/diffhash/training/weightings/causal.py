@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from diffhash.ops.constants import constant
 from diffhash.ops.sizes import check_sizes
 from diffhash.optim import Objective
+from diffhash.problems.checks import check_not_negative
 from diffhash.training.weightings.weighting import (
     PointWeighting,
     Present,
@@ -56,11 +57,15 @@ class Causal(PointWeighting):
     ) -> None:
         super().__init__(conditions)
         check_sizes(1, _MAX_CHUNKS, chunks=chunks)
-        if not epsilons or not all(0 <= epsilon < math.inf for epsilon in epsilons):
-            raise ValueError(f"epsilons={list(epsilons)}: give finite numbers of at least 0")
-        if not 0 < delta < 1:
+        is_list = isinstance(epsilons, Iterable) and not isinstance(epsilons, str)
+        values = list(epsilons) if is_list else []
+        if not values:
+            raise ValueError(f"epsilons={epsilons!r}: give a list of numbers, as [0.01, 0.1, 1.0]")
+        for index, epsilon in enumerate(values):
+            check_not_negative(**{f"epsilons[{index}]": epsilon})
+        if not isinstance(delta, Real) or not 0 < delta < 1:
             raise ValueError(f"delta={delta}: give a number between 0 and 1")
-        self.chunks, self.epsilons, self.delta, self.axis = chunks, list(epsilons), delta, axis
+        self.chunks, self.epsilons, self.delta, self.axis = chunks, values, delta, axis
         self._stages: list[Tensor] = []
 
     def start(self, objective: Objective) -> None:

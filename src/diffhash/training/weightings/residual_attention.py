@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,13 @@ import torch
 from torch import Tensor
 
 from diffhash.optim import Objective
-from diffhash.training.weightings.weighting import PointWeighting, Present, errors_of
+from diffhash.problems.checks import check_positive
+from diffhash.training.weightings.weighting import (
+    PointWeighting,
+    Present,
+    check_kept,
+    errors_of,
+)
 
 
 class ResidualAttention(PointWeighting):
@@ -35,10 +40,8 @@ class ResidualAttention(PointWeighting):
         self, gamma: float = 0.999, eta: float = 0.01, conditions: Sequence[str] | None = None
     ) -> None:
         super().__init__(conditions)
-        if not 0 <= gamma < 1:
-            raise ValueError(f"gamma={gamma}: give a number of at least 0 and less than 1")
-        if not 0 < eta < math.inf:
-            raise ValueError(f"eta={eta}: give a positive number")
+        check_kept(gamma=gamma)
+        check_positive(eta=eta)
         self.gamma, self.eta = gamma, eta
 
     def start(self, objective: Objective) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,13 @@ from diffhash.ops.sizes import check_sizes
 from diffhash.optim import Objective, Term
 
 _MAX_EVERY = 10**12
+
+
+def check_kept(**parts: float) -> None:
+    """Raise `ValueError` unless each part of a weight that stays is a number in [0, 1)."""
+    for name, value in parts.items():
+        if not isinstance(value, Real) or not 0 <= value < 1:
+            raise ValueError(f"{name}={value}: give a number of at least 0 and less than 1")
 
 
 class Present(Protocol):
@@ -110,8 +118,7 @@ class GradientWeighting(Weighting):
     ) -> None:
         super().__init__(conditions)
         check_sizes(1, _MAX_EVERY, every=every)
-        if not 0 <= beta < 1:
-            raise ValueError(f"beta={beta}: give a number of at least 0 and less than 1")
+        check_kept(beta=beta)
         self.every, self.beta = every, beta
         self._steps = 0
 
