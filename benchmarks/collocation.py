@@ -227,7 +227,8 @@ def _poisson1d(cells: int) -> Found:
     axis, problem = _uniform(0, 1, cells), zoo()["poisson1d"]()
 
     def given(x: np.ndarray, order: int) -> np.ndarray:
-        return problem.exact_jet(torch.from_numpy(x[:, None]), ((order,),)).data.numpy().ravel()
+        jet = problem.exact_jet(torch.from_numpy(x[:, None]), ((order,),))
+        return jet[(order,)].numpy().ravel()
 
     known = np.array([0.0, 0.5])
     x = np.delete(axis.points, [0, len(axis.points) - 1])

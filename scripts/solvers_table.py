@@ -135,7 +135,7 @@ ROWS = [
         epochs=6, target=1.9e-6),
     Row("kdv_cosine", cells=(1200, 14), windows=10, n_residual=86_000, epochs=10, target=8.2e-11),
     Row("kuramoto_sivashinsky", cells=(1200, 8), windows=_KURAMOTO, n_residual=58_000,
-        n_boundary=2400, epochs=12, target=5.1e-7),
+        n_boundary=2400, epochs=8, target=5.1e-7),
     Row("cavity", {}, "quintic", 128, n_residual=257**2, n_boundary=4500, rule="grid", epochs=8,
         target=1.1e-4),
     Row("gray_scott", cells=(240, 8), windows=_GRAY_SCOTT, n_residual=12_000, n_boundary=1200,

@@ -37,6 +37,9 @@ def test_the_solution_and_its_derivatives_are_those_of_equation_15() -> None:
         tolerance = 26 * 2.2e-16 * (8 * np.pi) ** order * 2
         np.testing.assert_allclose(got, expected[order], rtol=0, atol=tolerance)
     assert not jet.data.requires_grad
+    alone = problem.exact_jet(x, ((2,),))  # without those below it
+    assert alone.rows == ((2,),)
+    assert torch.equal(alone[2,], jet[2,])
 
 
 def _target(problem: Poisson1D, x: torch.Tensor) -> torch.Tensor:

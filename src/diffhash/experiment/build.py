@@ -300,14 +300,15 @@ def _instantiate_layers(
     cfg: DictConfig, problem: Problem, accelerator: str
 ) -> tuple[Encoding, Network]:
     dtype = getattr(torch, cfg.trainer.precision.value)
+    by_problem = _left_to_problem(cfg.encoder.encoding, problem)
     encoding = instantiate(
         cfg.encoder.encoding,
         "encoder.encoding",
         Encoding,
         n_input_dims=problem.n_dims,
         dtype=dtype,
-        **_backend(cfg.encoder.encoding, dtype, accelerator),
-        **_left_to_problem(cfg.encoder.encoding, problem),
+        **_backend(cfg.encoder.encoding, dtype, accelerator, by_problem),
+        **by_problem,
     )
     network = instantiate(
         cfg.encoder.network,
@@ -339,12 +340,15 @@ def _left_to_problem(encoding: Any, problem: Problem) -> dict[str, Any]:
     return {key: value for key, value in found.items() if encoding.get(key, ()) is None}
 
 
-def _backend(encoding: Any, dtype: torch.dtype, accelerator: str) -> dict[str, str]:
+def _backend(
+    encoding: Any, dtype: torch.dtype, accelerator: str, by_problem: Mapping[str, Any]
+) -> dict[str, str]:
     """The backend setting of the paper's linear baseline: tiny-cuda-nn, wherever it can run."""
     linear = OmegaConf.is_dict(encoding) and encoding.get("interpolation") == "linear"
     if not (linear and _is_own(encoding) and encoding.get("backend") == "auto"):
         return {}
-    own = encoding.get("layout") == "nested" or encoding.get("periodic")
+    periodic = encoding.get("periodic") or by_problem.get("periodic")
+    own = encoding.get("layout") == "nested" or periodic
     runs = accelerator == "gpu" and dtype == torch.float32 and not (own or encoding.level_offset)
     return {"backend": "tcnn"} if runs and find_spec("tinycudann") else {}
 

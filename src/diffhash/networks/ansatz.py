@@ -66,7 +66,8 @@ def _ansatz_jet(ansatz: Ansatz, x: Tensor, rows: tuple[Row, ...], n_components: 
                 )
         return torch.cat(values, dim=-1)
 
-    return autograd_jet(both, x.double(), rows).data.detach()
+    jet = autograd_jet(both, x.double(), rows)
+    return torch.stack([jet[row] for row in rows], dim=-3).detach()
 
 
 def check_periods(
