@@ -26,6 +26,7 @@ COPY src /build/src
 RUN DIFFHASH_PREBUILT=1 pip install --no-cache-dir --no-build-isolation \
     -c /build/constraints.txt "/build[experiments]" && rm -rf /build
 
+# Of the image: writable for any user that a container runs as, with or without a home.
 ENV DIFFHASH_CACHE=/tmp/diffhash-kernels
 WORKDIR /app
 ENTRYPOINT ["diffhash"]

@@ -49,8 +49,8 @@ COLUMNS = (
 )
 _DAMPING = 1e-6
 _CHUNK = 250  # points whose derivatives are taken at a time: fewer and more are slower
-_ROWS = 8  # of J at a time, where each goes through all points: more are not faster
-_TIMED_ROWS = 8  # of such a J
+# Of J at a time, where each goes through all points: more are not faster. So many are timed.
+_ROWS = 8
 
 
 class OurSteps:
@@ -173,8 +173,8 @@ class DenseStepsOfAll(DenseSteps):
 
     def sample(self, seconds: float) -> Sample:
         start = self.parameters()
-        sample = _timed(lambda: self.jacobian(start, _TIMED_ROWS), seconds)
-        return Sample(sample.ms * len(self.value(start)) / _TIMED_ROWS)
+        sample = _timed(lambda: self.jacobian(start, _ROWS), seconds)
+        return Sample(sample.ms * len(self.value(start)) / _ROWS)
 
 
 def _along(function: Callable[[Tensor], Tensor], axis: int) -> Callable[[Tensor], Tensor]:

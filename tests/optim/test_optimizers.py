@@ -207,7 +207,7 @@ def test_errors_are_estimated_without_the_exact_solution(epochs: int) -> None:
         (lambda: SSBroyden(update="newton"), "update='newton': give one of broyden, bfgs"),
         (lambda: FirstOrder(rates={"head": 1.0}), "rates.head: give one of encoding"),
         (lambda: FirstOrder(rates={"network": 0.0}), "rates.network=0.0: give a positive"),
-        (lambda: FirstOrder(rates=3), "rates=3: give a factor for each part"),  # type: ignore
+        (lambda: FirstOrder(rates=3), "rates=3: give a factor for each part"),  # type: ignore[arg-type]
         (
             lambda: FirstOrder(make_optimizer=partial(torch.optim.RAdam, lr=1e-9)),
             "make_optimizer: lr=1e-09: training sets the learning rate",

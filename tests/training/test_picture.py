@@ -201,7 +201,7 @@ def test_nothing_is_cut_or_covered(parts: tuple[Any, ...]) -> None:
     solution = solved(Square())
     figure = solution.plot(*parts, **({} if not parts else {"z": 0.9}))
     FigureCanvasAgg(figure).draw()
-    title = figure._suptitle  # type: ignore[attr-defined]
+    [title] = [text for text in figure.texts if text.get_text() == figure.get_suptitle()]
     assert title.get_text().split() == solution.title.split()
     box, whole = title.get_window_extent(), figure.bbox
     assert box.x0 >= whole.x0 and box.x1 <= whole.x1 and box.y1 <= whole.y1

@@ -69,6 +69,7 @@ class OneLineErrors(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         raises_errors_of_composing(False)  # jobs in other processes inherit the environment
+        # Hydra has no callback between reading a sweep and composing its jobs.
         Sweeper.validate_batch_is_legal = _validated  # type: ignore[method-assign]
         folder = Path(config.hydra.sweep.dir)
         try:

@@ -45,6 +45,10 @@ class Jet:
         """The value u, ``[N, C]``."""
         return self.data[..., 0, :, :]
 
+    def only(self, rows: tuple[Row, ...]) -> Jet:
+        """The jet of these rows alone, in their order."""
+        return Jet(torch.stack([self[row] for row in rows], dim=-3), rows, self.names)
+
     def __getitem__(self, row: str | Row) -> Tensor:
         """A derivative, by its name or its row.
 

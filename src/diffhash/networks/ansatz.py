@@ -66,8 +66,7 @@ def _ansatz_jet(ansatz: Ansatz, x: Tensor, rows: tuple[Row, ...], n_components: 
                 )
         return torch.cat(values, dim=-1)
 
-    jet = autograd_jet(both, x.double(), rows)
-    return torch.stack([jet[row] for row in rows], dim=-3).detach()
+    return autograd_jet(both, x.double(), rows).only(rows).data.detach()
 
 
 def check_periods(

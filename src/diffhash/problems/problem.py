@@ -236,9 +236,8 @@ class Problem(nn.Module, ABC):
                 )
             return u
 
-        jet = autograd_jet(checked, x.cpu(), rows)
-        data = torch.stack([jet[row] for row in rows], dim=-3)  # the jet has those below them, too
-        return Jet(data.detach().to(x.device), rows, self.names)
+        jet = autograd_jet(checked, x.cpu(), rows).only(rows)
+        return Jet(jet.data.detach().to(x.device), rows, self.names)
 
     def _columns(self, x: Tensor) -> Tensor:
         """The solution as columns ``[N, C]``, also for one unknown."""
