@@ -275,6 +275,7 @@ def test_dissections_solve_as_dense_matrices_do(
     shape = (len(x), encoding.layout.n_rows)
     table = sparse.csr_array((weights.ravel(), columns.ravel(), indptr), shape=shape)
     table = sparse.csr_array(sparse.vstack([table, sparse.csr_array((2, shape[1]))]))  # empty rows
+    table.sum_duplicates()
     places = torch.cat([encoding.layout.places(level) for level in encoding.layout.levels]).numpy()
     levels = np.repeat(np.arange(n_levels), [level.n_rows for level in encoding.layout.levels])
     dissection = find_dissection(table, places, levels, periodic, 0)
@@ -288,6 +289,29 @@ def test_dissections_solve_as_dense_matrices_do(
     right = np.random.default_rng(0).normal(size=(len(matrix), 2))
     solved = dissection.factorised(table, 1e-3).solve(right)
     np.testing.assert_allclose(solved, np.linalg.solve(matrix, right), rtol=1e-7, atol=1e-9)
+
+
+def test_a_column_that_others_add_up_to_is_not_singular() -> None:
+    """Splines add up to 1, as a bias does: without damping, JᵀJ is singular."""
+    encoding = GridEncoding(
+        2, n_levels=1, n_features_per_level=1, base_resolution=20, interpolation="cubic", dtype=D
+    )
+    x = torch.rand(4000, 2, dtype=D, generator=torch.Generator().manual_seed(1))
+    entries = encoding.plan(x, 0).kernel_input()
+    values = entries.weights.flatten(1).numpy()
+    columns = entries.rows.flatten(1).numpy()
+    starts = np.arange(len(x) + 1) * columns.shape[1]
+    shape = (len(x), encoding.layout.n_rows)
+    table = sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=shape)
+    table.sum_duplicates()
+    places = encoding.layout.places(encoding.layout.levels[0]).numpy()
+    dissection = find_dissection(table, places, np.zeros(len(places), int), (), 1)
+    r = (5 * x).sin().prod(dim=1).numpy()
+    jacobian = Jacobian(table, (), np.ones((len(x), 1)))
+    step = DampedSystem(jacobian, "sparse", dissection).factorised(1e-19)(r)
+    best = np.linalg.lstsq(table.toarray(), -r, rcond=None)[0]
+    left, least = np.linalg.norm(r + jacobian @ step), np.linalg.norm(r + table @ best)
+    assert left <= least * (1 + 1e-6)
 
 
 def test_what_is_singular_is_told() -> None:

@@ -9,17 +9,18 @@ dense matrix of its own columns and of the columns that couple with them and are
 
 (multifrontal; Duff and Reid, 1983), so that nearly all operations are in products of matrices. A
 front is initialised with JᵀJ of the rows of J whose first nonzero entry is in the front's own
-columns.
+columns. Rows of J at points in the same cell have entries in the same columns, so that the
+structure is found from one row of each such *pattern*.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,9 +29,9 @@ from torch import Tensor
 
 from diffhash.native import CompilerError, call, compiled, warn_slower
 
+ENLARGED = 1000  # the largest factor by which λ is enlarged because of round-off
 _LEAF = 256  # the largest number of columns of a part that is not divided further
 _PART = 0.6  # the largest fraction of a region's columns that a separator may have
-_WIDE = 256  # from this number of entries in a row of J on, BLAS multiplies rows of one pattern
 
 
 @dataclass
@@ -42,8 +43,7 @@ class _Front:
     children: list[int]
     later: np.ndarray = field(default_factory=lambda: np.arange(0))  # ascending
     above: np.ndarray = field(default_factory=lambda: np.arange(0))  # `later` within the parent
-    rows: slice = field(default_factory=lambda: slice(0, 0))  # rows of J
-    most: int = 0  # the largest number of entries of such a row
+    patterns: slice = field(default_factory=lambda: slice(0, 0))
 
     @property
     def size(self) -> int:
@@ -54,7 +54,7 @@ class Dissection:
     """An order of elimination for the columns of a sparse J, and the structure of its fronts.
 
     Args:
-        table: J; other matrices of the same pattern may be factorised.
+        patterns: the patterns of J's rows; other matrices with these may be factorised.
         places: the place of each column's spline, ``[n, d]``.
         kept: the indices of the columns that are eliminated; the others are `rest`.
         periodic: the axes on which places are modulo 1.
@@ -67,14 +67,13 @@ class Dissection:
 
     def __init__(
         self,
-        table: sparse.csr_array,
+        patterns: _Patterns,
         places: np.ndarray,
         kept: np.ndarray,
         periodic: Sequence[int] = (),
     ) -> None:
-        assert table.shape is not None
-        n_columns = table.shape[1]
-        self.rest = np.setdiff1d(np.arange(n_columns), kept)
+        table = patterns.table
+        self.rest = np.setdiff1d(np.arange(len(places)), kept)
         self._fronts: list[_Front] = []
         self._places = places
         order: list[np.ndarray] = []
@@ -89,7 +88,7 @@ class Dissection:
             self._add(seam, parts, order)
         del self._low, self._high, self._places
         self.order = np.concatenate(order)
-        self._sort(table)
+        self._sort(patterns)
 
     def _seam(
         self, table: sparse.csr_array, kept: np.ndarray, periodic: Sequence[int]
@@ -103,20 +102,14 @@ class Dissection:
         return np.intersect1d(np.concatenate(found), kept)
 
     def _reach(self, table: sparse.csr_array, columns: np.ndarray) -> None:
-        """Set the range on each axis that the places of these columns span in each row of J; it is
-        from infinity to minus infinity where a row has none of these columns."""
-        n_rows, n_dims = len(table.indptr) - 1, self._places.shape[1]
+        """Set the range on each axis that the places of these columns span in each pattern; it is
+        from infinity to minus infinity where a pattern has none of these columns."""
         low = np.full(self._places.shape, np.inf)
         low[columns] = self._places[columns]
         high = np.where(np.isfinite(low), low, -np.inf)
-        self._low = np.full((n_rows, n_dims), np.inf)
-        self._high = -self._low
-        read = np.diff(table.indptr) > 0
-        if read.any():
-            starts = table.indptr[:-1][read]
-            for axis in range(n_dims):
-                self._low[read, axis] = np.minimum.reduceat(low[table.indices, axis], starts)
-                self._high[read, axis] = np.maximum.reduceat(high[table.indices, axis], starts)
+        starts = table.indptr[:-1]
+        self._low = np.minimum.reduceat(low[table.indices], starts)
+        self._high = np.maximum.reduceat(high[table.indices], starts)
 
     def _part(self, columns: np.ndarray, rows: np.ndarray, order: list[np.ndarray]) -> int:
         """Divide a region, and return the number of the front of its separator, or of the whole
@@ -138,8 +131,8 @@ class Dissection:
     def _cut(
         self, columns: np.ndarray, rows: np.ndarray, axis: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """-1, 0, 1 for columns before, in and behind a separator; and for each row whether it has
-        columns before the separator."""
+        """-1, 0, 1 for columns before, in and behind a separator; and for each pattern whether it
+        has columns before the separator."""
         at = self._places[columns, axis]
         low, high = self._low[rows, axis], self._high[rows, axis]
 
@@ -158,42 +151,45 @@ class Dissection:
         order.append(columns)
         return len(self._fronts) - 1
 
-    def _sort(self, table: sparse.csr_array) -> None:
-        """Sort J's rows by front and its columns in the order of elimination, and find the later
-        columns that couple with each front."""
-        numbers = sparse.csr_array(
-            (np.arange(table.nnz), table.indices, table.indptr), shape=table.shape
-        )[:, self.order]
-        numbers = numbers[np.diff(numbers.indptr) > 0]
-        numbers.sort_indices()
+    def _sort(self, patterns: _Patterns) -> None:
+        """Sort the patterns by front and their columns in the order of elimination, and find the
+        later columns that couple with each front."""
+        table = patterns.table
+        places = np.arange(table.nnz) - np.repeat(table.indptr[:-1], np.diff(table.indptr))
+        sorted_places = sparse.csr_array((places, table.indices, table.indptr), shape=table.shape)
+        sorted_places = sorted_places[:, self.order]
+        sorted_places.sort_indices()
+        kept = np.flatnonzero(np.diff(sorted_places.indptr))
         front_of = np.repeat(
             np.arange(len(self._fronts)), [front.end - front.first for front in self._fronts]
         )
-        first, last = (numbers.indices[at] for at in (numbers.indptr[:-1], numbers.indptr[1:] - 1))
-        fronts = front_of[first]
-        by_front = np.lexsort((_patterns(numbers), last, first, fronts))  # equal patterns together
-        numbers, fronts = numbers[by_front], fronts[by_front]
-        self._taken = numbers.data
-        self._starts = numbers.indptr.astype(np.int64)
-        self._columns = np.empty(numbers.nnz, dtype=np.int64)  # indices within each front
-        counts = np.diff(self._starts)
+        first = sorted_places.indices[sorted_places.indptr[kept]]
+        by_front = np.argsort(first, kind="stable")
+        fronts, kept = front_of[first[by_front]], kept[by_front]
+        sorted_places = sorted_places[kept]
+        indices = sorted_places.indices
+        starts = sorted_places.indptr.astype(np.int64)
+        columns = np.empty(len(indices), dtype=np.int64)  # indices within each front
         local = np.empty(len(self.order), dtype=np.int64)
         ends = np.searchsorted(fronts, np.arange(len(self._fronts)), side="right")
         start = 0
         for front, end in zip(self._fronts, ends, strict=True):
-            front.rows = slice(start, int(end))
-            entries = slice(self._starts[start], self._starts[end])
-            columns = numbers.indices[entries]
-            parts = [columns, *(self._fronts[child].later for child in front.children)]
+            front.patterns = slice(start, int(end))
+            entries = slice(starts[start], starts[end])
+            parts = [indices[entries], *(self._fronts[child].later for child in front.children)]
             seen = np.unique(np.concatenate(parts))
             front.later = seen[seen >= front.end].astype(np.int64)
             local[front.first : front.end] = np.arange(front.end - front.first)
             local[front.later] = np.arange(front.end - front.first, front.size)
-            self._columns[entries] = local[columns]
+            columns[entries] = local[indices[entries]]
             for child in front.children:
                 self._fronts[child].above = local[self._fronts[child].later]
-            front.most = int(counts[front.rows].max(initial=0))
             start = int(end)
+        counts = np.diff(patterns.ends)[kept]
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        rows = np.repeat(patterns.ends[kept] - ends[:-1], counts) + np.arange(ends[-1])
+        rows = patterns.rows[rows]
+        self._groups = _Groups(ends, rows, starts, columns, sorted_places.data)
         own = np.array([front.end - front.first for front in self._fronts], dtype=float)
         later = np.array([len(front.later) for front in self._fronts], dtype=float)
         self._cost = float((own**3 / 3 + own**2 * later + 2 * own * later**2).sum())
@@ -206,30 +202,25 @@ class Dissection:
         return self._cost + by_rest
 
     def factorised(self, table: sparse.csr_array, damping: float) -> Cholesky:
-        """Factorise JᵀJ + λ of the columns in `order`.
+        """Factorise JᵀJ + λ of the columns in `order`; λ is enlarged where it must be, see
+        `cholesky`.
 
         Raises:
             ArithmeticError: the matrix is not positive definite in floating-point numbers.
         """
-        values = torch.from_numpy(table.data[self._taken])
-        starts, columns = torch.from_numpy(self._starts), torch.from_numpy(self._columns)
         factors: list[Tensor] = []
         waiting: dict[int, Tensor] = {}
+        most = ENLARGED * damping
         for number, front in enumerate(self._fronts):
             n_own = front.end - front.first
             matrix = torch.zeros(front.size, front.size, dtype=torch.float64)
-            rows = starts[front.rows.start : front.rows.stop + 1]
-            entries = slice(int(rows[0]), int(rows[-1]))
-            _add_gram(rows, columns[entries], values[entries], front.most, matrix)
+            _add_gram(table, self._groups.part(front.patterns), matrix)
             for child in front.children:
                 if child in waiting:  # otherwise it has no columns in common with its parent
                     _add_part(self._fronts[child].above, waiting.pop(child), matrix)
-            matrix.diagonal()[:n_own] += damping
-            u, info = torch.linalg.cholesky_ex(matrix[:n_own, :n_own], upper=True)
-            if info.item():
-                raise ArithmeticError("JᵀJ with its damping is not positive definite")
-            w = torch.linalg.solve_triangular(u.mT, matrix[:n_own, n_own:], upper=False)
-            factors.append(torch.cat([u, w], dim=1))
+            lower, damping = cholesky(matrix[:n_own, :n_own].mT, damping, most)
+            w = torch.linalg.solve_triangular(lower, matrix[:n_own, n_own:], upper=False)
+            factors.append(torch.cat([lower.mT, w], dim=1))
             if len(front.later):
                 waiting[number] = _less_gram(matrix[n_own:, n_own:].clone(), w)
         return Cholesky(self._fronts, factors)
@@ -272,7 +263,7 @@ def find_dissection(
     Wide splines couple with all others, so that coarse levels are left to a dense matrix.
 
     Args:
-        table: J.
+        table: J, with the entries of each row in the order of the columns.
         places: the place of each column's spline, ``[n, d]`` in [0, 1]; NaN for hashed rows, which
             have no place.
         levels: the level of each column, coarse ones first.
@@ -280,32 +271,56 @@ def find_dissection(
         n_dense: the number of columns of J besides the table's.
     """
     best: tuple[float, Dissection] | None = None
+    patterns = _patterns(table)
     has_place = np.isfinite(places).all(axis=1)
     for first in np.unique(levels[has_place]):
         kept = np.flatnonzero(has_place & (levels >= first))
         n_rest = len(levels) - len(kept) + n_dense
         if best is not None and n_rest**3 / 3 > best[0]:
             break
-        dissection = Dissection(table, places, kept, periodic)
+        dissection = Dissection(patterns, places, kept, periodic)
         cost = dissection.cost(n_dense)
         if best is None or cost < best[0]:
             best = cost, dissection
     return None if best is None else best[1]
 
 
+def cholesky(matrix: Tensor, damping: float, most: float) -> tuple[Tensor, float]:
+    """Return L with ``L Lᵀ = matrix + λ``, and λ: it is ``damping``, or larger, but not above
+    ``most``, where the sum is otherwise not positive definite in floating-point numbers.
+
+    Iterative refinement has the same limit with factors of a slightly different matrix.
+
+    Args:
+        matrix: ``[n, n]``, read on and below the diagonal, to which λ is added in place.
+
+    Raises:
+        ArithmeticError: the sum is not positive definite.
+    """
+    matrix.diagonal().add_(damping)
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    while info.item():
+        if not 0 < 2 * damping <= most:
+            raise ArithmeticError("JᵀJ with its damping is not positive definite")
+        matrix.diagonal().add_(damping)
+        damping *= 2
+        factor, info = torch.linalg.cholesky_ex(matrix)
+    return factor, damping
+
+
 def gram(table: sparse.csr_array) -> np.ndarray:
     """JᵀJ ``[n, n]`` of a sparse matrix J, on and above the diagonal."""
-    assert table.shape is not None
-    n, counts = table.shape[1], np.diff(table.indptr)
-    most = int(counts.max(initial=0))
-    if not table.has_sorted_indices:
-        table = table.sorted_indices()
-    if most >= _WIDE:
-        table = table[counts > 0]
-        table = table[np.argsort(_patterns(table))]  # rows with the same pattern together
-    out = torch.zeros(n, n, dtype=torch.float64)
-    starts, columns = (torch.from_numpy(a.astype(np.int64)) for a in (table.indptr, table.indices))
-    _add_gram(starts, columns, torch.from_numpy(table.data), most, out)
+    if not table.has_canonical_format:
+        table = table.copy()
+        table.sum_duplicates()
+    patterns = _patterns(table)
+    own = patterns.table
+    assert own.shape is not None
+    starts, columns = own.indptr.astype(np.int64), own.indices.astype(np.int64)
+    places = np.arange(own.nnz) - np.repeat(starts[:-1], np.diff(starts))
+    out = torch.zeros(own.shape[1], own.shape[1], dtype=torch.float64)
+    groups = _Groups(patterns.ends, patterns.rows, starts, columns, places)
+    _add_gram(table, groups, out)
     return out.numpy()
 
 
@@ -319,58 +334,70 @@ def _less_gram(matrix: Tensor, w: Tensor) -> Tensor:
     return matrix
 
 
-def _add_gram(starts: Tensor, columns: Tensor, values: Tensor, most: int, out: Tensor) -> None:
-    """out += JᵀJ, on and above the diagonal, for rows whose columns ascend."""
-    n, n_rows = len(out), len(starts) - 1
+class _Patterns(NamedTuple):
+    """The rows of J that have entries, grouped by their columns."""
+
+    table: sparse.csr_array  # a row for each pattern
+    ends: np.ndarray  # where the pattern's rows of J begin in `rows`, and the end of the last
+    rows: np.ndarray
+
+
+def _patterns(table: sparse.csr_array) -> _Patterns:
+    assert table.shape is not None
+    if not table.has_canonical_format:  # so that rows with the same columns have one order of them
+        raise ValueError("the entries of J's rows must be in order, without duplicates")
+    filled = np.flatnonzero(np.diff(table.indptr))
+    # Equal for rows with the same columns, and hardly ever for others.
+    numbers: Any = np.random.default_rng(0).integers(2**63, size=table.shape[1], dtype=np.uint64)
+    hashes = np.add.reduceat(numbers[table.indices], table.indptr[filled])
+    order = np.argsort(hashes, kind="stable")
+    changes = np.flatnonzero(np.diff(hashes[order])) + 1
+    ends = np.concatenate([[0], changes, [len(order)]]) if len(order) else np.array([0])
+    rows = filled[order]
+    return _Patterns(sparse.csr_array(table[rows[ends[:-1]]]), ends, rows)
+
+
+class _Groups(NamedTuple):
+    """Groups of rows of J with the same columns, and their columns in the order of a matrix."""
+
+    ends: np.ndarray  # where a group's rows begin in `rows`, and the end of the last
+    rows: np.ndarray
+    starts: np.ndarray  # where a group's columns begin in `columns`, and the end of the last
+    columns: np.ndarray  # ascending in a group
+    places: np.ndarray  # the place of each column's entry in a row of J
+
+    def part(self, groups: slice) -> _Groups:
+        ends = self.ends[groups.start : groups.stop + 1]
+        starts = self.starts[groups.start : groups.stop + 1]
+        rows, entries = slice(ends[0], ends[-1]), slice(starts[0], starts[-1])
+        return _Groups(
+            ends - ends[0], self.rows[rows],
+            starts - starts[0], self.columns[entries], self.places[entries],
+        )  # fmt: skip
+
+
+def _add_gram(table: sparse.csr_array, groups: _Groups, out: Tensor) -> None:
+    """out += JᵀJ of some rows and columns of J, on and above the diagonal."""
+    n = len(out)
+    if not len(groups.rows):
+        return
+    row_starts = table.indptr[groups.rows].astype(np.int64)
     kernels = _kernels()
     if kernels is None:
-        indptr = (starts - starts[0]).numpy()
-        matrix = sparse.csr_array((values.numpy(), columns.numpy(), indptr), shape=(n_rows, n))
-        out += torch.from_numpy((matrix.T @ matrix).toarray())
+        of_groups = zip(pairwise(groups.ends), pairwise(groups.starts), strict=True)
+        for (first, end), (start, stop) in of_groups:
+            taken = row_starts[first:end, None] + groups.places[start:stop]
+            rows = torch.from_numpy(table.data[taken])
+            _add_part(groups.columns[start:stop], rows.mT @ rows, out)
         return
-    if most >= _WIDE:
-        # The entries of JᵀJ that one such row changes do not fit into a cache.
-        for at, rows in _alike((starts - starts[0]).numpy(), columns.numpy(), values):
-            _add_part(at, rows.mT @ rows, out)
-        return
-    settings = _Settings(n_rows, n, most, torch.get_num_threads())
-    failed = call(
-        kernels[0],
-        [settings],
-        [
-            ("starts", starts, torch.int64, (n_rows + 1,)),
-            ("columns", columns, torch.int64, (len(values),)),
-            ("values", values, torch.float64, (len(values),)),
-        ],
-        [("JᵀJ", out, torch.float64, (n, n))],
-    )
+    n_groups, most = len(groups.ends) - 1, int(np.diff(groups.starts).max(initial=0))
+    settings = _Settings(n_groups, n, most, torch.get_num_threads())
+    indices = [groups.ends, row_starts, groups.starts, groups.columns, groups.places]
+    values = ("values", torch.from_numpy(table.data), torch.float64, table.data.shape)
+    reads = [("indices", torch.from_numpy(a), torch.int64, a.shape) for a in indices]
+    failed = call(kernels[0], [settings], [*reads, values], [("JᵀJ", out, torch.float64, (n, n))])
     if failed:
         raise MemoryError("no memory for the normal equations")
-
-
-def _patterns(table: sparse.csr_array) -> np.ndarray:
-    """A hash of the columns of each row: equal for rows with the same columns, and hardly ever for
-    others. No row may be empty."""
-    assert table.shape is not None
-    numbers: Any = np.random.default_rng(0).integers(2**63, size=table.shape[1], dtype=np.uint64)
-    return np.add.reduceat(numbers[table.indices], table.indptr[:-1])
-
-
-def _alike(
-    starts: np.ndarray, columns: np.ndarray, values: Tensor
-) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Columns ``[k]`` and values ``[n, k]`` of consecutive rows with the same columns."""
-    counts = np.diff(starts)
-    ends = (np.flatnonzero(np.diff(counts)) + 1).tolist()
-    for first, past in pairwise([0, *ends, len(counts)]):
-        if first == past or not counts[first]:
-            continue
-        whole = slice(starts[first], starts[past])
-        places = columns[whole].reshape(past - first, -1)
-        numbers = values[whole].view(past - first, -1)
-        changes = np.flatnonzero((places[1:] != places[:-1]).any(axis=1)) + 1
-        for start, end in pairwise([0, *changes.tolist(), past - first]):
-            yield places[start], numbers[start:end]
 
 
 def _add_part(at: np.ndarray, part: Tensor, out: Tensor) -> None:
@@ -383,7 +410,7 @@ def _add_part(at: np.ndarray, part: Tensor, out: Tensor) -> None:
     n = len(at)
     call(
         kernels[1],
-        [_Sizes(len(out), n)],
+        [_Sizes(len(out), n, torch.get_num_threads())],
         [
             ("places", torch.from_numpy(at), torch.int64, (n,)),
             ("a front", part, torch.float64, (n, n)),
@@ -393,11 +420,11 @@ def _add_part(at: np.ndarray, part: Tensor, out: Tensor) -> None:
 
 
 class _Settings(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int64) for name in ("n_rows", "n", "most", "n_threads")]
+    _fields_ = [(name, ctypes.c_int64) for name in ("n_groups", "n", "most", "n_threads")]
 
 
 class _Sizes(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_int64) for name in ("n", "n_part")]
+    _fields_ = [(name, ctypes.c_int64) for name in ("n", "n_part", "n_threads")]
 
 
 @cache

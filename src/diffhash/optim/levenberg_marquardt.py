@@ -32,7 +32,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from diffhash.ops.memory import is_out_of_memory, physical_memory
-from diffhash.optim.dissection import Dissection, find_dissection, gram
+from diffhash.optim.dissection import ENLARGED, Dissection, cholesky, find_dissection, gram
 from diffhash.optim.gauss_newton import GaussNewton, Method
 from diffhash.optim.iterative import IterativeSystem
 from diffhash.optim.jacobian import Jacobian, Products
@@ -114,7 +114,9 @@ class DampedSystem:
             if dissection is not None:
                 self._inner, rest = dissection.order, dissection.rest
         self._outer = np.concatenate([rest, np.arange(n_table, n)])
-        own = table if len(rest) == n_table else sparse.csr_array(table[:, rest])
+        own = table
+        if len(rest) < n_table:
+            own = sparse.csr_array(table[:, rest] if len(rest) else (len(dense), 0))
         self._by_both = np.empty((0, len(self._outer)))
         if len(self._inner):
             by_both = np.hstack([(table.T @ own).toarray(), table.T @ dense])
@@ -143,21 +145,20 @@ class DampedSystem:
 
     def _of_dual(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
         """δ = -Jᵀ (JJᵀ + λ)⁻¹ r."""
-        matrix = self._matrix.copy()
-        matrix.flat[:: len(matrix) + 1] += damping
-        solve = _cholesky(matrix)
+        solve = _cholesky(self._matrix.copy(), damping)
         return lambda r: -self._jacobian.transposed(solve(r))
 
     def _of_primal(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:
         """δ, by elimination of the inner unknowns: the unknowns of the border are solved for with
         the Schur complement."""
         inner, outer, schur = self._inner, self._outer, self._by_border.copy()
-        schur.flat[:: len(schur) + 1] += damping
+        most = damping
         solve_inner = self._eliminated(damping) if len(inner) else np.copy
         by_inner = solve_inner(self._by_both)
         if len(inner):
             schur -= self._by_both.T @ by_inner
-        solve_outer = _cholesky(schur) if len(schur) else np.copy
+            most *= ENLARGED  # cheaper than to eliminate the inner unknowns with a larger λ
+        solve_outer = _cholesky(schur, damping, most) if len(schur) else np.copy
 
         def solve(r: np.ndarray) -> np.ndarray:
             delta = -self._jacobian.transposed(r)
@@ -192,11 +193,12 @@ def _singular() -> Iterator[None]:
         raise SingularError(str(error)) from error
 
 
-def _cholesky(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """b ``[n]`` → matrix⁻¹ b for a symmetric matrix, of which only the upper triangle is read."""
-    factor, info = torch.linalg.cholesky_ex(torch.from_numpy(matrix).mT)
-    if info.item():
-        raise ArithmeticError("JᵀJ with its damping is not positive definite")
+def _cholesky(
+    matrix: np.ndarray, damping: float, most: float = 0.0
+) -> Callable[[np.ndarray], np.ndarray]:
+    """b ``[n]`` → (matrix + λ)⁻¹ b for a symmetric matrix, of which only the upper triangle is
+    read; see `cholesky`."""
+    factor, _ = cholesky(torch.from_numpy(matrix).mT, damping, most)
     lower = np.asfortranarray(factor.numpy())  # no copy, unlike torch's own solve
     return lambda b: cho_solve((lower, True), b, check_finite=False)
 
