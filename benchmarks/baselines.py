@@ -1,10 +1,10 @@
-"""What is compared: the library, and grids as other code computes them.
+"""The contenders of `benchmarks.ops`: the library, and grids as other code computes them.
 
-Every contender gives the same rows at points x [N, d], in the table's dtype,
+Every contender computes these rows at points x [N, d], in the dtype of its tables:
 
     u = y(x)·w,    ∂u/∂x_0,    ∂²u/∂x_0²        (as many as the order asks for, [N] each)
 
-of an encoding y [N, L·F] and a fixed read-out w [L·F], as a network's first layer would.
+The encoding is y [N, L·F]; w [L·F] is a fixed read-out, like the first layer of a network.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ class Contender:
     """One way to compute the rows.
 
     Attributes:
-        name: in the results.
-        encoding: whose numbers it gives.
-        tables: its parameters; rows are differentiable in them where they require a gradient.
-        prepare: ``prepare(points, order)``, untimed, returns what is timed: a function of the
-            repetition's number i that gives the rows at ``points[i % len(points)]``.
-        max_order: the highest derivative that it has, counting one in the tables.
-        bytes_per_point: of a call of some order; None where the call's tensors can be watched.
-        flat: gradients of ``tables`` in the order of ``encoding.params``.
+        name: the name in the results.
+        encoding: the encoding whose values the contender must give.
+        tables: the parameters; rows are differentiable in those that require a gradient.
+        prepare: ``prepare(points, order)``, which is not timed, returns the function that is
+            timed. From the repetition's number i, this gives the rows at
+            ``points[i % len(points)]``; with a plan, always at ``points[0]``.
+        max_order: the highest available order of derivatives, counting one in the tables.
+        bytes_per_point: estimates the memory of a call per point, from the order; None where the
+            tensors of the call can be measured.
+        flat: puts the gradients of ``tables`` in the order of ``encoding.params``.
     """
 
     name: str
@@ -55,7 +57,7 @@ class Contender:
 def contenders(
     encoding: GridEncoding, read_out: Tensor, with_compiled: bool = False
 ) -> list[Contender]:
-    """All that can compute what ``encoding`` does, on its device; `DIFFHASH` first."""
+    """Every contender that can compute ``encoding`` on its device; `DIFFHASH` comes first."""
     d, name = encoding.n_input_dims, encoding.layout.interpolation.name
     result = [diffhash(encoding, read_out), planned(encoding, read_out), loop(encoding, read_out)]
     if with_compiled:
@@ -69,7 +71,7 @@ def contenders(
 
 
 def diffhash(encoding: GridEncoding, read_out: Tensor) -> Contender:
-    """`GridEncoding`, at other points in each call."""
+    """`GridEncoding` at points that change from call to call."""
 
     def prepare(points: Sequence[Tensor], order: int) -> Rows:
         return lambda i: _jet_rows(encoding, points[i % len(points)], read_out, order)
@@ -78,7 +80,7 @@ def diffhash(encoding: GridEncoding, read_out: Tensor) -> Contender:
 
 
 def planned(encoding: GridEncoding, read_out: Tensor) -> Contender:
-    """`GridEncoding.plan` at the first of the points; the plan itself is untimed."""
+    """`GridEncoding.plan` at the first of the points; making the plan is not timed."""
 
     def prepare(points: Sequence[Tensor], order: int) -> Rows:
         plan = encoding.plan(points[0], _row(encoding, order))
@@ -88,16 +90,16 @@ def planned(encoding: GridEncoding, read_out: Tensor) -> Contender:
 
 
 def compiled(encoding: GridEncoding, read_out: Tensor) -> Contender:
-    """`diffhash` under `torch.compile`; the compilation is untimed."""
+    """`diffhash` under `torch.compile`; the compilation is not timed."""
 
     def prepare(points: Sequence[Tensor], order: int) -> Rows:
-        torch.compiler.reset()  # or the shapes of earlier cells would use up the cache's limit
+        torch.compiler.reset()  # otherwise earlier shapes fill the limit of the cache
         rows = torch.compile(_jet_rows, fullgraph=True, dynamic=False)
         return lambda i: rows(encoding, points[i % len(points)], read_out, order)
 
     stencil = encoding.layout.n_taps * len(encoding.layout.levels)
 
-    def bytes_per_point(order: int) -> int:  # weights and vertices, and as much for the gradient
+    def bytes_per_point(order: int) -> int:  # weights and table rows, and as much for the gradient
         return 2 * 4 * stencil * (order + 1 + encoding.n_features_per_level)
 
     return Contender(
@@ -106,17 +108,17 @@ def compiled(encoding: GridEncoding, read_out: Tensor) -> Contender:
 
 
 def loop(encoding: GridEncoding, read_out: Tensor) -> Contender:
-    """`LoopGrid` with the encoding's table, derivatives by autograd."""
+    """`LoopGrid` with the encoding's table and with derivatives by autograd."""
     grid = LoopGrid(encoding)
     return Contender(LOOP, encoding, (grid.table,), _by_autograd(grid, read_out))
 
 
 def torch_grid_sample(encoding: GridEncoding, read_out: Tensor) -> Contender:
-    """`GridSample`: comparable work, other numbers.
+    """`GridSample`, which does comparable work but gives other values.
 
-    Its levels have the resolutions that the linear levels of ``encoding`` have, but are nested
-    and dense where those may be tiny-cuda-nn's and hashed. Its own `Contender.encoding` is a
-    `GridEncoding` of just that layout. Before 2.13, torch has only one derivative of it.
+    Its levels have the resolutions of the linear levels of ``encoding``, but they are nested and
+    dense, where those may have tiny-cuda-nn's layout and be hashed. `Contender.encoding` is a
+    `GridEncoding` with the same levels. `grid_sample` has only first derivatives before torch 2.13.
     """
     layout = encoding.layout
     _, _, n_levels, _, base_resolution, per_level_scale, *_ = layout.settings
@@ -128,7 +130,7 @@ def torch_grid_sample(encoding: GridEncoding, read_out: Tensor) -> Contender:
         base_resolution=base_resolution,
         per_level_scale=per_level_scale,
         interpolation="linear",
-        level_offset=True,  # or linear levels would be tiny-cuda-nn's, which wrap around at x = 1
+        level_offset=True,  # otherwise linear levels are tiny-cuda-nn's, which wrap around at x = 1
         init_scale=1.0,
         dtype=encoding.params.dtype,
         seed=0,
@@ -139,7 +141,7 @@ def torch_grid_sample(encoding: GridEncoding, read_out: Tensor) -> Contender:
 
 
 def tiny_cuda_nn(encoding: GridEncoding, read_out: Tensor) -> Contender:
-    """tiny-cuda-nn's own module with the encoding's table; it has two derivatives."""
+    """tiny-cuda-nn's own module with the encoding's table; it has derivatives up to the second."""
     import tinycudann as tcnn  # pyright: ignore[reportMissingImports]
 
     _, name, n_levels, log2_size, base_resolution, per_level_scale, *_ = encoding.layout.settings
@@ -161,7 +163,7 @@ def tiny_cuda_nn(encoding: GridEncoding, read_out: Tensor) -> Contender:
 def _has_tcnn() -> bool:
     try:
         import tinycudann  # noqa: F401 # pyright: ignore[reportMissingImports]
-    except (ImportError, OSError):  # OSError: built for another GPU
+    except (ImportError, OSError):  # OSError: a build for another GPU
         return False
     return True
 
@@ -181,7 +183,7 @@ def _jet_rows(
 def _by_autograd(
     grid: Callable[[Tensor], Tensor], read_out: Tensor
 ) -> Callable[[Sequence[Tensor], int], Rows]:
-    """Rows as most PINN code has them: u.sum() differentiated again and again."""
+    """Rows as most PINN code computes them: by repeated differentiation of u.sum()."""
 
     def prepare(points: Sequence[Tensor], order: int) -> Rows:
         return lambda i: autograd_rows(grid, points[i % len(points)], read_out, order)
@@ -192,7 +194,7 @@ def _by_autograd(
 def autograd_rows(
     grid: Callable[[Tensor], Tensor], x: Tensor, read_out: Tensor, order: int
 ) -> tuple[Tensor, ...]:
-    """u, ∂u/∂x_0, … up to ``order``, by nested reverse mode: ``[N]`` each."""
+    """u and its derivatives in x_0 up to ``order``, by nested reverse mode: ``[N]`` each."""
     x = x.detach().requires_grad_(order > 0)
     row = grid(x) @ read_out
     rows = [row]
@@ -204,7 +206,7 @@ def autograd_rows(
             )
         else:
             gradient = None
-        # None: a polynomial of a lower degree has been differentiated away.
+        # None: u is a polynomial of a lower degree, so that this derivative is 0.
         row = x.new_zeros(len(x)) if gradient is None else gradient[:, 0]
         rows.append(row)
     return tuple(rows)
@@ -250,7 +252,7 @@ def _step(step: Callable[[Tensor], Tensor]) -> Callable[[Tensor], list[Tensor]]:
     return weights
 
 
-# The weights of a cell's taps along an axis, in closed form: t [N, d] → taps of [N, d].
+# The weights of a cell's taps along an axis, in closed form: [N, d] for each tap, from t [N, d].
 WEIGHTS: dict[str, Callable[[Tensor], list[Tensor]]] = {
     "linear": _step(lambda t: t),
     "s1": _step(lambda t: t * t * (3 - 2 * t)),
@@ -264,10 +266,10 @@ WEIGHTS: dict[str, Callable[[Tensor], list[Tensor]]] = {
 
 
 class LoopGrid(nn.Module):
-    """A hash grid as most ports of it are: level by level, corner by corner, autograd for the rest.
+    """A hash grid as most ports compute it: level by level, corner by corner, with autograd.
 
-    It shares only the settings of the levels and the layout of the table with the library. What
-    depends on one axis alone is computed once per axis and not at every corner.
+    It shares only the settings of the levels and the layout of the table with the library.
+    Quantities that depend on one axis alone are computed once per axis and not at every corner.
     """
 
     def __init__(self, encoding: GridEncoding) -> None:
@@ -279,13 +281,13 @@ class LoopGrid(nn.Module):
         self.table = nn.Parameter(table)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, d]`` → ``[N, L·F]``."""
+        """The encoding ``[N, L·F]`` at points ``[N, d]``."""
         return torch.cat([self._level(level, x) for level in self.levels], dim=1)
 
     def _level(self, level: Level, x: Tensor) -> Tensor:
         position = x * level.scales[0] + level.shift
         cell = position.detach().floor().clamp(0, level.max_cells[0])
-        weights = [w.unbind(1) for w in self.weights(position - cell)]  # [taps][d] of [N]
+        weights = [w.unbind(1) for w in self.weights(position - cell)]  # [taps][d], [N] each
         first = cell.long() + (self.first_tap + level.pad)
         parts = [_index_parts(level, first + k) for k in range(len(weights))]
         y = torch.zeros((), dtype=x.dtype, device=x.device)
@@ -298,13 +300,13 @@ class LoopGrid(nn.Module):
                 index = index & (level.n_rows - 1)
             elif self.wraps:
                 index = index % level.n_rows
-            # As fast as table[index] or an embedding forward, and faster than both backward.
+            # As fast as table[index] or an embedding forward, and faster in the backward pass.
             y = y + weight[:, None] * self.table.index_select(0, index + level.first_row)
         return y
 
 
 def _index_parts(level: Level, vertex: Tensor) -> tuple[Tensor, ...]:
-    """What each axis brings to the table index of ``vertex [N, d]``, to be added or xored."""
+    """The contribution of each axis to the table index of ``vertex [N, d]``, to add or to xor."""
     factors = PRIMES if level.hashed else [level.resolutions[0] ** j for j in range(4)]
     return tuple(v * factors[j] for j, v in enumerate(vertex.unbind(1)))
 
@@ -312,7 +314,7 @@ def _index_parts(level: Level, vertex: Tensor) -> tuple[Tensor, ...]:
 class GridSample(nn.Module):
     """Dense linear levels by `torch.nn.functional.grid_sample`, in 2-D and 3-D.
 
-    The numbers are those of ``encoding``, which must be linear, nested and dense.
+    The values are those of ``encoding``, which must be linear, nested and dense.
     """
 
     def __init__(self, encoding: GridEncoding) -> None:
@@ -328,7 +330,7 @@ class GridSample(nn.Module):
         self.tables = nn.ParameterList(images)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, d]`` → ``[N, L·F]``."""
+        """The encoding ``[N, L·F]`` at points ``[N, d]``."""
         outputs = []
         for level, image in zip(self.encoding_levels, self.tables, strict=True):
             position = x * level.scales[0] + level.shift
@@ -340,7 +342,7 @@ class GridSample(nn.Module):
         return torch.cat(outputs, dim=1)
 
     def flat(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Gradients of ``tables``, in the order of the encoding's parameters."""
+        """The gradients of ``tables`` in the order of the encoding's parameters."""
         parts: list[Any] = []
         for level, gradient in zip(self.encoding_levels, gradients, strict=True):
             rows = gradient[0].flatten(1).T

@@ -1,11 +1,11 @@
 """A training step as all contenders must compute it.
 
-It is built from the configs, as a run is, and taken apart into what other implementations need.
-Every term of its loss is linear in the jet of u,
+It is built from the configs, as a run is, and taken apart into the data that other implementations
+need. The loss is a sum of mean squares of residuals that are linear in the jet of u:
 
-    loss = Σ_terms weight · mean_i (Σ_k coefficients_k · row_k(x_i) - target_i)²,
+    loss = Σ_terms weight · mean_i (Σ_k coefficients_k · row_k(x_i) - target_i)².
 
-where the row of α = 0 is u, and the others are ∂_j u and ∂_jj u.
+The row of α = 0 is u, and the others are ∂_j u and ∂_jj u.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ TASKS = ("data", "pinn")
 
 @dataclass(frozen=True)
 class LossTerm:
-    """weight · mean_i (Σ_k coefficients_k · row_k(x_i) - target_i)².
+    """The term weight · mean_i (Σ_k coefficients_k · row_k(x_i) - target_i)² of the loss.
 
     Attributes:
-        x: points ``[N, d]``, float64.
-        target: ``[N, 1]``, float64.
-        rows: of the jet; u's alone where the term reads nothing else.
-        coefficients: one for each of them.
+        x: the points ``[N, d]``, float64.
+        target: the targets ``[N, 1]``, float64.
+        rows: the multi-indices of the rows; that of u alone where the term reads no derivatives.
+        coefficients: one coefficient for each row.
     """
 
     x: Tensor
@@ -54,12 +54,12 @@ class LossTerm:
 
     @property
     def n_rows(self) -> int:
-        """Rows of the jet per point: 1 for a label, 1 + 2d for a residual of second order."""
+        """The number of rows per point: 1 for a label, 1 + 2d for a residual of second order."""
         return len(self.coefficients)
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """Positions of ∂_j and ∂_jj, for every axis whose ∂_jj is among the rows."""
+        """The positions of ∂_j and ∂_jj among the rows, for every axis that has both."""
         at = {alpha: k for k, alpha in enumerate(self.rows)}
         doubled = ((tuple(2 * m for m in alpha), k) for alpha, k in at.items() if sum(alpha) == 1)
         return tuple((k, at[alpha]) for alpha, k in doubled if alpha in at)
@@ -67,16 +67,16 @@ class LossTerm:
 
 @dataclass(frozen=True)
 class Case:
-    """Loss, initial parameters and optimizer settings of a step.
+    """The loss, the initial parameters and the optimizer settings of a step.
 
     Attributes:
-        terms: of the loss.
-        encoding: before the network.
+        terms: the terms of the loss.
+        encoding: the encoding before the network.
         layers: weights ``[n_outputs, n_inputs]`` and biases ``[n_outputs]`` of the network.
         omega: ω₀ of a sine network; None for tanh.
-        learning_rate: Adam's, in the first step.
-        cosine_epochs: steps over which it falls to zero; None where it stays.
-        device: where ours trains.
+        learning_rate: Adam's learning rate in the first step.
+        cosine_epochs: the steps over which the rate falls to zero; None where it is constant.
+        device: the device on which the library trains.
     """
 
     cfg: DictConfig
@@ -97,7 +97,7 @@ class Case:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters."""
+        """The dtype of the parameters."""
         return self.layers[0][0].dtype
 
     @property
@@ -108,20 +108,20 @@ class Case:
 
     @property
     def n_rows(self) -> int:
-        """Rows of all jets together, over all points."""
+        """The number of rows of all jets together, over all points."""
         return sum(term.n_rows * len(term.x) for term in self.terms)
 
     @property
     def n_values(self) -> int:
-        """Points of all terms together."""
+        """The number of points of all terms together."""
         return sum(len(term.x) for term in self.terms)
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """What ``train.py`` composes from the same overrides.
+    """The config that ``train.py`` composes from the same overrides.
 
     Raises:
-        HydraException: overrides that do not fit the config.
+        HydraException: the overrides do not fit the config.
     """
     register()
     helmholtz.register()
@@ -130,7 +130,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 
 
 def build_case(cfg: DictConfig) -> Case:
-    """Build what ``cfg`` describes and take it apart; of several seeds, the first alone."""
+    """Build the case of a config; of several seeds, only the first is used."""
     if cfg.seeds is not None:
         cfg = OmegaConf.merge(cfg, {"seed": cfg.seeds[0], "seeds": None})  # type: ignore[assignment]
     setup = build(cfg)
@@ -148,7 +148,7 @@ def build_case(cfg: DictConfig) -> Case:
 
 
 def build_objective(cfg: DictConfig, setup: Setup) -> Objective:
-    """The objective of ``cfg`` by itself."""
+    """The objective of the task in ``cfg``."""
     settings: Any = OmegaConf.to_container(cfg.task, resolve=True)
     settings.pop("name")
     task: Task = instantiate(settings, _convert_="all")
@@ -156,7 +156,7 @@ def build_objective(cfg: DictConfig, setup: Setup) -> Objective:
 
 
 def _layers(setup: Setup) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Weight and bias of each layer of the network, whose parameters come in that order."""
+    """The weight and bias of each layer, in the order of the network's parameters."""
     sizes = [s for a, b in pairwise(setup.field.network.widths) for s in (a * b, b)]
     flat = torch.cat([p.detach().flatten() for p in setup.field.network.parameters()])
     parts = flat.split(sizes)
@@ -169,7 +169,7 @@ def _loss_term(term: Term) -> LossTerm:
     form = term.kernel_form()
     assert form is not None, f"{term.name} is not linear in u"
     coefficients, target = form
-    by_row = coefficients[:, 0, 0, 0]  # constants, of one equation for one unknown
+    by_row = coefficients[:, 0, 0, 0]  # constants, for one equation and one unknown
     assert (coefficients == by_row[:, None, None, None]).all()
     if matrix is not None:
         by_row = torch.tensor(matrix, dtype=by_row.dtype).T @ by_row

@@ -1,14 +1,17 @@
 """The classical floor of problems on boxes: collocation with splines, by NumPy and SciPy alone.
 
-Each unknown is a tensor product of B-splines, whose coefficients satisfy the equation and the
-conditions at as many points, Greville's: one sparse system where the problem is linear, and
-Newton's steps where it is not. Nothing makes use of an equation that separates.
+Each unknown is a sum of tensor products of B-splines. Its coefficients satisfy the equation and the
+conditions at as many points, `Axis.points`. They are found by one sparse system where the problem
+is linear, and by Newton's method where it is not. No solver makes use of separable equations.
 
-- With time: in windows of it, each a polynomial that satisfies the equation at Gauss's nodes.
-- ``burgers1d``: cells are smaller towards x = 0; ``allen_cahn``: half of the period, and smaller
-  towards its end, where the start has a kink; ``cavity``: smaller towards all walls.
-- ``kovasznay``, ``cavity``: velocities have a degree more than the pressure along their own axis,
-  so that continuity holds in each pressure's spline (Buffa, de Falco and Sangalli, 2011).
+- Problems with time are solved in windows of time. In each, the solution is a polynomial in time
+  that satisfies the equation at Gauss's nodes.
+- Cells are smaller towards x = 0 in ``burgers1d`` and towards all walls in ``cavity``. In
+  ``allen_cahn`` they cover half of the period and are smaller towards its end, where the initial
+  values have a kink.
+- In ``kovasznay`` and ``cavity``, velocities have a degree more than the pressure along their own
+  axis, so that the divergence is a spline of the pressure's space (Buffa, de Falco and Sangalli,
+  2011).
 """
 
 from __future__ import annotations
@@ -34,23 +37,24 @@ from diffhash._files import write_text_atomically
 from diffhash.problems import Problem, zoo
 
 DEGREE = 9
-FILE = "floor.csv"  # among the tables
+FILE = "floor.csv"  # in the folder of the tables
 COLUMNS = ("problem", "quantity", "degree", "cells", "parameters", "l2", "seconds")
-_NEWTON = 12  # steps at most
-_POINTS = 10_000  # at which errors are measured, those of `diffhash.solve`
+_NEWTON = 12  # the largest number of Newton's steps
+_POINTS = 10_000  # points at which errors are measured, as in `diffhash.solve`
 
-Field = Callable[[np.ndarray], np.ndarray]  # of points [N, d], an unknown's values [N]
+Field = Callable[[np.ndarray], np.ndarray]  # an unknown's values [N] at points [N, d]
 Found = tuple[list[Field], int]  # all unknowns, and the number of coefficients
 
 
 @dataclass(frozen=True)
 class Axis:
-    """B-splines of a degree on consecutive cells, which end or close in a circle.
+    """The B-splines of a degree on the consecutive cells of an interval or of a circle.
 
     Args:
-        ends: of the cells.
-        degree: an odd one where they close.
-        is_closed: whether they do, after more cells than the degree, all of one length.
+        ends: the ends of the cells, ascending.
+        degree: the degree of the splines; an odd one on a circle.
+        is_closed: whether the cells form a circle; there must then be more cells than the degree,
+            all of one length.
     """
 
     ends: np.ndarray
@@ -67,8 +71,8 @@ class Axis:
 
     @property
     def points(self) -> np.ndarray:
-        """As many as splines: Greville's; the cells' lower ends, where they close; of a single cell
-        its start and Gauss's nodes."""
+        """As many points as there are splines: Greville's points; on a circle, the lower ends of
+        the cells; for a single cell, its start and Gauss's nodes."""
         if self.is_closed:
             return self.ends[:-1]
         if len(self.ends) == 2:
@@ -79,7 +83,7 @@ class Axis:
         return np.clip(sums / self.degree, self.ends[0], self.ends[-1])
 
     def at(self, x: np.ndarray, order: int = 0) -> sparse.csr_array:
-        """Their derivatives of an order at points, ``[N, n]``."""
+        """The derivatives of an order of all splines at points, ``[N, n]``."""
         knots = self._knots
         n = len(knots) - self.degree - 1
         values = BSpline(knots, np.eye(n), self.degree)(x, nu=order)
@@ -90,7 +94,7 @@ class Axis:
 
 
 class Product:
-    """Splines of two axes at the products of their points; the second runs faster."""
+    """The tensor products of the splines and points of two axes; the second axis varies faster."""
 
     def __init__(self, first: Axis, second: Axis) -> None:
         self.axes = first, second
@@ -105,13 +109,13 @@ class Product:
     def d(
         self, i: int, j: int, at: tuple[np.ndarray, np.ndarray] | None = None
     ) -> sparse.csr_array:
-        """Splines' derivatives of these orders, at these points or at others of both axes."""
+        """The derivatives of orders i and j at the products of the axes' points, or of ``at``."""
         points, orders = at or self.points, (i, j)
         factors = [axis.at(x, k) for axis, x, k in zip(self.axes, points, orders, strict=True)]
         return sparse.csr_array(sparse.kron(*factors, format="csr"))
 
     def field(self, c: np.ndarray) -> Field:
-        """Of the splines' coefficients."""
+        """The function of points that has the coefficients c."""
         first, second = self.axes
 
         def values(x: np.ndarray) -> np.ndarray:
@@ -128,7 +132,7 @@ def _uniform(low: float, high: float, cells: int, is_closed: bool = False) -> Ax
 def _chosen(
     rows: np.ndarray, matrix: sparse.csr_array, other: sparse.csr_array
 ) -> sparse.csr_array:
-    """``matrix`` in these rows, and ``other`` in the others."""
+    """The rows of ``matrix`` where ``rows`` is true, and those of ``other`` elsewhere."""
     rows = rows.astype(float)[:, None]
     return sparse.csr_array(matrix.multiply(rows) + other.multiply(1 - rows))
 
@@ -136,7 +140,7 @@ def _chosen(
 def _newton(
     system: Callable[[np.ndarray], tuple[np.ndarray, sparse.csr_array]], c: np.ndarray
 ) -> np.ndarray:
-    """c with r(c) = 0, from r and its Jacobian."""
+    """The solution of r(c) = 0 from an initial c; ``system`` computes r and its Jacobian."""
     for _ in range(_NEWTON):
         r, jacobian = system(c)
         step = splu(sparse.csc_array(jacobian)).solve(r)
@@ -147,7 +151,7 @@ def _newton(
 
 
 def _linear(matrix: sparse.csr_array, right: np.ndarray) -> np.ndarray:
-    """With a second solution for what round-off has left."""
+    """The solution of a linear system, with a second solve that reduces the round-off error."""
     factors = splu(sparse.csc_array(matrix))
     c = factors.solve(right)
     return c + factors.solve(right - matrix @ c)
@@ -156,7 +160,7 @@ def _linear(matrix: sparse.csr_array, right: np.ndarray) -> np.ndarray:
 def _on_square(
     axes: tuple[Axis, Axis], of_value: float, of_laplacian: float, source: Field
 ) -> Found:
-    """of_value · u + of_laplacian · Δu = source, u = 0 on the edge."""
+    """The solution of of_value · u + of_laplacian · Δu = source with u = 0 on the edge."""
     s = Product(*axes)
     operator = of_laplacian * (s.d(2, 0) + s.d(0, 2)) + of_value * s.d(0, 0)
     right = source(np.stack([s.x, s.y], axis=1))
@@ -165,7 +169,7 @@ def _on_square(
 
 
 def _helmholtz2d(a: tuple[float, float], low: float) -> Callable[[int], Found]:
-    """Δu + u = f."""
+    """The solver of Δu + u = f on a square, for a solution with the frequencies a."""
 
     def solve(cells: int) -> Found:
         def source(x: np.ndarray) -> np.ndarray:
@@ -177,7 +181,7 @@ def _helmholtz2d(a: tuple[float, float], low: float) -> Callable[[int], Found]:
 
 
 def _multiscale_poisson2d(cells: int) -> Found:
-    """-Δu = f."""
+    """The solution of -Δu = f."""
 
     def source(x: np.ndarray) -> np.ndarray:
         parts = [2 * (w * pi) ** 2 * np.sin(w * pi * x).prod(axis=1) for w in (4, 8, 12, 16)]
@@ -187,7 +191,7 @@ def _multiscale_poisson2d(cells: int) -> Found:
 
 
 def _helmholtz3d(cells: int) -> Found:
-    """Δu + u = f, of splines that are 0 on the boundary."""
+    """The solution of Δu + u = f, by splines that are 0 on the boundary."""
     axis = _uniform(0, 1, cells)
     x = axis.points[1:-1]
     value, second = (axis.at(x, order)[:, 1:-1] for order in (0, 2))
@@ -205,7 +209,7 @@ def _helmholtz3d(cells: int) -> Found:
 
 
 def _biharmonic2d(cells: int) -> Found:
-    """Δ²u = f, of splines that are 0 on the edge with their slope."""
+    """The solution of Δ²u = f, by splines that are 0 on the edge together with their slope."""
     axis = _uniform(0, 1, cells)
     x = axis.points[2:-2]
     value, second, fourth = (axis.at(x, order)[:, 2:-2] for order in (0, 2, 4))
@@ -223,7 +227,7 @@ def _biharmonic2d(cells: int) -> Found:
 
 
 def _poisson1d(cells: int) -> Found:
-    """0.01 u″ = f, u given where it is known: at 0 and at ½."""
+    """The solution of 0.01 u″ = f, with u given at 0 and at ½, where it is known."""
     axis, problem = _uniform(0, 1, cells), zoo()["poisson1d"]()
 
     def given(x: np.ndarray, order: int) -> np.ndarray:
@@ -244,14 +248,14 @@ def _marched(
     start: Sequence[np.ndarray],
     solve: Callable[[Product, Sequence[np.ndarray], np.ndarray], Sequence[np.ndarray]],
 ) -> Found:
-    """Unknowns in space and time, window by window, and the number of coefficients.
+    """The unknowns in space and time, window by window, and the number of coefficients.
 
     Args:
-        x: splines in space.
-        times: ends of the windows.
-        start: each unknown at the points of x.
-        solve: each unknown's coefficients in a window, of its splines, of those at its start, and
-            whether a point is there.
+        x: the splines in space.
+        times: the ends of the windows.
+        start: the initial values of each unknown at the points of x.
+        solve: computes each unknown's coefficients in a window from the window's splines, the
+            coefficients at its start, and the mask of the points at its start.
     """
     values = x.at(x.points).toarray()
     before = [np.linalg.solve(values, at_start) for at_start in start]
@@ -278,7 +282,7 @@ def _marched(
 
 
 def _wave1d(cells: int) -> Found:
-    """u_t = v, v_t = 4 u_xx."""
+    """The solution of u_t = v, v_t = 4 u_xx."""
     x = _uniform(0, 1, cells)
 
     def solve(
@@ -314,10 +318,10 @@ def _evolution(
     reaction: Reaction | None = None,
     at_ends: int = 0,
 ) -> Found:
-    """u_i,t + advection · u_i u_i,x = Σ_k linear[i][k] ∂ₓᵏ u_i + r_i(u).
+    """The solution of u_i,t + advection · u_i u_i,x = Σ_k linear[i][k] ∂ₓᵏ u_i + r_i(u).
 
     Args:
-        reaction: r of all unknowns' values, and its derivatives ∂r_i/∂u_j.
+        reaction: computes r from the values of all unknowns, and its derivatives ∂r_i/∂u_j.
         at_ends: the order of the derivative in x that is 0 at both ends, unless x is closed.
     """
     n = len(start)
@@ -366,7 +370,7 @@ def _evolution(
 
 
 def _graded(low: float, high: float, cells: int, steepness: float, ends: str) -> Axis:
-    """Cells that are smaller towards the middle, the upper or both ends: ends of sinh or tanh."""
+    """An axis with smaller cells towards the middle, the upper end or both ends."""
     t = np.linspace(0, 1, cells + 1)
     t = {
         "middle": (1 + np.sinh(steepness * (2 * t - 1)) / np.sinh(steepness)) / 2,
@@ -389,7 +393,7 @@ def _convection(cells: int) -> Found:
 
 
 def _burgers1d(cells: int) -> Found:
-    # Cells at the layer are a thirtieth of those without it.
+    # Cells at the layer are a thirtieth as wide as they would be on a uniform axis.
     x = _graded(-1, 1, cells, 6.0, "middle")
     start, times = -np.sin(pi * x.points), np.linspace(0, 1, cells // 4 + 1)
     return _evolution(x, times, [start], [{2: 0.01 / pi}], advection=1.0)
@@ -446,14 +450,15 @@ def _gray_scott(cells: int) -> Found:
 def _flow(
     wide: Sequence[Axis], reynolds: float, given: Callable[[np.ndarray, int], np.ndarray]
 ) -> Found:
-    """Navier–Stokes, with the velocity given on the edge and the pressure in a corner.
+    """The solution of the steady Navier–Stokes equations.
 
-    What is given on the edge implies continuity in the four corners, and in one more point by what
-    flows through it: in their place stand momentum in the corners and the pressure in one.
+    The velocity is given on the edge, and the pressure in a corner. The given velocity implies
+    continuity in the four corners and, by the total flow through the edge, in one more point. In
+    place of these five equations are momentum along x in the corners and the given pressure.
 
     Args:
-        wide: splines of a velocity along its own axis.
-        given: what is given at points, of each unknown by its number.
+        wide: the splines of u along x, and those of v along y.
+        given: computes the given values of an unknown at points, from the unknown's number.
     """
     low = [Axis(axis.ends, DEGREE - 1) for axis in wide]
     u, v, p = Product(wide[0], low[1]), Product(low[0], wide[1]), Product(low[0], low[1])
@@ -526,11 +531,11 @@ def _cavity(reynolds: float) -> Callable[[int], Found]:
 
 @dataclass(frozen=True)
 class Floor:
-    """How a problem is solved classically, and with how many cells an axis.
+    """A classical solver of a problem, with the numbers of cells per axis that are tried.
 
     Attributes:
-        problem: with the settings of its name.
-        solve: the unknowns for a number of cells.
+        problem: makes the problem, with the settings in its name.
+        solve: computes the unknowns with a number of cells per axis.
     """
 
     problem: Callable[[], Problem]
@@ -571,11 +576,11 @@ FLOORS = {
     "cavity": Floor(_of("cavity"), _cavity(100), (8, 12, 16, 24)),
     "cavity reynolds=400": Floor(_of("cavity", reynolds=400), _cavity(400), (12, 16, 24)),
 }
-"""By the names of the suite, and `helmholtz2d` as it is without settings."""
+"""The floors by the names of the suite's cases, and that of ``helmholtz2d`` without settings."""
 
 
 def rows(name: str) -> Iterator[dict[str, object]]:
-    """Of the table: the relative L2 error of each unknown for each number of cells an axis."""
+    """Rows of the table: each unknown's relative L2 error for each number of cells per axis."""
     floor = FLOORS[name]
     problem = floor.problem()
     x = problem.domain.sample(_POINTS, "evaluation")
@@ -590,15 +595,18 @@ def rows(name: str) -> Iterator[dict[str, object]]:
             yield dict(zip(COLUMNS, values, strict=True))
 
 
-def read(path: Path) -> Any:  # of a DataFrame
-    """The table in a file; empty where there is none."""
+def read(path: Path) -> Any:  # a DataFrame
+    """The table in a file; an empty one where there is no file."""
     if not path.is_file():
         return pd.DataFrame(columns=COLUMNS)
     return pd.read_csv(path, keep_default_na=False, na_values=["nan"])
 
 
 def complete(path: Path, names: Iterable[str], again: bool = False) -> Any:
-    """The table in a file, with what it lacks of these problems, or all of theirs again."""
+    """The table in a file, after its missing problems among ``names`` are solved and added.
+
+    With ``again``, all of these problems are solved again.
+    """
     floor, names = read(path), [name for name in names if name in FLOORS]
     if again:
         floor = floor[~floor["problem"].isin(names)]
@@ -613,7 +621,7 @@ def complete(path: Path, names: Iterable[str], again: bool = False) -> Any:
 
 
 def best(floor: Any) -> Any:
-    """Of each problem the rows of the number of cells with which its largest error is smallest."""
+    """For each problem, the rows for the number of cells whose largest error is the smallest."""
     largest = floor.groupby(["problem", "cells"])["l2"].max().reset_index()
     finest = largest.loc[largest.groupby("problem")["l2"].idxmin(), ["problem", "cells"]]
     return floor.merge(finest, on=["problem", "cells"])

@@ -1,9 +1,9 @@
-"""Steps of equations in two dimensions: the library, nested autograd, and JAX by hand.
+"""Training steps for equations in 2-D: the library, nested autograd, and hand-written JAX.
 
-A Laplacian, and the steady Navier-Stokes equations with three unknowns, at 4096 points of the unit
-square, by plain coordinates and a network of 3 × 64, full batches and Adam in float32. JAX carries
-values, first derivatives and the Laplacian forward, with the activation's backward pass written
-out, as in `benchmarks.jax_step`.
+The equations are Poisson's and the steady Navier-Stokes equations with three unknowns, at 4096
+points of the unit square. An MLP 3 × 64 reads the coordinates and trains with full batches and
+Adam in float32. JAX computes values, first derivatives and the Laplacian forward, with the
+activation's backward pass written out, as in `benchmarks.jax_step`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CPU = torch.device("cpu")
 
 
 class Laplace(Problem):
-    """Δu = sin πx sin πy."""
+    """Poisson's equation Δu = sin πx sin πy."""
 
     domain = Box(x=(0, 1), y=(0, 1))
 
@@ -46,7 +46,7 @@ class Laplace(Problem):
 
 
 class NavierStokes(Problem):
-    """u·∇u + ∇p = ν Δu, ∇·u = 0."""
+    """The steady Navier-Stokes equations u·∇u + ∇p = ν Δu, ∇·u = 0."""
 
     unknowns = ("u", "v", "p")
     domain = Box(x=(0, 1), y=(0, 1))
@@ -71,12 +71,13 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {"laplacian": Laplace, "navier-stok
 
 
 class Library:
-    """Lightning's ``fit`` of a problem.
+    """Training of a problem under Lightning's ``fit``.
 
     Args:
-        problem: makes it.
-        name: of the contender; nested autograd takes derivatives by nested reverse mode.
-        device: where.
+        problem: makes the problem.
+        name: the contender: `OURS`, `GRAPH` (with a CUDA graph) or `NESTED` (with derivatives by
+            nested reverse mode).
+        device: the device of the training.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Library:
         self._accelerator = "gpu" if device.type == "cuda" else "cpu"
 
     def training(self) -> FieldTraining:
-        """A new one, with the parameters of seed 0."""
+        """A new training, with the parameters of seed 0."""
         problem = self._problem()
         torch.manual_seed(0)
         network = MLP(2, len(problem.unknowns))
@@ -103,7 +104,7 @@ class Library:
         )
 
     def sample(self, seconds: float) -> Sample:
-        """Chunks for at least so long."""
+        """Train in chunks for at least ``seconds``."""
         training = self.training()
 
         def read() -> tuple[float, ...]:
@@ -120,7 +121,7 @@ class JaxEquations:
     """The same step in jitted JAX.
 
     Args:
-        problem: its name in `PROBLEMS`.
+        problem: a key of `PROBLEMS`.
     """
 
     name = JAX
@@ -175,7 +176,7 @@ class JaxEquations:
         self._state, self._data = _initial_state((None, layers)), (x, target)
 
     def loss(self) -> float:
-        """At the present parameters."""
+        """The loss at the present parameters."""
         return float(self._gradient(self._state[0], self._data)[0])
 
     def _train(self) -> None:
@@ -183,7 +184,7 @@ class JaxEquations:
         losses.block_until_ready()
 
     def sample(self, seconds: float) -> Sample:
-        """Scans for at least so long."""
+        """Run scans for at least ``seconds``."""
         self._train()
         n_steps, start = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - start) < seconds:
@@ -193,15 +194,15 @@ class JaxEquations:
 
 
 def n_cases() -> int:
-    """How often `measure` calls ``advance``."""
+    """The number of calls of ``advance`` by `measure`."""
     return len(PROBLEMS)
 
 
 def measure(options: Options, advance: Callable[[str], None]) -> pd.DataFrame:
-    """One row for each equation and contender; milliseconds per step, median and range.
+    """One row for each equation and contender: median and range of the milliseconds per step.
 
     Args:
-        advance: told what comes next.
+        advance: called with the name of each equation before it is measured.
     """
     return pd.DataFrame(_rows(options, advance)).assign(**environment_columns(options.device))
 
@@ -219,6 +220,6 @@ def _rows(options: Options, advance: Callable[[str], None]) -> Iterator[dict[str
 
 
 def summary(frame: pd.DataFrame) -> list[str]:
-    """A line for each equation: our step, and its ratio to every other."""
+    """A line for each equation: the time of our step, and its ratios to the others'."""
     equations = frame.groupby("equation", sort=False)
     return [f"{equation}: {ratios(rows, OURS, 'times')}" for equation, rows in equations]

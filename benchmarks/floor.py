@@ -9,16 +9,17 @@ from benchmarks.case import Case
 from benchmarks.sample import Sample, synchronised_time
 from diffhash.encodings import GridEncoding
 
-_STEPS = 10  # between two looks at the clock
+_STEPS = 10  # steps between two readings of the clock
 
 
 class Floor:
-    """Of each hidden layer, with r rows (every row of every jet) and v points:
+    """The products and activations of each hidden layer, for r rows of all jets and v points:
 
-        z [r, out] = x Wᵀ,    σ(z) of the v value rows alone,    ∂W = ∂zᵀ x,    ∂x = ∂z W,
+        z [r, out] = x Wᵀ,    σ(z) of the v value rows alone,    ∂W = ∂zᵀ x,    ∂x = ∂z W.
 
-    into memory that is there already. ∂x of the first layer only where the encoding is trained.
-    The encoding, the derivatives of σ, the last layer (one output), the loss and Adam are free.
+    Results are written into memory that is already allocated. ∂x of the first layer is computed
+    only where the encoding is trained. The encoding, the derivatives of σ, the last layer (one
+    output), the loss and Adam are left out.
     """
 
     name = "floor"
@@ -43,7 +44,7 @@ class Floor:
         self._device = case.device
 
     def step(self) -> None:
-        """Once forward and once backward."""
+        """Compute one forward and one backward pass."""
         for w, x, z in zip(self._weights, self._x, self._z, strict=True):
             torch.mm(x, w.T, out=z)
             values = z[: self._n_values]
@@ -54,7 +55,7 @@ class Floor:
                 torch.mm(self._dz[index], self._weights[index], out=self._dx[index])
 
     def sample(self, seconds: float) -> Sample:
-        """Steps for at least so long."""
+        """Take steps for at least ``seconds``."""
         self.step()
         n_steps, start = 0, synchronised_time(self._device)
         while True:

@@ -1,12 +1,13 @@
-"""A Gauss–Newton step: the library, and dense Jacobians by `torch.func`.
+"""Gauss–Newton steps: the library, and dense Jacobians by `torch.func`.
 
-The paper's task with residuals, by a grid and a network in float64: r and J, one factorisation, and
-r at the point reached. The others take derivatives in x by nested `torch.func.grad`, with the
-per-level loop of `benchmarks.baselines` for the grid, over all points by `torch.func.vmap`; J by
-`torch.func.jacrev`, of the whole vector r, as one would write it first, or of the residual at a
-point, over all points; then the normal equations of whichever is smaller, parameters or residuals.
-``jacrev`` of r goes through all points again for each of its elements, which takes hours for one J:
-it is timed for some of the elements, and the time is multiplied.
+The problem is the paper's PINN task, with a grid and a network in float64. A step consists of r and
+J, one factorisation, and r at the point reached. The implementations with `torch.func` take
+derivatives in x by nested `torch.func.grad`, with the per-level loop of `benchmarks.baselines` for
+the grid, over all points by `torch.func.vmap`. They take J by `torch.func.jacrev`: of the whole
+vector r, as one would write it first, or of the residual at a point, over all points. The normal
+equations are those in the parameters or the residuals, whichever are fewer. ``jacrev`` of r goes
+through all points for each element of r, which takes hours for one J: the time for some of the
+elements is measured and multiplied.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from diffhash.optim.residuals import Residuals
 
 JACREV = "torch.func.jacrev"
 JACREV_BY_POINT = "torch.func.jacrev by point"
-# Grids of the paper's preset, and of fewer parameters than residuals.
+# The paper's preset, and a grid and a network with fewer parameters than residuals.
 CASES = {
     "cubic": ("encoder=cubic",),
     "cubic, small": (
@@ -48,8 +49,9 @@ COLUMNS = (
     *("contender", "ms", "ms_min", "ms_max", "repetitions", "ours_over_this"),
 )
 _DAMPING = 1e-6
-_CHUNK = 250  # points whose derivatives are taken at a time: fewer and more are slower
-# Of J at a time, where each goes through all points: more are not faster. So many are timed.
+_CHUNK = 250  # points whose derivatives are taken together; fewer and more are slower
+# Rows of J that are computed together by `DenseStepsOfAll`, each from all points; only these are
+# timed. A larger number is not faster.
 _ROWS = 8
 
 
@@ -67,7 +69,7 @@ class OurSteps:
         self._new = lambda: GaussNewton().make(self._field, problem, lambda _: self.residuals)
 
     def sample(self, seconds: float) -> Sample:
-        """From the start, after one step that finds out how to compute them."""
+        """Take steps from the initial parameters, after a first step that is not timed."""
         self.residuals.restore(self._start)
         optimizer = self._new()
         optimizer.step()
@@ -75,10 +77,12 @@ class OurSteps:
 
 
 class DenseSteps:
-    """Steps with dense Jacobians, taken point by point, of one trial each; the first is repeated.
+    """Steps with dense Jacobians, point by point, and a single trial of the damping.
+
+    Every step starts from the initial parameters.
 
     Args:
-        cfg: of a run.
+        cfg: the config of a run.
     """
 
     name = JACREV_BY_POINT
@@ -88,15 +92,15 @@ class DenseSteps:
         self._module = StraightforwardTraining(self._case)
 
     def parameters(self) -> dict[str, Tensor]:
-        """Those at the start."""
+        """The initial parameters by name."""
         return {name: p.detach() for name, p in self._module.named_parameters()}
 
     def value(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """r ``[M]``."""
+        """The residuals r ``[M]``."""
         return self._mapped(self._residual, parameters)
 
     def jacobian(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        """J ``[M, P]``, in the order of the module's parameters."""
+        """The Jacobian J ``[M, P]`` of r, in the order of the module's parameters."""
 
         def row(parameters: Any, *point: Any) -> Tensor:
             parts = jacrev(self._residual)(parameters, *point)
@@ -105,7 +109,7 @@ class DenseSteps:
         return self._mapped(row, parameters)
 
     def sample(self, seconds: float) -> Sample:
-        """At the initial parameters."""
+        """Take steps for at least ``seconds``."""
         return _timed(self._step, seconds)
 
     def _step(self) -> None:
@@ -141,7 +145,7 @@ class DenseSteps:
         target: Tensor,
         coefficients: Mapping[tuple[int, ...], float],
     ) -> Tensor:
-        """Σ_α coefficients_α ∂^α u - target, at a point ``[d]``."""
+        """The residual Σ_α coefficients_α ∂^α u - target at a point ``[d]``."""
 
         def u(x: Tensor) -> Tensor:
             return functional_call(self._module, dict(parameters), (x[None],))[0, 0]
@@ -158,15 +162,15 @@ class DenseSteps:
 
 
 class DenseStepsOfAll(DenseSteps):
-    """As `DenseSteps`, by ``jacrev`` of the whole r.
+    """Steps like those of `DenseSteps`, with J from ``jacrev`` of the whole vector r.
 
-    A sample is less than a step: it is the time of J alone, from that of a part of its rows.
+    A sample is less than a step: the time of J alone, extrapolated from a part of its rows.
     """
 
     name = JACREV
 
     def jacobian(self, parameters: Mapping[str, Tensor], n_rows: int | None = None) -> Tensor:
-        """J, or its first rows."""
+        """The Jacobian J, or its first ``n_rows`` rows."""
         first = jacrev(lambda p: self.value(p)[:n_rows], chunk_size=_ROWS)
         parts = first(dict(parameters))
         return torch.cat([part.flatten(1) for part in parts.values()], dim=1)
@@ -190,20 +194,20 @@ def _timed(step: Callable[[], Any], seconds: float) -> Sample:
 
 
 def config(case: str, changes: Sequence[str] = ()) -> DictConfig:
-    """Of one of `CASES`, with further overrides."""
+    """The config of one of `CASES`, with further overrides."""
     return compose_config([*CASES[case], "task=pinn", "trainer.precision=float64", *changes])
 
 
 def n_cases() -> int:
-    """How often `measure` calls ``advance``."""
+    """The number of calls of ``advance`` by `measure`."""
     return len(CASES)
 
 
 def measure(options: Options, advance: Callable[[str], None]) -> pd.DataFrame:
-    """One row for each case and contender; milliseconds per step, median and range.
+    """One row for each case and contender: median and range of the milliseconds per step.
 
     Args:
-        advance: told what comes next.
+        advance: called with the name of each case before it is measured.
     """
     return pd.DataFrame(_rows(options, advance)).assign(**environment_columns(options.device))
 
@@ -221,6 +225,6 @@ def _rows(options: Options, advance: Callable[[str], None]) -> Iterator[dict[str
 
 
 def summary(frame: pd.DataFrame) -> list[str]:
-    """A line for each case: our step, and its ratio to the other."""
+    """A line for each case: the time of our step, and its ratios to the others'."""
     cases = frame.groupby("case", sort=False)
     return [f"{case}: {ratios(rows, OURS, 'times')}" for case, rows in cases]

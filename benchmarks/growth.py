@@ -1,4 +1,4 @@
-"""How a step's cost grows: with points, levels, axes, and seeds that train as one program."""
+"""The growth of a step's cost with points, levels, axes, and seeds that train as one program."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from benchmarks.ours import OURS
 from benchmarks.steps import JAX, Options, measure_case, with_ratios
 
 _CUBIC_PINN = ("encoder=cubic", "task=pinn")
-# What grows → the overrides of its values; contenders besides the floor.
+# For each growing quantity, the overrides of its values.
 SERIES = {
     "points": {
         n: (
             *(f"task.n_labels={n // 2}", f"task.n_residual={n}"),
-            f"trainer.chunk={min(100, 200_000 // n)}",  # as many steps as a sample is long
+            f"trainer.chunk={min(100, 200_000 // n)}",  # shorter chunks for more points
         )
         for n in (1000, 4000, 16000, 64000)
     },
@@ -35,17 +35,19 @@ COLUMNS = (*_KEY, "contender", "variant", "ms", "ms_min", "ms_max", "repetitions
 
 
 def measure(options: Options, advance: Callable[[str], None]) -> pd.DataFrame:
-    """Milliseconds per step of the cubic PINN, along each series; JAX where it is the same case.
+    """The milliseconds per step of a cubic PINN for each value of each series.
+
+    Replicas are measured with the library alone, the others also with JAX and the floor.
 
     Args:
-        advance: told what comes next.
+        advance: called with the series and the value before each measurement.
     """
     environment = environment_columns(options.device)
     rows = []
     for series, values in SERIES.items():
         for value, overrides in values.items():
             advance(f"{series} {value}")
-            # A replica's case is one seed's: the floor and JAX have no such thing.
+            # The floor and JAX have no replicas: their case is that of a single seed.
             names = (OURS,) if series == "replicas" else (OURS, JAX)
             found = measure_case([*_CUBIC_PINN, *options.overrides, *overrides], options, names)
             rows += [
@@ -57,12 +59,12 @@ def measure(options: Options, advance: Callable[[str], None]) -> pd.DataFrame:
 
 
 def n_cases() -> int:
-    """How often `measure` calls ``advance``."""
+    """The number of calls of ``advance`` by `measure`."""
     return sum(len(values) for values in SERIES.values())
 
 
 def summary(frame: pd.DataFrame) -> Iterator[str]:
-    """A line for each series."""
+    """A line for each series: our milliseconds per step by value."""
     for series in SERIES:
         part = frame.query(f"contender == {OURS!r} and series == {series!r}")
         cells = ", ".join(f"{v}: {ms:.3g}" for v, ms in zip(part["value"], part["ms"], strict=True))

@@ -1,4 +1,4 @@
-"""A problem for any number of dimensions, to see how a step grows with them."""
+"""Helmholtz's equation in up to four dimensions, for the growth of a step's cost with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AXES = "xyzw"
 
 
 class Helmholtz(Problem):
-    """Σ_j ∂_jj u + u = f on [0, 1]^d, with u = Π_j sin(π (j + 1) x_j)."""
+    """Helmholtz's equation Δu + u = f on [0, 1]^d, with u = Π_j sin(π (j + 1) x_j)."""
 
     def __init__(self, d: int) -> None:
         self.domain = Box(**{axis: (0, 1) for axis in AXES[:d]})

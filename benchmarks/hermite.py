@@ -1,14 +1,14 @@
-"""Hermite-NGP's own setting, with other interpolations in its place, in equal seconds and memory.
+"""Hermite-NGP's setting, with other interpolations as well, in equal seconds and memory.
 
 He et al. (ICML 2026) keep u and its mixed first derivatives at each vertex of a hash grid under a
-SIREN, and say that a cubic hash grid without these derivatives fails in two dimensions. Here their
-problem, grid, network, points and optimizer (``recipe=hermite_ngp``) run with each interpolation. A
-score is that of the last step: no step is chosen by the exact solution.
+SIREN, and state that a cubic hash grid without these derivatives fails in two dimensions. Here
+their problem, grid, network, points and optimizer (``recipe=hermite_ngp``) run with each
+interpolation. The error is that of the last step: no step is chosen by the exact solution.
 
-**Equal memory.** Hermite has four rows of the table for each vertex, the others one. Theirs have
-cells half as wide and room for four times as many vertices, so that the numbers of rows are equal
-within two hundredths. Those of "quarter" have Hermite's cells and room for as many vertices, that
-is a quarter of the rows.
+**Equal memory.** A vertex has four rows in Hermite's tables, and one in those of the others. The
+others have cells half as wide, and room for four times as many vertices, so that the numbers of
+rows are equal within two percent. With a "quarter" of the memory, the others have Hermite's cells
+and room for as many vertices, which is a quarter of the rows.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ from diffhash.results.statistics import median_interval
 CASE = Case("helmholtz2d", {"a": "10"})
 INTERPOLATIONS = ("hermite", "cubic", "quintic", "linear")
 TABLES = {"dense": 20, "hashed": 16, "small": 12}
-"""log2 of Hermite's vertices of a level at most: rows are shared on no level, on those of 256 and
-512 cells (the published size), and on those of 64 cells and more."""
+"""log2 of the largest number of vertices of a level in Hermite's tables.
+
+On larger levels, vertices share rows: on none (dense), on those of 256 and 512 cells (hashed, the
+published size), and on those of 64 cells and more (small)."""
 FAILS = 0.1
 """The relative L2 error above which the paper calls an encoding failed."""
-_APART = 0.8  # the largest ratio of two errors of which the smaller one is called more accurate
+_APART = 0.8  # the largest ratio at which the smaller of two errors is called more accurate
 COLUMNS = (
     *("interpolation", "table", "memory", "rows", "parameters", "seed", "budget_seconds"),
     *("status", "reason", "l2", "loss", "steps", "train_seconds", "ms_per_step"),
@@ -47,7 +49,7 @@ COLUMNS = (
 )
 _KEY = ["interpolation", "table", "memory", "seed"]
 _CURVE_ROWS = 60
-_LEVELS, _FEATURES, _COARSEST = 8, 2, 4  # of recipe=hermite_ngp
+_LEVELS, _FEATURES, _COARSEST = 8, 2, 4  # as in recipe=hermite_ngp
 _COLOURS = {
     "hermite": style.BLACK, "cubic": style.BLUE, "quintic": style.GREEN, "linear": style.VERMILION,
 }  # fmt: skip
@@ -58,8 +60,8 @@ class Grid:
     """An interpolation with the size of its tables.
 
     Attributes:
-        interpolation: of `INTERPOLATIONS`.
-        table: of `TABLES`.
+        interpolation: an element of `INTERPOLATIONS`.
+        table: a key of `TABLES`.
         memory: ``equal`` to Hermite's, or a ``quarter`` of it.
     """
 
@@ -73,22 +75,22 @@ class Grid:
 
     @property
     def base_resolution(self) -> int:
-        """Cells of the coarsest level."""
+        """The number of cells per axis of the coarsest level."""
         return _COARSEST * (2 if self._is_finer else 1)
 
     @property
     def log2_hashmap_size(self) -> int:
-        """Of vertices."""
+        """log2 of the largest number of vertices of a level."""
         return TABLES[self.table] + (2 if self._is_finer else 0)
 
     @property
     def name(self) -> str:
-        """``cubic hashed quarter``."""
+        """The name, such as ``cubic hashed quarter``."""
         return f"{self.interpolation} {self.table} {self.memory}"
 
     @property
     def rows(self) -> int:
-        """Of the table, each with as many numbers as a level has features."""
+        """The number of rows of the table, each with as many numbers as a level has features."""
         with torch.device("meta"):
             encoding = GridEncoding(
                 2, _LEVELS, _FEATURES, self.log2_hashmap_size, self.base_resolution,
@@ -107,11 +109,11 @@ GRIDS = {
 
 
 class GridJob(Job):
-    """One run, whose method is a name of `GRIDS`."""
+    """One run, whose method is a key of `GRIDS`."""
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Of the grid and the optimizer."""
+        """The settings of the grid and the optimizer."""
         grid = GRIDS[self.method]
         return (
             *("recipe=hermite_ngp", f"encoder={grid.interpolation}"),
@@ -122,7 +124,7 @@ class GridJob(Job):
 
 
 def jobs(seeds: Sequence[int], seconds: float) -> list[Job]:
-    """All of them, in the order in which they run."""
+    """All jobs, in the order in which they run."""
     return [GridJob(CASE, name, "adam", seed, seconds) for seed in seeds for name in GRIDS]
 
 
@@ -131,7 +133,7 @@ def jobs(seeds: Sequence[int], seconds: float) -> list[Job]:
 
 def make_tables(wanted: Sequence[Job], runs: Path) -> tuple[Any, Any]:
     """A row for each job that has been run, and its curve: the error over seconds of training."""
-    rows, curves = [], []  # of dicts, of DataFrames
+    rows, curves = [], []  # lists of dicts and of DataFrames
     for job in wanted:
         found = result(job, runs)
         if found is None:
@@ -170,7 +172,7 @@ def make_tables(wanted: Sequence[Job], runs: Path) -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, and what the table says: whether it holds, and the errors compared."""
+    """A claim, whether it holds in the table, and the errors that it compares."""
 
     text: str
     holds: bool
@@ -178,7 +180,7 @@ class Claim:
 
 
 def claims(table: Any) -> list[Claim]:
-    """Of medians over seeds, each interpolation at its last step.
+    """The claims about medians over seeds, of the errors at the last step.
 
     Raises:
         KeyError: a run that a claim is about is not in the table.
@@ -207,7 +209,8 @@ def claims(table: Any) -> list[Claim]:
 
 
 def write(wanted: Sequence[Job], runs: Path, output: Path) -> list[str]:
-    """Write the table, its page, the curves and the picture of what has been run; lines to print.
+    """Write the table, its page, the curves and the picture of all finished runs; return lines to
+    print.
 
     Args:
         output: a folder with ``tables`` and ``figures``.
@@ -270,7 +273,7 @@ def _page(table: Any) -> str:
 
 
 def _plot(curves: Any, stem: Path) -> list[Path]:
-    """A panel for each table: the relative L2 error over seconds of training."""
+    """Draw a panel for each table: the relative L2 error over seconds of training."""
     figure = style.new_figure(height=2.6)
     axes = figure.subplots(1, len(TABLES), squeeze=False, sharey=True).ravel()
     for ax, size in zip(axes, TABLES, strict=True):

@@ -1,8 +1,8 @@
-"""Encodings in JAX: the first rows of `benchmarks.jax_step`, at fixed points.
+"""Encodings in JAX: the rows that enter the network of `benchmarks.jax_step`, at fixed points.
 
-The rows of a grid are y = A θ, with a sparse A that the points alone decide. ``gather`` takes the
-touched rows of θ; its backward pass adds up, for each point and touched row, the contributions of
-all derivatives, before it scatters them. ``dense`` multiplies with A, level by level.
+The rows of a grid are y = A θ, with a sparse A that depends on the points alone. ``gather`` reads
+the touched rows of θ; its backward pass adds up, for each point and touched row, the contributions
+of all derivatives, before it scatters them. ``dense`` multiplies with A, level by level.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from diffhash.encodings import GridEncoding
 from diffhash.ops.layout import GridLayout, locate
 
 Array = Any  # jax.Array, or a tracer
-# Of all points the values [C, N]; of the residual's points ∂_j for every axis of D', and D'. One
+# The values [C, N] at all points; at the residual's points, ∂_j for every axis of D', and D'. One
 # column may stand for all points.
 Rows = tuple[Array, tuple[Array, ...], Array]
-Features = Callable[[Any, Any], Rows]  # of data that the points alone decide, and of θ [rows, F]
+Features = Callable[[Any, Any], Rows]  # arguments: data of the points alone, and θ [rows, F]
 
 MAX_DENSE_BYTES = 2**28
 
@@ -38,7 +38,7 @@ def features_of(case: Case, encode: str) -> tuple[Features, Any]:
 
 
 def encodes(case: Case) -> tuple[str, ...]:
-    """The ways there are to compute a case's encoding; of one that is not trained, only one."""
+    """The ways to compute a case's encoding; there is one for an encoding that is not trained."""
     if not isinstance(case.encoding, GridEncoding):
         return ("constant",)
     entries = case.encoding.layout.n_rows * case.n_rows
@@ -52,7 +52,7 @@ def _residual(case: Case) -> LossTerm | None:
 
 
 def _constant_rows(case: Case) -> Rows:
-    """Rows of an encoding that training does not change."""
+    """The rows of an encoding that training does not change."""
     jets = [case.encoding.plan(t.x, t.rows).jet().data.detach().mT for t in case.terms]
     value = torch.cat([jet[0] for jet in jets], dim=1)
     residual = _residual(case)
@@ -74,7 +74,7 @@ def _array(tensor: torch.Tensor) -> Array:
 
 @dataclass(frozen=True)
 class _Stencil:
-    """What a term's points touch: rows of θ, and their weights by row of `Rows`, ``[N, L, T]``."""
+    """The rows of θ that a term's points touch, and their weights in `Rows`; ``[N, L, T]`` each."""
 
     index: np.ndarray
     value: np.ndarray
@@ -91,7 +91,7 @@ def _stencil(layout: GridLayout, term: LossTerm) -> _Stencil:
         cell, t = locate(level, term.x)
         vertices = cell[:, None] + taps + interpolation.first_tap
         indices.append(layout.rows(level, vertices))
-        # [axis][order] of [N, taps]
+        # [axis][order], [N, taps] each
         axes = [
             [interpolation.weights(t[:, j], m) * level.scales[j] ** m for m in range(order + 1)]
             for j, order in enumerate(highest)
@@ -179,7 +179,7 @@ def _dense(case: Case, encoding: GridEncoding) -> tuple[Features, Any]:
     dtype = case.parameters[0].numpy().dtype
 
     def matrices(index: np.ndarray, weights: np.ndarray) -> list[Array]:
-        """Aᵀ ``[rows, N]`` of each level."""
+        """The matrix Aᵀ ``[rows, N]`` of each level."""
         result = []
         for k, level in enumerate(levels):
             matrix = np.zeros((level.n_rows, len(index)))

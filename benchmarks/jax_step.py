@@ -1,13 +1,14 @@
 """The step in JAX as an expert writes it: jitted, many steps in one `jax.lax.scan`.
 
-Derivatives travel forward with the values. With the residual's operator D = c + D',
+Derivatives are computed together with the values. With the residual's operator D = c + D',
 D' = Σ_j b_j ∂_j + Σ_j c_j ∂_jj, the pre-activations (z, ∂_j z, D'z) of a layer become
 
     σ(z),    σ'(z) ∂_j z,    σ'(z) D'z + σ''(z) Σ_j c_j (∂_j z)²,
 
 so that a residual point has 2 + d rows. Arrays are ``[features, points]``, every row has a matrix
-product of its own, and the activation's backward pass is written out. What depends on the points
-alone is computed once, in float64. What else was tried: results/benchmarks/README.md.
+product of its own, and the activation's backward pass is written out. Quantities that depend on the
+points alone are computed once, in float64. The variants are described in
+results/benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# Before JAX is imported: a GPU's memory is not its own.
+# This precedes the import of JAX, which must not reserve all memory of a GPU.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import jax  # pyright: ignore[reportMissingImports]
@@ -40,25 +41,25 @@ JAX = "jax"
 Array = Any  # jax.Array, or a tracer
 Layer = tuple[Array, Array]  # weight [n_outputs, n_inputs] and bias [n_outputs]
 Parameters = tuple[Array | None, tuple[Layer, ...]]  # a grid's table [rows, F], and the network
-Loss = Callable[[Parameters, Any], Array]  # of parameters and what depends on points alone
+Loss = Callable[[Parameters, Any], Array]  # arguments: the parameters, and data of the points alone
 
-_STEPS = 100  # of one scan; fewer where the case is larger than the paper's
-_ROWS = 700_000  # of a scan, over all its steps
+_STEPS = 100  # steps of one scan; fewer where the case is larger than the paper's
+_ROWS = 700_000  # rows of one scan, over all its steps
 _SHARDS = "shards"
-_B1, _B2, _EPS = 0.9, 0.999, 1e-8  # Adam's, as in torch
+_B1, _B2, _EPS = 0.9, 0.999, 1e-8  # Adam's settings, as in torch
 
 
 def configure(device: torch.device, n_threads: int) -> bool:
-    """Let JAX use a device of torch's; a CPU appears as one device per thread.
+    """Make JAX use torch's device; a CPU appears as one device per thread.
 
-    To be called before JAX computes anything. Whether JAX sees the device.
+    To be called before JAX computes anything. The result says whether JAX sees the device.
     """
     jax.config.update("jax_num_cpu_devices", n_threads)
     return bool(_devices(device))
 
 
 def variants(case: Case) -> list[tuple[str, int]]:
-    """Every ``(encode, n_shards)`` that there is for a case."""
+    """Every ``(encode, n_shards)`` that is possible for a case."""
     n_devices = len(_devices(case.device))
     counts = {n_devices, *(2**k for k in range(n_devices.bit_length()))}
     fitting = [n for n in sorted(counts) if all(len(term.x) % n == 0 for term in case.terms)]
@@ -66,13 +67,13 @@ def variants(case: Case) -> list[tuple[str, int]]:
 
 
 class JaxStep:
-    """Adam from the parameters of a case.
+    """Training with Adam from the parameters of a case.
 
     Args:
-        case: the step.
-        encode: how a grid is computed; see `benchmarks.jax_features`.
-        n_shards: devices that share out the points of every term and add up their gradients. A
-            CPU's scatter and gather use one thread of each device.
+        case: the training step.
+        encode: the way to compute the encoding; see `benchmarks.jax_features`.
+        n_shards: the number of devices that share the points of every term, and whose gradients are
+            averaged. On a CPU, scatter and gather use one thread of each device.
     """
 
     name = JAX
@@ -104,12 +105,12 @@ class JaxStep:
         )
 
     def train(self, n_steps: int) -> Array:
-        """The loss before each of so many steps."""
+        """Take ``n_steps`` steps; return the loss before each of them."""
         self._state, losses = self._steps(n_steps, self._state, self._data)
         return losses.block_until_ready()
 
     def sample(self, seconds: float) -> Sample:
-        """Scans for at least so long."""
+        """Run scans for at least ``seconds``."""
         self.train(self._n_steps)
         n_steps, start = 0, time.perf_counter()
         while True:
@@ -120,20 +121,20 @@ class JaxStep:
                 return Sample(1e3 * elapsed / n_steps)
 
     def loss_and_gradients(self) -> tuple[float, list[Array]]:
-        """At the present parameters, in the order of `Case.parameters`."""
+        """The loss and its gradients at the present parameters, ordered as `Case.parameters`."""
         loss, gradients = self._gradient(self._state[0], self._data)
         return float(loss), jax.tree.leaves(gradients)
 
     @property
     def parameters(self) -> list[Array]:
-        """The present ones, in the order of `Case.parameters`."""
+        """The present parameters, ordered as `Case.parameters`."""
         return jax.tree.leaves(self._state[0])
 
     def _sharding(self, *axes: str) -> Any:
         return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))
 
     def _on_all_shards(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """``function(state, data)`` of the whole state and each shard's data."""
+        """``function(state, data)`` on all shards, with the whole state and each shard's data."""
 
         def on_one(state: Any, data: Any) -> Any:
             return function(state, jax.tree.map(lambda part: part[0], data))
@@ -151,7 +152,7 @@ class JaxStep:
 
 
 def _devices(device: torch.device) -> list[Any]:
-    """JAX's devices of that type."""
+    """The devices of JAX that have the type of ``device``, but one GPU at most."""
     try:
         found = jax.devices("gpu" if device.type == "cuda" else "cpu")
     except RuntimeError:
@@ -160,7 +161,7 @@ def _devices(device: torch.device) -> list[Any]:
 
 
 def _shard(case: Case, index: int, n_shards: int) -> Case:
-    """A part of the points of every term."""
+    """The case with one of ``n_shards`` parts of the points of every term."""
 
     def part(term: LossTerm) -> LossTerm:
         n = len(term.x) // n_shards
@@ -182,7 +183,7 @@ def _parameters(case: Case) -> Parameters:
 
 
 def _initial_state(parameters: Parameters) -> Any:
-    """Parameters, Adam's two moments, and the number of steps."""
+    """The parameters, Adam's two moments, and the number of steps."""
     zeros = partial(jax.tree.map, jnp.zeros_like)
     dtype = parameters[1][0][0].dtype
     return parameters, zeros(parameters), zeros(parameters), jnp.zeros((), dtype)
@@ -227,7 +228,7 @@ def _steps(
 
 
 def _loss(case: Case, features: Callable[[Any, Array], Rows]) -> Loss:
-    """The case's loss; at most its last term is a residual."""
+    """The loss of a case; only its last term may be a residual."""
     labels = [term for term in case.terms if term.n_rows == 1]
     residuals = [term for term in case.terms if term.n_rows > 1]
     n_labels = sum(len(term.x) for term in labels)
@@ -263,19 +264,19 @@ def _loss(case: Case, features: Callable[[Any, Array], Rows]) -> Loss:
 
 
 def _multiply(weight: Array, rows: Array, n: int) -> Array:
-    """weight @ rows ``[.., n]``, where one column may stand for n of them."""
+    """The product weight @ rows ``[.., n]``, where one column of rows may stand for n of them."""
     return jnp.broadcast_to(weight @ rows, (len(weight), n))
 
 
 def _activation(
     omega: float | None, n_labels: int, second: tuple[float, ...]
 ) -> Callable[[Array, tuple[Array, ...], Array], Rows]:
-    """σ of the values of labels and residual points, and of the latter's derivatives.
+    """The activation σ of the values at all points, and of the derivatives at residual points.
 
     Args:
-        omega: of sin(ω z); None for tanh.
-        n_labels: the first columns of z.
-        second: c_j of D'.
+        omega: ω of sin(ω z); None for tanh.
+        n_labels: the number of labels, which are the first columns of z.
+        second: the coefficients c_j of D'.
     """
 
     def at(z: Array) -> tuple[Array, ...]:
@@ -315,11 +316,11 @@ def _activation(
 
 
 def _sin_cos(x: Array) -> tuple[Array, Array]:
-    """sin and cos, in float32 from polynomials on [-π/4, π/4].
+    """sin x and cos x, in float32 from polynomials on [-π/4, π/4].
 
-    XLA calls the C library for each number on a CPU, at three times the cost of a whole SIREN step
-    of this kind. The coefficients, and the parts of π/2 that keep the remainder exact to |x| of
-    some thousands, are Cephes' (sinf.c, S. L. Moshier).
+    On a CPU, XLA calls the C library for each number, which costs three times as much as a whole
+    SIREN step with these polynomials. Their coefficients, and the parts of π/2 that keep the
+    remainder exact up to an |x| of some thousands, are from Cephes (sinf.c, S. L. Moshier).
     """
     if x.dtype != jnp.float32:
         return jnp.sin(x), jnp.cos(x)

@@ -1,4 +1,4 @@
-"""The columns that say where and with what a table was measured, and progress while it is."""
+"""The columns that describe the machine and the software of a measurement, and its progress."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENVIRONMENT = (
 
 
 def environment_columns(device: torch.device) -> dict[str, Any]:
-    """The columns that are the same in every row."""
+    """The columns `ENVIRONMENT`, which are the same in every row."""
     on_cuda = device.type == "cuda"
     found = describe_environment("gpu" if on_cuda else "cpu")
     commit = found["git_commit"] or ""
@@ -43,7 +43,7 @@ def environment_columns(device: torch.device) -> dict[str, Any]:
 
 
 def slug(device: torch.device) -> str:
-    """``cpu``, or a GPU's name fit for a file name."""
+    """``cpu``, or the name of a GPU in a form for file names."""
     if device.type != "cuda":
         return "cpu"
     name = torch.cuda.get_device_name(device).lower()
@@ -52,14 +52,14 @@ def slug(device: torch.device) -> str:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A progress bar on a terminal, plain lines elsewhere; both on standard error."""
+    """Show a progress bar on a terminal, plain lines elsewhere; both on standard error."""
     console = Console(stderr=True)
     done, next_line = 0, time.monotonic() + SECONDS_BETWEEN_LINES
     with progress_bar(console) as bar:
         task = bar.add_task(title, total=total, status="")
 
         def advance(status: str) -> None:
-            """Say what comes next."""
+            """Show the status of the next part."""
             nonlocal done, next_line
             bar.update(task, completed=done, status=status)
             if not console.is_terminal and time.monotonic() >= next_line:

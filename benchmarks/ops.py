@@ -1,12 +1,13 @@
-"""What one training-like call of the grid operator costs, beside other ways to compute it.
+"""The cost of a training-like call of the grid operator, beside other ways to compute it.
 
-A call computes u = y(x)·w and, by operation, ∂u/∂x_0 and ∂²u/∂x_0² as well (`forward`, `first`,
-`second`), alone or with the table's gradient of a randomly weighted sum of them, in float32. All
-contenders run in one process, in turns, with training's allocator setting
-(`keep_freed_memory`). Before anything is timed, each must give the numbers of `GridEncoding`.
+By operation, a call computes u = y(x)·w alone (`forward`), with ∂u/∂x_0 (`first`), or with ∂u/∂x_0
+and ∂²u/∂x_0² (`second`), in float32. In half of the cells, it also computes the gradient, in the
+table, of a randomly weighted sum of these rows. All contenders run in one process, in turns, with
+the allocator setting of training (`keep_freed_memory`). A contender is timed only if its values are
+those of `GridEncoding`.
 
-A call that by estimate from the smaller N would need more than `MAX_BYTES` of tensors or take
-longer than `max_seconds` is skipped, and the results say so.
+A call is skipped, and marked in the results, if by the estimate from the smaller N it would need
+more than `MAX_BYTES` of tensors or take longer than `max_seconds`.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from diffhash import GridEncoding
 from diffhash.ops.backends import MultiIndex
 from diffhash.ops.layout import locate
 
-OPERATIONS = ("forward", "first", "second")  # their index is the derivative's order
+OPERATIONS = ("forward", "first", "second")  # the index is the order of the derivative
 SIZES = (2**12, 2**14, 2**16, 2**18, 2**20)
-PAPER_SIZES = (1000, 3000)  # of the paper's 1-D problems
-PAPER_INTERPOLATIONS = ("linear", "cubic")  # those that the figure shows, too
+PAPER_SIZES = (1000, 3000)  # numbers of points in the paper's 1-D problems
+PAPER_INTERPOLATIONS = ("linear", "cubic")  # these are also in the figure
 MAX_BYTES = 4e9
 MAX_SECONDS = 20.0  # for the interpolations that the figure shows
 MAX_SECONDS_OF_OTHERS = 1.0
@@ -56,12 +57,12 @@ CEILING_COLUMNS = (
 )
 
 _N_POINT_SETS = 4
-# What torch says where it raises no more than a RuntimeError.
+# The messages of errors that torch raises as a plain RuntimeError.
 _OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|not enough memory", re.IGNORECASE)
 _NO_DERIVATIVE = re.compile("derivative for .* is not implemented|not differentiable")
 
 _SETTINGS: dict[int, dict[str, Any]] = {
-    # The paper's grid; beyond one dimension, small ones of the size that PINNs use.
+    # The paper's grid in 1-D; small grids of the size that PINNs use in 2-D and 3-D.
     1: {
         "n_levels": 9,
         "n_features_per_level": 8,
@@ -88,11 +89,11 @@ _SETTINGS: dict[int, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure.
+    """The settings of a measurement.
 
     Attributes:
-        sizes: N; ``paper_sizes`` come on top for linear and cubic in one dimension.
-        seconds: a call that has taken this long in all is not repeated any more.
+        sizes: the values of N; ``paper_sizes`` are added for linear and cubic in one dimension.
+        seconds: the total time after which a call is not repeated any more.
     """
 
     device: torch.device
@@ -104,18 +105,18 @@ class Options:
     with_compiled: bool = False
 
     def sizes_of(self, interpolation: str, d: int) -> list[int]:
-        """N to measure, ascending."""
+        """The values of N to measure, ascending."""
         paper = d == 1 and interpolation in PAPER_INTERPOLATIONS
         return sorted({*self.sizes, *(self.paper_sizes if paper else ())})
 
     def series(self) -> list[tuple[int, str]]:
-        """Every (d, interpolation)."""
+        """Every pair of d and interpolation."""
         return list(product(self.dims, self.interpolations))
 
 
 @dataclass(frozen=True)
 class _Cost:
-    """What a call or a preparation took at some N; cost is at most in proportion to N."""
+    """The cost of a call or a preparation at some N; costs grow at most in proportion to N."""
 
     n: int
     seconds: float
@@ -130,11 +131,11 @@ class _Cost:
 
 @dataclass
 class _Case:
-    """A contender and an operation: what is known of it from smaller N.
+    """A contender and an operation, with the results for smaller N.
 
     Attributes:
-        status: of the contender's preparation.
-        calls, statuses: by whether the table's gradient is computed.
+        status: the status of the contender's preparation.
+        calls, statuses: of the calls, by whether the table's gradient is computed.
     """
 
     contender: Contender
@@ -146,20 +147,20 @@ class _Case:
 
 
 def max_seconds(interpolation: str) -> float:
-    """How long one call may take."""
+    """The longest time that one call may take, in seconds."""
     return MAX_SECONDS if interpolation in PAPER_INTERPOLATIONS else MAX_SECONDS_OF_OTHERS
 
 
 def settings(d: int) -> dict[str, Any]:
-    """`GridEncoding`'s arguments in d dimensions."""
+    """The arguments of `GridEncoding` in d dimensions."""
     return _SETTINGS[d]
 
 
 def measure(options: Options) -> pd.DataFrame:
-    """Check and time everything; one row per cell and contender, with `COLUMNS`.
+    """Check and time all contenders; one row per cell and contender, with `COLUMNS`.
 
-    ``status`` is ``ok``, ``unsupported``, ``skipped: memory``, ``skipped: time`` or, for one whose
-    numbers are not those of `GridEncoding` or that raises an error, ``failed: …``.
+    ``status`` is ``ok``, ``unsupported``, ``skipped: memory``, ``skipped: time`` or, for a
+    contender that raises an error or whose values are not those of `GridEncoding`, ``failed: …``.
     """
     environment = environment_columns(options.device)
     rows: list[dict[str, Any]] = []
@@ -210,7 +211,7 @@ def _measure_cell(
     table_gradient: bool,
     options: Options,
 ) -> Iterator[dict[str, Any]]:
-    """Warm up and time all contenders in turns; ``weights [K, N]`` are those of the sum."""
+    """Warm up and time all contenders in turns; ``weights [K, N]`` are the weights of the sum."""
     n = weights.shape[1]
     calls: dict[str, Callable[[int], object]] = {}
     for case in cases:
@@ -248,7 +249,7 @@ def _measure_cell(
 
 
 def _backend(contender: Contender) -> str:
-    """Which of diffhash's backends computes it; nothing for the others."""
+    """The backend of diffhash that computes the rows; empty for contenders of other code."""
     ours = contender.name in (DIFFHASH, PLANNED, COMPILED)
     return contender.encoding.backend if ours else ""
 
@@ -256,7 +257,7 @@ def _backend(contender: Contender) -> str:
 def _call(
     contender: Contender, rows: Rows, weights: Tensor, table_gradient: bool
 ) -> Callable[[int], tuple[Sequence[Tensor], Sequence[Tensor]]]:
-    """One timed call: the rows, and the gradients of Σ weights · rows in the tables or none."""
+    """The timed function: it computes the rows, and the gradients of Σ weights · rows or none."""
 
     def call(i: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         for table in contender.tables:
@@ -273,7 +274,7 @@ def _call(
 def _warm_up(
     contender: Contender, call: Callable[[int], object], n: int, order: int, device: torch.device
 ) -> tuple[str, float]:
-    """Call once, watching the memory; the status and the bytes it held at most."""
+    """Call once and measure the memory; return the status and the peak in bytes."""
     try:
         if device.type == "cpu" and contender.bytes_per_point is not None:
             call(0)
@@ -287,7 +288,7 @@ def _warm_up(
 def _prepare(
     case: _Case, points: Sequence[Tensor], order: int, device: torch.device
 ) -> Rows | None:
-    """What the contender computes once; None, and a status, where it is too much."""
+    """Prepare the contender's rows; None, with the reason in ``case.status``, if that fails."""
     n = len(points[0])
     reason = case.preparation.reason_to_skip(n, case.max_seconds)
     if case.status == "ok" and reason is not None:
@@ -314,7 +315,7 @@ def _status_of(error: Exception) -> str:
 
 
 def _check(contender: Contender, order: int, device: torch.device, read_out: Tensor) -> _Case:
-    """Compare with `GridEncoding` at a few points, and learn what memory a point takes."""
+    """Compare a contender with `GridEncoding` at a few points, and measure its memory there."""
     encoding = contender.encoding
     points = [check_points(encoding, N_CHECKED)]
     n = len(points[0])
@@ -340,7 +341,7 @@ def _check(contender: Contender, order: int, device: torch.device, read_out: Ten
 
 
 def check_points(encoding: GridEncoding, n: int) -> Tensor:
-    """About n random points a hundredth of a cell or more from all faces, where linear jumps."""
+    """At most n random points, a hundredth of a cell or more from all faces, where linear jumps."""
     x = torch.rand(8 * n, encoding.n_input_dims, device=encoding.params.device)
     clear = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for level in encoding.layout.levels:
@@ -350,10 +351,10 @@ def check_points(encoding: GridEncoding, n: int) -> Tensor:
 
 
 def _compare(found: Sequence[Tensor], expected: Sequence[Tensor], encoding: GridEncoding) -> str:
-    """A status; tensors agree up to round-off, relative to their largest entry.
+    """The status of a comparison, up to round-off relative to the largest entry of a tensor.
 
-    Positions in the finest cells carry a round-off of eps · scale, and every result inherits it
-    with its own condition: twice that were seen, with s3.
+    Positions in the finest cells have a round-off error of eps · scale, and the error of a result
+    is that times a condition number. The largest that was seen, with s3, is twice eps · scale.
     """
     finest = max(level.scales[0] for level in encoding.layout.levels)
     tolerance = 10 * torch.finfo(expected[0].dtype).eps * finest
@@ -366,15 +367,15 @@ def _compare(found: Sequence[Tensor], expected: Sequence[Tensor], encoding: Grid
 
 
 def measure_ceiling(options: Options) -> pd.DataFrame:
-    """How near gather comes to the device's memory bandwidth; with `CEILING_COLUMNS`.
+    """The rate of gather beside the device's memory bandwidth; with `CEILING_COLUMNS`.
 
     A jet of K = order + 1 rows must move at least
 
         4 · (N·d + T·F + K·N·L·F) bytes:
 
-    the points and each of the T distinct table rows that they touch read once, the result
-    written once. ``fraction`` is that traffic's rate over the rate of a large copy within the
-    device (reads plus writes).
+    the points and each of the T distinct table rows that they touch are read once, and the result
+    is written once. ``fraction`` is the rate of this traffic over the rate of a large copy within
+    the device, reads and writes counted.
     """
     copy = copy_bandwidth(options.device)
     environment = environment_columns(options.device)
@@ -405,7 +406,7 @@ def _jet(encoding: GridEncoding, x: Tensor, row: MultiIndex, _: int) -> object:
 
 
 def touched_rows(encoding: GridEncoding, x: Tensor) -> int:
-    """T: how many distinct table rows the stencils of ``x [N, d]`` touch."""
+    """The number T of distinct table rows that the stencils of ``x [N, d]`` touch."""
     layout = encoding.layout
     stencil = layout.interpolation
     touched = torch.zeros(layout.n_rows, dtype=torch.bool, device=x.device)
@@ -418,7 +419,7 @@ def touched_rows(encoding: GridEncoding, x: Tensor) -> int:
 
 
 def summary(frame: pd.DataFrame) -> list[str]:
-    """The headline ratios, each with its target; "?" stands for what was not measured."""
+    """The headline ratios, each with its target; "?" stands for a missing measurement."""
 
     def p50(name: str, d: int, n: int, contender: str) -> float:
         chosen = frame.query(
@@ -448,7 +449,7 @@ def summary(frame: pd.DataFrame) -> list[str]:
 
 
 def failures(frame: pd.DataFrame) -> list[str]:
-    """A line for each contender and cause that failed."""
+    """A line for each failed case of a contender, with the first cause."""
     found: dict[str, str] = {}
     for row in frame.to_dict("records"):
         if str(row["status"]).startswith("failed"):

@@ -1,4 +1,4 @@
-"""The library's own step, trained as ``train.py`` trains it."""
+"""The library's own step, trained as by ``train.py``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Readings = tuple[float, ...]
 
 
 class Ours:
-    """Lightning's ``fit`` of what the config describes, chunk by chunk.
+    """Training of the config's run under Lightning's ``fit``, chunk by chunk.
 
-    The first chunk is warm-up. What is between the steps of the others counts, Lightning's loop
-    included, but for the evaluations.
+    The first chunk is a warm-up. The time of the others counts with all that is between their
+    steps, Lightning's loop included, except for the evaluations.
     """
 
     name = OURS
@@ -32,7 +32,7 @@ class Ours:
         self._cfg = cfg
 
     def sample(self, seconds: float) -> Sample:
-        """Chunks for at least so long, of a training that is new each time."""
+        """Train in chunks for at least ``seconds``; the training is new each time."""
         setup = build(self._cfg)
         training = setup.training
         assert isinstance(training, FieldTraining)
@@ -48,19 +48,19 @@ class Ours:
 
 
 class Clock(Callback):
-    """Reads clocks after ``skip`` batches, and again when enough time has passed; then it stops.
+    """Reads clocks after ``skip`` batches and after each later one; stops when time is up.
 
     Args:
-        skip: batches that do not count.
-        seconds: how long the others go on, at least.
-        read: the readings, the first in seconds; it waits for the device.
+        skip: the number of batches that do not count.
+        seconds: the shortest total time of the other batches.
+        read: returns the readings of the clocks, the first in seconds; it waits for the device.
     """
 
     def __init__(self, skip: int, seconds: float, read: Callable[[], Readings]) -> None:
         self._skip, self._seconds, self._read = skip, seconds, read
         self._first: Readings = ()
-        self.n_batches = -skip  # that count
-        self.elapsed: Readings = ()  # on each clock
+        self.n_batches = -skip  # batches that count
+        self.elapsed: Readings = ()  # time on each clock
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         self.n_batches += 1
@@ -76,10 +76,10 @@ class Clock(Callback):
 
 
 def fit(module: L.LightningModule, accelerator: str, *callbacks: Callback) -> None:
-    """`diffhash.training.fit`, interrupted as Python is.
+    """Call `diffhash.training.fit`; an interrupt raises Python's own exception.
 
     Raises:
-        KeyboardInterrupt: interrupted, of which Lightning would make an exit.
+        KeyboardInterrupt: the process was interrupted; Lightning turns this into `SystemExit`.
     """
     try:
         fit_training(module, accelerator, callbacks)

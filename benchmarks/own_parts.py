@@ -1,8 +1,8 @@
-"""What two parts of our own bring, which torch has too: Adam's kernel and the pool of threads.
+"""The gain from two parts of our own that torch has too: Adam's kernel and the pool of threads.
 
-Each case of the paper is trained as it is; with torch's fused Adam instead; and with OpenMP, whose
-threads torch's kernels use, instead of the pool. Once on a machine that does nothing else, once
-beside a process that keeps one core busy.
+Each case of the paper is trained as it is; with torch's fused Adam instead of our kernel; and with
+OpenMP, whose threads torch's kernels use, instead of our pool. All three are timed on a machine
+that does nothing else, and beside a process that keeps one core busy.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _POOL = Path(__file__).with_name("openmp_threads.c")
 
 
 class Variant:
-    """Our step, with another part in the place of one of ours.
+    """Our step, with one of its parts replaced.
 
     Args:
-        name: of the variant.
-        ours: what is trained.
-        instead: puts the other part there, while it is entered.
+        name: the name of the variant.
+        ours: our step.
+        instead: makes the context in which the part is replaced.
     """
 
     def __init__(
@@ -53,19 +53,19 @@ class Variant:
         self.name, self._ours, self._instead = name, ours, instead
 
     def sample(self, seconds: float) -> Sample:
-        """As `Ours`."""
+        """A sample of our step with the part replaced."""
         with self._instead():
             return self._ours.sample(seconds)
 
 
 def torch_adam() -> AbstractContextManager[Any]:
-    """Steps are torch's fused ones."""
+    """The context in which Adam's steps are torch's fused ones."""
     return mock.patch.object(adam, "_kernel", lambda dtype: None)
 
 
 @contextmanager
 def openmp() -> Iterator[None]:
-    """Work is shared out by OpenMP."""
+    """The context in which OpenMP divides the work among threads."""
     libraries = [
         compiled("network.c", REAL="float"),
         compiled("adam.c", REAL="float", SQRT="sqrtf"),
@@ -85,7 +85,7 @@ def openmp() -> Iterator[None]:
 
 @contextmanager
 def busy() -> Iterator[None]:
-    """Another process takes a core."""
+    """The context in which another process keeps one core busy."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         try:
             yield
@@ -94,18 +94,18 @@ def busy() -> Iterator[None]:
 
 
 def n_cases() -> int:
-    """How often `measure` calls ``advance``."""
+    """The number of calls of ``advance`` by `measure`."""
     return len(CASES) * len(MACHINES)
 
 
 def measure(options: Options, advance: Callable[[str], None]) -> pd.DataFrame:
-    """One row for each case, machine and contender; milliseconds per step, median and range.
+    """One row for each case, machine and contender: median and range of milliseconds per step.
 
     Args:
-        advance: told what comes next.
+        advance: called with the name of each case and machine before they are measured.
 
     Raises:
-        ValueError: another device than a CPU.
+        ValueError: the device is not a CPU.
     """
     if options.device != torch.device("cpu"):
         raise ValueError(f"device={options.device}: the parts are those of a CPU's steps")
@@ -130,7 +130,7 @@ def _rows(options: Options, advance: Callable[[str], None]) -> Iterator[dict[str
 
 
 def summary(frame: pd.DataFrame) -> list[str]:
-    """A line for each case and machine: our step, and its ratio to the others."""
+    """A line for each case and machine: the time of our step, and its ratios to the others'."""
     lines = []
     for _, rows in frame.groupby(["encoder", "task", "machine"], sort=False):
         encoder, task, machine = rows.iloc[0][["encoder", "task", "machine"]]

@@ -1,4 +1,4 @@
-"""What is timed: contenders give samples, in turns."""
+"""Samples of the time per step, which contenders take in turns."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Sample:
     """Milliseconds per step.
 
     Attributes:
-        ms: all of it.
-        train_ms: inside optimizer steps, where that is told apart.
+        ms: the whole time.
+        train_ms: the time inside optimizer steps; NaN where it is not measured.
     """
 
     ms: float
@@ -32,18 +32,18 @@ class Contender(Protocol):
     name: str
 
     def sample(self, seconds: float) -> Sample:
-        """Train for at least so long, after a warm-up that does not count."""
+        """Train for at least ``seconds``, after a warm-up that does not count."""
         ...
 
 
 def take_turns(
     contenders: Sequence[Contender], repetitions: int, seconds: float, n_threads: int
 ) -> dict[str, list[Sample]]:
-    """Samples of each contender, in turns, so that all see the same state of the machine."""
+    """Samples of each contender, in turns, so that the machine's state is the same for all."""
     samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
     for _ in range(repetitions):
         for contender in contenders:
-            torch.set_num_threads(n_threads)  # whatever the one before it has set
+            torch.set_num_threads(n_threads)  # the contender before may have changed it
             samples[contender.name].append(contender.sample(seconds))
     return samples
 
@@ -51,12 +51,12 @@ def take_turns(
 def compared(
     samples: Mapping[str, Sequence[Sample]], ours: str, whole: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """A row for each contender: milliseconds inside its steps, median and range, and the median of
-    our ratio to it.
+    """A row for each contender: median and range of the milliseconds inside its steps, and the
+    median of our ratio to it.
 
     Args:
         ours: the contender that the others are compared with.
-        whole: contenders that tell nothing but all of their time.
+        whole: the contenders whose whole time counts, for lack of any other.
     """
     times = {
         name: [s.ms if name in whole else s.train_ms for s in taken]
@@ -74,8 +74,8 @@ def compared(
 
 
 def ratios(rows: pd.DataFrame, ours: str, link: str) -> str:
-    """Our milliseconds in rows of `compared`, and their ratios to the others: "… times", ``link``
-    and the contender's name."""
+    """Our milliseconds in rows of `compared`, and our ratios to the others; ``link`` stands between
+    a ratio and a contender's name."""
     others = rows[rows["contender"] != ours]
     named = zip(others["ours_over_this"], others["contender"], strict=True)
     ms = rows.loc[rows["contender"] == ours, "ms"].item()
@@ -83,7 +83,7 @@ def ratios(rows: pd.DataFrame, ours: str, link: str) -> str:
 
 
 def synchronised_time(device: torch.device) -> float:
-    """Seconds of a clock, when all that was asked of the device is done."""
+    """The seconds on a clock, after all work of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

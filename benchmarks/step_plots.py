@@ -33,7 +33,7 @@ _AXES = {
 
 
 def plot_steps(frame: pd.DataFrame, stem: Path) -> list[Path]:
-    """Milliseconds per step, a panel per task."""
+    """Plot the milliseconds per step, with a panel for each task."""
     figure = style.new_figure(height=2.6)
     tasks = list(dict.fromkeys(frame["task"]))
     axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
@@ -57,7 +57,7 @@ def plot_steps(frame: pd.DataFrame, stem: Path) -> list[Path]:
 
 
 def plot_growth(frame: pd.DataFrame, stem: Path) -> list[Path]:
-    """Milliseconds per step, a panel per series."""
+    """Plot the milliseconds per step, with a panel for each series."""
     figure = style.new_figure(height=2.2)
     names = list(dict.fromkeys(frame["series"]))
     axes = figure.subplots(1, len(names), squeeze=False)[0]
@@ -77,7 +77,7 @@ def plot_growth(frame: pd.DataFrame, stem: Path) -> list[Path]:
         else:
             ax.set_ylim(bottom=0)
             ax.set_xticks(sorted(set(part["value"])))
-        if series == "replicas":  # less than two decades: plain numbers
+        if series == "replicas":  # the axis spans less than two decades: plain numbers
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(_AXES[series], fontsize=style.TEXT)
@@ -88,8 +88,11 @@ def plot_growth(frame: pd.DataFrame, stem: Path) -> list[Path]:
 
 
 def plot_accuracy(curves: pd.DataFrame, runs: pd.DataFrame, stem: Path) -> list[Path]:
-    """MSE of u over seconds of training, a line per seed: the median over short spans, which are
-    equally long in the logarithm, in a band from the smallest to the largest."""
+    """Plot the MSE of u over seconds of training, with a line for each seed.
+
+    A line is the median over short spans of equal length on the logarithmic axis. The band around
+    it is from the smallest to the largest error in each span.
+    """
     figure = style.new_figure(height=3.0)
     ax = style.log_y(style.style_axes(figure.subplots()))
     for encoder, colour in _ENCODERS.items():

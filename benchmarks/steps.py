@@ -1,4 +1,4 @@
-"""What one training step costs: the library, the straightforward way, JAX, and the floor.
+"""The cost of a training step: with the library, the straightforward way, JAX, and the floor.
 
 Every contender takes the steps of the same case (`benchmarks.case`), in turns in one process.
 """
@@ -32,14 +32,14 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured, and for how long.
+    """The settings of a measurement.
 
     Attributes:
-        device: where.
-        n_threads: of the CPU.
-        repetitions: samples of each contender.
-        seconds: of each sample.
-        encoders: of the steps.
+        device: the device of the steps.
+        n_threads: the number of threads of the CPU.
+        repetitions: the number of samples of each contender.
+        seconds: the shortest time of each sample.
+        encoders: the encoders of the steps.
         with_jax: whether JAX is a contender; it must have been configured for the device.
     """
 
@@ -52,7 +52,7 @@ class Options:
 
     @property
     def overrides(self) -> list[str]:
-        """Of the configs that are measured; evaluations are not part of a step."""
+        """The overrides of all configs that are measured; evaluations are not part of a step."""
         accelerator = "gpu" if self.device.type == "cuda" else "cpu"
         return [
             f"trainer.accelerator={accelerator}",
@@ -63,7 +63,7 @@ class Options:
 
 
 def jax_is_there(device: torch.device, n_threads: int) -> bool:
-    """Whether JAX is installed and sees the device; to be called before it computes anything."""
+    """Whether JAX is installed and sees the device; to be called before JAX computes anything."""
     if find_spec("jax") is None:
         return False
     from benchmarks import jax_step
@@ -72,10 +72,10 @@ def jax_is_there(device: torch.device, n_threads: int) -> bool:
 
 
 def measure(options: Options, advance: Callable[[str], None]) -> pd.DataFrame:
-    """One row for each encoder, task and contender; milliseconds per step, median and range.
+    """One row for each encoder, task and contender: median and range of milliseconds per step.
 
     Args:
-        advance: told what comes next.
+        advance: called with the name of each case before it is measured.
     """
     environment = environment_columns(options.device)
     rows = []
@@ -93,7 +93,7 @@ def measure(options: Options, advance: Callable[[str], None]) -> pd.DataFrame:
 def measure_case(
     overrides: Sequence[str], options: Options, names: Sequence[str] = (OURS, STRAIGHTFORWARD, JAX)
 ) -> list[dict[str, Any]]:
-    """Rows of the named contenders, and of the floor, for one config."""
+    """The rows of the named contenders, and of the floor, for one config."""
     cfg = compose_config(overrides)
     case = build_case(cfg)
     contenders: list[Contender] = [Floor(case)]
@@ -116,12 +116,12 @@ def with_ratios(frame: pd.DataFrame, key: list[str]) -> pd.DataFrame:
 
 
 def n_cases(options: Options) -> int:
-    """How often `measure` calls ``advance``."""
+    """The number of calls of ``advance`` by `measure`."""
     return len(options.encoders) * len(TASKS)
 
 
 def summary(frame: pd.DataFrame) -> Iterator[str]:
-    """A line for each case, then what the library is for: cubic beside an MLP."""
+    """A line for each case, then one for each task with the ratio of cubic to the MLP."""
     ours: dict[tuple[str, str], float] = {}
     for encoder, task in dict.fromkeys(zip(frame["encoder"], frame["task"], strict=True)):
         case = frame.query(f"encoder == {encoder!r} and task == {task!r}")
@@ -139,7 +139,7 @@ def summary(frame: pd.DataFrame) -> Iterator[str]:
 
 
 def _fastest_jax(case: Case, options: Options) -> Contender:
-    """Of the ways that there are to write it, the one that is fastest here."""
+    """The variant of the JAX step that is fastest on this machine."""
     from benchmarks.jax_step import JaxStep, variants
 
     candidates = [JaxStep(case, *variant) for variant in variants(case)]
@@ -153,7 +153,7 @@ def _fastest_jax(case: Case, options: Options) -> Contender:
 
 def _row(contender: Contender, samples: Sequence[Sample]) -> dict[str, Any]:
     ms = [sample.ms for sample in samples]
-    overhead = median(s.ms / s.train_ms - 1 for s in samples)  # NaN where it is not told apart
+    overhead = median(s.ms / s.train_ms - 1 for s in samples)  # NaN where train_ms is not measured
     return {
         "contender": contender.name,
         "variant": getattr(contender, "variant", ""),

@@ -1,7 +1,7 @@
 """A step as a careful researcher writes it with torch and Lightning alone.
 
 `nn.Linear` and activations, the per-level loop of `benchmarks.baselines` for a grid, u_xx by nested
-`torch.autograd.grad`, `torch.optim.Adam` as it comes, and one Lightning batch a step.
+`torch.autograd.grad`, `torch.optim.Adam` with its default kernel, and one Lightning batch per step.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Straightforward:
         self._case = case
 
     def sample(self, seconds: float) -> Sample:
-        """Steps for at least so long, of a training that is new each time."""
+        """Take steps for at least ``seconds``; the training is new each time."""
         device = self._case.device
         clock = Clock(_WARM_UPS, seconds, lambda: (synchronised_time(device),))
         training = StraightforwardTraining(self._case)
@@ -86,7 +86,7 @@ class StraightforwardTraining(L.LightningModule):
         return 1.0 if epochs is None else (1 + math.cos(math.pi * epoch / epochs)) / 2
 
     def _row(self, term: LossTerm, x: Tensor) -> Tensor:
-        """Σ_k coefficients_k · row_k of u's jet, by nested reverse mode."""
+        """The sum Σ_k coefficients_k · row_k of u's jet, by nested reverse mode."""
         value, *derivatives = term.coefficients
         if not any(derivatives):
             return value * self(x)
@@ -104,7 +104,7 @@ class StraightforwardTraining(L.LightningModule):
 
 
 def _along(first: Tensor, x: Tensor, axis: int) -> Tensor:
-    """∂_jj u from ∂_j u ``[N, 1]``."""
+    """The derivative ∂_jj u, computed from ∂_j u; ``[N, 1]`` each."""
     (gradient,) = torch.autograd.grad(first.sum(), x, create_graph=True)
     return gradient[:, axis : axis + 1]
 

@@ -1,12 +1,12 @@
-"""Problem × method × optimizer, all in equal seconds: what runs, and what becomes of each run.
+"""Problems × methods × optimizers in equal seconds: the jobs, their runs and the outcomes.
 
-A run is ``python train.py`` with the settings that `Job.overrides` lists, on one thread, and its
-record the usual one. One that leaves no record (it cannot be, it needs too much memory or too long)
-leaves an `Outcome` with the reason beside where the record would be. Either is kept, and not run
-again while the settings are the same.
+A run is ``python train.py`` on one thread, with the settings that `Job.overrides` lists; its record
+is the usual one. A run that leaves no record, because it is refused, fails, or needs too much
+memory or time, leaves an `Outcome` with the reason, next to the place of the record. Both are kept,
+and a job that has one is not run again while its settings are the same.
 
-**One default a method for all problems.** They were chosen on `CHOSEN_ON` alone, sizes by what a
-step of Gauss–Newton costs.
+**Each method has one set of hyper-parameters for all problems.** They were chosen on the problems
+of `CHOSEN_ON` alone, and sizes by the cost of a step of Gauss–Newton.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from diffhash.experiment.workers import Command, run_side_by_side
 from diffhash.results import RecordError, RunRecord
 from diffhash.results.record import FINISHED, read_record
 
-_LATEST = 2.0  # times the seconds for training, after which a run is killed
-_START_SECONDS = 45.0  # and so many for what comes before and after
-_MEMORY = 0.9  # of the machine's, for all runs of a time together
+_LATEST = 2.0  # the multiple of the seconds for training after which a run is killed
+_START_SECONDS = 45.0  # added to that, for what precedes and follows training
+_MEMORY = 0.9  # the fraction of the machine's memory for all simultaneous runs
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Case:
     """A problem with settings of its own.
 
     Attributes:
-        problem: of the package.
-        settings: of it, by name, as on a command line.
+        problem: the name of a problem of the package.
+        settings: the problem's settings by name, as on a command line.
     """
 
     problem: str
@@ -47,7 +47,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """``cavity reynolds=400``."""
+        """The name, such as ``cavity reynolds=400``."""
         return " ".join([self.problem, *(f"{k}={v}" for k, v in self.settings.items())])
 
     @property
@@ -57,7 +57,7 @@ class Case:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """Of a command line."""
+        """The overrides on a command line."""
         return (
             f"problem={self.problem}",
             *(f"problem.{k}={v}" for k, v in self.settings.items()),
@@ -97,17 +97,17 @@ CASES = [
     Case("inverse_poisson_field", {"noise": "0.1"}),
     Case("inverse_heat_field", {"noise": "0.1"}),
 ]
-"""With the settings that others print numbers for."""
+"""The problems, with the settings for which others have published numbers."""
 
 CHOSEN_ON = ("heat1d", "wave1d", "helmholtz2d a=4")
-"""Problems on which the hyper-parameters were chosen; the last one is not scored."""
+"""The problems on which the hyper-parameters were chosen; the last one is not scored."""
 
-# A network alone: of a size whose second-order steps cost as much as those of a grid.
+# A network alone, of a size whose second-order steps cost as much as those of a grid.
 _NETWORK = (
     *("encoder.network.width=20", "encoder.network.depth=3", "encoder.network.init=xavier"),
     *("task.n_residual=3072", "task.n_boundary=384"),
 )
-# 12 and 48 cells an axis in 2-D, 12 in 3-D.
+# Grids of 12 and 48 cells per axis in 2-D, and of 12 in 3-D, with a network.
 _GRID = ("recipe=neural",)
 METHODS: dict[str, tuple[str, ...]] = {
     "mlp": ("recipe=neural", "encoder=mlp", *_NETWORK),
@@ -116,13 +116,13 @@ METHODS: dict[str, tuple[str, ...]] = {
     "hermite": (*_GRID, "encoder=hermite"),
     "cubic": (*_GRID, "encoder=cubic"),
     "quintic": (*_GRID, "encoder=quintic"),
-    # Tables of 512 rows: in 2-D, 5 vertices of the finest level share one.
+    # Tables of 512 rows: in 2-D, 5 vertices of the finest level share a row.
     "quintic hashed": (
         *(*_GRID, "encoder=quintic", "encoder.name=quintic_hashed"),
         *("encoder.encoding.n_levels=2", "encoder.encoding.log2_hashmap_size=9"),
     ),
-    # Coefficients of splines, without a network: the classical relative. 12 and 48 cells an axis in
-    # 2-D, 12 in 3-D.
+    # Coefficients of splines without a network, the classical counterpart of grids: 12 and 48 cells
+    # per axis in 2-D, 12 in 3-D.
     "spline": (
         *("recipe=pde", "encoder=quintic", "encoder.name=spline"),
         *("encoder.encoding.interpolation=septic", "encoder.encoding.n_features_per_level=1"),
@@ -144,9 +144,9 @@ class Job:
     Attributes:
         case: the problem.
         method: a key of `METHODS`.
-        optimizer: of `OPTIMIZERS`.
-        seed: of it.
-        seconds: of training.
+        optimizer: a key of `OPTIMIZERS`.
+        seed: the seed of the run.
+        seconds: the time limit of training, in seconds.
     """
 
     case: Case
@@ -157,17 +157,17 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What tells it from others."""
+        """The name, unique among the jobs."""
         return f"{self.case.name}, {self.method}, {self.optimizer}, seed {self.seed}"
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """Of the method and the optimizer."""
+        """The settings of the method and the optimizer."""
         return (*METHODS[self.method], *OPTIMIZERS[self.optimizer])
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """The settings: those of a command line that runs it alone."""
+        """The settings on the command line of ``train.py``."""
         return (
             *self.case.overrides,
             *self.settings,
@@ -177,7 +177,7 @@ class Job:
         )
 
     def directory(self, runs: Path) -> Path:
-        """Of its record."""
+        """The folder of the record."""
         names = (self.case.name, f"{self.method} {self.optimizer}", f"seed{self.seed}")
         return runs.joinpath(*(re.sub(r"[^\w.=-]+", "_", name) for name in names))
 
@@ -187,13 +187,13 @@ Failure = Literal["not possible", "out of memory", "killed", "failed"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run that left no record.
+    """The outcome of a run that left no record.
 
     Attributes:
-        status: ``not possible``: its settings were refused; ``killed``: it was still running long
-            after its seconds were over.
-        reason: a line; of ``not possible`` the package's own error.
-        overrides: its settings.
+        status: ``not possible`` where the settings were refused; ``killed`` where the run went on
+            long after its seconds were over.
+        reason: the reason in a line; for ``not possible``, the package's own error.
+        overrides: the settings of the run.
     """
 
     status: Failure
@@ -204,14 +204,14 @@ class Outcome:
 def jobs(
     seeds: Sequence[int], only: str, seconds: float, cases: Sequence[Case] = tuple(CASES)
 ) -> list[Job]:
-    """All of them, in the order in which they run; of ``only``, those of its words.
+    """All jobs in the order in which they run, or only those that the words of ``only`` select.
 
-    A word is a problem (``helmholtz2d``, or of its settings one: ``helmholtz2d_a=10``), a method
-    (``quintic_hashed``) or an optimizer; several of a kind add up. Coefficients of splines are for
-    a solver alone.
+    A word is a problem (``helmholtz2d``, or ``helmholtz2d_a=10`` with one choice of settings), a
+    method (``quintic_hashed``) or an optimizer; several words of a kind select the jobs of each.
+    Splines without a network are not trained by Adam.
 
     Raises:
-        ConfigError: a word is none of these.
+        ConfigError: a word is not the name of a problem, method or optimizer.
     """
     words = only.split()
     problems = {case.problem for case in cases} | {case.word for case in cases}
@@ -245,7 +245,7 @@ def jobs(
 
 
 def result(job: Job, runs: Path) -> RunRecord | Outcome | None:
-    """What a job came to, if it has been run with these settings."""
+    """The record or outcome of a job; None if it has not been run with these settings."""
     directory = job.directory(runs)
     try:
         record = read_record(directory)
@@ -262,11 +262,11 @@ def result(job: Job, runs: Path) -> RunRecord | Outcome | None:
 
 
 def run_jobs(root: Path, wanted: Sequence[Job], runs: Path, workers: int) -> None:
-    """Run those that have not been run, ``workers`` at a time, each on one thread.
+    """Run the jobs that have not been run, ``workers`` at a time, each on one thread.
 
     Raises:
-        ConfigError: another process runs jobs there.
-        KeyboardInterrupt: interrupted; what is finished stays.
+        ConfigError: another process runs jobs in ``runs``.
+        KeyboardInterrupt: the process was interrupted; finished runs stay.
     """
     memory = int(_MEMORY * physical_memory() / workers)
     with exclusive(runs):

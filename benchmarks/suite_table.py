@@ -1,4 +1,4 @@
-"""The suite's results as a tidy CSV and a Markdown page, beside what others have published."""
+"""The suite's results as a tidy CSV and a Markdown page, beside published errors."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ _ERRORS = ("error", "error_low", "error_high", "reference_error", "floor_error")
 
 
 def write_tables(table: pd.DataFrame, output: Path) -> list[str]:
-    """Write ``suite.csv``, ``suite.md`` and ``published.md``, which the README quotes; lines of a
-    summary.
+    """Write ``suite.csv``, ``suite.md`` and ``published.md``, which the README quotes; return the
+    lines of a summary.
 
     Args:
-        table: of `make_table`.
-        output: a folder, with the table of `benchmarks.collocation`, and that of ``make solvers``.
+        table: the table of `make_table`.
+        output: the folder of the tables, with those of `benchmarks.collocation` and
+            ``make solvers``.
     """
     if table.empty:
         return ["no run is finished"]
@@ -61,7 +62,7 @@ def write_tables(table: pd.DataFrame, output: Path) -> list[str]:
     return [*"\n".join(summary).splitlines(), *map(str, paths)]
 
 
-def _records(table: Any) -> list[dict[str, Any]]:  # of a DataFrame
+def _records(table: Any) -> list[dict[str, Any]]:  # table: a DataFrame
     return table.to_dict("records")
 
 
@@ -72,8 +73,8 @@ def make_table(jobs: Sequence[Job], runs: Path) -> pd.DataFrame:
     """A row for each case, method, optimizer and quantity; medians over seeds.
 
     ``error`` is the relative L2 error of an unknown or a derivative, or the relative error of a
-    coefficient; a diverged run, or one that left no record, counts as infinitely large where
-    another seed has one. ``is_below_reference``: the reference's own error is larger.
+    coefficient. It is infinite for a run that diverged, or that left no record where another seed
+    has one. ``is_below_reference`` is whether the error is below that of the reference itself.
     """
     found: dict[tuple[str, ...], list[RunRecord | Outcome]] = {}
     job_of: dict[tuple[str, ...], Job] = {}
@@ -94,7 +95,7 @@ def make_table(jobs: Sequence[Job], runs: Path) -> pd.DataFrame:
 
 
 def with_floor(table: pd.DataFrame, floor: Any) -> pd.DataFrame:
-    """The table, with error and seconds of the classical floor beside each unknown's error."""
+    """The table, with the classical floor's error and seconds beside each unknown's error."""
     columns = {"problem": "case", "l2": "floor_error", "seconds": "floor_seconds"}
     finest = collocation.best(floor).rename(columns=columns)
     keys = ["case", "quantity"]
@@ -103,9 +104,11 @@ def with_floor(table: pd.DataFrame, floor: Any) -> pd.DataFrame:
 
 
 def own_settings(path: Path) -> pd.DataFrame:
-    """Medians over seeds of fields with settings of their own for a problem, from the table of
-    ``make solvers``: a row for each quantity of each field, of the conditions alone, with the case
-    it belongs to."""
+    """The medians over seeds of fields with settings of their own for a problem.
+
+    They are computed from the table of ``make solvers``: a row for each quantity of each field that
+    is trained on the conditions alone, with the case of the field.
+    """
     columns = ["case", "row", "quantity", "is_network", "error", "seconds", "seeds"]
     if not path.is_file():
         return pd.DataFrame(columns=columns)
@@ -127,12 +130,12 @@ def own_settings(path: Path) -> pd.DataFrame:
 def with_means(
     table: pd.DataFrame, published: Sequence[dict[str, Any]], keys: Sequence[str]
 ) -> pd.DataFrame:
-    """The table, with rows of what is published as ``mean of u, v, p``.
+    """The table, with rows for published means of quantities, such as ``mean of u, v, p``.
 
     Args:
         table: a row for each quantity, with its case and errors.
-        published: as in the table of published errors.
-        keys: columns that tell the fields of a case apart.
+        published: rows of the table of published errors.
+        keys: the columns that distinguish the fields of a case.
     """
     made = []
     errors = [name for name in _ERRORS if name in table]
@@ -200,7 +203,7 @@ def _rows(
 
 
 def _quantity(name: str) -> str | None:
-    """What a metric is the relative error of: an unknown, a derivative or a coefficient."""
+    """The unknown, derivative or coefficient of a relative error; None for other metrics."""
     if name.startswith("l2_"):
         return metric(name).quantity
     return name.removeprefix("error_") if name.startswith("error_") else None
@@ -214,7 +217,7 @@ def _value(record: RunRecord, name: str) -> float:
 
 
 def _reference_errors(case: Case) -> dict[str, float]:
-    """Of unknowns and derivatives by name, as far as they are known."""
+    """The reference's own errors of unknowns and derivatives by name, as far as they are known."""
     settings = {key: yaml.safe_load(value) for key, value in case.settings.items()}
     make: Any = zoo()[case.problem]
     problem = make(**settings)
@@ -230,16 +233,18 @@ def _reference_errors(case: Case) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Score:
-    """A case: its errors by method, and what has been published.
+    """The errors of a case by method, and the published ones.
 
     Attributes:
-        case: its name.
-        quantities: whose errors are compared, of which the largest counts.
-        published: the best published errors of these; empty where there is none.
-        says: where they are from.
-        best: by method, the error, the optimizer, and whether the reference's error is larger.
-        floor: the error of the classical floor, its seconds, and the same; None without one.
-        without: by method without an error, what became of its runs.
+        case: the name of the case.
+        quantities: the quantities whose errors are compared; the largest error counts.
+        published: the best published errors of the quantities; empty where there is none.
+        says: the sources of the published errors.
+        best: for each method, the error, the optimizer, and whether the reference's error is
+            larger.
+        floor: the error of the classical floor, its seconds, and whether the reference's error is
+            larger; None without a floor.
+        without: for each method without an error, the status of its runs.
     """
 
     case: str
@@ -251,19 +256,19 @@ class Score:
     without: dict[str, str]
 
     def ratio(self, methods: Iterable[str]) -> tuple[float, str]:
-        """The smallest error of some methods as a part of the published one, and whose it is."""
+        """The smallest error of some methods relative to the published one, and its method."""
         found = [(self.best[m][0], m) for m in methods if m in self.best]
         value, method = min(found, default=(math.inf, "no run"))
         return value / self.published[0], method
 
 
 def _score(case: str, rows: Sequence[dict[str, Any]], known: Sequence[dict[str, Any]]) -> Score:
-    """Of the rows of a case, and what is comparable of the published ones."""
+    """The score of a case from its rows and from the comparable published rows."""
     published = {row["quantity"]: float(row["error"]) for row in known}
     quantities = [*published]
-    if not quantities:  # unknowns and coefficients
+    if not quantities:  # none are published: all unknowns and coefficients
         quantities = [*dict.fromkeys(q for row in rows if (q := row["quantity"]) and "_" not in q)]
-    # Of several published numbers, errors are compared as parts of them.
+    # Where several numbers are published, errors are compared relative to them.
     first = next(iter(published.values()), 1.0)
     scale = {quantity: first / published.get(quantity, 1.0) for quantity in quantities}
     errors: dict[tuple[str, str], dict[str, tuple[float, bool]]] = {}
@@ -346,19 +351,19 @@ def _overview(scores: Sequence[Score]) -> str:
 
 
 def _printed(value: float, is_below: bool) -> str:
-    """An error; with ``≤`` the reference's, of one that is smaller."""
+    """An error as text; ``≤`` marks the reference's error in place of a smaller one."""
     return f"{'≤ ' * is_below}{format_value('l2', value)}"
 
 
 def _reaches(score: Score, own: Any) -> bool:
-    """Whether one of these fields of `own_settings` does, in all that is published."""
+    """Whether a field of `own_settings` reaches all published errors of a case."""
     published = dict(zip(score.quantities, score.published, strict=True))
     fields = own[own["case"] == score.case].groupby("row")
     return any(_part(rows, published) <= 1 for _, rows in fields)
 
 
 def _part(rows: Any, published: dict[str, float]) -> float:
-    """The largest error of a field as a part of what is published of the same quantity."""
+    """The largest error of a field relative to the published error of the same quantity."""
     errors = dict(zip(rows["quantity"], rows["error"], strict=True))
     return max(errors.get(name, math.inf) / error for name, error in published.items())
 
@@ -396,8 +401,10 @@ def _by_case(published: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]
 
 
 def _beside(own: Any, published: dict[str, dict[str, float]]) -> str:
-    """The best field of `own_settings` without and with a network beside what is published, a line
-    for each case; in bold what is at or below that."""
+    """The best field of `own_settings` without and with a network beside the published errors.
+
+    The table has a line for each case. Errors at or below the published ones are in bold.
+    """
     lines = []
     for case, errors in published.items():
         first = next(iter(errors.values()))
@@ -419,8 +426,8 @@ def _beside(own: Any, published: dict[str, dict[str, float]]) -> str:
 
 
 def _own_settings(own: Any, published: dict[str, dict[str, float]]) -> str:
-    """The fields of `own_settings`, beside what is published; of several quantities the largest
-    error, as in the overview."""
+    """The fields of `own_settings` beside the published errors; of several quantities, the largest
+    error is shown, as in the overview."""
     if own.empty:
         return ""
     lines = []
@@ -446,7 +453,7 @@ def _own_settings(own: Any, published: dict[str, dict[str, float]]) -> str:
 
 
 def _outcomes(table: pd.DataFrame) -> str:
-    """What it cost, by method and optimizer, and runs without a number, with reasons."""
+    """The costs by method and optimizer, and the runs without a record, with reasons."""
     runs = table.drop_duplicates(_KEY)
     costs = runs.groupby(["method", "optimizer"], sort=False).agg(
         problems=("case", "nunique"),

@@ -1,7 +1,7 @@
-"""Seconds of training until the PINN task is solved as well as the paper's best MLP solves it.
+"""Seconds of training until the PINN task is solved as accurately as by the paper's best MLP.
 
-The mark is the MSE of u that Table II prints for MLP after 50,000 epochs. Every encoder trains by
-itself, from several seeds; hash encoders with the preset ``best``, the others as in their row.
+The mark is the MSE of u that Table II prints for the MLP after 50,000 epochs. Each encoder trains
+alone, from several seeds: hash encoders with the preset ``best``, the others as in their row.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from diffhash.experiment.build import build
 from diffhash.paper.printed import load_paper_table
 from diffhash.training import FieldTraining
 
-# A budget of epochs for each encoder: of its row in the tables.
+# The number of epochs for each encoder, as in its row in the tables.
 EPOCHS = {"mlp": 50_000, "ff": 50_000, "siren": 10_000, "linear": 10_000, "s2": 10_000,
           "cubic": 3000}  # fmt: skip
 SEEDS = (0, 1, 2)
-_CHUNK = 25  # epochs between two looks
+_CHUNK = 25  # epochs between two evaluations
 CURVE_COLUMNS = ("encoder", "seed", "epoch", "seconds", "mse_u")
 COLUMNS = (
     *("encoder", "seed", "epochs", "mark", "final_mse_u", "diverged_epoch"),
@@ -32,7 +32,7 @@ COLUMNS = (
 
 
 def mark() -> float:
-    """The paper's MSE of u, Table II, MLP 50k."""
+    """The paper's MSE of u in Table II for MLP 50k."""
     return float(load_paper_table("table2").loc["mlp_50k", "mse_u"])
 
 
@@ -45,8 +45,8 @@ def measure(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row per run, and the curves; seconds are those inside optimizer steps.
 
-    ``seconds_to_reach`` is when the error first reaches the mark, ``seconds_to_stay`` from when on
-    it is never above again; NaN for never.
+    ``seconds_to_reach`` is the time at which the error first reaches the mark, ``seconds_to_stay``
+    the time from which it is never above the mark again; NaN where there is no such time.
     """
     environment = environment_columns(device)
     rows, curves = [], []
@@ -75,12 +75,12 @@ def measure(
 
 
 def n_runs(seeds: Sequence[int] = SEEDS, epochs: dict[str, int] = EPOCHS) -> int:
-    """How often `measure` calls ``advance``."""
+    """The number of calls of ``advance`` by `measure`."""
     return len(seeds) * len(epochs)
 
 
 def summary(frame: pd.DataFrame) -> Iterator[str]:
-    """A line per encoder, then cubic beside the MLP."""
+    """A line for each encoder, then the ratio of cubic to the MLP."""
     medians: dict[tuple[str, str], float] = {}
     for encoder in dict.fromkeys(frame["encoder"]):
         runs = frame.query(f"encoder == {encoder!r}")
@@ -88,7 +88,7 @@ def summary(frame: pd.DataFrame) -> Iterator[str]:
         for how in ("reach", "stay"):
             seconds = runs[f"seconds_to_{how}"].to_numpy(float)
             n = int(np.isfinite(seconds).sum())
-            # Never is later than any time.
+            # NaN, a mark that is never reached, is later than any time.
             medians[encoder, how] = float(np.median(np.where(np.isnan(seconds), np.inf, seconds)))
             parts.append(f"{n} of {len(runs)} seeds {how}, median {medians[encoder, how]:.3g} s")
         yield f"{encoder}, MSE of u below {frame['mark'].iloc[0]:.1e}: {'; '.join(parts)}"
@@ -105,7 +105,7 @@ def _times(curve: pd.DataFrame, target: float) -> dict[str, float]:
     seconds, epochs = curve["seconds"].to_numpy(), curve["epoch"].to_numpy()
     first = int(below.argmax()) if below.any() else None
     above = np.flatnonzero(~below)
-    last = above[-1] + 1 if len(above) else 0  # from here on it stays
+    last = above[-1] + 1 if len(above) else 0  # the evaluation after the last one above
     return {
         "final_mse_u": float(curve["mse_u"].iloc[-1]),
         "seconds_to_reach": float("nan") if first is None else float(seconds[first]),

@@ -1,4 +1,4 @@
-"""Clocks: interleaved repetitions, peak memory of a call, bandwidth of a device."""
+"""Measurements: interleaved repetitions, the peak memory of a call, the bandwidth of a device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def time_call(call: Callable[[], object], device: torch.device) -> float:
-    """Milliseconds of one call; on a CUDA device, between events around it."""
+    """The milliseconds of one call; on a CUDA device, between events around it."""
     if device.type == "cuda":
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize(device)
@@ -39,15 +39,15 @@ def interleave(
     repetitions: int,
     seconds: float,
 ) -> dict[str, list[float]]:
-    """Milliseconds of repeated calls, in turns, so that all see the same state of the machine.
+    """Milliseconds of repeated calls, in turns, so that the machine's state is the same for all.
 
     Args:
-        calls: each takes the number of the repetition.
-        repetitions: of each call.
-        seconds: a call that has taken this long in all is not repeated any more.
+        calls: the calls by name; each takes the number of the repetition.
+        repetitions: the number of repetitions of each call.
+        seconds: the total time after which a call is not repeated any more.
 
     Returns:
-        For each call, at least one time.
+        The times of each call, at least one.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(repetitions):
@@ -58,10 +58,10 @@ def interleave(
 
 
 def peak_memory(call: Callable[[], T], device: torch.device) -> tuple[T, int, int]:
-    """The result of a call, the most bytes of tensors it held at a time, and what it left.
+    """The result of a call, and the bytes of its tensors: the peak, and those that remain after it.
 
-    Only tensors made during the call count. On a CPU they are followed one operation at a time,
-    which slows the call down: time another one.
+    Only tensors made during the call count. On a CPU they are counted at each operation, which
+    slows the call down, so that another call must be timed.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -77,7 +77,7 @@ def peak_memory(call: Callable[[], T], device: torch.device) -> tuple[T, int, in
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Counts the bytes of the storages that operations make, while they live."""
+    """Counts the bytes of the storages that operations make, for as long as these exist."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _LiveTensors(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        # Storages of the arguments are not new, whoever made them.
+        # The storages of the arguments are not new.
         old = {s._cdata for s in map(_storage, tree_leaves((args, kwargs))) if s is not None}
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
@@ -105,14 +105,14 @@ class _LiveTensors(TorchDispatchMode):
 
 
 def _storage(leaf: object) -> torch.UntypedStorage | None:
-    """What a dense tensor lives in; the parts of a sparse one are tensors of their own."""
+    """The storage of a dense tensor, else None; the parts of a sparse one are separate tensors."""
     if isinstance(leaf, Tensor) and leaf.layout == torch.strided:
         return leaf.untyped_storage()
     return None
 
 
 def copy_bandwidth(device: torch.device, n_bytes: int = 2**30) -> float:
-    """GB/s (10⁹ bytes) that a large copy within the device moves, reads and writes counted."""
+    """The rate of a large copy within the device in GB/s (10⁹ bytes), reads and writes counted."""
     source = torch.zeros(n_bytes, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     target.copy_(source)

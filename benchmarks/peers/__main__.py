@@ -20,7 +20,7 @@ RESULTS = ROOT / "results"
 
 
 def main() -> int:
-    """Parse the command line, install, run, write; the exit code."""
+    """Parse the command line, install, run and write; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     option = parser.add_argument
     option("--only", default="", help="problems and contenders (all)")
@@ -40,7 +40,7 @@ def main() -> int:
     for peer in dict.fromkeys(filter(None, (CONTENDERS[key].peer for key in contenders))):
         if reason := install(peer, environments, runs / f"install-{peer}.log"):
             missing[peer] = reason
-    if hasattr(os, "sched_setaffinity"):  # one core, of all the processes
+    if hasattr(os, "sched_setaffinity"):  # one core for all processes
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     for problem in problems:
         rows = measure(problem, contenders, arguments.seconds, runs, environments, missing)

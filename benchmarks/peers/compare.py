@@ -1,7 +1,8 @@
-"""Milliseconds a step, and the error after equal seconds, of this library and of its peers.
+"""Milliseconds per step, and the error after equal seconds, of this library and of its peers.
 
-All contenders of a problem take turns on one core, a slice of their seconds each, so that they see
-the same state of the machine. What can't be installed, or fails, is a row that says so.
+All contenders of a problem take turns on one core, each for a slice of its seconds, so that the
+machine's state is the same for all. A contender that is not installed, or fails, has a row with the
+reason.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ PROBLEMS: dict[str, dict[str, float]] = {
     "helmholtz2d": {"a": 2.0},
     "burgers1d": {},
 }
-POINTS = {"n_labels": 1000, "n_residual": 2000, "n_boundary": 500}  # of each condition
-_SLICE = 2.0  # seconds
+POINTS = {"n_labels": 1000, "n_residual": 2000, "n_boundary": 500}  # the points of each condition
+_SLICE = 2.0  # seconds of a turn
 _LATEST = 180.0  # seconds until a contender that does not answer is killed
 _TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 _ONE_THREAD = {
@@ -51,15 +52,15 @@ _ONE_THREAD = {
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to train.
+    """A way to train a field.
 
     Attributes:
-        says: what it is.
-        packages: whose versions are told; of a peer the first is its own.
-        peer: its environment and script; none: ours.
-        overrides: of ours.
-        width: of the layers of a peer's network.
-        optimizer: of a peer.
+        says: a description for the table.
+        packages: the packages whose versions are shown; for a peer, its own is the first.
+        peer: the name of the peer's environment and script; None for this library.
+        overrides: the overrides of this library's config.
+        width: the width of the layers of a peer's network.
+        optimizer: the optimizer of a peer.
     """
 
     says: str
@@ -114,7 +115,7 @@ def chosen(only: str) -> tuple[list[str], list[str]]:
     """The problems and the contenders among the words of ``only``; all of a kind without a word.
 
     Raises:
-        ConfigError: a word is neither.
+        ConfigError: a word is neither a problem nor a contender.
     """
     words = only.split()
     if unknown := [word for word in words if word not in {*PROBLEMS, *CONTENDERS}]:
@@ -125,14 +126,14 @@ def chosen(only: str) -> tuple[list[str], list[str]]:
 
 
 def grid(problem: Problem) -> np.ndarray:
-    """Points of an even grid over the domain, edges included, ``[N, d]``."""
+    """The points of an even grid over the domain, edges included, ``[N, d]``."""
     n = 2001 if problem.n_dims == 1 else 201
     axes = [np.linspace(low, high, n) for low, high in problem.domain.bounds]
     return np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
 
 
 def relative_l2(values: np.ndarray, exact: np.ndarray) -> float:
-    """√(Σ(u - exact)² / Σ exact²) of ``[N]`` both; infinite where a value is not finite."""
+    """The relative L2 error √(Σ(u - exact)² / Σ exact²); infinite where a value is not finite."""
     assert values.shape == exact.shape
     error = float(np.linalg.norm(values - exact) / np.linalg.norm(exact))
     return error if math.isfinite(error) else math.inf
@@ -142,7 +143,7 @@ def relative_l2(values: np.ndarray, exact: np.ndarray) -> float:
 
 
 def install(peer: str, environments: Path, log: Path) -> str | None:
-    """Make the environment of a peer unless it is there; why that failed."""
+    """Make the environment of a peer unless it exists; return the reason if that failed."""
     requirements, home = HERE / f"{peer}.txt", environments / peer
     pins = requirements.read_text() + CONSTRAINTS.read_text()
     stamp = home / "installed.txt"
@@ -180,15 +181,15 @@ def measure(
     environments: Path,
     missing: Mapping[str, str],
 ) -> pd.DataFrame:
-    """The rows of a problem.
+    """The rows of the table for a problem.
 
     Args:
-        name: of the problem.
+        name: the name of the problem.
         contenders: keys of `CONTENDERS`.
-        seconds: of training, each.
+        seconds: the seconds of training of each contender.
         runs: a folder for settings, logs and predictions.
-        environments: of the peers.
-        missing: why peers are not installed.
+        environments: the folder of the peers' environments.
+        missing: for each peer that is not installed, the reason.
     """
     make: Any = zoo()[name]
     problem = make(**PROBLEMS[name])
@@ -218,14 +219,14 @@ def measure(
 def _turns(
     command: list[str], folder: Path, row: dict[str, Any], exact: np.ndarray, seconds: float
 ) -> Iterator[str]:
-    """A process: in its first turn it starts, in each other one it trains for a slice."""
+    """The turns of a process, which starts in the first and trains for a slice in each other."""
     begin, log = time.perf_counter(), folder / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
             [*command, str(folder / "settings.json")], cwd=folder, env=os.environ | _ONE_THREAD,
             text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
         )  # fmt: skip
-    slices: list[tuple[int, float]] = []  # steps and seconds of each
+    slices: list[tuple[int, float]] = []  # steps and seconds of each slice
     spent, has_ended = 0.0, False
     try:
         row |= _answer(process)
@@ -246,7 +247,7 @@ def _turns(
         process.kill()
         process.wait()
     error = relative_l2(np.load(folder / "values.npy"), exact)
-    # The first slice is a warm-up, unless it is all.
+    # The first slice is a warm-up, unless it is the only one.
     ms = [1e3 * s / n for n, s in slices[1:] or slices] or [math.nan]
     status = "completed" if spent > 0.95 * seconds else "ended by itself"
     row |= {"status": status if math.isfinite(error) else "diverged", "l2_u": error}
@@ -267,7 +268,7 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 def _prepare(
     problem: Any, name: str, contender: Contender, points: np.ndarray, seconds: float, folder: Path
 ) -> Path:
-    """Write what a contender reads."""
+    """Write the files that a contender reads; return their folder."""
     folder.mkdir(parents=True, exist_ok=True)
     known = torch.linspace(0, 0.5, POINTS["n_labels"], dtype=torch.float64)[:, None]
     values = problem.solution(known).view(-1, 1) if name == "poisson1d" else known
@@ -291,14 +292,14 @@ def _prepare(
 
 
 def merge(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """Rows of both in order; of one contender on one problem the new one."""
+    """The rows of both in order; of two rows for a contender on a problem, the new one stays."""
     both = pd.concat([old, new] if len(old) else [new]).drop_duplicates(_KEY, keep="last")
     order = {key: place for place, key in enumerate([*PROBLEMS, *CONTENDERS])}
     return both.sort_values(_KEY, key=lambda c: c.map(order), kind="stable", ignore_index=True)
 
 
 def page(table: pd.DataFrame) -> str:
-    """The table for readers; why there is no error stands in place of versions."""
+    """The table as Markdown; where there is no error, the reason stands in place of versions."""
     machine, seconds = (", ".join(map(str, table[c].unique())) for c in _OF_ALL)
     parts = [
         "# Beside other libraries for PINNs\n\n"
@@ -312,7 +313,7 @@ def page(table: pd.DataFrame) -> str:
     shown = table.assign(versions=table["versions"].where(table["l2_u"].notna(), why))
     for column in ("parameters", "steps"):
         shown[column] = ["–" if pd.isna(n) else f"{n:.0f}" for n in table[column]]
-    for column in ("ms", "start_seconds"):  # to a tenth
+    for column in ("ms", "start_seconds"):  # rounded to a tenth
         shown[column] = [format_value("train_seconds", value) for value in table[column]]
     shown["l2_u"] = [format_value("l2_u", value) for value in table["l2_u"]]
     for problem, rows in shown.groupby("problem", sort=False):

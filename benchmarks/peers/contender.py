@@ -1,8 +1,9 @@
-"""A process that trains for as long as it is told, then waits, and at last predicts.
+"""A process that trains in slices of time, waits between them, and predicts at the end.
 
-It runs in the environments of the peers, so it needs nothing but the standard library and NumPy.
-It writes a line of JSON when its first step is done; reads, as often as it may go on, for how many
-seconds; writes how many steps it took in what time; and ends at an empty line.
+It runs in the environments of the peers, so it needs nothing but the standard library and NumPy. It
+writes a line of JSON when its first step is done. For each slice it then reads the seconds, trains
+for as long, and writes the number of steps and the seconds that they took. An empty line ends the
+training.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
-Step = Callable[[int], bool]  # to be called after so many steps; whether training is over
+Step = Callable[[int], bool]  # called after a number of steps; returns whether training is over
 Predict = Callable[[np.ndarray], Any]  # values at points [N, d]
 
-_ANSWERS = os.fdopen(os.dup(1), "w")  # whatever a library prints is for the log
+_ANSWERS = os.fdopen(os.dup(1), "w")  # the output of libraries goes to the log
 
 
 def settings() -> dict[str, Any]:
-    """Those of the JSON file that the command line names, and the arrays beside it."""
+    """The settings in the JSON file that the command line names, and the arrays beside it."""
     os.dup2(2, 1)
     path = Path(sys.argv[1])
     arrays = {name: np.load(path.with_name(f"{name}.npy")) for name in ("labels", "points")}
@@ -38,8 +39,8 @@ def run(given: dict[str, Any], parameters: int, train: Callable[[Step], Predict]
 
     Args:
         given: the `settings`.
-        parameters: how many are trained.
-        train: calls a `Step` until that says that training is over; returns what predicts.
+        parameters: the number of trained parameters.
+        train: calls a `Step` until that returns True; returns the prediction function.
     """
     begin, until, steps = 0.0, 0.0, 0
 
@@ -67,7 +68,7 @@ def run(given: dict[str, Any], parameters: int, train: Callable[[Step], Predict]
     seconds = time.perf_counter() - begin
     values = np.asarray(predict(given["points"]), dtype=np.float64).reshape(-1)
     np.save(given["values"], values)
-    _answer(steps=steps, seconds=seconds, ended=True)  # steps only if it has ended by itself
+    _answer(steps=steps, seconds=seconds, ended=True)  # 0 steps unless training ended by itself
 
 
 def _answer(**items: Any) -> None:
@@ -75,11 +76,11 @@ def _answer(**items: Any) -> None:
 
 
 def poisson_source(k: float, x: Any, sin: Callable[..., Any], cos: Callable[..., Any]) -> Any:
-    """k u″ of u = (2x³ - 20x) sin(2πx)/(2π) + sin(8πx)."""
+    """The source k u″ for u = (2x³ - 20x) sin(2πx)/(2π) + sin(8πx)."""
     smooth = (6 / pi * x - 2 * pi * (2 * x**3 - 20 * x)) * sin(2 * pi * x)
     return k * (smooth + (12 * x**2 - 40) * cos(2 * pi * x) - 64 * pi**2 * sin(8 * pi * x))
 
 
 def helmholtz_source(a: float, x: Any, y: Any, sin: Callable[..., Any]) -> Any:
-    """Δu + u of u = sin(aπx) sin(aπy)."""
+    """The source Δu + u for u = sin(aπx) sin(aπy)."""
     return (1 - 2 * (a * pi) ** 2) * sin(a * pi * x) * sin(a * pi * y)

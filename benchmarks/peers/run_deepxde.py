@@ -1,6 +1,6 @@
-"""DeepXDE with PyTorch, as its documentation has these equations.
+"""DeepXDE with PyTorch; the equations are written as in its documentation.
 
-It has a hard constraint for the boundary values of Helmholtz's; other conditions are terms.
+The boundary values of Helmholtz's equation are a hard constraint; other conditions are terms.
 """
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 

@@ -1,6 +1,6 @@
-"""jinns, as its notebooks have these equations: with Adam, or with its natural gradient.
+"""jinns with Adam or its natural gradient; the equations are written as in its notebooks.
 
-Its validation module, which it calls every few steps, makes the pauses.
+Training pauses in the validation module, which jinns calls every few steps.
 """
 # pyright: reportMissingImports=false
 
@@ -21,7 +21,7 @@ from jinns.validation import AbstractValidationModule
 
 given = settings()
 is_natural = given["optimizer"] == "natural gradient"
-jax.config.update("jax_enable_x64", is_natural)  # of its notebooks with natural gradients
+jax.config.update("jax_enable_x64", is_natural)  # as in its notebooks with natural gradients
 key, network_key = jax.random.split(jax.random.PRNGKey(given["seed"]))
 is_burgers = given["problem"] == "burgers1d"
 
@@ -103,7 +103,7 @@ def _train(step: Step) -> Predict:
         call_every: int = every
 
         def __call__(self, params: Any) -> Any:
-            number = jax.tree.leaves(params)[0].ravel()[0]  # so that the step comes first
+            number = jax.tree.leaves(params)[0].ravel()[0]  # so the callback follows the step
             is_over = io_callback(
                 lambda _: np.bool_(step(every)), jax.ShapeDtypeStruct((), jnp.bool_), number
             )
@@ -116,7 +116,7 @@ def _train(step: Step) -> Predict:
     )  # fmt: skip
 
     def predict(points: np.ndarray) -> Any:
-        inputs = jnp.asarray(points[:, ::-1] if is_burgers else points)  # its order is (t, x)
+        inputs = jnp.asarray(points[:, ::-1] if is_burgers else points)  # jinns takes (t, x)
         return jax.vmap(lambda x: u(x, found))(inputs)
 
     return predict

@@ -1,4 +1,4 @@
-"""This library, as ``train.py`` trains with the same settings."""
+"""This library, trained as by ``train.py`` with the same settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _train(step: Step) -> Predict:
     class Pause(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             nonlocal done
-            if not done:  # the schedule's seconds begin when those of all contenders do
+            if not done:  # the first batch does not count; the schedule starts after it
                 training.max_seconds = training.train_seconds + given["seconds"]
             new, done = training.epochs_done - done, training.epochs_done
             if step(new):

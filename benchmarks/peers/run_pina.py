@@ -1,6 +1,6 @@
-"""PINA, as its tutorials have a problem, a model, a solver and a trainer, and its own equations.
+"""PINA: problem, model, solver and trainer are written as in its tutorials, with its equations.
 
-Lightning's logger, checkpoints and bar are off, which are on by default.
+Lightning's logger, checkpoints and progress bar, which are on by default, are off.
 """
 # pyright: reportMissingImports=false
 # ruff: noqa: RUF012
