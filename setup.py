@@ -1,7 +1,8 @@
-"""What pyproject.toml cannot say: configs/ goes into the package, and on request compiled kernels.
+"""Build steps that pyproject.toml cannot express: the package contains configs/ and, on request,
+compiled kernels.
 
-With DIFFHASH_PREBUILT=1 the wheel is one for this kind of machine, with the kernels of common grids
-and networks, for several instruction sets; torch must be installed where it is built
+With DIFFHASH_PREBUILT=1 the wheel is for machines of this kind only, with the kernels of common
+grids and networks for several instruction sets; torch must be installed where it is built
 (`--no-build-isolation`). Otherwise the wheel is for all machines, and kernels are compiled when
 they are first needed.
 """
@@ -21,7 +22,7 @@ PREBUILT = os.environ.get("DIFFHASH_PREBUILT") == "1"
 
 
 class BuildPackage(build_py):
-    """The package, with its configs and kernels; an editable installation uses the clone's."""
+    """Build the package with configs and kernels; an editable installation uses the clone's."""
 
     def run(self) -> None:
         super().run()
@@ -36,14 +37,14 @@ class BuildPackage(build_py):
 
 
 class MachineDistribution(Distribution):
-    """With libraries."""
+    """A distribution that contains libraries, if it has compiled kernels."""
 
     def has_ext_modules(self) -> bool:
         return PREBUILT
 
 
 class Wheel(bdist_wheel):
-    """For every Python: the libraries know nothing of it."""
+    """A wheel for every Python version, as its libraries do not depend on Python."""
 
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]

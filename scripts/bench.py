@@ -1,4 +1,4 @@
-"""Time training steps beside other implementations, and training to an accuracy."""
+"""Time training steps beside those of other implementations, and training to a given accuracy."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from diffhash.cli.command import run_command  # noqa: E402
 from diffhash.experiment.environment import keep_freed_memory  # noqa: E402
 
 PARTS = ("steps", "equations", "gauss_newton", "own_parts", "growth", "accuracy")
-# Those without pictures.
+# The parts that write a table and no picture.
 TABLES = {"equations": equations, "gauss_newton": gauss_newton, "own_parts": own_parts}
 
 
 def main() -> int:
-    """Parse the command line, measure, write, print the ratios; the exit code."""
+    """Parse the command line, measure, write, print the ratios and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--quick", action="store_true", help="a smoke run of the steps of two encoders")
@@ -53,7 +53,7 @@ def main() -> int:
         if value < 1:
             parser.error(f"--{name} {value}: give at least 1")
     if hasattr(os, "sched_setaffinity") and threads < len(os.sched_getaffinity(0)):
-        # JAX takes as many threads as there are cores for it.
+        # JAX starts as many threads as the process may use cores.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     torch.set_num_threads(threads)
     keep_freed_memory()
@@ -69,7 +69,7 @@ def main() -> int:
         print("bench: JAX is not installed or sees no such device: without it", file=sys.stderr)
     parts = ("steps",) if arguments.quick else arguments.parts
     if device.type == "cuda":
-        parts = [part for part in parts if part not in ("gauss_newton", "own_parts")]  # of a CPU
+        parts = [part for part in parts if part not in ("gauss_newton", "own_parts")]  # CPU only
     name = slug(device) + ("-quick" if arguments.quick else "")
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def _measure(part: str, options: steps.Options, output: Path, name: str) -> list
 
 
 def _write(frame: pd.DataFrame, columns: tuple[str, ...] | None, stem: Path) -> Path:
-    """``columns`` and the machine's; or, for one table of several, the frame as it is."""
+    """Write ``columns`` and those of the machine as CSV; without ``columns``, the whole frame."""
     if columns is not None:
         frame = frame.reindex(columns=[*columns, *ENVIRONMENT])
     path = stem.with_suffix(".csv")

@@ -1,4 +1,4 @@
-"""Time the grid operator beside other implementations; write a table and a figure of it."""
+"""Time the grid operator beside other implementations, and write a table and a figure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUICK_SIZES = ops.SIZES[:2]
 
 
 def main() -> int:
-    """Parse the command line, measure, write, print the headline ratios; the exit code."""
+    """Parse the command line, measure, write, print the main ratios and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--quick", action="store_true", help="few sizes, linear and cubic, 1-D and 2-D")

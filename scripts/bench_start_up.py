@@ -1,4 +1,4 @@
-"""Time how long commands take to start, beside `import torch`: the smallest of several rounds."""
+"""Time short commands and `import torch`, each by the smallest time of several rounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffhash.experiment.environment import describe_environment
 ROOT = Path(__file__).resolve().parent.parent
 _TRAIN = [sys.executable, str(ROOT / "train.py")]
 _CLI = [sys.executable, "-c", "from diffhash.cli import main; main()"]
-# And how many times as long as the first one they may take.
+# The commands, each with the largest allowed ratio of its time to that of the first.
 COMMANDS = {
     "import torch": ([sys.executable, "-c", "import torch"], 1.0),
     "train.py trainer.epochs=20": (
@@ -28,13 +28,13 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Parse the command line, time, print; the exit code: 1 where a limit is exceeded."""
+    """Parse the command line, time, print and return the exit code: 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="of all commands (7)")
     rounds = parser.parse_args().rounds
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(rounds + 1):  # the first fills the caches of files and kernels
+        for _ in range(rounds + 1):  # the first round fills the caches of files and kernels
             for name, (command, _limit) in COMMANDS.items():
                 begin = time.perf_counter()
                 subprocess.run(command, cwd=folder, check=True, capture_output=True)

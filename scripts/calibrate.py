@@ -1,8 +1,9 @@
-"""Search the hyper-parameters of a preset with Optuna, and confirm the best on seeds of their own.
+"""Search the hyper-parameters of a preset with Optuna, and confirm the best ones on other seeds.
 
-A file of ``configs/calibration`` says what is searched. The trials lie in an SQLite file of
-Optuna's: whatever ends a search, the same command goes on with it. A trial trains row after row,
-and is stopped when its mean so far has fallen behind that of other trials over the same rows.
+A file of ``configs/calibration`` describes the search. Optuna keeps the trials in an SQLite file,
+so that the same command continues a search that has ended for any reason. A trial trains one row
+after the other, and is stopped when its mean so far is worse than that of other trials over the
+same rows.
 """
 
 from __future__ import annotations
@@ -43,14 +44,15 @@ OBJECTIVES = {
     "are below: negative is ahead of the paper, which counts as distance, too)",
     "error": "mean of log10 MSE u over its rows and seeds, at equal seconds",
 }
-TOLERANCE = 1.1  # timings differ: a run that costs what its limit is made of is not cut short
+TOLERANCE = 1.1  # timings differ: a run as costly as the one that sets its limit is not cut short
 
 
 def scores(study: DictConfig, row: str, records: Sequence[RunRecord]) -> dict[str, float]:
-    """Of one row, by metric: log10 of an error, or of its ratio to each that the paper prints.
+    """The scores of one row: log10 of its error, or of the ratio of each error to the printed one.
 
-    Of ratios the median over the records, of errors the mean. A record without a value (diverged)
-    counts as ``study.diverged``, which none is beyond (no distance either way).
+    Scores are medians over the records for ratios, and means for errors. A record without a value
+    (diverged) counts as ``study.diverged``, the largest score; ``-study.diverged`` is the smallest
+    for ratios.
     """
     targets, over_seeds, least = {"mse_u": 1.0}, np.mean, -np.inf
     if study.objective == "distance":
@@ -67,7 +69,7 @@ def scores(study: DictConfig, row: str, records: Sequence[RunRecord]) -> dict[st
 
 
 def train(cfg: DictConfig, seeds: Sequence[int], folder: Path) -> list[RunRecord]:
-    """Train all seeds of a row as one program."""
+    """Train all seeds of a row in one run."""
     records = [r for _, r in run(OmegaConf.merge(cfg, {"seeds": seeds, "run_dir": str(folder)}))]
     if any(record.status == "interrupted" for record in records):
         raise KeyboardInterrupt
@@ -77,8 +79,8 @@ def train(cfg: DictConfig, seeds: Sequence[int], folder: Path) -> list[RunRecord
 def objective(
     study: DictConfig, rows: Mapping[str, DictConfig], seeds: Sequence[int], folder: Path
 ) -> Callable[[Trial], float]:
-    """What Optuna minimises: the mean over all values of the rows, of distances either way."""
-    seconds: dict[str, float] = {}  # of the rows as long as which others may train
+    """The function that Optuna minimises: the mean score, or the mean absolute score of ratios."""
+    seconds: dict[str, float] = {}  # training times of the rows that limit others
 
     def mean_score(trial: Trial) -> float:
         chosen = OmegaConf.create()
@@ -109,13 +111,13 @@ def objective(
 def calibrate(
     study: DictConfig, rows: Mapping[str, DictConfig], folder: Path
 ) -> tuple[optuna.Study, optuna.Study]:
-    """Search, then run the best trials and the present preset on seeds of their own."""
+    """Search, then run the present preset and the best trials on the seeds for confirmation."""
     settings = {"configs": rows} | {
         k: v for k, v in study.items() if k not in ("trials", "finalists")
     }
     plain = OmegaConf.to_container(OmegaConf.create(settings), enum_to_str=True)
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
-    # After 1, 2, 4 … rows the worse half of the trials that came so far is stopped.
+    # After 1, 2, 4 … rows the worse half of the trials that came this far is stopped.
     halving = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     search, confirmation = (
         optuna.create_study(
@@ -145,17 +147,17 @@ def calibrate(
 
 
 def write_outcome(name: str, study: DictConfig, parts: Sequence[optuna.Study], output: Path) -> str:
-    """Write every trial as CSV, the objective over each setting as a figure, and a page."""
+    """Write tables of the trials, a figure of the objective and a page, and return a summary."""
     frames = []
     for opened, suffix in zip(parts, ("", "-confirmed"), strict=True):
         columns = ("number", "state", "value", "duration", "user_attrs", "params")
         frame = opened.trials_dataframe(columns)
         frame.columns = frame.columns.str.replace("^(user_attrs|params)_", "", regex=True)
-        frames.append(frame[frame["state"].isin(["COMPLETE", "PRUNED"])])  # none that was killed
+        frames.append(frame[frame["state"].isin(["COMPLETE", "PRUNED"])])  # no killed trials
         text = frames[-1].to_csv(index=False, float_format="%.6g")
         write_text_atomically(output / f"{name}{suffix}.csv", text)
     trials, confirmed = frames
-    with mpl.rc_context():  # Optuna draws by pyplot, in a style of its own
+    with mpl.rc_context():  # Optuna draws with pyplot and sets a style
         write_figure(np.ravel(plot_slice(parts[0]))[0].figure, output / name)
         pyplot.close("all")
     counts = trials["state"].str.lower().value_counts()
@@ -178,7 +180,7 @@ def write_outcome(name: str, study: DictConfig, parts: Sequence[optuna.Study], o
 
 
 def main() -> int:
-    """Parse the command line, search, report; the exit code."""
+    """Parse the command line, search, report and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("study", choices=STUDIES, help="a file of configs/calibration")

@@ -1,4 +1,4 @@
-"""Compile the Triton kernels ahead of time, without a GPU: registers and spills of each, as CSV."""
+"""Compile the Triton kernels without a GPU, and write the registers and spills of each as CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-# The interpreter takes the kernels' place when they are imported: there is nothing to compile then.
+# With the interpreter, the imported kernels could not be compiled.
 os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
@@ -53,14 +53,15 @@ COLUMNS = (
 
 
 def indices(name: str, d: int) -> tuple[MultiIndex, ...]:
-    """value: α = 0; jet: up to ∂_jj; slope: the jet's derivative along axis 0, its backward's."""
+    """The multi-indices of a kernel: α = 0 for "value", all up to ∂_jj for "jet", and for "slope"
+    those of "jet" with one more derivative along axis 0, as in its backward pass."""
     jet, _ = expanded(axis_rows([0 if name == "value" else 2] * d))
     return tuple((a + (name == "slope"), *rest) for a, *rest in jet)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One kernel as some grid would launch it."""
+    """A kernel with the settings of one launch."""
 
     kernel: str  # gather, scatter (atomic), list (scatter's values, to be sorted), rows, segment
     interpolation: str
@@ -68,10 +69,10 @@ class Variant:
     alphas: str
     F: int
     dtype: torch.dtype
-    chunk: int = 0  # of a segment
+    chunk: int = 0  # of the segment kernel
 
     def source(self) -> tuple[ASTSource, dict[str, Any]]:
-        """What the compiler takes, and the constants in it."""
+        """The input of the compiler, and the constants in it."""
         kernel, constants = self._kernel()
         names = kernel.arg_names
         value = POINTERS[self.dtype]
@@ -86,7 +87,7 @@ class Variant:
             else "i32"
             for name in names
         }
-        # torch's allocations are aligned, and a launch says so to the compiler.
+        # torch's allocations are aligned, and a launch passes that to the compiler.
         attributes = {
             (i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if name.endswith("_ptr")
         }
@@ -111,13 +112,13 @@ def compile_variant(variant: Variant, arch: str) -> tuple[CompiledKernel, dict[s
     """The compiled kernel, and its line of the CSV.
 
     Raises:
-        RuntimeError: ptxas did not say what the kernel uses.
+        RuntimeError: ptxas did not report the registers and spills of the kernel.
     """
     source, constants = variant.source()
     target = GPUTarget("cuda", int(arch.removeprefix("sm_")), 32)
     log = StringIO()
     start = time.perf_counter()
-    with redirect_stdout(log):  # where Triton writes what ptxas says
+    with redirect_stdout(log):  # Triton prints the output of ptxas
         options = {"num_warps": triton_backend.WARPS}
         compiled = triton.compile(source, target=target, options=options)
     seconds = time.perf_counter() - start
@@ -146,7 +147,7 @@ def compile_variant(variant: Variant, arch: str) -> tuple[CompiledKernel, dict[s
 
 
 def variants(quick: bool, names: Sequence[str]) -> Iterator[Variant]:
-    """What is compiled; quick: the common cases of the interpolations ``names``."""
+    """The variants of the interpolations ``names``; with ``quick``, only the common ones."""
     single, double = torch.float32, torch.float64
     for name in names:
         for d in (1, 2, 3) if quick else (1, 2, 3, 4):
@@ -172,7 +173,7 @@ def variants(quick: bool, names: Sequence[str]) -> Iterator[Variant]:
 
 
 def main() -> int:
-    """Parse the command line, compile, write the CSV, print a summary; 1 if a kernel fails."""
+    """Parse the command line, compile, write the CSV, print a summary and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--out", default="results/benchmarks/kernels.csv", help="default: %(default)s")
@@ -182,7 +183,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := [arch for arch in arguments.arch if not re.fullmatch(r"sm_\d+", arch)]:
         parser.error(f"--arch {unknown[0]}: give names such as sm_90")
-    knobs.compilation.always_compile = True  # what comes from the cache has no ptxas log
+    knobs.compilation.always_compile = True  # a kernel from the cache has no ptxas log
     knobs.nvidia.dump_ptxas_log = True
     names = arguments.interpolations or (COMMON if arguments.quick else INTERPOLATIONS)
     todo = [(v, arch) for arch in arguments.arch for v in variants(arguments.quick, tuple(names))]
@@ -191,7 +192,7 @@ def main() -> int:
     for count, (variant, arch) in enumerate(todo, 1):
         try:
             _, line = compile_variant(variant, arch)
-        except Exception as error:  # whatever the compiler raises: the others are still compiled
+        except Exception as error:  # of any kind: the others are still compiled
             print(f"error: {variant} on {arch}: {error}", file=sys.stderr)
             failed += 1
             continue

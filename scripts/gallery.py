@@ -1,8 +1,8 @@
 """Solve every problem of the package by Gauss–Newton, and draw the solutions.
 
-Pictures go to docs/gallery, with their errors in results.json; docs/gallery.md is the page of both.
-A picture that is there stays: ``--again`` draws it anew, ``--only`` those whose names have a text
-in them.
+Pictures are written to docs/gallery, their errors to results.json there, and the page of both to
+docs/gallery.md. An existing picture stays unless ``--again`` is given. ``--only`` selects the
+problems whose names contain a text.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from diffhash.training.fields import problem_field
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 MAX_BYTES = 60_000
-SOLVED = 1e-2  # relative error of each unknown and coefficient, at most
+SOLVED = 1e-2  # largest relative error of the unknowns and coefficients of a solved problem
 _DPI = 75
-_COLOURS = (256, 192, 128, 96, 64)  # as many as the size allows
+_COLOURS = (256, 192, 128, 96, 64)  # the first number that keeps to MAX_BYTES is taken
 _HEAD = """# Gallery
 
 Every [problem of the package](reference/zoo.md), solved and drawn like this one:
@@ -61,7 +61,7 @@ In the pictures, colours of errors are centred at 0, those of residuals are loga
 lies outside the domain is white. Where a scale ends in an arrow, a few values lie beyond it.
 `make gallery` draws the pictures that are missing.
 """
-# Why a problem is not solved with these settings.
+# Reasons why problems are not solved with these settings.
 REASONS = {
     "cavity": "The pressure has a logarithm in the two corners below the lid, where splines of "
     "equal cells converge slowly; the velocity is solved.",
@@ -78,15 +78,17 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """How a problem is solved: with splines of one grid in the place of the default field.
+    """The field, points and training time with which a problem is solved.
 
     Attributes:
-        cells: of each axis; none for the default field.
-        interpolation: of the grid.
-        windows: of time.
-        n_residual: points of each equation, about three for each coefficient of an unknown.
-        n_boundary: points of other conditions.
-        seconds: of training, of each window.
+        cells: the numbers of cells along the axes of a grid of splines; empty for the default
+            field.
+        interpolation: the interpolation of the grid.
+        windows: the number of windows of time.
+        n_residual: the number of points of each equation, about three for each coefficient of an
+            unknown.
+        n_boundary: the number of points of each other condition.
+        seconds: the training time of each window, in seconds.
     """
 
     cells: tuple[int, ...] = ()
@@ -97,7 +99,7 @@ class Setting:
     seconds: float = 10.0
 
     def solve(self, problem: Problem) -> Solution:
-        """By Gauss–Newton."""
+        """The solution of a problem by Gauss–Newton."""
         task = Task(n_residual=self.n_residual, n_boundary=self.n_boundary, wave_number=10.0)
         field = self._field(problem) if self.cells else None
         return solve(
@@ -117,8 +119,8 @@ class Setting:
 
 
 DEFAULT = Setting()
-# Steep fronts and short waves need more cells than the default grid has; over three axes a step
-# with fewer coefficients ends in time.
+# Steep fronts and short waves need more cells than the default grid has. Over three axes, fewer
+# coefficients keep the time of a step short.
 FIELDS = {
     "allen_cahn": Setting((128, 16), windows=4),
     "burgers1d": Setting((640, 3), windows=10, n_residual=20_000),
@@ -133,7 +135,7 @@ FIELDS = {
 
 
 def main() -> int:
-    """Parse the command line, solve, draw, write the page; the exit code."""
+    """Parse the command line, solve, draw, write the page and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--only", default="", help="problems whose names have this in them")
@@ -159,7 +161,7 @@ def main() -> int:
 
 
 def read_results(docs: Path) -> dict[str, dict[str, Any]]:
-    """Of each problem that has a picture: how it was solved, seconds and errors."""
+    """The method, training time and errors of each problem that has a picture."""
     path = docs / "gallery" / "results.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
@@ -180,12 +182,12 @@ def _result(solution: Solution) -> dict[str, Any]:
 
 
 def is_solved(result: dict[str, Any]) -> bool:
-    """Whether all errors are small; one that is not a number is none."""
+    """Whether all errors are small; NaN is not."""
     return all(error <= SOLVED for error in result["errors"].values())
 
 
 def page(docs: Path) -> str:
-    """The page of the pictures that there are."""
+    """The page of the existing pictures, in Markdown."""
     results = read_results(docs)
     kinds = {name: kind for name, kind in zoo().items() if name in results}
     own = fill(", ".join(name for name in kinds if name in FIELDS), 100)
@@ -204,7 +206,10 @@ def page(docs: Path) -> str:
 
 
 def _picture(solution: Solution) -> bytes:
-    """As a small PNG. Median cut would drop the colours of few pixels, those of large errors."""
+    """The plot of a solution as a small PNG.
+
+    Median cut would drop the colours of few pixels, which are those of large errors.
+    """
     figure, drawn, content = solution.plot(), io.BytesIO(), b""
     figure.savefig(drawn, dpi=_DPI)
     image = Image.open(drawn).convert("RGB")

@@ -1,5 +1,5 @@
-"""Train Hermite-NGP's setting with each interpolation for as many seconds, dense and hashed, and
-draw and tabulate the errors. What is finished stays."""
+"""Train in the setting of Hermite-NGP with each interpolation for equal seconds, dense and hashed,
+and plot and tabulate the errors. Finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RESULTS = ROOT / "results"
 
 
 def main() -> int:
-    """Parse the command line, run what is missing, write; the exit code."""
+    """Parse the command line, train the missing runs, write and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--seeds", type=int, default=1, metavar="N", help="seeds 0 … N-1 (%(default)s)")

@@ -12,7 +12,7 @@ from diffhash.results.record import RecordError
 
 
 def main() -> int:
-    """Parse the command line, write the files, print where they are; 1 on an error."""
+    """Parse the command line, write the files, print their paths and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
     parser.add_argument("--output", default="results/figures", help="default: %(default)s")

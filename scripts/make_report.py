@@ -10,7 +10,7 @@ from diffhash.paper.table import load_tables
 
 
 def main() -> int:
-    """Parse the command line, write the page, print where it is; 1 on an error."""
+    """Parse the command line, write the page, print its path and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
     parser.add_argument("--output", default="results/report", help="default: %(default)s")

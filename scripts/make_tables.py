@@ -1,4 +1,4 @@
-"""Write the paper's tables and claims, ours beside the paper's, from the records of runs."""
+"""Write the tables and claims of the paper, our values beside the paper's, from records of runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffhash.paper.table import load_tables
 
 
 def main() -> int:
-    """Parse the command line, write the files, print where they are; 1 on an error."""
+    """Parse the command line, write the files, print their paths and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", default="results/runs", help="records (default: %(default)s)")
     parser.add_argument("--output", default="results/tables", help="default: %(default)s")

@@ -1,8 +1,9 @@
-"""Compile the kernels that a wheel has, for every instruction set: those of the package's problems.
+"""Compile the kernels of a wheel for every instruction set.
 
-Grids with every interpolation in one and two dimensions, and the common ones in three; networks
-with every activation for jets of orders one and two, and with tanh and sine for the equations of
-`diffhash.problems`; all in both precisions. What a wheel lacks is compiled where it is needed.
+They are those of grids with every interpolation in one and two dimensions, and with the common ones
+in three; and those of networks with every activation for jets up to order two, and with tanh and
+sine for the equations of `diffhash.problems`; all in both precisions. Other kernels are compiled
+when they are first needed.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from diffhash.problems import zoo
 
 _COMMON = ("linear", "s1", "s2", "cubic", "quintic")
 _ACTIVATIONS = ("tanh", "silu", "gelu", "softplus")
-_Kernel = tuple[str, str, dict[str, Any]]  # as `compiled` takes it
+_Kernel = tuple[str, str, dict[str, Any]]  # the arguments of `compiled`
 
 
 def main() -> int:
-    """Parse the command line, compile; the exit code."""
+    """Parse the command line, compile and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="gets a folder for each instruction set")
     folder = parser.parse_args().folder
@@ -67,12 +68,12 @@ def _kernels() -> Iterator[_Kernel]:
         for d in (1, 2, 3):
             for interpolation in INTERPOLATIONS if d < 3 else _COMMON:
                 layout = grid_layout(d, interpolation, 1, 4, 2, 2.0)
-                for x_dtype in {dtype, torch.float64}:  # points may be the more precise
+                for x_dtype in {dtype, torch.float64}:  # points may have the higher precision
                     yield "grid.c", "", kernel_constants(layout, dtype, x_dtype)
 
 
 def _rows() -> set[tuple[Any, ...]]:
-    """Of jets."""
+    """The rows of all jets up to order two in up to three dimensions."""
     return {jet_rows(order, d) for d in (1, 2, 3) for order in (0, 1, 2)}
 
 

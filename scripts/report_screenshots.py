@@ -1,6 +1,6 @@
-"""Photograph results/report/index.html in a headless Chromium: on a desk and a phone, both themes.
+"""Take screenshots of results/report/index.html for a desktop and a phone, in both themes.
 
-Needs a Chromium on the machine (any package of it) and the extra `browser`.
+Needs an installed Chromium or Chrome and the extra `browser`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ THEMES = ("light", "dark")
 
 
 class NoBrowserError(RuntimeError):
-    """Nothing here can draw a page; the message says what is missing."""
+    """A Chromium or Playwright is missing; the message names which."""
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def open_browser() -> Iterator[Any]:
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
         raise NoBrowserError(f"needs a browser: none of {', '.join(BROWSERS)} is on the PATH")
-    sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium has none for root
+    sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium has no sandbox for root
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=sandbox)
         yield browser
@@ -47,13 +47,14 @@ def open_browser() -> Iterator[Any]:
 
 
 def open_page(browser: Any, file: Path, size: str, theme: str) -> Any:
-    """The report in a window of its own, every plot drawn; ``page.problems`` says what it met.
+    """The report in a new window, with all plots drawn; ``page.problems`` lists errors and requests
+    for other files.
 
     Args:
-        browser: of `open_browser`.
+        browser: the browser of `open_browser`.
         file: the page.
-        size: of `SIZES`.
-        theme: of `THEMES`.
+        size: a key of `SIZES`.
+        theme: one of `THEMES`.
     """
     width, height = SIZES[size]
     context = browser.new_context(
@@ -79,7 +80,7 @@ def _loads(problems: list[str], url: str, file: Path) -> None:
 
 
 def main() -> int:
-    """Parse the command line, take the pictures, print where they are; 1 on an error."""
+    """Parse the command line, take the pictures, print their paths and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--report", type=Path, default=Path("results/report"), help="default: %(default)s")

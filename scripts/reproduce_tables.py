@@ -1,4 +1,4 @@
-"""Run every row of Tables I and II that is missing, time each alone, write tables and figures."""
+"""Run the missing rows of Tables I and II, time each row alone, and write tables and figures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESULTS = ROOT / "results"
 
 
 def main() -> int:
-    """Parse the command line, run, report; the exit code."""
+    """Parse the command line, run, report and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--seeds", type=int, default=1, metavar="N", help="seeds 0 … N-1 (1)")

@@ -1,7 +1,7 @@
-"""A hook of MkDocs: pages and pictures of the repository that the docs link to come along.
+"""A hook of MkDocs that adds the pages and pictures of the repository that the docs link to.
 
-The docs are read on the repository's pages, too, where ``../results/figures/figure3.png`` is a file
-beside the folder docs. The site has such files in its folder ``repository``.
+The docs are also read in the repository, where ``../results/figures/figure3.png`` is a file beside
+the folder docs. The site has such files in its folder ``repository``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LINK = re.compile(r"(\]\()([^)#:]+)((?:#[^)]*)?\))")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add what is linked to, and what that links to."""
+    """Add the files that the docs link to, and those that the added pages link to."""
     docs = Path(config["docs_dir"])
     todo = [Path(file.abs_src_path or "") for file in files.documentation_pages()]
     while todo:
@@ -34,7 +34,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Let links out of the folder docs go to the site's copy."""
+    """Change links to files outside the folder docs into links to their copies in the site."""
     docs = Path(config["docs_dir"])
     here = Path(page.file.abs_src_path or "")
     folder = Path(page.file.src_uri).parent
@@ -50,7 +50,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def _uri(path: Path, docs: Path) -> str:
-    """Where a file of the repository is in the site."""
+    """The path of a file of the repository in the site."""
     if path.is_relative_to(docs):
         return path.relative_to(docs).as_posix()
     return f"{_FOLDER}/{os.path.relpath(path, docs.parent)}"

@@ -1,9 +1,9 @@
-"""Draw error against seconds: every optimizer on six problems, beside the classical floor.
+"""Plot error over seconds: every optimizer on six problems, with collocation as the floor.
 
-All train the same field, a grid and a network in float64, from the same points, for as many
-seconds; ``splines`` are Gauss–Newton's steps for splines alone, least squares where the problem is
-linear. The floor is collocation with splines (`benchmarks.collocation`), with more and more cells.
-What is finished stays: ``--again`` starts over.
+All optimizers train the same field, a grid and a network in float64, on the same points for equal
+seconds. ``splines`` are Gauss–Newton steps for splines without a network, which are least squares
+where the problem is linear. The floor is collocation with splines (`benchmarks.collocation`) with
+more and more cells. Finished runs are not repeated, unless ``--again`` is given.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from diffhash.training.fields import problem_field  # noqa: E402
 
 KEY = ["problem", "optimizer", "budget"]
 COLUMNS = [*KEY, "epoch", "seconds", "l2", "loss", "parameters", *ENVIRONMENT]
-SPLINES = "splines"  # alone
-# Of nonic splines alone, an axis.
+SPLINES = "splines"  # without a network
+# The number of cells along each axis of nonic splines without a network.
 CELLS = {"helmholtz2d": 40, "wave1d": 48, "convection": 64, "multiscale_poisson2d": 96,
          "kovasznay": 24, "burgers1d": 96}  # fmt: skip
 PROBLEMS = tuple(CELLS)
 _RATES = {"adam": 1e-2, "soap": 3e-3}
-_MANY = 10**6  # epochs, more than there are seconds for
+_MANY = 10**6  # epochs: more than there is time for
 _CHUNK = 20  # epochs between two evaluations
-_ROWS = 80  # of a curve, at most
-_LARGEST = 500  # rows of a matrix whose curvature SOAP has: none of a table
+_ROWS = 80  # largest number of rows of a curve
+_LARGEST = 500  # SOAP preconditions no larger dimension, hence no rows of a table
 
 
 def _soap(parameters: Any) -> torch.optim.Optimizer:
@@ -78,7 +78,7 @@ _LOOKS = {
 
 
 def main() -> int:
-    """Parse the command line, solve what is missing, write, draw; the exit code."""
+    """Parse the command line, solve the missing cases, write, plot and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--seconds", type=float, default=10.0, help="of training, each (%(default)g)")
@@ -128,7 +128,7 @@ def _write(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _curve(name: str, optimizer: str, seconds: float) -> pd.DataFrame:
-    """A row for each evaluation of a training."""
+    """The rows of one training, for at most `_ROWS` of its evaluations."""
     problem = zoo()[name]()
     task = Task(n_residual=8192, n_boundary=1024, wave_number=10.0)
     settings = OPTIMIZERS[optimizer]()
@@ -161,7 +161,7 @@ def _curve(name: str, optimizer: str, seconds: float) -> pd.DataFrame:
 
 
 def _field(problem: Problem, name: str, optimizer: str) -> Field:
-    """The one of all optimizers, as of ``recipe=neural``, or splines alone."""
+    """The common field of the optimizers, as of ``recipe=neural``, or splines without a network."""
     torch.manual_seed(0)
     axes, n_unknowns, dtype = problem.domain.axes, len(problem.unknowns), torch.float64
     alone = optimizer == SPLINES
@@ -187,7 +187,7 @@ def _field(problem: Problem, name: str, optimizer: str) -> Field:
 
 
 def _plot(curves: pd.DataFrame, floor: pd.DataFrame, stem: Path) -> list[Path]:
-    """A panel for each problem: relative L2 over seconds of training."""
+    """Plot relative L2 over seconds of training, with a panel for each problem."""
     figure = style.new_figure(height=4.4)
     axes = figure.subplots(2, 3, squeeze=False, sharex=True).ravel()
     for ax, problem in zip(axes, PROBLEMS, strict=True):

@@ -1,35 +1,38 @@
-"""Solve the package's problems by Gauss–Newton, one after the other, and tabulate what that gives.
+"""Solve the package's problems by Gauss–Newton, one after the other, and tabulate the errors.
 
-Fields are splines of one grid, whose coefficients are found by least squares or Newton's steps, and
-grids with a network on top. Numbers of cells were chosen by how the error falls with them for other
-coefficients (helmholtz2d with a = 4), and without a look at the error:
+Fields are splines of one grid, whose coefficients are found by least squares or Newton steps, and
+grids with a network. Numbers of cells were chosen by how the error decreases with them for other
+coefficients (helmholtz2d with a = 4), or, as follows, without use of the error:
 
-- kdv, kovasznay, convection: from the residuals and the estimate that are left;
-- taylor_green, flow_mixing, burgers1d: from the estimate, and what changes from other cells (9; 48
-  and 56; 1300 x 10, 1400 x 14 and 1800 x 14);
-- inverse_burgers: from the estimate, a seventieth of what 800 x 20 cells leave; networks: from the
-  loss, and how far fields of other cells agree in both coefficients;
-- helmholtz2d with a = 100: from the estimate, and what changes from 320 cells and to fewer points,
-  of which two for each coefficient leave residuals between them, also on a lattice;
-- helmholtz3d with a = 10: a wave has a tenth more cells than with a = 3 and six cells, where the
-  error is 1e-5, and there are five points for each coefficient;
+- kdv, kovasznay, convection: from the residuals and the estimated error after training;
+- taylor_green, flow_mixing, burgers1d: from the estimate, and the change of the solution with
+  other numbers of cells (9; 48 and 56; 1300 x 10, 1400 x 14 and 1800 x 14);
+- inverse_burgers: from the estimate, which is a seventieth of that for 800 x 20 cells; with a
+  network, from the loss and the agreement of both coefficients between numbers of cells;
+- helmholtz2d with a = 100: from the estimate, and the change of the solution with 320 cells and
+  with fewer points. Two points for each coefficient, also on a lattice, leave residuals
+  between the points;
+- helmholtz3d with a = 10: there are a tenth more cells for each wave than for a = 3 with six cells,
+  where the error is 1e-5, and five points for each coefficient;
 - kdv_cosine, kuramoto_sivashinsky, gray_scott: from the estimate of each window, which grows where
-  fronts form and waves turn fast, and what changes from other cells (480 x 20, 640 x 12, 1000 x 12
-  and 1000 x 16; 400 x 12, 800 x 8 and 1000 x 8; 200 x 8 in equal windows);
-- allen_cahn, whose start has a kink: windows that grow from 0.001 on, by the estimate of each, and
-  what changes from 1536 x 6 cells;
-- cavity: from what changes from 48, 64, 80 and 96 cells. Its points are a lattice with the corners:
-  without one in the corner where p is given, p leaps beside it;
+  fronts form and waves change fast, and the change of the solution with other numbers of cells
+  (480 x 20, 640 x 12, 1000 x 12 and 1000 x 16; 400 x 12, 800 x 8 and 1000 x 8; 200 x 8 in equal
+  windows);
+- allen_cahn, whose initial values have a kink: windows that grow from 0.001 on, by the estimate of
+  each, and the change of the solution with 1536 x 6 cells;
+- cavity: from the change of the solution with 48, 64, 80 and 96 cells. Its points are a lattice
+  with the corners: without a point in the corner where p is given, p jumps next to it;
 - heat2d, inverse_heat_field: from the loss and the estimate;
-- inverse_burgers with noise: as without;
-- inverse_poisson_field with noise: by cross-validation of the measured values in four parts, among
-  twelve sets of cubic, quintic, septic and nonic splines, cells and weights;
-- networks with a skip connection: cells and points are those of splines, but for flow_mixing,
-  kdv_cosine and a = 100, which have fewer cells for the sake of time. Steps are as many as make the
-  loss smaller. None have poisson1d, where networks are of the paper's kind, and inverse_burgers,
-  whose loss is smaller without.
+- inverse_burgers with noise: as without noise;
+- inverse_poisson_field with noise: by fourfold cross-validation of the measured values, among
+  twelve combinations of cubic, quintic, septic or nonic splines, cells and weights;
+- networks with a skip connection: cells and points are those of splines, except for flow_mixing,
+  kdv_cosine and a = 100, which have fewer cells, and helmholtz3d, which has fewer points, to save
+  time. The numbers of steps are those after which the loss does not decrease further. poisson1d,
+  where networks are of the paper's kind, and inverse_burgers, whose loss is smaller without, have
+  no skip connection.
 
-What is finished stays: ``--again`` starts over.
+Finished rows are not repeated, unless ``--again`` is given.
 """
 
 from __future__ import annotations
@@ -60,23 +63,25 @@ KEY = ["row", "seed"]
 
 @dataclass(frozen=True)
 class Row:
-    """A field for a problem.
+    """A problem, and the field and settings by which it is solved.
 
     Attributes:
-        problem: of the package.
-        settings: of it.
-        interpolation: of the grid.
-        cells: of its coarsest level, an axis, or of each axis; with windows, of each of them.
-        levels: each twice as fine.
-        windows: of time: their number, or the times between them.
-        features: of a vertex of a level; 0 for one for each unknown.
-        width: units of the network's one hidden layer; 0 for splines alone.
+        problem: the name of a problem of the package.
+        settings: the arguments of the problem.
+        interpolation: the interpolation of the grid.
+        cells: the number of cells of the coarsest level, for all axes or for each axis; with
+            windows, the number in each window.
+        levels: the number of levels, each twice as fine as the one before.
+        windows: the number of windows of time, or the times between them.
+        features: the number of features of a vertex of a level; 0 for one for each unknown.
+        width: the number of units of the network's one hidden layer; 0 for splines alone.
         skip: whether the network has a skip connection; u then begins as splines that are 0.
-        table: 2^table vertices a level at most, and hashed beyond.
-        n_residual: points of each condition in the domain; likewise the others.
-        rule: by which they are placed.
-        data_weight: of measured values, beside all other conditions.
-        target: the relative L2 error of the first unknown that is wanted.
+        table: log2 of the largest number of vertices of a level; a level with more is hashed.
+        n_residual: the number of points of each condition in the domain.
+        n_boundary: the number of points of each other condition.
+        rule: the rule by which the points are placed.
+        data_weight: the weight of measured values, relative to all other conditions.
+        target: the wanted relative L2 error of the first unknown.
     """
 
     problem: str
@@ -99,7 +104,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What tells it from other rows."""
+        """The name, unique among the rows."""
         told = " ".join(f"{key}={value}" for key, value in self.settings.items())
         cells = self.cells if isinstance(self.cells, int) else "x".join(map(str, self.cells))
         levels = f" {self.levels} levels" if self.levels > 1 else ""
@@ -113,7 +118,7 @@ class Row:
         )
 
 
-# Times between windows: shorter ones where waves turn fast, and at a fast start.
+# Times between windows, which are shorter where the solution changes fast.
 _ALLEN_CAHN = (0.001, 0.01, 0.05, 0.2, 0.45, 0.7)
 _KURAMOTO = (*(k / 25 for k in range(1, 11)), *(k / 50 for k in range(21, 50)))
 _GRAY_SCOTT = (0.005, 0.015, 0.03, *(k / 20 for k in range(1, 20)))
@@ -193,7 +198,7 @@ ROWS = [
 
 
 def main() -> int:
-    """Parse the command line, solve what is missing, write; the exit code."""
+    """Parse the command line, solve the missing rows, write and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--seeds", type=int, default=3, help="of rows with a network")

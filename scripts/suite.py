@@ -1,5 +1,5 @@
-"""Train each of the package's problems by each method and optimizer for as many seconds, and
-tabulate the errors beside what others have published. What is finished stays."""
+"""Train each problem of the package by each method and optimizer for equal seconds, and tabulate
+the errors beside published ones. Finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESULTS = ROOT / "results"
 
 
 def main() -> int:
-    """Parse the command line, run what is missing, write; the exit code."""
+    """Parse the command line, train the missing runs, write and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--seeds", type=int, default=1, metavar="N", help="seeds 0 … N-1 (%(default)s)")

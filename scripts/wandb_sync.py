@@ -13,7 +13,7 @@ from diffhash.results.wandb_files import unsent_parts
 
 
 def main() -> int:
-    """Parse the command line, send what has not been sent; 1 if something is left."""
+    """Parse the command line, send the unsent parts and return the exit code: 1 if some remain."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("results/runs"), help="%(default)s")
     arguments = parser.parse_args()

@@ -23,7 +23,7 @@ _KEY = ["problem", "settings", "encoder", "epochs", "unknown"]
 
 
 def main() -> int:
-    """Parse the command line, read, write; the exit code."""
+    """Parse the command line, read the runs, write the table and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     option = parser.add_argument
     option("--runs", type=Path, default=ROOT / "results" / "runs" / "zoo", help="records")

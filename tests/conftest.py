@@ -1,4 +1,4 @@
-"""Settings that every test runs under, and what is skipped: GPU tests without one, slow tests."""
+"""Settings of all tests, and the skipped ones: GPU tests without a GPU, and slow tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _is_between(case: Any) -> bool:
-    """Whether an interpolation in some number of dimensions ``d`` waits for `make test-slow`."""
+    """Whether an interpolation in ``d`` dimensions is tested by `make test-slow` only."""
     if case is None or "d" not in case.params:
         return False
     names = {value for value in case.params.values() if isinstance(value, str)}

@@ -60,7 +60,7 @@ def changed(record: RunRecord, **changes: Any) -> RunRecord:
 
 
 def _exact(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Eq. 15 and its derivatives."""
+    """The solution of Eq. 15, and its derivatives."""
     a, b = 2 * np.pi, 8 * np.pi
     g, g1, g2 = (2 * x**3 - 20 * x) / a, (6 * x**2 - 20) / a, 12 * x / a
     s, c = np.sin(a * x), np.cos(a * x)
@@ -84,8 +84,8 @@ def paper() -> Path:
 def _write_run(runs: Path, table: str, row: str, **changes: Any) -> Path:
     """Write a run of a row as an experiment does: history and predictions, then the record.
 
-    Its prediction errs by a constant in [0, 0.5] and another one beyond, so that the whole
-    domain's MSE is ``mse_u``: all of it beyond, unless it is a run of the data task.
+    The error of its prediction has the mean square ``mse_u``. It is constant for the data task;
+    otherwise it is 0 in [0, 0.5] and constant beyond.
     """
     seed = changes.get("seed", 0)
     task = "data" if table == "table1" else "pinn"
@@ -143,7 +143,7 @@ def paper_runs(tmp_path: Path, _paper_runs: Path) -> Path:
 
 @pytest.fixture
 def run_script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """``run_script(name, *arguments)``: run a file of ``scripts/`` here; its exit code."""
+    """``run_script(name, *arguments)``: run a file of ``scripts/`` here; returns the exit code."""
 
     def run(name: str, *arguments: object) -> int:
         script = str(Path(__file__).parents[1] / "scripts" / name)

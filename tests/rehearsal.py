@@ -1,11 +1,11 @@
-"""A device that stands in for a GPU where there is none, with a GPU's rules and real numbers.
+"""A device that replaces a GPU where there is none, with a GPU's rules and real numbers.
 
 Tensors "on the GPU" are on torch's device ``meta``, which has shapes and no numbers. While a
 `Rehearsal` is on, each has a twin in the CPU's memory, on which every operation is carried out.
-All code above sees a device that is no CPU, takes the way of a GPU, and gets a GPU's errors: an
-operation on tensors of two devices, what waits for the device or copies from the host where that
-is forbidden. A captured step is a list of operations that are carried out again, into the same
-memory. Triton's kernels run in its interpreter.
+The library finds a device that is no CPU, runs as on a GPU, and gets a GPU's errors: for operations
+on tensors of two devices, and for waits for the device and copies from the host where these are
+forbidden. A captured step is a list of operations that are carried out again, into the same memory.
+Triton's kernels run in its interpreter.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from diffhash.ops.backends import triton_backend
 DEVICE = torch.device("meta")
 aten = torch.ops.aten
 
-# They need a number on the host, or a size that depends on numbers: the host waits.
+# Operations for which the host waits: they need a number there, or a size that numbers determine.
 _WAITS = {
     aten._local_scalar_dense.default,
     aten.bincount.default,
@@ -50,15 +50,15 @@ _RESHAPING = {aten.set_.source_Tensor, aten.resize_.default, aten.unsqueeze_.def
 
 # Storages of meta tensors → the memory of their numbers. It outlives a rehearsal, as caches do.
 _twins: dict[int, tuple[StorageWeakRef, Tensor]] = {}
-# Sparse ones are an empty tensor on the device, which nothing is made of.
+# A sparse tensor on the device is an empty one, mapped to its numbers here.
 _sparse_twins: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 class Rehearsal(TorchDispatchMode):
-    """While it is on, ``meta`` is a GPU.
+    """A mode in which ``meta`` is a GPU.
 
     Attributes:
-        traffic: what went between host and device: ("wait" | "upload" | "scalar", operation).
+        traffic: the transfers between host and device: ("wait" | "upload" | "scalar", operation).
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Rehearsal(TorchDispatchMode):
 
     @contextmanager
     def nothing_but_kernels(self) -> Iterator[None]:
-        """Refuse whatever waits for the device, or reads the host's memory."""
+        """Refuse operations that wait for the device, or read the host's memory."""
         before, self._forbidding = self._forbidding, True
         try:
             yield
@@ -78,7 +78,7 @@ class Rehearsal(TorchDispatchMode):
 
     @contextmanager
     def capturing(self, graph: Graph) -> Iterator[None]:
-        """Note operations in a graph; as on a GPU, they have no effect yet."""
+        """Record operations in a graph; as on a GPU, they have no effect yet."""
         assert self._recording is None
         before = [(memory, memory.clone()) for _, memory in _twins.values()]
         self._recording = graph.operations
@@ -91,7 +91,7 @@ class Rehearsal(TorchDispatchMode):
                 memory.copy_(numbers)
 
     def launch(self, kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
-        """Triton's, with the numbers of the arguments."""
+        """Launch a kernel of Triton's with the numbers of the arguments."""
         tensors = [a for a in arguments if isinstance(a, Tensor)]
         assert all(t.device == DEVICE for t in tensors), [t.device for t in tensors]
         numbers = [twin(a) if isinstance(a, Tensor) else a for a in arguments]
@@ -185,8 +185,8 @@ class Rehearsal(TorchDispatchMode):
 
 
 class _Uploads(TorchFunctionMode):
-    """Makes tensors of Python's numbers on the host first: torch itself makes ``meta`` ones of
-    nothing, past every mode."""
+    """A mode that makes tensors from Python's numbers on the host first: torch itself makes
+    ``meta`` tensors from nothing, and calls no mode."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -218,7 +218,7 @@ class Graph:
         self.operations: list[Callable[[], None]] = []
 
     def replay(self) -> None:
-        """Once more, with the numbers that are there now."""
+        """Carry out the operations again, with the present numbers."""
         with _no_modes():
             for operation in self.operations:
                 operation()
@@ -231,7 +231,7 @@ def _no_modes() -> Iterator[None]:
 
 
 def twin(tensor: Tensor) -> Tensor:
-    """The numbers of a tensor on the device, in the CPU's memory; others are their own."""
+    """The numbers of a tensor on the device, in the CPU's memory; any other tensor itself."""
     if tensor.device != DEVICE:
         return tensor
     if tensor in _sparse_twins:
@@ -267,7 +267,7 @@ def _forget_the_dead() -> None:
 
 @contextmanager
 def rehearsed() -> Iterator[Rehearsal]:
-    """A GPU, as the library sees one."""
+    """Let the library find the device as a GPU."""
     rehearsal = Rehearsal()
     stream = SimpleNamespace(wait_stream=lambda other: None)
     with pytest.MonkeyPatch.context() as patch, _Uploads(), rehearsal:
@@ -277,7 +277,7 @@ def rehearsed() -> Iterator[Rehearsal]:
         patch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
         patch.setattr(torch.cuda, "CUDAGraph", Graph)
         patch.setattr(torch.cuda, "graph", rehearsal.capturing)
-        # It computes at once, so that plans are what they are without a mode.
+        # The mode computes at once, so plans are made as without it.
         patch.setattr("diffhash.encodings.encoding.is_plain", lambda x: True)
         # torch's fused optimizers ask for the names of devices that have them.
         optimizers = import_module("torch.optim.optimizer")
@@ -292,7 +292,7 @@ def rehearsed() -> Iterator[Rehearsal]:
 
 
 class RehearsedGPU(Accelerator):
-    """Lightning's view of the device."""
+    """Lightning's accelerator for the device."""
 
     def setup_device(self, device: torch.device) -> None: ...
 
@@ -323,5 +323,5 @@ class RehearsedGPU(Accelerator):
 
 
 def strategy() -> SingleDeviceStrategy:
-    """Lightning's, for the device."""
+    """Lightning's strategy for the device."""
     return SingleDeviceStrategy(device=DEVICE)

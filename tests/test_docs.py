@@ -1,8 +1,8 @@
-"""The README and the docs say what is so: their code runs, their commands and links exist.
+"""The README and the docs are true: their code runs, and their commands and links exist.
 
 Blocks marked ``python`` run one after another, as one program; a block marked ``text`` after one is
-what it prints, ``...`` standing for anything. A block whose first line is a comment with a file's
-name is that file instead.
+its output, with ``...`` for any text. A block whose first line is a comment with the name of a file
+is that file instead.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def _write_file(block: str) -> bool:
-    """Whether a block is a file, which then is there."""
+    """Write a block that is a file; return whether it is one."""
     match = re.match(r"# (\S+\.\w+)\n", block)
     if match:
         path = Path(match[1])
@@ -93,7 +93,7 @@ def test_what_a_page_points_to_exists(page: str) -> None:
 
 
 def _commands(page: str) -> list[list[str]]:
-    """The words of each line of a shell, without comments and what variables it sets."""
+    """The words of each command in a shell, without comments and settings of variables."""
     text = "\n".join(block for kind, block in BLOCKS[page] if kind in SHELL)
     commands = []
     for line in text.replace("\\\n", "").splitlines():
@@ -126,7 +126,7 @@ def test_the_commands_of_a_page_are_ones(page: str, files: Path) -> None:
 
 
 def _first(overrides: list[str]) -> list[str]:
-    """Of what a sweep chooses from, the first."""
+    """The overrides with the first choice of each sweep."""
     read = OverridesParser.create().parse_overrides(overrides)
     return [
         f"{o.key_or_group}={next(iter(o.sweep_string_iterator()))}"

@@ -60,8 +60,8 @@ def test_every_direct_dependency_has_a_pin_within_its_bounds(line: str) -> None:
 
 
 def test_every_installed_dependency_of_the_dependencies_has_a_pin() -> None:
-    """Follows the installed metadata from pyproject's requirements; a new release of anything that
-    is reached without a pin could change what a fresh clone runs."""
+    """Requirements are followed through the installed metadata. A new release of one without a pin
+    could change a fresh installation."""
     missing = set()
     seen = set()
     todo = [(Requirement(line), "pyproject.toml") for line in DIRECT]
@@ -180,7 +180,7 @@ print("worked")
 
 
 def test_the_library_works_without_the_extras() -> None:
-    """What `pip install .` alone must give: the core needs torch and numpy only."""
+    """`pip install .` alone is enough: the core needs torch and numpy only."""
     modules = {Requirement(line).name for name in EXTRAS for line in EXTRAS[name]} - {"triton"}
     modules = {name.replace("-", "_") for name in modules}
     blocked = {*modules, "hydra", "omegaconf", "pytorch_lightning", "joblib", "yaml"} - {"jinja2"}

@@ -40,7 +40,7 @@ def test_the_short_table_has_both_tasks_of_every_model() -> None:
     lines = rows_block(ROOT / "results/tables").splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0][:4] == ["Model", "Epochs", "Data: MSE u", "paper"]
-    # Its numbers of the paper, as printed.
+    # The numbers of the paper for Cubic, as printed.
     cubic = next(line for line in cells if line[0] == "Cubic")
     assert cubic[1] == "3k"
     assert cubic[3::2] == ["3.0e-12", "8.9e-5", "781.3"]
@@ -48,7 +48,7 @@ def test_the_short_table_has_both_tasks_of_every_model() -> None:
 
 
 def test_the_short_table_of_rows_that_are_missing(tmp_path: Path) -> None:
-    """As after a reproduction of a few rows alone: of the others there are the paper's numbers."""
+    """Rows that were not reproduced have only the paper's numbers."""
     head = "row,model,epochs,paper_epochs,mse_u,paper_mse_u,train_seconds,paper_train_seconds"
     table1 = [f"{row},{row},,3000,,1e-3,,5" for row in ROWS["table1"]]
     table2 = [f"{row},{row},3000,3000,2e-3,1e-3,4,5" for row in ROWS["table2"]]

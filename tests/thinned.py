@@ -16,8 +16,8 @@ BETWEEN = ("quartic", "sextic", "septic", "octic")
 def pairwise(*axes: Sequence[Any], values: int = 2) -> list[Any]:
     """All combinations of the axes' values, as parameters; those that are not needed are slow.
 
-    Needed are enough for every pair of values of two axes, or with ``values=1`` for every value of
-    each, to be in one of them. Which ones is always the same.
+    The needed ones have every pair of values of two axes, or with ``values=1`` every value of each
+    axis. They are always the same.
     """
     everything = list(product(*(range(len(axis)) for axis in axes)))
     between = {(i, j) for i, axis in enumerate(axes) for j, v in enumerate(axis) if _is_between(v)}
@@ -27,7 +27,7 @@ def pairwise(*axes: Sequence[Any], values: int = 2) -> list[Any]:
     used = [[0] * len(axis) for axis in axes]
     chosen = set()
     while missing:
-        # The one that adds most; of several, that of the values that were used least.
+        # The combination that adds most pairs; of several, the one whose values were used least.
         best = max(
             candidates,
             key=lambda one: (

@@ -1,8 +1,8 @@
-"""The flow in a cavity: its stream function by splines, collocated, and by Galerkin's method.
+"""The flow in a cavity: its stream function in splines, by collocation and by Galerkin's method.
 
 u = ψ_y, v = -ψ_x with Δ²ψ/Re = ψ_y Δψ_x - ψ_x Δψ_y, ψ = 0 and ψ_n given on the walls. Where the lid
-meets the walls ψ_xy jumps (ψ ~ r² there, and the pressure has a logarithm): the splines' cells
-shrink towards the corners.
+meets the walls, ψ_xy jumps (ψ ~ r² there, and the pressure has a logarithm); the cells of the
+splines shrink towards these corners.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from diffhash.problems.reference import SplineReference
 from scripts.references.fit import Axis, fit, relative
 
 Array = np.ndarray
-_STEPS = 25  # of Newton's method, at most
-_EASY = 500  # a Reynolds number up to which it needs no good start
+_STEPS = 25  # largest number of Newton steps
+_EASY = 500  # largest Reynolds number that needs no start from a slower flow
 _GAUSS = 12  # points of a quadrature on a cell
 
 
@@ -31,11 +31,12 @@ class Basis:
     """Functions of one variable on [0, 1].
 
     Attributes:
-        matrix: from ``x [M]`` and an order to the functions' derivatives there, ``[M, n]``.
-        points: of collocation, n - 4 of them, or of a quadrature.
-        weights: of the quadrature, if it is one.
-        free: combinations that vanish at both ends with their slopes, ``[n, n - 4]``.
-        cells: ends of intervals that are integrated over one by one.
+        matrix: the function from ``x [M]`` and an order to the derivatives there, ``[M, n]``.
+        points: the n - 4 points of collocation, or the points of a quadrature.
+        weights: the weights of the quadrature; None for collocation.
+        free: the coefficients ``[n, n - 4]`` of combinations that vanish with their slopes at both
+            ends.
+        cells: the ends of intervals that are integrated over one by one.
     """
 
     matrix: Callable[[Array, int], Array]
@@ -46,7 +47,8 @@ class Basis:
 
 
 def spline_basis(breaks: Array, degree: int, galerkin: bool = False) -> Basis:
-    """B-splines, collocated at averages of their knots, or with Gauss's rule on each cell."""
+    """B-splines with averages of their knots as collocation points, or with Gauss's rule on each
+    cell."""
     axis = Axis(breaks, degree)
     spline = BSpline(axis.knots, np.eye(len(axis.points)), degree)
 
@@ -68,10 +70,10 @@ def lid(x: Array) -> Array:
 
 
 def _start(basis: Basis) -> Array:
-    """Coefficients of a function with the boundary's values, ``[n, n]``.
+    """Coefficients ``[n, n]`` of a stream function with the given values and slopes on the walls.
 
-    The slope of the lid's velocity at its ends, which the walls do not have, is left out: on a
-    part of the lid as small as the basis resolves.
+    At its ends the velocity of the lid has a slope that contradicts the walls. It is set to 0
+    there, which changes the velocity on as small a part of the lid as the basis resolves.
     """
     ends = np.array([0.0, 1.0])
     walls = np.concatenate([basis.matrix(ends, 0), basis.matrix(ends, 1)])
@@ -84,7 +86,8 @@ def _start(basis: Basis) -> Array:
 
 
 def stream(basis: Basis, reynolds: float) -> Array:
-    """ψ's coefficients ``[n, n]``, by Newton's method, from flows at half the Reynolds number."""
+    """Coefficients ``[n, n]`` of ψ by Newton's method, from the flow at half the Reynolds number
+    if it is large."""
     start = stream(basis, reynolds / 2) if reynolds > _EASY else None
     system = _collocation if basis.weights is None else _galerkin
     step = system(basis, reynolds)
@@ -93,14 +96,14 @@ def stream(basis: Basis, reynolds: float) -> Array:
         change = basis.free @ step(c).reshape(m, m) @ basis.free.T
         c = c - change
         size = np.abs(change).max() / np.abs(c).max()
-        if size < 1e-12 or (size < 1e-7 and size > before / 4):  # down to round-off
+        if size < 1e-12 or (size < 1e-7 and size > before / 4):  # round-off is reached
             return c
         before = size
     raise ValueError(f"reynolds={reynolds}: Newton's method does not converge")
 
 
 def _collocation(basis: Basis, reynolds: float) -> Callable[[Array], Array]:
-    """Newton's step from the equation at points."""
+    """The Newton step, as a function of ψ's coefficients, for the equation at the points."""
     d = [basis.matrix(basis.points, m) for m in range(5)]
     reduced = [sp.csr_matrix(one @ basis.free) for one in d]
 
@@ -127,8 +130,8 @@ def _collocation(basis: Basis, reynolds: float) -> Callable[[Array], Array]:
 
 
 def _galerkin(basis: Basis, reynolds: float) -> Callable[[Array], Array]:
-    """Newton's step from ∫ Δψ (Δφ/Re + ψ_y φ_x - ψ_x φ_y) = 0 for all φ that vanish with their
-    slopes on the walls."""
+    """The Newton step, as a function of ψ's coefficients, for ∫ Δψ (Δφ/Re + ψ_y φ_x - ψ_x φ_y) = 0
+    with all φ that vanish with their slopes on the walls."""
     assert basis.weights is not None
     d = [basis.matrix(basis.points, m) for m in range(3)]
     reduced = [sp.csr_matrix(one @ basis.free) for one in d]
@@ -180,7 +183,8 @@ def flow(basis: Basis, c: Array, reynolds: float, x: Array, y: Array) -> Array:
 
 
 def _integral(f: Callable[[Array], Array], cells: Array, ends: Array) -> Array:
-    """∫_0^end of f for sorted ends, ``[E, …]``, by Gauss's rule between all of these and cells."""
+    """The integrals of f from 0 to the sorted ends, ``[E, …]``, by Gauss's rule on the intervals
+    between all ends and cells."""
     cuts = np.unique(np.concatenate([[0.0], cells[cells < ends[-1]], ends]))
     nodes, weights = np.polynomial.legendre.leggauss(_GAUSS)
     width = np.diff(cuts)
@@ -193,7 +197,8 @@ def _integral(f: Callable[[Array], Array], cells: Array, ends: Array) -> Array:
 
 
 def graded(smallest: float, factor: float, largest: float) -> Array:
-    """Ends of cells of [0, 1] that grow by the factor from both ends on, up to the largest."""
+    """The ends of cells of [0, 1] whose widths grow by the factor from both ends on, up to the
+    largest."""
     ends, width = [0.0], smallest
     while ends[-1] < 0.5:
         ends.append(ends[-1] + width)
@@ -204,11 +209,11 @@ def graded(smallest: float, factor: float, largest: float) -> Array:
 
 @dataclass(frozen=True)
 class Cells:
-    """How finely the two methods divide an axis: `graded`'s numbers, and degrees.
+    """The cells of an axis for both methods, as arguments of `graded`, and the splines' degrees.
 
     Attributes:
-        stored: of the collocation, and of what is stored.
-        second: of Galerkin's method.
+        stored: the cells of collocation, whose solution is stored.
+        second: the cells of Galerkin's method.
     """
 
     stored: tuple[float, float, float] = (1e-4, 1.5, 0.04)
@@ -218,25 +223,25 @@ class Cells:
     quantum: float = 2.0**-34
 
     def coarser(self) -> Cells:
-        """With some three quarters of the cells."""
+        """The same settings with about three quarters of the cells."""
         coarse = [(s, f**1.4, 1.4 * w) for s, f, w in (self.stored, self.second)]
         return replace(self, stored=coarse[0], second=coarse[1])
 
 
 def collocated(cells: Cells, reynolds: float, x: Array, y: Array) -> Array:
-    """u, v and p at a lattice by the first method, ``[X, Y, 3]``."""
+    """u, v and p on a lattice by collocation, ``[X, Y, 3]``."""
     basis = spline_basis(graded(*cells.stored), cells.degree)
     return flow(basis, stream(basis, reynolds), reynolds, x, y)
 
 
 def galerkin(cells: Cells, reynolds: float, x: Array, y: Array) -> Array:
-    """The same by the second one."""
+    """u, v and p on a lattice by Galerkin's method, ``[X, Y, 3]``."""
     basis = spline_basis(graded(*cells.second), cells.degree_second, galerkin=True)
     return flow(basis, stream(basis, reynolds), reynolds, x, y)
 
 
 def derive(cells: Cells, problem: Any) -> SplineReference:
-    """The reference of a problem: stored by collocation, its error by Galerkin's method."""
+    """The reference of a problem by collocation, and its error from Galerkin's method."""
     reynolds, axis = problem.reynolds, Axis(graded(*cells.stored), cells.degree)
     values = collocated(cells, reynolds, axis.points, axis.points)
     spline = fit((axis, axis), values, cells.quantum)

@@ -2,8 +2,8 @@
 
 `fourier` is a Fourier spectral method with the exponential integrator ETDRK4 (Cox and Matthews,
 J. Comput. Phys. 2002; Kassam and Trefethen, SIAM J. Sci. Comput. 2005). `splines` is collocation by
-periodic splines with an implicit Runge–Kutta method, Radau IIA. They share the numbers of the
-equation, and neither derivatives nor steps.
+periodic splines with an implicit Runge–Kutta method, Radau IIA. They share the coefficients of the
+equation, but neither derivatives nor time steps.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import numpy as np
 
 Array = np.ndarray
 _CIRCLE = 32  # points of the contour integrals
-_FINER = 64  # times the nodes, to compute Fourier coefficients
+_FINER = 64  # points for Fourier coefficients, as a multiple of the nodes
 
 
 @dataclass(frozen=True)
 class Evolution:
-    """Numbers and functions of the equation.
+    """The coefficients and functions of the equation.
 
     Attributes:
-        low, high: ends of the period.
-        start: u at t = 0 from ``x [N]``, ``[C, N]``.
-        linear: of each unknown, {m: a_m}.
-        reaction, flux: from ``u [.., C, N]``, ``[.., C, N]``.
-        has_kink: whether the start's slope jumps somewhere: both methods then begin with its
-            Fourier coefficients, and not with its values, which do not tell where.
+        low, high: the ends of the period.
+        start: the function from ``x [N]`` to u at t = 0, ``[C, N]``.
+        linear: the coefficients {m: a_m} of each unknown.
+        reaction, flux: the functions from ``u [.., C, N]`` to ``[.., C, N]``.
+        has_kink: whether the slope of the start jumps somewhere. Both methods then begin with its
+            Fourier coefficients, since values at nodes do not determine the place of the jump.
     """
 
     low: float
@@ -42,7 +42,7 @@ class Evolution:
 
     @property
     def length(self) -> float:
-        """Of the period."""
+        """The length of the period."""
         return self.high - self.low
 
     def nodes(self, n: int) -> Array:
@@ -58,7 +58,7 @@ class Evolution:
         return v
 
     def symbols(self, derivatives: Callable[[int], Array]) -> Array:
-        """Of the linear part, from those of ∂_x^m: ``[C, K]``."""
+        """The symbols ``[C, K]`` of the linear part, from those of ∂_x^m."""
         return np.array(
             [sum(a * derivatives(m) for m, a in terms.items()) for terms in self.linear]
         )
@@ -75,7 +75,7 @@ class Evolution:
 
 # ------------------------------------------------------------------------------------- Fourier
 def fourier(equation: Evolution, times: Array, n: int, step: float) -> Array:
-    """û at ``times``, ``[T, C, n // 2 + 1]``, of ``n`` points and steps of at most ``step``."""
+    """û at ``times``, ``[T, C, n // 2 + 1]``, with ``n`` points and steps of at most ``step``."""
     waves = 2j * np.pi / equation.length * np.arange(n // 2 + 1)
     slope = waves.copy()
     slope[-1] = 0  # the odd derivatives of the highest wave have no sign
@@ -98,7 +98,7 @@ def fourier(equation: Evolution, times: Array, n: int, step: float) -> Array:
     v, t, found = equation.start_waves(n), 0.0, []
     for end in times:
         count = int(np.ceil((end - t) / step * (1 - 1e-12))) if end > t else 0
-        h = float(f"{(end - t) / max(count, 1):.13g}")  # lengths that differ by round-off are one
+        h = float(f"{(end - t) / max(count, 1):.13g}")  # equal for steps that differ by round-off
         for _ in range(count):
             e, half, q, f1, f2, f3 = coefficients(h)
             n_v = nonlinear(v)
@@ -123,12 +123,13 @@ def fourier_values(equation: Evolution, v: Array, n: int, x: Array, order: int =
 
 
 # ------------------------------------------------------------------------------------- splines
-_IMAGES = 60  # waves that a lattice does not tell from one
+_IMAGES = 60  # aliases of a wave on either side
 
 
 def spline_symbols(n: int, length: float, degree: int, order: int) -> Array:
-    """What ∂_x^order of the periodic spline through values at ``n`` nodes is, at the nodes, for
-    each wave of them: Σ_j (i κ_j)^m κ_j^-(p+1) / Σ_j κ_j^-(p+1) with κ_j = κ + 2πj/h (Schoenberg).
+    """The symbols of ∂_x^m of the periodic spline through values at ``n`` nodes, at the nodes, with
+    m = ``order``: Σ_j (i κ_j)^m κ_j^-(p+1) / Σ_j κ_j^-(p+1) with κ_j = κ + 2πj/h for each wave κ
+    and the degree p (Schoenberg).
     """
     h = length / n
     kappa = 2 * np.pi / length * np.arange(1, n // 2 + 1)
@@ -152,13 +153,13 @@ def radau(stages: int) -> Array:
 def splines(
     equation: Evolution, times: Array, n: int, step: float, degree: int = 11, stages: int = 4
 ) -> Array:
-    """u at ``n`` nodes at ``times``, ``[T, C, n]``, of steps of at most ``step``."""
+    """u at ``n`` nodes at ``times``, ``[T, C, n]``, with steps of at most ``step``."""
     symbols = equation.symbols(lambda m: spline_symbols(n, equation.length, degree, m))
     slope, matrix = spline_symbols(n, equation.length, degree, 1), radau(stages)
 
     @cache
     def inverse(h: float) -> Array:
-        """Of 1 - h λ A, times h A, for each unknown and wave: ``[C, K, S, S]``."""
+        """(1 - h λ A)^-1 h A for each unknown and wave, ``[C, K, S, S]``."""
         h_a = h * matrix
         return np.linalg.solve(np.eye(stages) - symbols[..., None, None] * h_a, 0j + h_a)
 

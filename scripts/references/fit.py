@@ -23,9 +23,9 @@ class Axis:
     """Splines along an axis.
 
     Attributes:
-        breaks: where the polynomial pieces meet, with both ends.
-        degree: an odd one if periodic.
-        periodic: the breaks are equidistant then.
+        breaks: the points where the polynomial pieces meet, and both ends.
+        degree: the degree, which is odd for periodic splines.
+        periodic: whether the splines are periodic; the breaks are then equidistant.
     """
 
     breaks: Array
@@ -51,7 +51,7 @@ class Axis:
         return averages.clip(self.breaks[0], self.breaks[-1])
 
     def coefficients(self, values: Array) -> Array:
-        """From values at the points along the first axis of ``values``."""
+        """The coefficients of splines from their values at the points, along the first axis."""
         matrix = BSpline.design_matrix(self.points, self.knots, self.degree).toarray()
         n, flat = len(values), values.reshape(len(values), -1)
         if self.periodic:  # the last coefficients are the first ones again
@@ -79,7 +79,7 @@ def fit(axes: Sequence[Axis], values: Array, quantum: float) -> SplineReference:
 
 
 def write(path: Path, spline: SplineReference, quantum: float) -> None:
-    """What `diffhash.problems.reference.read_reference` reads."""
+    """Write the file that `diffhash.problems.reference.read_reference` reads."""
     multiples = np.round(spline.coefficients.numpy() / quantum).astype("<i8")
     smallest, orders = b"", ()
     for trial in product((1, 3, 6), repeat=multiples.ndim - 1):

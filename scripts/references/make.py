@@ -1,6 +1,6 @@
-"""Make the references of problems that have no solution in closed form: files of the package.
+"""Make the files of the package with references of problems without a solution in closed form.
 
-``python scripts/references/make.py kdv_cosine …`` makes some of them, without names all.
+``python scripts/references/make.py kdv_cosine …`` makes some of them; without names it makes all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMES = (*waves.WAVES, *_CAVITIES)
 
 
 def main() -> int:
-    """Parse the command line, derive, write; the exit code."""
+    """Parse the command line, derive, write and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     for name in parser.parse_args().names or NAMES:

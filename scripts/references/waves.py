@@ -1,4 +1,4 @@
-"""References of equations in one periodic dimension: see `scripts.references.evolution`."""
+"""References of equations in one periodic dimension, by `scripts.references.evolution`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from scripts.references.fit import Axis, fit, relative
 
 @dataclass(frozen=True)
 class Wave:
-    """An equation, and the sizes that its reference is made with.
+    """An equation, and the resolutions with which its reference is made.
 
     Attributes:
-        equation: its numbers.
-        x, t: the splines that the solution is stored in.
-        n, step: points and step of the Fourier method.
-        n_second, step_second, degree, stages: of the method of splines.
-        quantum: of the coefficients that are stored.
-        checks: times at which the two are compared.
+        equation: its coefficients and functions.
+        x, t: the axes of the splines in which the solution is stored.
+        n, step: the number of points and the step of the Fourier method.
+        n_second, step_second, degree, stages: the number of points, the step, the degree and the
+            stages of the method of splines.
+        quantum: the number whose multiples the stored coefficients are.
+        checks: the number of times at which the two methods are compared.
     """
 
     equation: Evolution
@@ -47,12 +48,12 @@ class Wave:
     checks: int = 60
 
     def coarser(self, factor: int) -> Wave:
-        """With steps that are longer by the factor, on the same points."""
+        """The same settings with time steps that are longer by the factor."""
         return replace(self, step=self.step * factor, step_second=self.step_second * factor)
 
 
 def by_fourier(wave: Wave, times: Array, x: Array) -> Array:
-    """u at ``times`` and ``x``, ``[T, C, N]``, by the first method."""
+    """u at ``times`` and ``x`` by the Fourier method, ``[T, C, N]``."""
     v = fourier(wave.equation, times, wave.n, wave.step)
     values = fourier_values(wave.equation, v, wave.n, x)
     values[times == 0] = wave.equation.start(x)
@@ -60,8 +61,8 @@ def by_fourier(wave: Wave, times: Array, x: Array) -> Array:
 
 
 def by_splines(wave: Wave, times: Array) -> dict[str, Array]:
-    """u and its derivatives as ``u_xx`` at all nodes by the second method, ``[T, C, N]`` each;
-    ``u_t`` is from the equation."""
+    """u and its derivatives, by names such as ``u_xx``, at all nodes by the method of splines,
+    ``[T, C, N]`` each; ``u_t`` is from the equation."""
     e, n = wave.equation, wave.n_second
     u = splines(e, times, n, wave.step_second, wave.degree, wave.stages)
     v, found = np.fft.rfft(u), {}
@@ -74,7 +75,7 @@ def by_splines(wave: Wave, times: Array) -> dict[str, Array]:
 
 
 def derive(wave: Wave, problem: Any) -> SplineReference:
-    """The reference of a problem: stored by the first method, its error by the second one."""
+    """The reference of a problem by the Fourier method, and its error from splines."""
     e, is_half = wave.equation, wave.x.breaks[0] > wave.equation.low
     values = by_fourier(wave, wave.t.points, wave.x.points)
     spline = fit((wave.x, wave.t), values.transpose(2, 0, 1), wave.quantum)
@@ -120,7 +121,7 @@ def _gray_scott(u: Array) -> Array:
 
 
 def _toward_end(smallest: float, length: float, factor: float, largest: float) -> Array:
-    """Widths of cells that shrink by the factor towards 0, from 0 on."""
+    """The ends of cells from 0 to ``length`` whose widths grow by the factor, up to the largest."""
     ends, width = [0.0], smallest
     while ends[-1] < length:
         ends.append(ends[-1] + width)
@@ -193,7 +194,7 @@ WAVES = {
     ),
 }
 
-# Of problems in closed form, which the Fourier method confirms.
+# Equations of problems in closed form, whose solutions the Fourier method confirms.
 CONFIRMED = {
     "burgers1d": Evolution(
         -1,

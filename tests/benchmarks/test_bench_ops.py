@@ -1,4 +1,4 @@
-"""`make bench-ops`: the baselines compute what the library does, and a run writes what it says."""
+"""`make bench-ops`: the baselines compute what the library does, and a run writes its files."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _values_and_gradients(
 
 
 def _assert_equal(found: list[Tensor], expected: list[Tensor], scale: float) -> None:
-    """Positions carry a round-off of eps·scale, results that times their own condition."""
+    """Equal up to the round-off eps·scale of positions, relative to the largest value."""
     for one, other in zip(found, expected, strict=True):
         bound = 10 * torch.finfo(other.dtype).eps * scale * float(other.detach().abs().max())
         torch.testing.assert_close(one, other, rtol=0, atol=bound)

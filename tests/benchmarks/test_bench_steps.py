@@ -1,4 +1,4 @@
-"""`make bench`: the contenders take the same step, and a run writes what it says."""
+"""`make bench`: the contenders take the same step, and a run writes its files."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ SMALL = ("task.n_labels=12", "trainer.evaluation_points=4", "trainer.accelerator
 
 @pytest.fixture(autouse=True)
 def leave_no_problem() -> Iterator[None]:
-    """Hydra's store is the process's: the benchmarks' problem is no choice in other tests."""
+    """Remove the benchmarks' problem from Hydra's store, which all tests of the process share."""
     yield
     ConfigStore.instance().repo.get("problem", {}).pop("helmholtz.yaml", None)
 
 
 def make(encoder: str, task: str, precision: str = "float64") -> tuple[Case, float, list[Tensor]]:
-    """A case, and our loss and gradients of it."""
+    """A case, and the library's loss and gradients for it."""
     size = ("task.n_residual=20",) if task == "pinn" else ()
     cfg = compose_config(
         [f"encoder={encoder}", f"task={task}", f"trainer.precision={precision}", *SMALL, *size]
@@ -56,7 +56,7 @@ def make(encoder: str, task: str, precision: str = "float64") -> tuple[Case, flo
 
 
 def assert_same(found: list[np.ndarray], expected: list[Tensor], eps: float) -> None:
-    """To the round-off of sums over a few points and 64 units, three layers deep."""
+    """Equal up to the round-off of sums over a few points and 64 units in three layers."""
     for one, other in zip(found, expected, strict=True):
         reference = other.numpy().ravel()
         atol = 2e4 * eps * max(abs(reference).max(), eps)
@@ -76,7 +76,7 @@ def test_the_straightforward_way_computes_our_step(encoder: str, task: str) -> N
 
 @pytest.fixture(scope="session")
 def jax_step() -> ModuleType:
-    """JAX with two devices, so that steps can be shared out."""
+    """The module of steps in JAX with two devices, among which steps can be divided."""
     pytest.importorskip("jax", reason="the extra bench is not installed")
     from benchmarks import jax_step
 

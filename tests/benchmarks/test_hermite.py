@@ -1,4 +1,4 @@
-"""Hermite-NGP's setting: equal memory, the tables made of runs, and what the committed one says."""
+"""Hermite-NGP's setting: equal memory, tables from runs, and the claims of the committed table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make peers`, without a peer: what all share, and what becomes of those that fail."""
+"""`make peers` without peers: their common problems and errors, and the results of failing ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.peers.compare import CONTENDERS, PROBLEMS, Contender
 from diffhash.experiment.checks import ConfigError
 from diffhash.problems import Poisson1D, Problem, zoo
 
-# In the place of a peer: it takes a step a millisecond, and knows the solution but for a factor.
+# A replacement of a peer: it takes a step a millisecond, and has the solution up to a factor.
 STUB = """
 import sys, time
 sys.path.insert(0, {folder!r})

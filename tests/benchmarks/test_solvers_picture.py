@@ -1,4 +1,4 @@
-"""`make solvers-picture`: the classical floor converges, and a run writes what it says."""
+"""`make solvers-picture`: the classical floor converges, and a run writes its files."""
 
 from __future__ import annotations
 

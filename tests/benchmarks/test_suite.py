@@ -1,4 +1,4 @@
-"""The suite: what its runs leave, that they are not run twice, and the tables made of them."""
+"""The suite: the records of its runs, which are not repeated, and the tables made of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL = {"task.n_residual": "30", "task.n_boundary": "8", "trainer.evaluation_po
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Methods of two steps."""
+    """Make runs with Adam small, with two epochs each."""
     settings = tuple(f"{key}={value}" for key, value in SMALL.items())
     monkeypatch.setitem(OPTIMIZERS, "adam", ("optimizer=adam", "trainer.epochs=2", *settings))
 
@@ -62,7 +62,7 @@ def test_what_is_finished_stays_and_a_failure_is_an_outcome(
     assert outcome.status == "not possible"
     assert "take an interpolation of a higher degree" in outcome.reason
     assert "failed   heat1d, spline, adam, seed 0: not possible: " in capsys.readouterr().out
-    # Those with other settings are other runs.
+    # Runs with other settings are not found.
     assert suite.result(Job(Case("heat1d"), "ff", "adam", 0, 6.0), tmp_path) is None
 
     table = suite_table.make_table([done, refused, job("heat1d", "mlp")], tmp_path)
@@ -78,7 +78,7 @@ def test_what_is_finished_stays_and_a_failure_is_an_outcome(
 
 
 def _write(job: Job, runs: Path, l2_u: float | None, **metrics: float) -> None:
-    """The record that a run of it would leave; diverged without an error."""
+    """Write the record of a run of the job, which has diverged if there is no error."""
     status = {"status": "completed", "diverged_epoch": None}
     if l2_u is None:
         status = {"status": "diverged", "diverged_epoch": 2}
@@ -95,7 +95,7 @@ def _write(job: Job, runs: Path, l2_u: float | None, **metrics: float) -> None:
 
 
 def floor_of(page: str, case: str) -> str:
-    """What a page has in a case's column of the floor."""
+    """The cell of a page in the row of a case and the column of the floor."""
     lines = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
     [heads] = [line for line in lines if "Problem" in line]
     [own] = [line for line in lines if f"`{case}`" in line[:2]]
@@ -150,8 +150,8 @@ def test_errors_below_the_references_and_beside_published_ones(tmp_path: Path) -
 
 
 def test_fields_with_settings_of_their_own_count_apart(tmp_path: Path) -> None:
-    """Those of ``make solvers``: a network's here, of which two of three seeds are good; splines
-    with a coefficient that is worse than published, and with both that are better."""
+    """Fields of ``make solvers``: a network with two good seeds of three, splines with one
+    coefficient worse than published, and splines with both better."""
     flow, burgers = job("flow_mixing", "quintic"), job("inverse_burgers", "cubic")
     _write(flow, tmp_path, 1e-3)  # published: 2.35e-4
     _write(burgers, tmp_path, 1e-3, error_speed=1.0, error_viscosity=1.0)  # 4.2e-4 and 1.2e-2
@@ -189,7 +189,7 @@ def test_fields_with_settings_of_their_own_count_apart(tmp_path: Path) -> None:
 
 
 def test_a_published_mean_is_held_against_the_mean_of_ours(tmp_path: Path) -> None:
-    """Of the lid-driven cavity a mean over u, v and p has been published, 1.13e-4."""
+    """For the lid-driven cavity, the mean over u, v and p was published as 1.13e-4."""
     flow = job("cavity", "quintic")
     _write(flow, tmp_path, 3e-5, l2_v=3e-5, l2_p=2.4e-4)
     made = suite_table.make_table([flow], tmp_path)

@@ -1,4 +1,4 @@
-"""Predictions at points of the user's own."""
+"""Predictions at points that the user gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compare, evaluate and export."""
+"""The commands compare, evaluate and export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`diffhash train`: `train.py` without a clone, and what it does not wait for."""
+"""`diffhash train`: `train.py` without a clone and without the imports that it does not use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of other people: their configs are data, and so is what they would show on a terminal."""
+"""Records of other people: their configs are data, and their text is harmless on a terminal."""
 
 from __future__ import annotations
 

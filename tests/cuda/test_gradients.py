@@ -1,5 +1,5 @@
-"""Losses and all gradients of a field whose grid is Triton's kernels, in the interpreter on a CPU,
-against torch's."""
+"""Losses and all gradients of a field with Triton's grid kernels, interpreted on a CPU, against
+torch's."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_field(interpolation: str, backend: str, dtype: torch.dtype, replicas: i
 
 
 def gradients(field: Field, way: str) -> list[Tensor]:
-    """Of the mean square of a jet; by autograd with or without a plan, or by a plan's vjp."""
+    """A jet and the gradients of its mean square: by autograd, with or without a plan, or a vjp."""
     generator = torch.Generator().manual_seed(3)
     x = torch.rand(7, 2, dtype=torch.float64, generator=generator) * 2 - torch.tensor([0.0, 1.0])
     field.zero_grad()
@@ -78,7 +78,7 @@ def test_mixed_derivatives_and_sums(
     [("inverse", "cubic"), pytest.param("layers", "quintic", marks=pytest.mark.slow)],
 )
 def test_a_whole_loss(problem: str, interpolation: str) -> None:
-    """Planned, as training takes it, with coefficients that are trained."""
+    """The loss is planned as in training, with trained coefficients."""
     results = []
     for backend in ("triton", "torch"):
         made = EXPECTED[problem].make()

@@ -1,4 +1,4 @@
-"""The device that stands in for a GPU has its rules, and real numbers."""
+"""The device that replaces a GPU in tests has a GPU's rules, and real numbers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Training as on a GPU, on a device that stands in for one (`tests.rehearsal`): what comes out of
-it is what a CPU makes of the same."""
+"""Training as on a GPU, on a device that replaces one (`tests.rehearsal`): its results equal those
+of a CPU."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def make_training(
 
 
 class Meddler(Callback):
-    """After the first chunk sets another rate, and another weight of the last term."""
+    """A callback that sets another rate and another weight of the last term after a chunk."""
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object
@@ -140,14 +140,14 @@ def fit(training: FieldTraining, **where: Any) -> None:
 
 
 def fit_rehearsed(training: FieldTraining) -> Rehearsal:
-    """Train on the device, as on the first of a machine's GPUs."""
+    """Train on the device as on the first GPU of a machine."""
     with rehearsed() as rehearsal:
         fit(training, accelerator=RehearsedGPU(), strategy=strategy(), devices=1)
     return rehearsal
 
 
 def check(*args: Any, rtol: float = 1e-9, **settings: Any) -> None:
-    """Rehearsed training comes to what training on a CPU does, in parameters and history."""
+    """Training on the device gives the parameters and history of training on a CPU."""
     on_cpu = make_training(*args, **settings | {"backend": "torch", "execution": "eager"})
     fit(on_cpu, accelerator="cpu")
     training = make_training(*args, **settings)
@@ -162,7 +162,7 @@ def check(*args: Any, rtol: float = 1e-9, **settings: Any) -> None:
             assert found == pytest.approx(expected, rel=10 * rtol, nan_ok=True)
 
 
-# What a chunk does: a step, one that is captured and replayed, and the last, which is planned.
+# A chunk takes a step, one that is captured and replayed, and the last one, which is planned.
 # A graph reads the learning rate in float32, as torch's fused Adam does on a GPU.
 EAGER, GRAPH = ("eager", 1e-9), ("cudagraph", 1e-6)
 IN_FULL = pytest.param(*EAGER, marks=slow)
@@ -285,7 +285,7 @@ def test_points_and_weights_that_move(
 def test_steps_do_not_wait_for_the_host(
     settings: dict[str, Any], per_epoch: dict[str, int]
 ) -> None:
-    """Two more epochs in a chunk need no more traffic between host and device."""
+    """Each epoch of a chunk adds only ``per_epoch`` to the traffic between host and device."""
     counts = []
     for epochs in (3, 5):
         training = make_training(**{"problem": "inverse", "epochs": epochs, "chunk": 5} | settings)

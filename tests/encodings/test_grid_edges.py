@@ -1,4 +1,4 @@
-"""At and beyond the border, with NaN, with few points, with bad points."""
+"""Grids at and beyond the border, with NaN, with few points and with bad points."""
 
 from __future__ import annotations
 

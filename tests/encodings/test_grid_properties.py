@@ -18,7 +18,7 @@ from tests.thinned import pairwise
 
 EPS = torch.finfo(torch.float64).eps
 NAMES = list(INTERPOLATIONS)
-# Of polynomials that some table gives.
+# The highest degrees of polynomials that some table gives.
 DEGREES = {"linear": 1, "quadratic": 2, "cubic": 3, "quintic": 5, "catmull_rom": 2, "hermite": 3}
 DEGREES |= {"bspline_4": 4, "bspline_6": 6}
 MakeGrid = Callable[..., GridEncoding]
@@ -182,7 +182,7 @@ def test_derivatives_jump_at_faces_from_the_order_after_the_continuity_class_on(
 def test_polynomials_up_to_its_degree_are_reproduced_with_their_derivatives(
     name: str, coefficients: list[float], seed: int
 ) -> None:
-    """Some table gives the polynomial: the one that fits it is found by least squares."""
+    """The table whose interpolant is the polynomial is found by least squares."""
     degree = DEGREES[name]
     encoding = GridEncoding(
         1,
@@ -252,7 +252,7 @@ def test_the_seam_of_a_periodic_axis_is_a_face_like_any_other(
 
 
 def test_linear_and_cubic_share_a_grid_of_the_nested_layout(uniform: Uniform) -> None:
-    """With level l's cells within those of level l - 1, and vertices at the border."""
+    """The cells of level l lie within those of level l - 1, and vertices lie at the border."""
     x = torch.tensor([[0.0, 0.0], [0.25, 0.5], [1.0, 0.75], [1.0, 1.0]], dtype=torch.float64)
     grid = GridEncoding(
         2, 1, 1, base_resolution=4, interpolation="linear", layout="nested", dtype=torch.float64

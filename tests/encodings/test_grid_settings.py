@@ -1,4 +1,4 @@
-"""Settings of `GridEncoding`: what they make, and how bad ones are refused."""
+"""Settings of `GridEncoding`: the grids that they make, and the refusal of bad ones."""
 
 from __future__ import annotations
 

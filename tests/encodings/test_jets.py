@@ -16,7 +16,7 @@ from tests.thinned import pairwise
 
 Uniform = Callable[..., Tensor]
 DTYPES = [torch.float64, torch.float32]
-# Without a table, and periodic along the last axis; then grids.
+# Encodings without a table, also periodic along the last axis; then grids.
 OTHERS = ["identity", "fourier", "periodic identity", "periodic fourier"]
 KINDS = [*OTHERS, *INTERPOLATIONS, "hashed cubic", "offset cubic", "periodic cubic"]
 MIXED = axis_rows((2, 1))
@@ -53,7 +53,7 @@ def _encoding(kind: str, d: int, dtype: torch.dtype) -> Encoding:
 
 
 def _assert_rows_close(one: Tensor, other: Tensor, factor: float) -> None:
-    """Each row of two jets, to ``factor`` eps of its largest entry."""
+    """Each row of two jets is equal to ``factor`` eps of its largest entry."""
     assert one.shape == other.shape
     assert one.dtype == other.dtype
     for a, b in zip(one.detach(), other.detach(), strict=True):

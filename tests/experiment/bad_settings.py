@@ -1,6 +1,6 @@
-"""Settings that cannot be run: by hand, and derived from every key of a config.
+"""Settings that cannot be run: written by hand, and derived from every key of a config.
 
-Data for tests: each case is the overrides, and a word that the one line of the error must contain.
+A case of the tests is a list of overrides, and a word that the one-line error must contain.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ HUGE = 10**20
 
 
 class Bad(NamedTuple):
-    """Overrides that must be refused, and what the message must name."""
+    """Overrides that must be refused, and a word that the message must contain."""
 
     overrides: tuple[str, ...]
     word: str
@@ -158,9 +158,10 @@ def _derived() -> Iterator[Bad]:
 
 
 def bad_settings(count: int, seed: int = 0) -> list[Bad]:
-    """``count`` cases: those by hand, those derived from the keys, and random pairs of both.
+    """``count`` cases: those written by hand, those derived from the keys, and random pairs of the
+    former.
 
-    A pair is refused for the one or the other: its word is empty.
+    The word of a pair is empty, as the pair may be refused for either of its cases.
     """
     cases = [*BY_HAND, *_derived()]
     generator = random.Random(seed)

@@ -35,12 +35,12 @@ TINY = (
 
 @pytest.fixture
 def real_figure() -> None:
-    """For a test of the figure that a run draws."""
+    """Let the runs of a test draw a real figure."""
 
 
 @pytest.fixture(autouse=True)
 def blank_figure(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Runs inside a test draw a blank: a real figure takes longer than all else of a tiny run."""
+    """Runs inside a test draw an empty figure: a real one takes longer than all else of a run."""
     with pytest.MonkeyPatch.context() as patch:
         if "real_figure" not in request.fixturenames:
             patch.setattr(Solution, "plot", lambda *_: Figure(figsize=(1, 1)))
@@ -49,7 +49,7 @@ def blank_figure(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command left."""
+    """The exit code and the output of a command."""
 
     code: int | str | None
     out: str
@@ -64,13 +64,13 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny() -> tuple[str, ...]:
-    """Overrides for a run of a moment."""
+    """Overrides that make a run short."""
     return TINY
 
 
 @pytest.fixture
 def config() -> Callable[..., DictConfig]:
-    """``config(*overrides)``: composed as ``train.py`` does, at full size."""
+    """``config(*overrides)``: the config that ``train.py`` composes, at full size."""
 
     def make(*overrides: str) -> DictConfig:
         register()
@@ -82,7 +82,7 @@ def config() -> Callable[..., DictConfig]:
 
 @pytest.fixture
 def tiny_config(config: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
-    """``tiny_config(*overrides)``: a run of a moment, of the MLP unless an encoder is named."""
+    """``tiny_config(*overrides)``: the config of a short run, of the MLP by default."""
 
     def make(*overrides: str) -> DictConfig:
         return config("encoder=mlp", *TINY, *overrides)
@@ -94,7 +94,7 @@ def tiny_config(config: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
 def train(
     tiny_config: Callable[..., DictConfig], tmp_path: Path
 ) -> Callable[..., tuple[Path, RunRecord]]:
-    """``train(*overrides)``: run a tiny config; into ``tmp_path/run`` unless told otherwise."""
+    """``train(*overrides)``: run a tiny config, by default in ``tmp_path/run``."""
 
     def make(*overrides: str) -> tuple[Path, RunRecord]:
         [result] = run(tiny_config(f"run_dir={tmp_path}/run", *overrides))
@@ -124,7 +124,7 @@ def command_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., CommandResult
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """``start(script, *arguments)``: run it as a process (group) of its own; killed at the end."""
+    """``start(script, *arguments)``: run a script as a process group, killed at the end."""
     started: list[subprocess.Popen[str]] = []
 
     def call(script: str, *arguments: str, **settings: object) -> subprocess.Popen[str]:
@@ -148,8 +148,8 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 @pytest.fixture
 def own_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """``own_problem(code)``: write a problem class ``Own`` outside the repository, and the config
-    ``problem=own``; the override that lets Hydra find it."""
+    """``own_problem(code)``: write a problem class ``Own`` and the config ``problem=own`` outside
+    the repository, and return the override that lets Hydra find it."""
 
     def make(code: str) -> str:
         folder = tmp_path / "outside"

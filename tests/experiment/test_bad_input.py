@@ -1,4 +1,4 @@
-"""What cannot be run is refused before anything is trained or written, in one line."""
+"""Settings that cannot be run are refused in one line before anything is trained or written."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_gpu_where_there_is_none(tiny_config: Call) -> None:
 
 
 def test_a_table_too_large_for_memory(config: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without allocating it: that alone could end the process."""
+    """The table is refused without allocation, which could end the process."""
     cfg = config(
         *("encoder=cubic", "encoder.encoding.n_levels=20", "encoder.encoding.base_resolution=16"),
         *("encoder.encoding.log2_hashmap_size=24", "encoder.encoding.n_features_per_level=64"),
@@ -264,7 +264,7 @@ def test_a_checkpoint_of_something_else(tiny_config: Call, checkpoint: Path) -> 
     for other, difference in (
         (("encoder=mlp",), "_target_=diffhash.encodings.GridEncoding, here it is"),
         ((*CUBIC, "encoder.encoding.n_levels=3"), "n_levels=2, here it is 3"),
-        # Of the same shapes, these two.
+        # These two do not change the shapes.
         ((*CUBIC, "encoder.encoding.interpolation=quadratic"), "=cubic, here it is quadratic"),
         ((*CUBIC, "trainer.precision=float64"), "trainer.precision=float32, here it is float64"),
     ):
@@ -318,7 +318,7 @@ class Own(Problem):
 
 @pytest.fixture
 def own_config(tiny_config: Call, own_problem: Call) -> Call:
-    """``own_config(code, *overrides)``: a tiny run of the problem that the code defines."""
+    """``own_config(code, *overrides)``: a tiny config of the problem that the code defines."""
 
     def make(code: str, *overrides: str) -> DictConfig:
         return tiny_config(own_problem(code), "problem=own", *overrides)

@@ -19,7 +19,7 @@ TINY = ("encoder=mlp", "trainer.accelerator=cpu", "trainer.num_threads=1")
 
 
 def refusal(root: Path, bad: Bad) -> str:
-    """What ``train.py`` would print, but for the ``error:`` in front."""
+    """The message that ``train.py`` would print, without the ``error:`` in front."""
     first = [o for o in TINY if not any(p.startswith(o.split("=")[0] + "=") for p in bad.overrides)]
     overrides, configs = [*first, *bad.overrides], root / "configs"
     register()

@@ -1,4 +1,4 @@
-"""`train.py` as a user calls it: exit codes, and what goes to which stream."""
+"""`train.py` as a user calls it: exit codes, and the output on each stream."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_a_bug_in_the_users_code_has_its_traceback(
 
 
 def test_streams_of_a_run(start: Call, tiny: tuple[str, ...], tmp_path: Path) -> None:
-    """A process of its own, not on a terminal."""
+    """The run is a separate process, not on a terminal."""
     run = start("train.py", "encoder=mlp", *tiny, f"run_dir={tmp_path}/run", cwd=tmp_path)
     out, err = run.communicate(timeout=120)
     assert run.returncode == 0
@@ -272,7 +272,7 @@ def test_multirun(start: Call, tiny: tuple[str, ...], tmp_path: Path) -> None:
 def test_a_terminal_shows_a_bar_and_takes_ctrl_c(
     root: Path, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Then the run is recorded as interrupted, and goes on where it was."""
+    """After Ctrl-C the run is recorded as interrupted, and can be resumed."""
     arguments = ["encoder=mlp", *tiny, "trainer.epochs=1000000", f"run_dir={tmp_path}/run"]
     pid, terminal = pty.fork()  # a terminal of its own, whose Ctrl-C reaches the process
     if pid == 0:
@@ -316,7 +316,7 @@ def test_kill_leaves_the_earlier_record_and_can_be_resumed(
     checkpoint = partial / "checkpoint.ckpt"
     while not checkpoint.exists() and run.poll() is None:
         select.select([], [], [], 0.05)
-    # Nobody else gets the folder meanwhile.
+    # No other run can use the folder meanwhile.
     with pytest.raises(ValueError, match="another run is writing there"):
         train()
     run.kill()

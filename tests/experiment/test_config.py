@@ -1,4 +1,4 @@
-"""What the config files compose to, and what Hydra refuses."""
+"""The configs that the files compose to, and those that Hydra refuses."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_one_experiment_file_a_row() -> None:
 
 @pytest.mark.parametrize("name", second_order.ROWS)
 def test_rows_that_the_paper_does_not_have(config: MakeConfig, name: str) -> None:
-    """The tasks of the tables, by Gauss–Newton, with the preset of the rows `cubic_compact`."""
+    """The rows have the tasks of the tables and the preset `cubic_compact`, with Gauss–Newton."""
     encoder, task = name.split("/")[1].split("_")
     table = {"data": "table1", "pinn": "table2"}[task]
     cfg = config(f"experiment={name}")
@@ -101,7 +101,7 @@ def test_alone_a_hash_encoder_means_best(config: MakeConfig) -> None:
     assert cfg.trainer.schedule.value == "cosine"
     assert cfg == config("encoder=cubic", "task=pinn", "encoder/preset=best")
     assert cfg == config()
-    # However the two are ordered on the command line.
+    # The order of the two on the command line does not matter.
     assert cfg == config("task=pinn", "encoder=cubic")
 
 

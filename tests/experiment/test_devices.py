@@ -1,4 +1,4 @@
-"""Two processes that share out the points of every term (DDP, on a CPU)."""
+"""Two processes that divide the points of every term between them (DDP, on a CPU)."""
 
 from __future__ import annotations
 

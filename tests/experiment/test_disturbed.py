@@ -1,4 +1,4 @@
-"""A sample of what `make test-faults` tries everywhere: a killed run loses nothing."""
+"""A sample of the cases of `make test-faults`: a killed run loses nothing."""
 
 from __future__ import annotations
 

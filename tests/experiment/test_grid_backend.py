@@ -1,5 +1,5 @@
-"""Where a run will be, which backend its grid gets and how its steps are executed; no GPU is needed
-to know."""
+"""The device of a run, the backend of its grid and the execution of its steps; no GPU is needed to
+find them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ GPU = "trainer.accelerator=gpu"
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that says it has one; nothing is computed on it."""
+    """Let torch report a GPU, on which nothing is computed."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(checks, "gpu_memory", lambda: 2**34)
 
 
 @pytest.fixture
 def tinycudann(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It can be found; it is not imported before it computes."""
+    """Let the package tinycudann be found; it is not imported before it computes."""
     # The package's own attribute of that name is the function.
     for module in (import_module("diffhash.experiment.build"), backends):
         monkeypatch.setattr(module, "find_spec", lambda name: name)

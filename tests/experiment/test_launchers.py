@@ -1,4 +1,4 @@
-"""Sweeps whose runs are processes of their own, on this machine or on a cluster's."""
+"""Sweeps whose runs are separate processes, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def needs(launcher: str) -> None:
 
 @pytest.fixture
 def start_sweep(start: Call, tiny: tuple[str, ...], tmp_path: Path) -> Call:
-    """``start_sweep(launcher, *overrides)``: of tiny runs, in this environment without its limit
-    on threads; records go to ``tmp_path/runs``."""
+    """``start_sweep(launcher, *overrides)``: start a sweep of tiny runs, in this environment
+    without its limit on threads; records go to ``tmp_path/runs``."""
 
     def call(launcher: str, *overrides: str, **environment: str) -> subprocess.Popen[str]:
         inherited = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
@@ -99,7 +99,7 @@ def test_every_run_as_without_a_launcher_and_a_bad_one_spoils_no_other(
 def test_an_interrupted_sweep_leaves_records(
     start_sweep: Call, tmp_path: Path, launcher: str, how: str
 ) -> None:
-    """Ctrl-C in a terminal reaches every process; a SIGTERM the one that was started."""
+    """Ctrl-C in a terminal reaches every process; SIGTERM reaches the one that was started."""
     needs(launcher)
     long = ("trainer.epochs=1000000", "trainer.chunk=100", "seed=0,1,2")
     two = ("hydra.launcher.n_jobs=2",) if launcher == "joblib" else ()
@@ -128,7 +128,7 @@ def test_an_interrupted_sweep_leaves_records(
 
 @pytest.mark.slow
 def test_slurm(start_sweep: Call, tmp_path: Path) -> None:
-    """A job array, given to commands that stand in for a cluster's."""
+    """A job array is given to commands that replace those of a cluster."""
     needs("submitit_slurm")
     commands = {
         "sbatch": 'for i in 0 1; do\n  SLURM_ARRAY_TASK_ID=$i bash "${@: -1}" >/dev/null 2>&1 &\n'
@@ -242,6 +242,6 @@ def test_an_interrupt_ends_the_jobs_that_wait_as_well(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         jobs()
 
-    # In a process of its own: it begins no job any more.
+    # In a separate process, since it begins no more jobs afterwards.
     ended = forked.call(ignoring_interrupts, tmp_path / "jobs", seconds=60)
     assert ended.code == 0, ended.err

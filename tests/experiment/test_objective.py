@@ -1,4 +1,4 @@
-"""What a run tells a sweeper that optimises."""
+"""The value that a run returns to a sweeper that optimises."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ PAGE = (ROOT / "docs/how-to/own-problem.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the page's files: each block whose first line names one."""
+    """A folder with the files of the page: the blocks that begin with the name of a file."""
     folder = tmp_path_factory.mktemp("elsewhere")
     blocks = re.findall(r"^```\w*\n(# (my_problems/\S+)\n.*?)^```", PAGE, re.M | re.S)
     assert [name for _, name in blocks] == [
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def record(folder: Path) -> tuple[Path, RunRecord]:
-    """What the page's command leaves, given fewer epochs."""
+    """The record of the command of the page, with fewer epochs."""
     [command] = re.findall(r"^```\w*\n(PYTHONPATH=my_problems python .*?)^```", PAGE, re.M | re.S)
     variable, python, script, *overrides = shlex.split(command.replace("\\\n", ""))
     assert (python, script) == ("python", "train.py")

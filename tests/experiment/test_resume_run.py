@@ -28,7 +28,7 @@ SETTINGS = ("encoder=cubic", "encoder.encoding.n_levels=2", "trainer.schedule=co
 def test_the_run_is_all_that_is_named(
     command_line: Call, train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that Hydra and the shell would read otherwise; the printed argument, pasted."""
+    """The printed argument works for a name with characters special to Hydra and the shell."""
     monkeypatch.chdir(tmp_path)
     directory, _ = train(*SETTINGS, "task=data", "run_dir='lr=0.1, a [b] λ(1)'")
     [argument] = shlex.split(resume_argument(directory))
@@ -115,7 +115,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint(
 def test_a_history_is_that_of_the_undisturbed_run(
     train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one that ended between two evaluations, and was then wanted longer."""
+    """The first run ends between two evaluations, and is then continued."""
     first, _ = train(f"run_dir={tmp_path}/first", "trainer.epochs=5")
     assert list(read_history(first)["epoch"]) == [2, 4, 5]
     longer, _ = train(f"ckpt_path={first}/checkpoint.ckpt", "trainer.epochs=9")
@@ -147,7 +147,7 @@ def test_of_another_seed_task_or_problem(
 
 
 def test_of_an_older_version(tiny_config: Call, train: Call, tmp_path: Path) -> None:
-    """Which knows neither seed nor task, and has no digest."""
+    """Such a checkpoint has neither the seed and the task nor a digest."""
     directory, _ = train()
     checkpoint = torch.load(directory / "checkpoint.ckpt", weights_only=True)
     own = checkpoint["diffhash"]

@@ -242,7 +242,7 @@ def test_an_interrupted_run_is_recorded_and_resumed_exactly(
     assert names(directory) == FILES
     assert record.mse_u is not None
 
-    # In place, as well as anywhere else.
+    # The run is resumed in its own folder.
     _, record = train(*settings, f"ckpt_path={directory}/checkpoint.ckpt")
     assert (record.status, record.epochs) == ("completed", 9)
     for resumed, uninterrupted in zip(contents(directory), contents(whole), strict=True):

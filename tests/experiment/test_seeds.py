@@ -1,4 +1,4 @@
-"""Several seeds in one run: a record each, as alone."""
+"""Several seeds in one run: each has the same record as alone."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_checkpoints_hold_one_seed_each(tiny_config: MakeConfig, tmp_path: Path)
 
 @pytest.mark.usefixtures("real_figure")
 def test_each_seed_has_a_picture_of_its_own(tiny_config: MakeConfig, tmp_path: Path) -> None:
-    """Of its own coefficients, too."""
+    """The pictures also have the coefficients of each seed."""
     settings = ("encoder=cubic", "problem=inverse_poisson", "task=pinn", "task.n_residual=9")
     made = run(tiny_config(*settings, "seeds=[4,1]", f"run_dir={tmp_path}/both"))
     one, other = ((directory / "predictions.png").read_bytes() for directory, _ in made)

@@ -1,4 +1,4 @@
-"""Runs that did not come to their end: what is kept, what goes on, what is not theirs to delete."""
+"""Unfinished runs: the files that are kept, resumed runs, and files of others, which stay."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def names(directory: Path) -> set[str]:
 
 @pytest.fixture
 def killed(train: Call) -> Call:
-    """``killed(owner, name, *overrides)``: train in a process that dies where ``owner.name`` is
-    called for the ``nth`` time; with ``of`` those calls count whose first argument is that file."""
+    """``killed(owner, name, *overrides)``: train in a process that dies at the ``nth`` call of
+    ``owner.name``; with ``of``, only calls count whose first argument is that file."""
 
     def end(owner: Any, name: str, *overrides: str, nth: int = 1, of: str | None = None) -> None:
         if (child := os.fork()) == 0:
@@ -60,7 +60,7 @@ def killed(train: Call) -> Call:
 
 @pytest.fixture
 def without_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """``without_training()``: no step may be taken from here on."""
+    """``without_training()``: let every later step of training fail."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("trained again")
@@ -69,7 +69,7 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 def assert_same(directory: Path, expected: Path) -> None:
-    """Two folders of equal records, whatever they took."""
+    """Two folders have equal records, except for times."""
     assert names(directory) == names(expected)
     one, other = (read_history(d).drop(columns="seconds") for d in (directory, expected))
     pd.testing.assert_frame_equal(one, other, check_exact=True)
@@ -104,7 +104,7 @@ def test_finished_training_is_recorded_without_training_again(
 def without_exchange(
     name: str | None, *arguments: Any, load: Any = ctypes.CDLL, **options: Any
 ) -> Any:
-    """Load a library; the system's own lacks ``renameat2``."""
+    """Load a library; the C library is loaded without ``renameat2``."""
     library = load(name, *arguments, **options)
     if name is None:
         library.__class__ = WithoutExchange
@@ -127,7 +127,7 @@ def test_an_exchange_of_records_that_was_cut_short(
     tmp_path: Path,
     exchanges: bool,
 ) -> None:
-    """Also where the file system cannot exchange two folders."""
+    """Nothing is lost, even where the file system cannot exchange two folders."""
     if not exchanges:
         monkeypatch.setattr(ctypes, "CDLL", without_exchange)
         train("seed=5", f"run_dir={tmp_path}/between")
@@ -210,7 +210,7 @@ def test_a_figure_that_fails_is_a_warning(
 
 
 def test_files_of_others_stay(train: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever lies under the names that a run uses, and whenever it came there."""
+    """Files stay under every name that a run uses, whenever they appear there."""
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "config.yaml").write_text("mine")

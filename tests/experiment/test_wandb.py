@@ -1,7 +1,7 @@
 """`logger=wandb`, with the real package and without a network.
 
-What a run leaves on disk is what `wandb sync` replays: a file in LevelDB's log format, in which
-every entry is a protobuf message of W&B's own schema.
+`wandb sync` replays a file that a run leaves on disk: it is in LevelDB's log format, and every
+entry is a protobuf message of W&B's own schema.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def offline_run(directory: Path) -> Path:
 
 
 class WandbRun:
-    """What `wandb sync` would send of a run's folder.
+    """The entries that `wandb sync` would send from the folder of a run.
 
-    W&B's own process writes it, and is told of the end without being waited for: its last entries,
-    with how the run ended, may take a moment.
+    A process of W&B writes them, and a run does not wait for it: the last entries, with the exit
+    code, may take a moment.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,7 +88,7 @@ class WandbRun:
             time.sleep(0.05)
 
     def _read(self, folder: Path) -> int | None:
-        """Read all there is; the exit code, if that is there."""
+        """Read all entries; return the exit code if it is among them."""
         [file] = folder.glob("run-*.wandb")
         self.exit_code: int | None = None
         self.history: list[dict[str, Any]] = []
@@ -117,12 +117,12 @@ class WandbRun:
 
     @property
     def epochs(self) -> list[int]:
-        """Epochs of the history's evaluations."""
+        """The epochs of the evaluations in the history."""
         return [row["epoch"] for row in self.history if "history/loss" in row]
 
 
 def log_entries(content: bytes) -> Iterator[bytes]:
-    """Entries of a log: blocks of fragments (checksum, length, type), after W&B's own 7 bytes."""
+    """The entries of a log: blocks of fragments (checksum, length, type), after 7 bytes of W&B."""
     position, entry = 7, b""
     while position + 7 <= len(content):
         if BLOCK - position % BLOCK < 7:  # too short for a fragment: padding
@@ -155,7 +155,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord, 
 
 @pytest.fixture
 def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let W&B read its environment anew, on a machine that nobody has logged in on."""
+    """Let W&B read its environment again, on a machine without a login."""
     wandb.teardown()  # the service that its environment names is gone then, and the name with it
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)

@@ -31,7 +31,7 @@ def test_sweep_is_composed(path: Path, config: Callable[..., DictConfig]) -> Non
 
 
 def extremes(settings: dict[str, Any]) -> list[Any]:
-    """Values that W&B may choose: those named, or both ends."""
+    """The values that W&B may choose: the named ones, or both ends of a range."""
     kind = settings.get("distribution")
     if kind is None:
         assert settings.keys() in ({"value"}, {"values"})

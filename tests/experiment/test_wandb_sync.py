@@ -1,6 +1,6 @@
-"""`make wandb-sync`, with the real `wandb sync` and a W&B server as small as it takes.
+"""`make wandb-sync`, with the real `wandb sync` and a minimal W&B server.
 
-What the server is told is what the project would show: the history by W&B's own steps.
+The server receives what the project would show: the history by W&B's own steps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCRIPT = "scripts/wandb_sync.py"
 
 
 class Server(ThreadingHTTPServer):
-    """Keeps the history and the summary of each run that is sent to it."""
+    """A server that keeps the history and the summary of each run that is sent to it."""
 
     daemon_threads = True
 
@@ -109,7 +109,7 @@ def server() -> Iterator[Server]:
 def sync(
     command_line: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
-    """``sync(runs, **variables)``: the script, by one whose home knows no account."""
+    """``sync(runs, **variables)``: run the script with a home directory without an account."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -125,7 +125,7 @@ def sync(
 
 
 def wait_for_the_next_second() -> None:
-    """W&B names a part of a run by its second."""
+    """Wait, because W&B names the parts of a run by seconds."""
     time.sleep(1.05 - time.time() % 1)
 
 

@@ -1,4 +1,4 @@
-"""Processes side by side: how they start, end, fail and are stopped."""
+"""Processes side by side: their start, end, failure and interruption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MakeCommand = Callable[..., Command]
 
 @pytest.fixture
 def command(tmp_path: Path) -> MakeCommand:
-    """``command(title, code, succeeded=…)``: a script with this code."""
+    """``command(title, code, succeeded=…)``: a command that runs a script with this code."""
 
     def make(title: str, code: str, succeeded: Callable[[], bool] = lambda: True) -> Command:
         script = tmp_path / f"{title}.py"
@@ -50,7 +50,7 @@ def test_all_run_in_order_and_say_what_they_did(
 
 
 def test_as_many_at_a_time_as_there_are_workers(command: MakeCommand, tmp_path: Path) -> None:
-    """Each waits until both have started: one after another they would never end."""
+    """Each waits until both have started: one after the other, they would fail."""
     code = (
         "import os, sys, time\n"
         "open('{0}/' + '{1}', 'w').close()\n"
@@ -117,7 +117,7 @@ def test_memory_is_limited(command: MakeCommand, tmp_path: Path) -> None:
 
 
 def test_an_interrupt_stops_them_all_and_waits(command: MakeCommand, tmp_path: Path) -> None:
-    """Sent to this process alone, as `kill -INT` does, not to its group as Ctrl-C."""
+    """The signal reaches this process alone, as by `kill -INT`; Ctrl-C would reach its group."""
     code = (
         "import signal, sys, time\n"
         "def stop(*_):\n"
@@ -157,7 +157,7 @@ def test_an_interrupt_stops_them_all_and_waits(command: MakeCommand, tmp_path: P
 def test_no_process_outlives_a_killed_command_line(
     start: Callable, tiny: tuple[str, ...], tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    """Neither those that train, whose runs are recorded, nor those that wait for a job."""
+    """Processes that train end and record their runs; those that wait for a job end, too."""
     run = start(
         *("train.py", *arguments, "encoder=mlp", *tiny, "trainer.epochs=10000000"),
         *("trainer.execution=eager", f"runs_dir={tmp_path}/runs", f"hydra.sweep.dir={tmp_path}/s"),
@@ -177,7 +177,7 @@ def test_no_process_outlives_a_killed_command_line(
 
 
 def _of_session(session: int) -> list[str]:
-    """What is running in a session: `start` makes one of its own."""
+    """The command lines of the processes in a session, such as one that `start` makes."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Every problem of the package from its config: it composes, builds and trains all that it has."""
+"""Every problem of the package from its config: it composes, builds and trains."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Inject faults into everything that writes or reads, and count what is lost: `make test-faults`.
+"""Inject faults into everything that writes or reads, and count the losses: `make test-faults`.
 
 One kind alone: ``python -m tests.faults --only kill``; one point of it: ``--scenario replace
---at 31`` (``FAULTS_KEEP=1`` leaves its folder and says where).
+--at 31`` (``FAULTS_KEEP=1`` keeps its folder and prints the path).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OTHERS = ("settings", "records", "boundary")
 
 
 def main() -> int:
-    """Try everything, or what is asked for; 1 where anything is not as it must be."""
+    """Try everything, or the chosen faults; return 1 if anything is wrong, else 0."""
     kinds = [*disturbed.kinds(), *_OTHERS]
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds, help=", ".join(kinds))
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _try_all(tallies: list[Tally], options: argparse.Namespace) -> None:
-    """Everything asked for; each tally is there from its beginning on."""
+    """Try the chosen faults; the tally of each kind is in the list before its first point."""
 
     def tally(kind: str) -> Tally:
         tallies.append(Tally(kind))

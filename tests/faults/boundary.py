@@ -1,4 +1,4 @@
-"""Abusive calls of what reaches C, and short training, with kernels that sanitizers watch."""
+"""Abusive calls of C kernels, and short training, with kernels compiled with sanitizers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REPORT = re.compile(r"runtime error|ERROR: AddressSanitizer")
 
 @contextmanager
 def started(tally: Tally) -> Iterator[Callable[[], None]]:
-    """Start the catalogue of abusive calls, and short training; what waits for them to end."""
+    """Start the abusive calls and short training; the yielded function waits for their end."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         environment = sanitized_environment(Path(folder))
         if isinstance(environment, str):

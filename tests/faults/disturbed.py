@@ -18,14 +18,14 @@ from tests.faults.tally import Progress, Tally
 
 @dataclass(frozen=True)
 class Kind:
-    """What happens at a point.
+    """A kind of disturbance.
 
     Attributes:
-        mode: the shim's.
-        error: number of the error, where it fails.
-        writes: at writes alone.
-        scenarios: names; none: all.
-        every: so many operations, one is a point.
+        mode: the mode of the shim.
+        error: the number of the error of an operation that fails.
+        writes: whether it happens at writes only.
+        scenarios: the names of the scenarios; empty for all.
+        every: the number of operations for each one that is a point.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Kind:
     every: int = 1
 
     def at(self, operations: Sequence[Operation]) -> list[int]:
-        """Numbers of the operations that are points, from 1."""
+        """The numbers, from 1, of the operations that can be points."""
         return [
             number
             for number, operation in enumerate(operations, 1)
@@ -44,7 +44,7 @@ class Kind:
         ]
 
     def job(self, scenario: Scenario, at: int) -> dict[str, Any]:
-        """What a server is asked for the point ``at``."""
+        """The job of a server for the point ``at``."""
         return {"scenario": scenario.name, "mode": self.mode, "at": at, "error": self.error}
 
     @property
@@ -53,7 +53,7 @@ class Kind:
 
 
 def kinds() -> dict[str, Kind]:
-    """All of them, by a name for the command line."""
+    """All kinds, by their names on the command line."""
     short = ("run", "replace", "seeds", "resume in place")
     return {
         "kill": Kind("kill -9 before an operation", shim.KILL),
@@ -67,14 +67,14 @@ def kinds() -> dict[str, Kind]:
 def points(
     found: Servers, kind: Kind, every: int = 1, only: str | None = None, at: int | None = None
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The points of a kind: where each is, for people, and the job.
+    """The points of a kind, each with a readable description and its job.
 
     Args:
-        found: to prepare the runs.
-        kind: what happens there.
-        every: leave out all but every so many.
-        only: name of the one scenario that is tried.
-        at: number of the one operation that is tried.
+        found: the processes, which prepare the runs.
+        kind: the kind of disturbance.
+        every: the number of points for each one that is kept.
+        only: the name of the one scenario that is tried.
+        at: the number of the one operation that is tried.
     """
     jobs = []
     for scenario in scenarios():

@@ -1,4 +1,4 @@
-"""Functions called in forked processes: their end, what they print, and what they leave running."""
+"""Functions called in forked processes: their end, output and surviving processes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _ORPHANS = 5.0  # seconds that processes may outlive the one that started them
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that has.
+    """A process that has ended.
 
-    ``code`` is negative for a signal, as in `subprocess`; ``outlived``: processes that were still
-    there some seconds later, and are no more.
+    ``code`` is negative for a signal, as in `subprocess`. ``outlived`` are processes of its session
+    that were still running some seconds later, and were then ended.
     """
 
     code: int
@@ -31,12 +31,12 @@ class Ended:
 
 
 def call(function: Callable[[], object], files: Path, seconds: float) -> Ended:
-    """Call ``function`` in a session of its own, as a command: with an exit code and a traceback.
+    """Call ``function`` in a new session like a command, with an exit code and a traceback.
 
     Args:
-        function: what it returns does not matter.
-        files: where its output goes, with the endings ``.out`` and ``.err``.
-        seconds: after which it has hung.
+        function: the function, whose value is ignored.
+        files: the path of the output files, without their endings ``.out`` and ``.err``.
+        seconds: the time after which the call counts as hung.
     """
     paths = [files.with_name(f"{files.name}.{end}") for end in ("out", "err")]
     for stream in (sys.stdout, sys.stderr):
@@ -50,7 +50,7 @@ def call(function: Callable[[], object], files: Path, seconds: float) -> Ended:
 
 
 def _child(function: Callable[[], object], paths: list[Path]) -> None:
-    """Does not return."""
+    """Call ``function`` in the forked process, and exit without returning."""
     code = 1
     try:
         os.setsid()
@@ -108,7 +108,7 @@ def _members(session: int) -> list[int]:
 
 
 def telling_line(text: str) -> str:
-    """Of what a command wrote to standard error: the line that says most."""
+    """The most informative line of a command's standard error."""
     lines = text.strip().splitlines() or ["(nothing)"]
     named = [line for line in lines if re.match(r"([\w.]+\.)?\w*(Error|Exception|error)\b", line)]
     return (named or lines)[-1][:300]

@@ -1,4 +1,4 @@
-"""One point: a command that is disturbed at one file operation, and what must hold afterwards."""
+"""One point: a command that is disturbed at one file operation, and the checks afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FOREIGN = ("runs/notes.txt", "runs/a.txt")  # a user's files beside the records
 
 @dataclass
 class CommandResult:
-    """How a command ended; ``steps``: of training, where it was not killed."""
+    """The end of a command; ``steps`` is its number of training steps if it was not killed."""
 
     ended: Ended
     steps: int
@@ -56,7 +56,7 @@ class CommandResult:
 
 @dataclass
 class Faults:
-    """What was found at a point: sentences, by kind."""
+    """The faults found at a point, as sentences by kind."""
 
     lost: list[str] = field(default_factory=list)
     half: list[str] = field(default_factory=list)
@@ -83,10 +83,11 @@ class Laboratory:
         return self._work / "undisturbed" / scenario.name
 
     def prepare(self, scenario: Scenario) -> list[Operation]:
-        """Make what is there before, and run once undisturbed: its operations.
+        """Make the files that exist before the command, run it undisturbed, and return its
+        operations.
 
         Raises:
-            RuntimeError: a command fails as it is.
+            RuntimeError: a command fails without a disturbance.
         """
         template, undisturbed = self._template(scenario), self._undisturbed(scenario)
         (template / "runs").mkdir(parents=True)
@@ -111,7 +112,7 @@ class Laboratory:
     # ------------------------------------------------------------------------------- one point
 
     def try_point(self, scenario: Scenario, mode: int, at: int, error: int) -> dict[str, Any]:
-        """Disturb the command at its operation ``at``; what was found."""
+        """Disturb the command at its operation ``at``, and return the faults found."""
         root = Path(tempfile.mkdtemp(dir=self._work))
         faults = Faults()
         try:
@@ -135,7 +136,7 @@ class Laboratory:
     def _after(
         self, scenario: Scenario, root: Path, outcome: CommandResult, mode: int, faults: Faults
     ) -> None:
-        """What must hold at once."""
+        """Check the state right after the disturbance."""
         killed = mode in (modes.KILL, modes.KILL_IN_WRITE)
         if outcome.ended.outlived:
             faults.crashes.append(f"{len(outcome.ended.outlived)} processes outlive the killed one")
@@ -161,7 +162,7 @@ class Laboratory:
     def _judge_error(
         self, scenario: Scenario, root: Path, outcome: CommandResult, faults: Faults
     ) -> None:
-        """A failed operation is told in one line, or is a warning beside a whole record."""
+        """Check that a failed operation is one error line, or a warning beside a whole record."""
         if "Traceback" in outcome.err:
             faults.tracebacks.append(telling_line(outcome.err))
         if outcome.code < 0 or outcome.code > 128:
@@ -176,7 +177,7 @@ class Laboratory:
             faults.tracebacks.append(f"no error line: {telling_line(outcome.err)}")
 
     def _others_are_intact(self, scenario: Scenario, root: Path, faults: Faults) -> None:
-        """Files that the command does not replace are those that were there."""
+        """Check that files that the command does not replace are unchanged."""
         template = self._template(scenario)
         for path in template.rglob("*"):
             name = path.relative_to(template)
@@ -189,7 +190,7 @@ class Laboratory:
                 faults.lost.append(f"{name}: not this command's, and gone or changed")
 
     def _again(self, scenario: Scenario, root: Path, faults: Faults) -> None:
-        """The same command again: it succeeds, and its records are those of an undisturbed one."""
+        """Check that the same command then succeeds, with the records of an undisturbed one."""
         trained = all(
             _trained(root, final, self._undisturbed(scenario)) for final in scenario.finals
         )
@@ -274,7 +275,7 @@ def count_steps() -> list[int]:
 
 
 def _incomplete(directory: Path) -> str | None:
-    """Why there is no whole and consistent record; None where there is."""
+    """The reason why there is no whole and consistent record; None if there is one."""
     files = [directory / name for name in _FILES]
     stats = [file.stat() if file.is_file() else None for file in files]
     return _flaw(directory, tuple(s and (s.st_ino, s.st_size, s.st_mtime_ns) for s in stats))
@@ -282,7 +283,7 @@ def _incomplete(directory: Path) -> str | None:
 
 @lru_cache(maxsize=32)
 def _flaw(directory: Path, state: tuple[Any, ...]) -> str | None:
-    """What is wrong with a record whose files are in a state."""
+    """The flaw of a record whose files are in ``state``; None if it has none."""
     try:
         record = read_record(directory)
         history, predictions = read_history(directory), read_predictions(directory)
@@ -344,6 +345,6 @@ def _trained(root: Path, final: str, undisturbed: Path) -> bool:
 
 
 def _names(root: Path) -> set[str]:
-    """Names of all files below it; numbers of processes in them do not matter."""
+    """The names of all files below a folder, without the numbers of processes in them."""
     paths = (path.relative_to(root) for path in root.rglob("*") if not path.is_dir())
     return {re.sub(r"\d{3,}", "N", str(path)) for path in paths}

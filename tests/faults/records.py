@@ -50,7 +50,7 @@ def _train(row: str, folder: Path) -> None:
 
 
 class _Batch:
-    """Damaged copies beside a good record, and what the readers say to them."""
+    """Damaged copies beside a good record, which every reader is given."""
 
     def __init__(self, work: Path, good: dict[str, Path], size: int, seed: int) -> None:
         shutil.rmtree(work, ignore_errors=True)
@@ -92,7 +92,7 @@ class _Batch:
     def _one(
         self, folder: Path, rows: dict[str, dict[str, Any]], readers: dict[str, Ended]
     ) -> list[str]:
-        """Each is named on standard error, or read as it is written."""
+        """Check that a damaged record is named on standard error, or read as it is written."""
         found = []
         if str(self._good) not in rows:
             found.append("list: the good record is not there")
@@ -132,7 +132,7 @@ class _Batch:
 
 
 def _content(path: Path) -> dict[str, Any] | None:
-    """What a JSON file says; None where it is none."""
+    """The object in a JSON file; None if it holds none."""
     if not path.is_file() or path.stat().st_size > 10_000_000:
         return None
     try:

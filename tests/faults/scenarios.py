@@ -1,4 +1,4 @@
-"""Commands that are killed, or find the disk full, and what is there before them."""
+"""Commands that are killed or find the disk full, and the files before them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def _train(*overrides: str) -> Command:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A command, run where ``before`` have been.
+    """A command that is run after the commands ``before``.
 
     Attributes:
-        name: for people.
-        command: the one that is disturbed.
+        name: the name of the scenario.
+        command: the command that is disturbed.
         finals: the folders of the records that it makes.
-        before: commands.
-        arrange: then done to the folder.
-        share: of its points that are tried, where each takes long.
+        before: the commands that are run before it.
+        arrange: a function that then changes the folder.
+        share: the number of its points for each one that is tried, more than 1 if they take long.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Scenario:
 
 
 def _as_if_killed(root: Path) -> None:
-    """``runs/b.partial``: what a run leaves that was killed after a checkpoint."""
+    """Make ``runs/b.partial``, the folder of a run that was killed after a checkpoint."""
     (root / "runs/b.partial").mkdir()
     for name in ("config.yaml", "checkpoint.ckpt"):
         shutil.copy(root / "runs/a" / name, root / "runs/b.partial" / name)
@@ -61,7 +61,7 @@ _ROWS = ("table1/mlp_10k", "table1/ff")
 
 
 def scenarios() -> list[Scenario]:
-    """All of them."""
+    """All scenarios."""
     found = [
         Scenario("run", _train(FULL, "run_dir=runs/a"), ("runs/a",)),
         Scenario(

@@ -1,4 +1,4 @@
-"""A process that has imported everything: takes points on standard input, one JSON line each."""
+"""A process with everything imported, which takes points on standard input, one JSON line each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main() -> None:
     from tests.faults.settings import refuse, refuse_alone
     from tests.faults.shim import Shim
 
-    # The pipe to the parent is none of the children's business.
+    # Child processes do not write to the pipe to the parent.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     work = Path(sys.argv[1])

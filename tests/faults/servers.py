@@ -1,4 +1,4 @@
-"""Processes that have imported everything, to try things in."""
+"""Processes with everything imported, in which points are tried."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class _Server:
         return reply
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.kill()
         self._process.communicate()
 
 
 class Servers:
-    """Several of them, each asked one thing at a time; runs are prepared once."""
+    """Several processes, each with one job at a time; runs are prepared once."""
 
     def __init__(self, library: Path | None, work: Path, number: int) -> None:
         self._servers = [_Server(library, work) for _ in range(number)]
@@ -86,14 +86,14 @@ class Servers:
         return self._pool.map(lambda job: self.ask(**job), jobs)
 
     def operations(self, scenario: Scenario) -> list[Operation]:
-        """Those of an undisturbed run."""
+        """The operations of an undisturbed run."""
         if scenario.name not in self._operations:
             reply = self.ask(scenario=scenario.name, mode=None)
             self._operations[scenario.name] = [Operation(*o) for o in reply["operations"]]
         return self._operations[scenario.name]
 
     def close(self) -> None:
-        """End them."""
+        """End the processes."""
         for server in self._servers:
             server.close()
         self._pool.shutdown(cancel_futures=True)
@@ -101,7 +101,7 @@ class Servers:
 
 @contextmanager
 def servers(number: int) -> Iterator[Servers]:
-    """Processes to try points in; they and their files are gone afterwards."""
+    """Processes in which points are tried; they and their files are removed afterwards."""
     with ExitStack() as stack:
         keep = bool(os.environ.get("FAULTS_KEEP"))
         folder = tempfile.mkdtemp(prefix="faults-")

@@ -1,4 +1,4 @@
-"""Settings that cannot be run, given to ``train.py``: one line says so, and nothing is trained."""
+"""Settings that cannot be run: ``train.py`` refuses them in one line, and trains nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATIENCE = 60.0
 
 
 def refuse(overrides: list[str], word: str, work: Path) -> dict[str, list[str]]:
-    """What is wrong with how they are refused, in a process forked from this one."""
+    """The faults in the refusal of overrides by a process forked from this one."""
     with tempfile.TemporaryDirectory(dir=work) as folder:
         script, steps = str(ROOT / "train.py"), Path(folder).with_suffix(".steps")
 
@@ -40,7 +40,7 @@ def refuse(overrides: list[str], word: str, work: Path) -> dict[str, list[str]]:
 
 
 def refuse_alone(overrides: list[str], word: str, work: Path) -> dict[str, list[str]]:
-    """The same, in a process of its own."""
+    """The faults in the refusal of overrides by a new process."""
     with tempfile.TemporaryDirectory(dir=work) as folder:
         command = [sys.executable, str(ROOT / "train.py"), *_with_defaults(overrides)]
         try:
@@ -54,7 +54,7 @@ def refuse_alone(overrides: list[str], word: str, work: Path) -> dict[str, list[
 
 
 def _with_defaults(overrides: list[str]) -> list[str]:
-    """A small run, but for what is overridden."""
+    """The overrides, after those of a small run for other keys."""
     given = {one.lstrip("+~").partition("=")[0] for one in overrides}
     return [*(one for one in _SMALL if one.partition("=")[0] not in given), *overrides]
 

@@ -1,4 +1,4 @@
-"""The C part: compiled on use, preloaded into the processes that run points."""
+"""The C library that is compiled on use and preloaded into the processes that run points."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def build(folder: Path) -> Path:
 
 
 class Shim:
-    """What the preloaded library counts in this process and in those that it forks."""
+    """The counts of the preloaded library in this process and in those that it forks."""
 
     def __init__(self) -> None:
         self._state = None
@@ -65,7 +65,7 @@ class Shim:
 
     @contextmanager
     def counting(self) -> Iterator[Shim]:
-        """Count for the processes forked inside, once they `arm`."""
+        """Count calls of the processes that are forked inside, after they `arm`."""
         self._state = self._library.fault_new()
         if not self._state:
             raise MemoryError
@@ -73,7 +73,7 @@ class Shim:
         self._library.fault_free(self._state)
 
     def arm(self, folder: Path, mode: int, at: int, error: int) -> None:
-        """Count from here on what this process does below ``folder``; strike at call ``at``."""
+        """Count the calls of this process below ``folder`` from now on, and disturb call ``at``."""
         self._library.fault_arm(os.fsencode(folder.resolve()), mode, at, error)
 
     @property

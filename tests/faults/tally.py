@@ -1,4 +1,4 @@
-"""Figures of what was tried and what was found."""
+"""The numbers of points that were tried, and of those with faults."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 @dataclass
 class Tally:
-    """Of one kind of fault.
+    """The results for one kind of disturbance.
 
-    ``lost``: a record or finished training; ``half``: a record in part, or a file left over;
-    ``wrong``: a number, or a setting that is not refused.
+    Among the faults are ``lost`` (a record or finished training), ``half`` (a record in part, or a
+    file left over) and ``wrong`` (a number, or a setting that is not refused).
 
     Attributes:
-        kind: for people.
-        counts: points with something `BAD`, by what it is.
-        skipped: why nothing was tried.
+        kind: the name of the kind.
+        counts: the number of points with each fault of `BAD`.
+        skipped: the reason why nothing was tried.
     """
 
     kind: str
@@ -29,7 +29,7 @@ class Tally:
     skipped: str | None = None
 
     def add(self, where: str, faults: dict[str, list[str]]) -> None:
-        """One point; what was found there is printed."""
+        """Count one point, and print the faults that were found there."""
         self.tried += 1
         for kind, sentences in faults.items():
             if sentences:
@@ -43,14 +43,14 @@ class Tally:
 
 
 class Progress:
-    """A line on standard error now and then."""
+    """Occasional lines of progress on standard error."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total, self._done = title, total, 0
         self._begun = self._next = time.monotonic()
 
     def step(self, bad: int) -> None:
-        """One more point is done; ``bad`` so far were not as they must be."""
+        """Count one more point as done; ``bad`` is the number of points with faults so far."""
         self._done += 1
         now = time.monotonic()
         if now >= self._next or self._done == self._total:
@@ -63,7 +63,7 @@ class Progress:
 
 
 def table(tallies: list[Tally]) -> str:
-    """A line for each kind, and a sum."""
+    """A table with a line for each kind, and a sum."""
     width = max(len(tally.kind) for tally in tallies)
     lines = [f"{'kind':{width}}  {'tried':>6}" + "".join(f"{name:>12}" for name in BAD)]
     for tally in tallies:

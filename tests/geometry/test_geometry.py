@@ -338,7 +338,7 @@ def test_a_boundary_is_restricted_by_a_function() -> None:
 )
 @settings(max_examples=20, deadline=None)
 def test_nothing_changes_far_from_the_origin(scale: float, shift: float, name: str) -> None:
-    """To the round-off of the coordinates, which must resolve the domain."""
+    """Points are correct to the round-off of the coordinates, which must resolve the domain."""
     shift *= scale
 
     def moved(domain: Domain) -> Domain:
@@ -368,7 +368,7 @@ def test_nothing_changes_far_from_the_origin(scale: float, shift: float, name: s
 
 
 def test_combinations_have_no_leftovers() -> None:
-    """What two domains have of the same boundary is counted once, or gone."""
+    """A boundary that two domains share is counted once, or removed."""
     ell = DOMAINS["ell"]
     assert ell.contains([[2, 1.5], [2, 2], [1.5, 1], [1, 1], [2, 1]]).tolist() == [
         False, False, True, True, True,

@@ -1,4 +1,4 @@
-"""Random sets of rows, fields, and the truth that their jets are held to."""
+"""Random sets of rows, fields, and the exact jets to compare theirs with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACTIVATIONS = ("tanh", "silu", "gelu", "softplus", "sine", "skip")
 
 @st.composite
 def row_sets(draw: st.DrawFn, max_order: int = 4) -> tuple[int, tuple[Row, ...]]:
-    """Number of axes, and what jets of a few derivatives and sums carry."""
+    """A number of axes, and the rows of a jet of a few derivatives and sums."""
     d = draw(st.integers(1, 4))
     alphas = st.lists(st.integers(0, d - 1), max_size=max_order).map(
         lambda axes: tuple(axes.count(j) for j in range(d))
@@ -64,14 +64,14 @@ def make_field(
 
 
 def points(n: int, d: int, seed: int = 1) -> Tensor:
-    """In `BOX`, float64."""
+    """Random points in `BOX`, in float64."""
     unit = torch.rand(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     low, high = torch.tensor(BOX[:d], dtype=torch.float64).T
     return low + (high - low) * unit
 
 
 def truth(f: Any, x: Tensor, rows: tuple[Row, ...]) -> tuple[Tensor, Tensor]:
-    """Rows by nested autograd ``[.., K, N, C]``, and the size of what each is a sum of ``[K]``."""
+    """Rows by nested autograd ``[.., K, N, C]``, and the size of the terms of each row ``[K]``."""
     parts = [row.terms if isinstance(row, Sum) else ((1.0, row),) for row in rows]
     jet = autograd_jet(f, x, jet_rows([alpha for terms in parts for _, alpha in terms], x.shape[1]))
     found = [sum(w * jet[alpha] for w, alpha in terms) for terms in parts]

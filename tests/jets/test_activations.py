@@ -1,4 +1,4 @@
-"""Activations' derivatives."""
+"""The derivatives of activations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_slopes_are_the_derivatives(activation: Activation) -> None:
 
 
 def _columns(jet: Tensor, features: Tensor) -> Tensor:
-    """Value, σ' and σ'' of a jet with z' = 1, z'' = 0; and the gradient of their sum."""
+    """Value, σ' and σ'' from a jet with z' = 1 and z'' = 0, and the gradient of their sum."""
     (gradient,) = torch.autograd.grad(jet.sum(), features)
     return torch.cat([jet.detach(), gradient])[..., 0]
 
@@ -49,7 +49,7 @@ def _columns(jet: Tensor, features: Tensor) -> Tensor:
 def test_huge_and_infinite_arguments_give_limits_and_not_nan(
     activation: Activation, dtype: torch.dtype
 ) -> None:
-    """Alike in C, in torch and by autograd, with every derivative that jets carry and train."""
+    """C, torch and autograd agree, in every derivative of jets and of their training."""
     size = torch.tensor(SIZES, dtype=dtype)
     z = torch.cat([-size, size, torch.tensor([math.nan], dtype=dtype)])
     params = torch.tensor([1, 0, 1, 0], dtype=dtype)

@@ -1,4 +1,4 @@
-"""Jets as containers, and the nested-autograd oracle that every jet is held to."""
+"""Jets as containers, and nested autograd, with which all jets are compared."""
 
 from __future__ import annotations
 

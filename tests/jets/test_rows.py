@@ -1,4 +1,4 @@
-"""Which rows a jet has: names, multi-indices, sums, total orders, and what lies below them."""
+"""The rows of a jet: names, multi-indices, sums, total orders, and the rows below them."""
 
 from __future__ import annotations
 

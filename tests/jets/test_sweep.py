@@ -1,4 +1,4 @@
-"""Fields' jets of any rows, by every way there is, against nested autograd."""
+"""Jets of fields with any rows, by every way of computing them, against nested autograd."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ CASES: list[tuple[str, str, int, Any, int]] = [  # encoder, activation, d, rows,
 
 
 def check(field: Field, rows: Any, n: int, dtype: torch.dtype = torch.float64) -> None:
-    """Values and gradients of jets, plans, vjps, and squares where there is a kernel for them.
+    """Compare values and gradients of jets, plans, vjps, and squares that have a kernel.
 
-    Bounds are in the precision's spacings of the size of what a row is a sum of.
+    Bounds are multiples of eps of the precision, relative to the size of the terms of a row.
     """
     d, n_outputs = len(field.domain), field.network.widths[-1]
     rows, x = jet_rows(rows, d), points(n, d)
@@ -137,7 +137,7 @@ def _check_without_kernels(
     depth: int,
     n: int,
 ) -> None:
-    """What serves devices without kernels, and the readable truth, of which it is a faster form."""
+    """The form for devices without kernels, which is also compared with the readable reference."""
     d, rows_ = rows
     field = make_field(encoder, activation, d, n_outputs, depth)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,9 +1,9 @@
-"""Abusive calls of everything that hands tensors to C, and what must become of them.
+"""Abusive calls of every function that hands tensors to C, and their correct outcomes.
 
-Every operand of every seam is replaced by tensors that its kernel was not made for: of another
+Every operand of every such call is replaced by tensors that its kernel was not made for: of another
 dtype, shape, order or device, without memory, too large. Each call must end in a Python exception,
-or in the value that plain torch gives in double precision for the same numbers; anything else is a
-fault, and so is whatever a sanitizer prints while this runs:
+or in the value that plain torch gives in double precision for the same numbers. Anything else is a
+fault, and so is any output of a sanitizer meanwhile:
 
     python abuse.py [SUBSTRING]        prints the counts; exit status 1 after a fault
 """
@@ -34,7 +34,7 @@ from diffhash.training.adam import LeanAdam
 
 Tensors = Sequence[Tensor]
 Operands = dict[str, Tensor]
-# What a call may raise; an AttributeError, say, would be a slip of ours.
+# Errors that a call may raise; others, such as AttributeError, are faults.
 REFUSALS = (ValueError, TypeError, RuntimeError, MemoryError, IndexError, AssertionError)
 HUGE = 2**46  # rows: more bytes than there are addresses
 
@@ -48,7 +48,7 @@ class Abuse:
     right: Callable[[], Tensors]
 
     def verdict(self) -> str:
-        """``refused``, ``right``, or ``wrong: `` and why."""
+        """``refused``, ``right``, or ``wrong: `` and the reason."""
         try:
             got = [t.detach().clone() for t in self.act()]
         except REFUSALS:
@@ -163,7 +163,7 @@ CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _dense(t: Tensor) -> Tensor:
-    """The same numbers in double precision."""
+    """The numbers of a tensor, dense and in double precision."""
     if t.numel() > 2**30 or t.device.type != "cpu" or t.is_complex():
         raise ValueError("it has no right value")
     return t.detach().as_subclass(Tensor).to_dense().clone().double()
@@ -178,10 +178,10 @@ class Seam:
     """A call that reaches C: ``act`` by the kernels, ``right`` by torch in double precision.
 
     Attributes:
-        name: of the seam.
-        operands: good ones.
-        act: of operands.
-        right: of operands in double precision.
+        name: the name of the call.
+        operands: valid operands.
+        act: the call, as a function of the operands.
+        right: the values, as a function of the operands in double precision.
     """
 
     name: str
@@ -318,7 +318,7 @@ def _set(field: Field, o: Operands) -> None:
 
 
 def _field_seams(encoder: str, dtype: torch.dtype) -> Iterator[Seam]:
-    """A plan is made of a good field, whose parameters then become others."""
+    """Calls of a plan that is made of a good field, whose parameters are then replaced."""
     n, start = 13, _field(encoder, dtype)
     name = f"{encoder} {dtype}"
     operands = {"params": start.network.params.detach().clone()}
@@ -420,7 +420,7 @@ def _adam_seams(dtype: torch.dtype) -> Iterator[Seam]:
 
 
 def seams() -> Iterator[Seam]:
-    """Everything that hands tensors to C."""
+    """All calls that hand tensors to C."""
     for dtype in (torch.float32, torch.float64):
         for replicas in ((), (2,)):
             yield from _grid_seams(dtype, replicas)
@@ -436,9 +436,9 @@ def abuses(containing: str = "") -> list[Abuse]:
 
 
 def run(containing: str = "") -> tuple[Counter[str], list[str]]:
-    """How many calls were refused, right or wrong, and what was wrong.
+    """The numbers of calls that were refused, right or wrong, and the faults.
 
-    New memory is filled with NaN meanwhile, so that results that are not written are seen.
+    New memory is filled with NaN meanwhile, which reveals results that are not written.
     """
     counts: Counter[str] = Counter()
     faults: list[str] = []

@@ -1,4 +1,4 @@
-"""Kernels that sanitizers watch."""
+"""Kernels compiled with sanitizers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 
 def sanitized_environment(cache: Path) -> dict[str, str] | str:
-    """An environment whose kernels are compiled with sanitizers, into ``cache``; or why not."""
+    """An environment whose kernels are compiled with sanitizers into ``cache``, or why there is
+    none."""
     gcc = shutil.which("gcc")
     if gcc is None:
         return "no gcc"

@@ -1,4 +1,4 @@
-"""Short training of every kind of kernel; whatever a sanitizer prints meanwhile is a fault."""
+"""Short training with every kind of kernel; any output of a sanitizer meanwhile is a fault."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _Mixed(Problem):
 
 
 def train(field: Field, d: int, n_points: int) -> torch.Tensor:
-    """Three steps over a term in one kernel, one through jets, and jets outside of plans."""
+    """Take three steps over a term in one kernel and a term through jets; then a jet alone."""
     objective = Task(n_residual=n_points).objective(_Mixed(d))
     plans = [field.plan(term.x, term.rows) for term in objective.terms]
     backward = PlannedBackward(objective, plans)

@@ -1,4 +1,4 @@
-"""Nothing that reaches C unfit corrupts memory or gives a wrong number."""
+"""Unfit arguments of C kernels neither corrupt memory nor give wrong numbers."""
 
 from __future__ import annotations
 

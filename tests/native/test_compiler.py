@@ -1,4 +1,4 @@
-"""C files become libraries once, on this machine, or one clear error."""
+"""C files are compiled once on this machine, or give one clear error."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_damaged_library_is_noticed_and_made_anew(source: Path, cache: Path) -
 
 
 def test_a_home_is_not_needed(source: Path, tmp_path: Path) -> None:
-    """Neither HOME nor an entry in the table of users: containers with a user of their own."""
+    """Some containers have neither HOME nor an entry of the user in the table of users."""
     code = (
         "import pathlib, pwd, warnings; from diffhash.native import compiled\n"
         "def missing(_): raise KeyError\n"

@@ -1,4 +1,4 @@
-"""Libraries that a wheel has are taken for the processor that runs, without a compiler."""
+"""The libraries of a wheel are chosen for the processor that runs, without a compiler."""
 
 from __future__ import annotations
 

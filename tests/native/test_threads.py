@@ -1,4 +1,4 @@
-"""Work that C kernels share out: every unit is done once, whoever else is working."""
+"""Work that C kernels divide among threads: every unit is done once, whatever else runs."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def make_field(
 def problem(
     field: Field, d: int, n_points: int, n_equations: int, order: int
 ) -> tuple[FieldPlan, Tensor, Tensor]:
-    """A plan, coefficients and a target."""
+    """A plan, and random coefficients and targets of equations."""
     generator = torch.Generator().manual_seed(1)
     low, high = torch.tensor(BOXES[d], dtype=torch.float64).T
     unit = torch.rand(n_points, d, generator=generator, dtype=torch.float64)
@@ -61,7 +61,7 @@ def problem(
 def by_autograd(
     field: Field, plan: FieldPlan, coefficients: Tensor, target: Tensor, weight: float
 ) -> list[Tensor]:
-    """Losses, and gradients of all parameters that are trained."""
+    """The losses, and the gradients of all trained parameters."""
     jet = plan.jet().data  # [.., K, N, C]
     left = torch.einsum("kcne,...knc->...ne", coefficients.to(jet.dtype), jet)
     error = left - target.to(jet.dtype)
@@ -81,7 +81,7 @@ def in_one_kernel(
 
 
 def assert_close(one: list[Tensor], other: list[Tensor]) -> None:
-    """To the round-off of sums over points, features and layers."""
+    """Equal up to the round-off of sums over points, features and layers."""
     for a, b in zip(one, other, strict=True):
         assert a.dtype == b.dtype
         atol = 5000 * torch.finfo(b.dtype).eps * b.abs().max().item()

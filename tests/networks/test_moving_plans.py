@@ -1,4 +1,4 @@
-"""Plans at other points and at some of their points are those that would be made there."""
+"""Plans that are moved to other points, or reduced to some of theirs, equal plans made there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENCODERS = ("native", "points alone", "torch", "fourier", "identity", "own")
 
 
 class Own(Identity):
-    """A user's, whose plan knows neither other points nor parts."""
+    """A user's encoding, whose plan supports neither other points nor parts."""
 
     def _plan(self, x: Tensor, rows: tuple[Row, ...]) -> EncodingPlan:
         return OwnPlan(self, x, rows)

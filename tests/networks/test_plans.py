@@ -1,4 +1,4 @@
-"""Plans are what a plan made now would be, whatever happened to the points or the field."""
+"""Plans equal new plans, whatever happened to the points or the field."""
 
 from __future__ import annotations
 

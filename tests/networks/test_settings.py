@@ -1,4 +1,4 @@
-"""Settings of modules: integers of any library, what is printed, and what state dicts refuse."""
+"""Settings of modules: integers of any library, printed forms, and refused state dicts."""
 
 from __future__ import annotations
 

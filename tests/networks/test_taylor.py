@@ -1,4 +1,4 @@
-"""How a jet passes through a network: C kernels and torch against the readable reference."""
+"""Jets through a network: C kernels and torch against the readable reference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REPLICAS = pytest.mark.parametrize("replicas", [(), (1,), (3,)], ids=["solo", "R
 
 @pytest.fixture(params=["native", "torch"], autouse=True)
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every test with the C kernels, and without."""
+    """Run every test with the C kernels, and without them."""
     if request.param == "torch":
         monkeypatch.setattr(taylor, "library", lambda activation, dtype: None)
     return request.param
@@ -56,7 +56,7 @@ def _params(
 
 
 def _result(f: Callable[..., Tensor], features: Tensor, params: Tensor, *rest: Any) -> list[Tensor]:
-    """Jet, and gradients of a randomly weighted sum of it."""
+    """The jet, and the gradients of a randomly weighted sum of it."""
     features = features.clone().requires_grad_(True)
     params = params.clone().requires_grad_(True)
     out = f(features, params, *rest)
@@ -65,7 +65,7 @@ def _result(f: Callable[..., Tensor], features: Tensor, params: Tensor, *rest: A
 
 
 def _check(features: Tensor, params: Tensor, *rest: Any) -> None:
-    """Equal to the reference, up to the round-off of sums over features and points."""
+    """Compare with the reference, up to the round-off of sums over features and points."""
     one = _result(network_jet, features, params, *rest)
     other = _result(network_jet_reference, features, params, *rest)
     for a, b in zip(one, other, strict=True):

@@ -1,4 +1,4 @@
-"""Fields and their jets under torch's other machinery: what plain calls give, or refused."""
+"""Fields and their jets under torch's transforms and modes: equal to plain calls, or refused."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _assert_same(one: Any, other: Any) -> None:
 
 
 def _jacobians(f: Callable[..., Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:
-    """Row by row, by plain reverse mode."""
+    """The Jacobians in all inputs, row by row, by plain reverse mode."""
     inputs = tuple(i.detach().requires_grad_(True) for i in inputs)
     out = f(*inputs)
     rows = [torch.autograd.grad(o, inputs, retain_graph=True) for o in out.flatten()]

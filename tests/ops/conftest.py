@@ -33,8 +33,8 @@ def _layout(
     level_offset: bool = False,
     periodic: tuple[int, ...] = (),
 ) -> GridLayout:
-    """Levels that are all dense, or of which the finest hashes into 8 rows; nested ones have more
-    cells along later axes."""
+    """A layout of dense levels, or with a finest level that is hashed into 8 rows; nested layouts
+    have more cells along later axes."""
     base = base_resolution or (5 if hashed else 2)
     is_nested = name not in ("linear", "s1") or level_offset or bool(periodic)
     return grid_layout(
@@ -145,7 +145,8 @@ def _keys_basis(r: Any, order: int) -> Any:
 
 
 def _hermite_basis(dof: int) -> Basis:
-    """1 and slope 0 at its vertex, or 0 and slope 1; value and slope are 0 a cell away."""
+    """The function with value 1 and slope 0 at its vertex, or value 0 and slope 1; both are 0 a
+    cell away."""
     a = Polynomial([0, 1])
     half = (a if dof else 1 + 2 * a) * (1 - a) ** 2  # of the distance |r|
 
@@ -159,7 +160,7 @@ def _hermite_basis(dof: int) -> Basis:
 
 
 def _table_basis(name: str) -> Basis:
-    """For a table without a closed form here: its own polynomials, evaluated by numpy."""
+    """The basis of a table without a closed form here: its own polynomials, evaluated by numpy."""
     table = INTERPOLATIONS[name]
     pieces = [Polynomial([float(c) for c in row]) for row in table.coefficients]
 

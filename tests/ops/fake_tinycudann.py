@@ -1,7 +1,7 @@
-"""A double of the package tinycudann, on the CPU: what `diffhash.ops.backends.tcnn_backend` calls.
+"""A double of the package tinycudann on the CPU, for `diffhash.ops.backends.tcnn_backend`.
 
-Written from tiny-cuda-nn's documented contract and the behaviour of its Python bindings, in numpy,
-and sharing nothing with the library. It is as strict as the bindings are: float32 and contiguous
+It is written from tiny-cuda-nn's documented contract and the behaviour of its Python bindings, in
+numpy, and shares nothing with the library. It is as strict as the bindings: float32 and contiguous
 tensors, batches in multiples of 256, gradients only of tensors that require them, a context only
 where the forward pass had something to prepare; and its double backward leaves no graph.
 """
@@ -34,7 +34,7 @@ modules = SimpleNamespace(_C=SimpleNamespace(batch_size_granularity=lambda: GRAN
 
 
 class Encoding:
-    """As ``tinycudann.Encoding``."""
+    """The double of ``tinycudann.Encoding``."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class _Level:
 
 @dataclass
 class _Context:
-    """Empty in inference mode; ``dy_dx`` only where the input required a gradient."""
+    """The context of a call: empty in inference mode, with ``dy_dx`` if x requires a gradient."""
 
     valid: bool = False
     dy_dx: NDArray[np.float64] | None = None
@@ -67,7 +67,7 @@ class _Context:
 
 @dataclass
 class Native:
-    """As the bindings' ``Module``, for a hash grid."""
+    """The double of the bindings' ``Module`` for a hash grid."""
 
     dims: int
     otype: str
@@ -211,7 +211,7 @@ class Native:
         g: NDArray[np.float64],
         alphas: dict[tuple[int, ...], NDArray[np.float64]],
     ) -> Tensor:
-        """Σ_α of the factor of each point · G_αᵀ g."""
+        """Σ_α G_αᵀ (factor_α · g), with a factor for each point."""
         total = np.zeros((self._n_rows, self.n_features_per_level))
         for l, level in enumerate(self._levels):
             columns = g[:, l * self.n_features_per_level : (l + 1) * self.n_features_per_level]

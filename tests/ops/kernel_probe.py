@@ -1,6 +1,6 @@
-"""What the compiler makes of the Triton kernels, as JSON; run as a script, by test_triton_compile.
+"""Facts about the compiled Triton kernels, as JSON; a script that test_triton_compile runs.
 
-A process of its own: where pytest runs in Triton's interpreter there is nothing to compile.
+It needs a separate process: where pytest runs in Triton's interpreter, nothing can be compiled.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ script = _load()
 
 
 class _NoDriver:
-    """Just enough of a driver for a launch to compile."""
+    """A driver with all that a launch needs to compile."""
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 90, 32)
@@ -50,7 +50,7 @@ class _NoDriver:
 
 
 def _launched(variant: Any, n_points: int) -> str:
-    """TTIR of what a launch itself compiles."""
+    """The TTIR of the kernel that a launch compiles."""
     kernel, constants = variant._kernel()
     source, _ = variant.source()
     dtypes = {"fp32": torch.float32, "fp64": torch.float64, "i32": torch.int32, "i64": torch.int64}
@@ -61,19 +61,19 @@ def _launched(variant: Any, n_points: int) -> str:
 
 
 def _code(ttir: str) -> str:
-    """Without source locations."""
+    """The TTIR without source locations."""
     return re.sub(r" ?loc\([^()]*(\([^()]*\))*[^()]*\)|#loc.*", "", ttir)
 
 
 def _narrow_offsets(ttir: str) -> list[str]:
-    """Program numbers that are multiplied before they are 64-bit."""
+    """The lines in which program numbers are multiplied or added before they are 64-bit."""
     numbers = re.findall(r"(%\w+) = tt\.get_program_id", ttir)
     uses = [line for line in ttir.splitlines() if re.search(r"arith\.(muli|addi)", line)]
     return [line for line in uses if any(re.search(rf"{n}\b", line) for n in numbers)]
 
 
 def _refused() -> str:
-    """What a grid on a CPU says."""
+    """The message of a grid on a CPU with Triton's backend."""
     try:
         GridEncoding(1, interpolation="cubic", backend="triton")(torch.rand(2, 1))
     except ValueError as error:

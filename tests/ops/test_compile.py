@@ -30,7 +30,7 @@ def _points(d: int, n: int = 7) -> Tensor:
 
 
 def _assert_same(f: Callable[[Tensor], Tensor], x: Tensor, encoding: GridEncoding) -> None:
-    """Compiled without a graph break, f and its gradients in x and the table are as in eager."""
+    """f, compiled without a graph break, and its gradients in x and the table equal eager ones."""
     torch._dynamo.reset()
     compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
     weights = torch.rand(f(x).shape, dtype=x.dtype, generator=torch.Generator().manual_seed(2))
@@ -89,7 +89,7 @@ def test_replicas() -> None:
 
 @pytest.mark.parametrize("transform", ["jacrev", "jvp"])
 def test_transforms_inside(transform: str) -> None:
-    """Those that torch's compiler can trace: not yet the hessian of anything, x·sin x included."""
+    """The transforms that torch's compiler can trace; it cannot trace the hessian of x·sin x."""
     encoding = _grid("cubic", 2, backend="torch")
 
     def u(point: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def _size(layout: GridLayout, alpha: tuple[int, ...]) -> float:
 
 
 def _round_off(layout: GridLayout, alpha: tuple[int, ...]) -> float:
-    """Horner's rule, the product over axes and the sum over taps: some tens of operations."""
+    """The round-off of some tens of operations: Horner's rule, products and sums."""
     return 50 * EPS * _size(layout, alpha)
 
 

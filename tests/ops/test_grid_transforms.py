@@ -1,6 +1,6 @@
 """`torch.func` on the grid operator: every composition of forward and reverse mode, and vmap.
 
-Held to the same transforms of the readable reference, whose derivatives are torch's own.
+They are compared with the same transforms of the readable reference, which torch differentiates.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _truth(x: Tensor, table: Tensor, layout: GridLayout) -> Tensor:
 
 
 def _assert_close(ours: Tensor, truth: Tensor) -> None:
-    """To the round-off of a few hundred terms, relative to the largest value."""
+    """Equal up to the round-off of a few hundred terms, relative to the largest value."""
     scale = truth.abs().max().item()
     assert scale > 0
     torch.testing.assert_close(

@@ -1,4 +1,4 @@
-"""Every interpolation table against closed forms and against what it promises."""
+"""Every interpolation table against closed forms and against its stated properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nested convention: which vertices exist, where they live, what grows how."""
+"""The nested convention: the vertices of levels, their places, and the growth between levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C kernels against the readable truth, and what happens without a compiler."""
+"""The C kernels against the readable reference, and their absence without a compiler."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _alphas(d: int, highest: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _layouts(name: str, d: int) -> list[GridLayout]:
-    """All dense, dense and hashed, with level offsets, and periodic."""
+    """Layouts: dense, dense and hashed, with level offsets, and periodic."""
     growth = 2.0 if d < 3 else 1.5
     return [
         grid_layout(d, name, 2, 20, 3, growth),
@@ -47,7 +47,7 @@ def _layouts(name: str, d: int) -> list[GridLayout]:
 
 
 def _points(n: int, d: int, dtype: torch.dtype) -> Tensor:
-    """Inside, on the border, and outside."""
+    """Points inside, on the border, and outside."""
     generator = torch.Generator().manual_seed(n)
     x = torch.rand(n, d, dtype=torch.float64, generator=generator) * 1.2 - 0.1
     x[::5] = x[::5].clamp(0.2, 0.8).round()
@@ -55,7 +55,7 @@ def _points(n: int, d: int, dtype: torch.dtype) -> Tensor:
 
 
 def _assert_close(got: Tensor, expected: Tensor, terms: int) -> None:
-    """Weights and sums of so many terms, in another order; exact NaNs."""
+    """Equal up to the round-off of weights and of sums of ``terms`` terms, with the same NaNs."""
     size = expected.nan_to_num(0).abs().amax(dim=tuple(range(2, expected.ndim)), keepdim=True)
     error = (got - expected).abs() / size.clamp_min(1)
     assert (got.isnan() == expected.isnan()).all()

@@ -90,7 +90,7 @@ def test_derivatives_are_those_of_the_formula(
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_in_two_dimensions_it_is_continuous_with_a_kink_at_the_vertices_planes(n: int) -> None:
-    """Where the form per axis is C^n: Eq. 10 loses the smoothness it is there for."""
+    """The form per axis is C^n there; Eq. 10 loses this smoothness."""
     step = 1e-10
     sides = torch.tensor([[0.5 - step, 0.3], [0.5 + step, 0.3]], dtype=torch.float64)
     jumps = {}

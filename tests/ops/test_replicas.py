@@ -1,4 +1,4 @@
-"""A leading replica axis: every table over the same points gives what it gives alone."""
+"""A leading replica axis: over the same points, every table gives the same as alone."""
 
 from __future__ import annotations
 

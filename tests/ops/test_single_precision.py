@@ -13,7 +13,7 @@ import pytest
 from diffhash.ops.layout import grid_layout
 from diffhash.ops.single_precision import exp2f, log2f
 
-# By a C program with glibc 2.36, the first of each where the result is not the nearest float32.
+# Results of a C program with glibc 2.36; the first of each is not the nearest float32.
 LOG2 = {
     "0x1.0007e2p+0": "0x1.6be5dep-13",
     "0x1.000fc4p+0": "0x1.6be044p-12",

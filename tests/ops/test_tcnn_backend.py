@@ -1,7 +1,7 @@
 """The tiny-cuda-nn backend against torch's: exact, or an error.
 
-On every machine with a double of tinycudann (`fake_tinycudann.py`); where there is a GPU and the
-package, the same comparisons run with the package itself.
+The comparisons run on every machine with a double of tinycudann (`fake_tinycudann.py`); where there
+is a GPU and the package, they also run with the package itself.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     params=["double", pytest.param("package", marks=pytest.mark.gpu)], ids=["double", "package"]
 )
 def device(request: pytest.FixtureRequest) -> str:
-    """Where both backends run: the CPU with the double, or a GPU with the package."""
+    """The device of both backends: the CPU with the double, or a GPU with the package."""
     if request.param == "double":
         request.getfixturevalue("fake")
         return "cpu"
@@ -93,7 +93,7 @@ def _pair(d: int, device: str, **settings: Any) -> tuple[GridEncoding, GridEncod
 
 
 class _Plane(nn.Module):
-    """x ↦ f(x, 0): with a 2-D grid of torch's, what tiny-cuda-nn's 1-D grid stands for."""
+    """x ↦ f(x, 0) with a 2-D grid f of torch's, to which tiny-cuda-nn's 1-D grid is equal."""
 
     def __init__(self, encoding: GridEncoding) -> None:
         super().__init__()
@@ -118,17 +118,17 @@ def _any_dimension(d: int, device: str, **settings: Any) -> tuple[Any, GridEncod
 
 
 def _head(n_outputs: int, device: str) -> nn.Linear:
-    """What a network does with the six features, the same in every run."""
+    """A linear layer on the six features, the same in every run."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Linear(6, n_outputs).to(device)
 
 
 def _close(got: Tensor, expected: Tensor, layout: GridLayout) -> None:
-    """Equal but for float32: positions carry eps · scale, and a cell's 2^d terms as much again.
+    """Equal up to float32: positions err by eps · scale, and so do the 2^d terms of a cell.
 
-    The tolerance is ten such roundings of the largest value; a derivative's factor scale is in
-    the values already.
+    The tolerance is ten such roundings of the largest value. The factor scale of a derivative is
+    already in the values.
     """
     got, expected = got.detach(), expected.detach()
     assert got.shape == expected.shape
@@ -140,7 +140,7 @@ def _close(got: Tensor, expected: Tensor, layout: GridLayout) -> None:
 
 
 def _points(make_points: Make, layout: GridLayout, n: int, device: str = "cpu") -> Tensor:
-    """Away from cell faces, where the two may round to different sides."""
+    """Points away from cell faces, where the two backends may round to different sides."""
     x = make_points(layout, n).float().to(device)
     assert len(x) == n
     return x

@@ -28,7 +28,7 @@ Indices = tuple[tuple[int, ...], ...]
 
 
 def _layout(name: str, d: int, kind: str = "dense", n_levels: int = 2) -> GridLayout:
-    """dense, hashed, or offset: dense levels that are shifted against each other; or periodic."""
+    """A layout that is dense, hashed, periodic, or dense with levels shifted against each other."""
     small = kind == "hashed"
     periodic = (0,) if kind == "periodic" else ()
     offset = kind == "offset"
@@ -41,7 +41,7 @@ def _random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> T
 
 
 def _points(n: int, d: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    """U(-0.1, 1.1): some lie outside."""
+    """Points from U(-0.1, 1.1), some of which lie outside."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(n, d, dtype=torch.float64, generator=generator) * 1.2 - 0.1
     return x.to(DEVICE, dtype)
@@ -52,7 +52,7 @@ def _up_to(d: int, total: int) -> Indices:
 
 
 def _assert_close(got: Tensor, expected: Tensor, dtype: torch.dtype = torch.float64) -> None:
-    """Some hundreds of operations on terms that are at most a few times larger than their sum."""
+    """Equal up to hundreds of operations on terms that are at most a few times their sum."""
     assert got.dtype == dtype
     size = expected.abs().max().item() if expected.numel() else 0.0
     tolerance = 2**10 * torch.finfo(dtype).eps * size
@@ -61,7 +61,7 @@ def _assert_close(got: Tensor, expected: Tensor, dtype: torch.dtype = torch.floa
 
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that nobody writes to shows: it holds NaN."""
+    """Fill new memory with NaN, which reveals values that are not written."""
     new_empty = torch.Tensor.new_empty
 
     def poisoned(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -81,7 +81,7 @@ def deterministic() -> Iterator[None]:
 def _check_all(
     x: Tensor, table: Tensor, g: Tensor, layout: GridLayout, alphas: Indices, dtype: torch.dtype
 ) -> None:
-    """Gather, scatter and a plan's scatter against torch's in float64."""
+    """Compare gather, scatter and a plan's scatter with torch's in float64."""
     y = triton_backend.gather(x.to(dtype), table.to(dtype), layout, alphas)
     _assert_close(y, torch_backend.gather(x, table, layout, alphas), dtype)
     expected = torch_backend.scatter(x, g, layout, alphas)
@@ -160,14 +160,14 @@ def test_any_number_of_replicas_and_features(
 @pytest.mark.usefixtures("poison")
 @pytest.mark.parametrize("n", [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 1, 9 * BLOCK + 3])
 def test_any_number_of_points(n: int) -> None:
-    # From a few values a row to hundreds: every way to sum the sorted ones.
+    # Rows get from a few values to hundreds, so that sorted values are summed in every way.
     layout, alphas = _layout("linear", 1), ((0,), (1,))
     x, table, g = _points(n, 1), _random(2, layout.n_rows, 2), _random(2, 2, n, 4, seed=1)
     _check_all(x, table, g, layout, alphas, torch.float64)
 
 
 def test_many_indices_of_many_features_fit_by_parts() -> None:
-    """More sums than a thread has registers: the features go to several programs."""
+    """If sums need more registers than a thread has, the features go to several programs."""
     layout, alphas = _layout("linear", 1), _up_to(1, 8)
     x, table = _points(3, 1), _random(2, layout.n_rows, 12)
     g = _random(2, len(alphas), 3, 24, seed=1)
@@ -190,7 +190,7 @@ def test_tensors_need_not_be_contiguous() -> None:
 
 @pytest.mark.parametrize(("name", "d"), pairwise(NAMES, [1, 2], values=1))
 def test_faces_of_the_unit_cube(name: str, d: int) -> None:
-    """x = 0 and x = 1 exactly, and the last number before 1."""
+    """The coordinates are exactly 0 and 1, and the last number before 1."""
     layout = _layout(name, d, "dense")
     ends = torch.tensor([0.0, 1.0, 1 - 2**-53, -0.0], dtype=torch.float64, device=DEVICE)
     x = torch.cartesian_prod(*[ends] * d).reshape(-1, d)

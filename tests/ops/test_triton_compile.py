@@ -38,7 +38,7 @@ def _lines(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What `kernel_probe` finds where Triton does not interpret."""
+    """The facts that `kernel_probe` finds where Triton does not interpret."""
     printed = _run(tmp_path_factory.mktemp("probe"), PROBE)
     (facts,) = re.findall(r"^JSON(.*)", printed, flags=re.MULTILINE)
     return json.loads(facts)
@@ -46,7 +46,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture
 def probed(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """What it finds in the compiler's output, per kernel."""
+    """The facts about the compiler's output for each kernel."""
     return found["kernels"]
 
 
@@ -66,7 +66,7 @@ def _check(lines: list[dict[str, str]], *architectures: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cubic", "linear", "s1"])
 def test_the_common_cases_compile_and_spill_no_register(name: str, tmp_path: Path) -> None:
-    """With --quick, for the paper's GPU."""
+    """The script is run with --quick, for the paper's GPU."""
     out = tmp_path / "deeper" / "kernels.csv"
     arguments = ("--quick", "--arch", PAPER_GPU, "--interpolations", name, "--out", out)
     printed, lines = _run(tmp_path, SCRIPT, *arguments), _lines(out)
@@ -114,7 +114,7 @@ def test_a_cpu_is_refused_unless_triton_interprets(found: dict[str, Any]) -> Non
 def test_a_launch_compiles_the_same_whatever_the_number_of_points(
     probed: list[dict[str, Any]],
 ) -> None:
-    """What the script compiles is what runs: one kernel, for 1, 16 and 1001 points."""
+    """The script compiles the kernel of launches, which is the same for 1, 16 and 1001 points."""
     assert {fact["kernel"] for fact in probed} == {"gather", "scatter", "list", "rows", "segment"}
     for fact in probed:
         assert fact["launched"] == [True] * 3, fact["kernel"]
@@ -140,7 +140,7 @@ def test_float64_is_never_rounded_to_float32(probed: list[dict[str, Any]]) -> No
 
 
 def test_weights_never_go_from_thread_to_thread(probed: list[dict[str, Any]]) -> None:
-    """A thread evaluates the weights of its own point: there is nothing to wait for."""
+    """A thread evaluates the weights of its own point and needs no other thread."""
     for fact in probed:
         if fact["kernel"] != "segment":
             assert fact["barriers"] == 0, fact["kernel"]

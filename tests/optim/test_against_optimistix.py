@@ -1,4 +1,4 @@
-"""Damped steps beside those of optimistix, in JAX, from residuals written there once more."""
+"""Damped steps beside those of optimistix, in JAX, for residuals that are written again there."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _LARGER, _SMALLER = 3.5, 0.25
 
 
 def residuals() -> Residuals:
-    """Of u′ + k u³ = 0 with an unknown k, for a network of one hidden layer; from k = -3 on, where
-    steps fail first."""
+    """Residuals of u′ + k u³ = 0 with an unknown k, for a network of one hidden layer; from k = -3,
+    where the first steps fail."""
     problem = Decay()
     problem.k.data.fill_(-3.0)
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def values(residuals: Residuals) -> np.ndarray:
 
 
 def our_path(residuals: Residuals) -> list[tuple[np.ndarray, float]]:
-    """Where each step leads, tried or accepted, and its damping, by optimistix's rule."""
+    """The parameters after each step, tried or accepted, and its damping, by optimistix's rule."""
     path: list[tuple[np.ndarray, float]] = []
     size = 1.0
     while len(path) < _STEPS:
@@ -94,7 +94,7 @@ def their_path(start: np.ndarray, x: np.ndarray) -> list[tuple[np.ndarray, float
 
 @pytest.mark.slow
 def test_ten_steps_are_those_of_optimistix() -> None:
-    """With its own rule for λ; the steps are from normal equations here, by QR there."""
+    """λ follows optimistix's rule; our steps are from normal equations, optimistix's by QR."""
     ours = residuals()
     x = np.asarray(ours._objective.terms[0].x[:, 0])
     theirs = their_path(values(ours), x)

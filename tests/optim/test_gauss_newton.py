@@ -1,4 +1,4 @@
-"""Gauss–Newton: its Jacobians, its steps, and what it makes of problems."""
+"""Gauss–Newton: its Jacobians, its steps, and its solutions of problems."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_jacobians_are_those_of_autograd(name: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["pinn", "data"])
 @pytest.mark.parametrize("name", sorted(zoo()))
 def test_products_are_those_of_autograd(name: str, kind: Any) -> None:
-    """J, J v and Jᵀ w to round-off, of every problem and both tasks, at a few points."""
+    """J, J v and Jᵀ w agree to round-off, for every problem and both tasks, at a few points."""
     make: Any = zoo()[name]
     problem = make(n_data=3) if "n_data" in signature(make).parameters else make()
     field = field_for(problem, "grid", n_levels=1, n_features=1, log2=6)
@@ -341,7 +341,7 @@ class Wave(Problem):
 
 
 def test_a_skip_connection_is_solved_like_splines() -> None:
-    """A table of zeros under a network that begins as splines: two dimensions, a fine grid."""
+    """The network begins as splines, on a table of zeros, in two dimensions with a fine grid."""
     make: Any = zoo()["helmholtz2d"]
     problem, losses = make(a=2.0), []
     for kind in ("splines", "network"):
@@ -365,7 +365,7 @@ def test_a_skip_connection_is_solved_like_splines() -> None:
 @pytest.mark.parametrize("kind", ["spline", "grid"])
 @pytest.mark.parametrize(("log2", "n_features"), [(9, 3), (4, 1)], ids=["dense", "hashed"])
 def test_it_solves(kind: str, log2: int, n_features: int) -> None:
-    """Also with unused rows, levels that contain each other, and collisions."""
+    """It also solves with unused rows, levels that contain each other, and collisions."""
     problem = Wave()
     field = field_for(problem, kind, n_levels=4, log2=log2, n_features=n_features)
     task = Task(n_residual=100, n_boundary=2)
@@ -485,7 +485,7 @@ class Viscous(Problem):
 
 
 def test_splines_begin_with_the_coarsest_grid(tmp_path: Path) -> None:
-    """Levels of one grid after the other, each from the solution of the one before."""
+    """Levels of one grid are solved one after the other, each from the solution before it."""
 
     def made(epochs: int) -> FieldTraining:
         problem = Viscous()
@@ -516,7 +516,7 @@ def test_splines_begin_with_the_coarsest_grid(tmp_path: Path) -> None:
 
 
 def test_a_linear_problem_is_solved_by_its_first_step(tmp_path: Path) -> None:
-    """By least squares to round-off; going on from there ends at once, with no larger loss."""
+    """The step is least squares to round-off; more training ends at once, with no larger loss."""
 
     def made(epochs: int) -> FieldTraining:
         problem = Wave()
@@ -543,7 +543,7 @@ def test_a_linear_problem_is_solved_by_its_first_step(tmp_path: Path) -> None:
 
 
 def test_it_ends_where_only_round_off_is_left() -> None:
-    """Also where that lets the loss fall a little with every step."""
+    """It also ends where round-off lets the loss decrease a little with every step."""
     problem = Viscous()
     encoding = GridEncoding(
         1, n_levels=1, n_features_per_level=1, base_resolution=80, interpolation="nonic",
@@ -598,8 +598,8 @@ _SQUARE = Box(x=(0, 1), y=(0, 1))
     ids=["a triangle", "a thin triangle", "two discs", "a hole in a periodic strip"],
 )
 def test_a_grid_with_large_parts_without_points(domain: Domain, periodic: bool) -> None:
-    """Some of its parts then couple with no separator. Round-off is the larger, the fewer points a
-    spline has."""
+    """Some of its parts then couple with no separator. The fewer points a spline has, the larger is
+    the round-off."""
 
     class Own(Problem):
         def conditions(self) -> list[Condition]:

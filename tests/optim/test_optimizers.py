@@ -1,4 +1,4 @@
-"""Optimizers besides Adam and Gauss–Newton, what comes before them, and when training ends."""
+"""Optimizers besides Adam and Gauss–Newton, Adam's epochs before them, and the end of training."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_an_optimizer_that_takes_no_groups_of_parameters() -> None:
 
 
 class _Own(OptimizerSettings):
-    """Of which the optimizer is a plain one, of the parameters themselves."""
+    """Settings with a plain optimizer of the parameters themselves."""
 
     needs: Any = "gradient"
 

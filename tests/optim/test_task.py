@@ -1,4 +1,4 @@
-"""Which conditions make the loss, at how many points, with what weights; worked out by hand."""
+"""The conditions of a loss, their numbers of points and their weights, worked out by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EPS = torch.finfo(torch.float64).eps
 
 
 class Unsolved(Problem):
-    """u_x = 1, whose solution nobody wrote down."""
+    """u_x = 1, without a known solution."""
 
     domain = Interval(x=(0, 2))
 
@@ -33,7 +33,7 @@ class Unsolved(Problem):
 
 
 class Line(Unsolved):
-    """u = 3x on [0, 2], told there, with the equation u_x = 3."""
+    """u = 3x on [0, 2], with labels and the equation u_x = 3."""
 
     def conditions(self) -> list[Condition]:
         return [self.labels(), Condition("residual", self.domain, self._equation, EXACT)]
@@ -43,7 +43,7 @@ class Line(Unsolved):
 
 
 class Everything(Unsolved):
-    """Conditions of every kind."""
+    """A problem with conditions of every kind."""
 
     domain = Box(x=(0, 1), t=(0, 1))
 
@@ -217,7 +217,7 @@ def test_what_has_no_points_is_left_out(settings: Any, names: list[str]) -> None
 
 @pytest.mark.parametrize("task", [Task(), Task(n_residual=5), Task(n_boundary=3, rule="uniform")])
 def test_conditions_are_divided_by_their_size_unless_told_otherwise(task: Task) -> None:
-    """Each by its residual's for a wave with ten radians across the domain."""
+    """Each is divided by its residual's size for a wave with ten radians across the domain."""
 
     class Plate(Problem):
         domain = Box(x=(0, 2), y=(0, 1))

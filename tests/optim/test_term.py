@@ -31,7 +31,7 @@ DOMAIN = Interval(x=(0, 1))
 
 
 class Own(Problem):
-    """One condition, and a solution."""
+    """A problem with one condition and a solution."""
 
     domain = DOMAIN
 
@@ -112,7 +112,7 @@ def test_a_target_may_be_a_number_or_a_function(target: Any) -> None:
 
 @pytest.mark.parametrize("target", [ones(N), ones(N, 1), torch.tensor(1.0)])
 def test_a_tensor_without_its_points_is_refused(target: Tensor) -> None:
-    """Other points, as those of a window of time or of the estimated error, have other values."""
+    """At other points, as in a window of time or an error estimate, it would have other values."""
     with pytest.raises(ValueError, match=r"^own: its target is a tensor .*Measured\(x, values\)$"):
         make(target=target)
 
@@ -125,7 +125,7 @@ def test_the_exact_target_is_the_residual_of_the_solution() -> None:
 
 
 class Inverse(Own):
-    """k u_x + m u with k or both to be found."""
+    """k u_x + m u, with k or both as coefficients to be found."""
 
     def __init__(self, k: Coefficient, m: Any = 1.0) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ def test_both_residual_and_target_may_not_be_mixed() -> None:
 )
 @pytest.mark.parametrize("trained", [False, True])
 def test_a_residual_does_not_mix_points(residual: Any, trained: bool) -> None:
-    """Whether it is linear or not, and whether it has a coefficient that is trained."""
+    """This holds whether or not it is linear, and whether or not it has a trained coefficient."""
     k = Coefficient(1.0).requires_grad_(trained)
     with pytest.raises(
         ValueError, match="own: its residual at a point depends on the other points"

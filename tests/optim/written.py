@@ -86,7 +86,7 @@ class Robin(Problem):
 
 
 class Periodic(Problem):
-    """u_t + u_x = 0, u and u_x the same at both ends, u³ at the start."""
+    """u_t + u_x = 0 with u and u_x equal at both ends, and u³ given at the start."""
 
     domain = Box(x=(0, 1)) * Interval(t=(0, 1))
 
@@ -145,8 +145,8 @@ TABLE = {
 
 
 class Inverse(Problem):
-    """u_t = ω v, v_t = -ω³ u with ω to be found from measurements with weights, and a value that
-    is linear in the unknowns but for what is trained."""
+    """u_t = ω v, v_t = -ω³ u with ω to be found from measurements with weights, and a condition
+    that is linear in the unknowns except for trained coefficients."""
 
     unknowns = ("u", "v")
     domain = Interval(t=(0, 1))
@@ -203,7 +203,7 @@ class Solitons(Problem):
 
 
 class Plate(Problem):
-    """u_xxxx + 2 u_xxyy + u_yyyy = 1 with an unknown field of stiffness beside a mixed one."""
+    """u_xxxx + 2 u_xxyy + u_yyyy = 1, and u_xy times an unknown field of stiffness."""
 
     domain = Box(x=(0, 1), y=(0, 1))
 
@@ -231,7 +231,7 @@ class Plate(Problem):
 
 @dataclass(frozen=True)
 class Expected:
-    """Of a problem: how many rows each term's jet has, and which of them are linear forms."""
+    """A problem, the number of rows of each term's jet, and whether each term is a linear form."""
 
     make: Callable[[], Any]
     n_rows: tuple[int, ...]

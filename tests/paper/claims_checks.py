@@ -1,4 +1,4 @@
-"""Claims as tests ask for them."""
+"""Claims in the form in which tests use them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIVERGED = {"status": "diverged", "diverged_epoch": 3, "epochs": 3}
 
 
 def each_claim(lines: pd.DataFrame) -> list[SimpleNamespace]:
-    """What `judge` says of each claim, and its comparisons as ``outcomes``."""
+    """The judgement of each claim by `judge`, with its comparisons as ``outcomes``."""
     claims = []
     for _, parts in lines.groupby("claim", sort=False):
         claim = parts.iloc[0].to_dict()
@@ -34,6 +34,6 @@ def find_claim(lines: pd.DataFrame, words: str) -> SimpleNamespace:
 
 
 def check_claim(runs: Path, words: str) -> SimpleNamespace:
-    """One statement of the paper, tested by itself."""
+    """The judgement of one statement of the paper alone."""
     [statement] = [statement for statement in STATEMENTS if words in statement.text]
     return find_claim(judge(load_tables(runs), [statement]), words)

@@ -34,7 +34,7 @@ from tests.fake_runs import (  # noqa: F401
 
 @pytest.fixture
 def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:  # noqa: F811 (a fixture)
-    """Titles of the jobs that were started; they run here, one after another."""
+    """The titles of the jobs that were started; they run in this process, one after another."""
     titles: list[str] = []
 
     def run_here(commands: Sequence[Command], workers: int) -> list[Command]:

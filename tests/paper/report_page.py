@@ -65,7 +65,7 @@ def report(runs: Path, output: Path, suite: Path | None = None) -> Page:
 
 
 def curves(plot: dict[str, Any], model: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Run, x and y of each curve of a model, panel by panel."""
+    """The run, x and y of each curve of a model, panel by panel."""
     found = []
     for trace in (trace for trace in plot["data"] if trace["name"] == model):
         x, y = (decode(trace[axis]) for axis in "xy")
@@ -76,7 +76,7 @@ def curves(plot: dict[str, Any], model: str) -> list[tuple[str, np.ndarray, np.n
 
 
 def decode(values: Any) -> np.ndarray:
-    """Numbers as plotly keeps them."""
+    """The numbers that plotly has encoded."""
     if isinstance(values, dict):
         return np.frombuffer(base64.b64decode(values["bdata"]), f"<{values['dtype']}")
     return np.array(values, dtype=float)

@@ -1,4 +1,4 @@
-"""`make calibrate`: what is searched, and that nothing that was done is done again."""
+"""`make calibrate`: the search, and that finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Make = Callable[..., RunRecord]
 
 @pytest.fixture
 def search(command_line: Call, tiny: tuple[str, ...], tmp_path: Path) -> Call:
-    """``search(study, trials)``: of runs of a moment; the tables by name."""
+    """``search(study, trials)``: search with short runs; returns the tables by name."""
 
     def call(study: str, trials: int, *overrides: str) -> dict[str, pd.DataFrame]:
         place = ("--runs", f"{tmp_path}/runs", "--output", f"{tmp_path}/tables")
@@ -42,7 +42,7 @@ def search(command_line: Call, tiny: tuple[str, ...], tmp_path: Path) -> Call:
 
 @pytest.fixture(scope="module")
 def scores() -> Call:
-    """``scores(objective, row, records)``, with a diverged run as 10."""
+    """``scores(objective, row, records)``, where a diverged run has the score 10."""
     found = runpy.run_path(str(Path(__file__).parents[2] / SCRIPT))["scores"]
     return lambda objective, *rest: found(
         OmegaConf.create({"objective": objective, "diverged": 10.0}), *rest

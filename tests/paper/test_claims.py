@@ -1,4 +1,4 @@
-"""The paper's statements, tested on fake records: made of its own numbers, or against them."""
+"""The paper's statements, tested on fake records with its own numbers or contrary ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims over several seeds: what supports, refutes or leaves them undecided, and the page."""
+"""Claims over several seeds: their support, refutation or neither, and the page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _judge(runs: Path, *parts: Any, combine: Any = "all") -> Any:
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory, _paper_runs: Path) -> Path:
-    """Ten seeds of every row, the paper's numbers but for a factor of two or so."""
+    """Ten seeds of every row, with the paper's numbers up to a factor of about two."""
     runs = tmp_path_factory.mktemp("seeded") / "runs"
     shutil.copytree(_paper_runs, runs)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Figures: what Figures 1 and 2 show, and that no state of a run is lost or crashes."""
+"""The content of Figures 1 and 2, and figures of runs in every state."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _texts(figure: Figure) -> str:
 
 
 def _jumps(curve: Curve, order: int) -> np.ndarray:
-    """Right minus left limit of the derivative at each inner vertex."""
+    """The right minus the left limit of the derivative at each inner vertex."""
     return curve.fitted[order, 1:, 0] - curve.fitted[order, :-1, -1]
 
 

@@ -1,4 +1,4 @@
-"""Figures over several seeds: pointwise medians and intervals, and what is said of them."""
+"""Figures over several seeds: pointwise medians and intervals, and their labels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _write_seeds(write_run: WriteRun, runs: Path, table: str, row: str, n: int) 
 def test_predictions_and_errors_over_seeds_are_pointwise(
     tmp_path: Path, write_run: WriteRun
 ) -> None:
-    """The fakes err by a constant, here 0.01, 0.02 … 0.1."""
+    """The fake predictions have constant errors, here 0.01, 0.02 … 0.1."""
     _write_seeds(write_run, tmp_path, "table1", "cubic", 10)
     frame = _row(tmp_path, "table1", "cubic").predictions
     assert frame is not None

@@ -1,4 +1,4 @@
-"""Damaged records among good ones: named in one line each and left out, never more than that."""
+"""Damaged records among good ones are named in one line each and left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as a file: what it says, and that it needs nothing but itself."""
+"""The report as a file: its content, and that it needs no other file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reproduction of the tables: only what is missing or has changed, whatever interrupts it."""
+"""Reproduction of the tables runs only missing or changed rows, after any interruption."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_only_what_is_missing_is_run(
 def test_rows_that_the_paper_does_not_have_are_run_in_the_same_way(
     root: Path, jobs: Call, ran: list[str]
 ) -> None:
-    """Steps of Gauss–Newton end by themselves, which is a finished run."""
+    """Gauss–Newton can converge before the last epoch, which is a finished run."""
     planned = jobs("optimizer.tolerance=0.99", rows=second_order.ROWS[:1])
     assert run_jobs(root, planned, workers=1) == []
     assert ran == ["second_order/cubic_data seed 0"]
@@ -205,7 +205,7 @@ FIRST, SECOND = FEW[:2]
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """While the process brings it about."""
+    """Wait until a condition holds, while the process runs."""
     while not condition():
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)

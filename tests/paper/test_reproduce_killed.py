@@ -1,4 +1,4 @@
-"""A reproduction over seeds that is killed again and again ends as one that never was."""
+"""A reproduction over seeds that is killed again and again ends with the same records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOLERANCE = 1e-6
 
 
 def _records(runs: Path) -> dict[str, RunRecord]:
-    """Records of the rows by row and seed; each has its folder to itself."""
+    """The records of the rows by the path of their folder."""
     found = find_records(runs / "table1")
     return {str(directory.relative_to(runs)): record for directory, record in found}
 
@@ -35,7 +35,7 @@ def _files(directory: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def _has_begun(runs: Path, since: float) -> bool:
-    """Whether a run has, of an attempt at that time."""
+    """Whether a run has begun after a time."""
     return any(p.stat().st_mtime > since for p in runs.glob("*/*/seed*.partial/config.yaml"))
 
 

@@ -1,4 +1,4 @@
-"""Train costs measured alone, and where they are shown."""
+"""Train costs measured alone, and the places where they are shown."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_the_tables_say_how_each_cost_was_measured(
 def test_histories_are_read_on_the_clock_of_the_table(
     tmp_path: Path, write_run: WriteRun, time_run: Callable[..., Path]
 ) -> None:
-    """The run took 100 s for 1000 epochs; alone they would have taken 10."""
+    """The run took 100 s for 1000 epochs, which would have taken 10 s alone."""
     run = write_run(
         tmp_path, "table2", "mlp_50k", epochs=1000, epochs_requested=1000, train_seconds=100.0
     )

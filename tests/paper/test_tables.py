@@ -32,7 +32,7 @@ WriteRun = Callable[..., Path]
 
 @pytest.fixture
 def spoilt_runs(paper_runs: Path, write_run: WriteRun) -> Path:
-    """The paper's numbers, but a missing and a diverged row, and an extra one."""
+    """Runs with the paper's numbers, except for a missing, a diverged and an extra row."""
     for row in ("ff", "linear", "cubic"):
         shutil.rmtree(paper_runs / "table1" / row)
     bad = {"status": "diverged", "diverged_epoch": 77, "epochs": 77}
@@ -48,7 +48,7 @@ def _markdown(runs: Path, name: str) -> str:
 
 
 def _line(markdown: str, model: str) -> list[str]:
-    """Cells of the only line of a model."""
+    """The cells of the only line of a model."""
     (line,) = [line for line in markdown.splitlines() if line.startswith(f"| {model} ")]
     return [cell.strip() for cell in line.strip("|").split("|")]
 

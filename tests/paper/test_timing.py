@@ -41,7 +41,7 @@ def jobs(root: Path, tiny: tuple[str, ...], runs: Path) -> Callable[..., list[Jo
 
 @pytest.fixture
 def time_jobs(root: Path, runs: Path) -> Callable[[list[Job]], list[str]]:
-    """Run jobs and time them; the titles of those that failed."""
+    """``time_jobs(jobs)``: run jobs and time them; returns the titles of failed ones."""
 
     def make(planned: list[Job]) -> list[str]:
         failed = run_jobs(root, planned, 1)
@@ -165,7 +165,7 @@ def test_a_row_that_cannot_be_timed_does_not_stop_the_others(
 def test_ctrl_c_while_a_row_is_timed(
     start: Call, command_line: Call, tiny: tuple[str, ...], runs: Path, tmp_path: Path
 ) -> None:
-    """The timing under way ends at once: a part of one is of no use. The next attempt makes it."""
+    """The timing in progress ends at once, as a part of one is useless; it is repeated later."""
     row = "table1/ff"
     # Steps long enough for the timing to last until the signal is there.
     long = ("trainer.epochs=400", "trainer.chunk=20", "task.n_labels=30000")

@@ -1,4 +1,4 @@
-"""What holds for a problem of the package, and for those that a user writes."""
+"""Properties of problems of the package, and of those that a user writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ D = torch.float64
 
 
 class Helmholtz2D(Problem):
-    """Δu + u = f on a box with sides of their own: what a user's file would hold."""
+    """Δu + u = f on a rectangle, as in a user's file."""
 
     domain = Box(x=(0, 2), y=(-1, 1))
 
@@ -246,7 +246,7 @@ def test_a_domain_is_one(domain: Any) -> None:
 
 
 class Lotka(Problem):
-    """Coefficients, set with no call of the base class's constructor."""
+    """A problem that sets coefficients without a call of the base class's constructor."""
 
     unknowns = ("prey", "c_n")
     domain = Interval(t=(0, 1))

@@ -1,4 +1,4 @@
-"""Solutions that are no closed form: two methods agree with what is stored, and how it is read."""
+"""Solutions without a closed form: two methods agree with the stored values, which are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scripts.references.waves import CONFIRMED, WAVES, by_fourier, by_splines
 FOLDER = Path(__file__).parents[2] / "src/diffhash/problems/references"
 FILES = sorted(path.stem for path in FOLDER.glob("*.npz"))
 D = torch.float64
-# Points and steps of the two methods, and what they differ by from the file then.
+# Points and steps of the two methods, and bounds of their differences from the file.
 COARSE: dict[str, tuple[dict[str, Any], float, float]] = {
     "allen_cahn": ({"n": 1024, "step": 1e-2, "n_second": 1024, "step_second": 5e-2}, 2e-5, 2e-5),
     "gray_scott": ({"n": 192, "step": 4e-4, "n_second": 192, "step_second": 2e-3}, 2e-5, 1e-4),
@@ -36,7 +36,7 @@ COARSE: dict[str, tuple[dict[str, Any], float, float]] = {
 
 
 def lattice(times: np.ndarray, x: np.ndarray) -> torch.Tensor:
-    """``[T · N, 2]``, x first."""
+    """The points of a lattice ``[T · N, 2]``, x first."""
     t, x = (a.reshape(-1) for a in np.meshgrid(times, x, indexing="ij"))
     return torch.from_numpy(np.stack([x, t], axis=1))
 

@@ -1,4 +1,4 @@
-"""What a residual reads, and whether it is linear in it, is found by running it."""
+"""The derivatives that a residual reads, and its linearity in them, are found by running it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ RESIDUALS: dict[str, tuple[Any, str, bool]] = {
         True,
     ),
     "in a product": (lambda x, d: (d.u_xx + d.u_yy) * d.u, "1 x y 1xx+1yy", False),
-    # … and these do not.
+    # These sums do not.
     "weights that vary": (lambda x, d: x[:, 0] * d.u_xx + d.u_yy, "1 x y xx yy", True),
     "weights of two equations": (
         lambda x, d: stack(d.u_xx + d.u_yy, d.u_xx - d.u_yy), "1 x y xx yy", True

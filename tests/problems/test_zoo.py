@@ -1,4 +1,4 @@
-"""What holds for every problem of the package: it is what its own solution solves."""
+"""Every problem of the package is solved by its own solution."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SETTINGS = {  # of problems that have others besides
     "cavity": {"reynolds": 400.0},
 }
 ROUND_OFF = 1e-10  # of the largest of the numbers that a residual is computed from
-# Of what is 0 only nearly: a soliton at the ends of its interval, for a sum of three derivatives.
+# Bounds where a condition holds only nearly: a soliton at the ends of its interval.
 NEARLY = {"kdv": 1e-8}
-# Of solutions from files: the root mean square of what is left. Allen's and Cahn's has a kink at
-# the period's ends at t = 0, the cavity's pressure a logarithm in two corners.
+# Root mean squares of the residuals of solutions from files. u of allen_cahn has a kink at
+# the period's ends at t = 0, and the pressure of cavity has a logarithm in two corners.
 LEFT = {
     "allen_cahn": 1e-6,
     "allen_cahn period": 1e-3,
@@ -40,7 +40,7 @@ LEFT = {
 
 
 def _residual(problem: Problem, condition: Condition, n: int) -> tuple[Tensor, Tensor, float]:
-    """Of the exact solution at random points; what it is to be there; and the size of its parts."""
+    """The residual of the exact solution at random points, its target, and the size of the jet."""
     x, normal = points_of(condition, problem.domain, n, "uniform", seed=3)
     is_paired = len(x) == 2 * n
     first = x[:n] if is_paired else x
@@ -72,7 +72,7 @@ def test_the_exact_solution_satisfies_every_condition(name: str, settings: dict[
 
 @EVERY
 def test_another_field_does_not_satisfy_them(name: str) -> None:
-    """What is satisfied by anything would test nothing."""
+    """A condition that every field satisfies would test nothing."""
     problem = ZOO[name]()
     generator = torch.Generator().manual_seed(0)
     for condition in problem.conditions():

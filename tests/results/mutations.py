@@ -71,7 +71,7 @@ class Mutation:
 
 
 def mutations(n: int, seed: int = 0) -> Iterator[Mutation]:
-    """``n`` mutations, the same for the same seed, of all kinds alike."""
+    """``n`` mutations, of all kinds equally often, the same for the same seed."""
     kinds = (_bytes, _special_file, _json_field, _json_text, _yaml, _csv_cell, _csv_shape)
     for index in range(n):
         rng = random.Random(f"{seed} {index}")

@@ -121,7 +121,7 @@ def test_any_metrics_are_written_and_read(tmp_path: Path, make_record: MakeRecor
 def test_a_file_without_a_list_of_metrics_has_the_four(
     tmp_path: Path, make_record: MakeRecord
 ) -> None:
-    """Files of earlier versions have none."""
+    """Files of earlier versions have no such list."""
     path = write_record(tmp_path, make_record())
     content = json.loads(path.read_text())
     del content["metrics"]

@@ -21,7 +21,7 @@ from diffhash.results.statistics import (
 
 @pytest.mark.parametrize("n", [6, 7, 10, 13])
 def test_the_interval_covers_the_median_as_often_as_it_says(n: int) -> None:
-    """Each value lies below the median or above it, as a coin falls."""
+    """Each value lies below or above the median with probability 1/2."""
     found = interval_rank(n)
     assert found
     k, coverage = found
@@ -56,7 +56,7 @@ def test_median_interval_takes_every_value_as_it_comes() -> None:
 
 
 def _exact_p(a: np.ndarray, b: np.ndarray) -> float:
-    """P that a random split of all values has as many pairs a < b, or more."""
+    """The probability that a random split of all values has at least as many pairs a < b."""
     values = np.concatenate([a, b])
     observed = np.sum(a[:, None] < b)
     splits = [set(chosen) for chosen in combinations(range(len(values)), len(a))]

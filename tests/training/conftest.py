@@ -48,7 +48,7 @@ def _network(name: str, n_inputs: int, n_outputs: int, dtype: torch.dtype) -> Ne
 
 @pytest.fixture
 def make_training() -> Callable[..., FieldTraining]:
-    """``make_training(encoder, task, dtype, …, **settings)``: settings of `FieldTraining`."""
+    """``make_training(encoder, task, dtype, …, **settings)``: the training of a field."""
 
     def make(
         encoder: str = "mlp",
@@ -77,7 +77,7 @@ def make_training() -> Callable[..., FieldTraining]:
 
 @pytest.fixture
 def fit() -> Callable[..., L.Trainer]:
-    """``fit(training, callbacks=(), ckpt_path=None)``: train to the end, on the CPU unless told."""
+    """``fit(training, callbacks=(), ckpt_path=None)``: train to the end, by default on the CPU."""
 
     def run(
         training: FieldTraining,

@@ -1,4 +1,4 @@
-"""Adam's step is torch's, whatever computes it."""
+"""Adam's step equals torch's with every backend."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_step_that_lightning_calls_is_the_same(backend: str) -> None:
 
 
 def test_state_passes_from_and_to_torch(backend: str) -> None:
-    """A checkpoint is Adam's, whoever wrote it."""
+    """Checkpoints of both have the same format."""
     theirs, ours = parameters(torch.float64), parameters(torch.float64)
     reference = Adam(theirs, fused=True)
     take_steps(reference, reference.step, theirs, [1e-2] * 3)

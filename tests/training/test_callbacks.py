@@ -48,7 +48,7 @@ STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 
 @pytest.fixture(autouse=True)
 def hangups_are_heard() -> Iterator[None]:
-    """Also where nohup has started the tests, which leaves SIGHUP ignored."""
+    """This also works under nohup, which leaves SIGHUP ignored."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -106,7 +106,7 @@ def test_what_nohup_has_ignored_stays_so(make_training: MakeTraining, fit: Calla
 def test_an_epoch_of_minibatches_is_finished_first(
     make_training: MakeTraining, fit: Callable
 ) -> None:
-    # Of autograd, which passes through the objective: three steps an epoch.
+    # With autograd, every step calls the loss of the objective: three steps an epoch.
     training = make_training(epochs=50, batch_size=4, derivatives="autograd")
     steps = []
     loss = training.objective.loss

@@ -23,7 +23,7 @@ class NaNSource(Poisson1D):
 
 
 class NaNSolution(Poisson1D):
-    """u is not defined at x > 0.9, where the labels do not lie; the source is."""
+    """u is NaN at x > 0.9, where no labels lie; the source is finite there."""
 
     def conditions(self) -> list[Condition]:
         labels, residual = super().conditions()

@@ -1,4 +1,4 @@
-"""The executions of a step compute the same."""
+"""The executions of a step give the same results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffhash.training import FieldTraining
 
 MakeTraining = Callable[..., FieldTraining]
 
-# Its learning rate is a float32 number on the device, which is what torch's fused Adam reads there.
+# The learning rate is a float32 number on the device, as torch's fused Adam reads it.
 GRAPH = pytest.param("cudagraph", 1e-6, marks=pytest.mark.gpu)
 COMPILED = pytest.param("compile", 1e-9, marks=pytest.mark.slow)
 
@@ -25,7 +25,7 @@ def parameters(training: FieldTraining) -> Tensor:
 
 
 class Meddler(Callback):
-    """After some chunks sets another rate and another weight of the last term."""
+    """A callback that sets another rate and another weight of the last term after some chunks."""
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object
@@ -41,7 +41,7 @@ class Meddler(Callback):
 def test_200_steps_give_the_same_parameters_with_live_settings(
     make_training: MakeTraining, fit: Callable, encoder: str, execution: str, tolerance: float
 ) -> None:
-    """To a tolerance of their size in float64, with rate and weight changed half-way."""
+    """Parameters agree to a tolerance in float64; rate and weight change half-way."""
     results = []
     for chosen in ("eager", execution):
         training = make_training(
@@ -80,7 +80,7 @@ PRODUCT = [
 def test_compiled_steps_are_eager_ones(
     make_training: MakeTraining, fit: Callable, encoder: str, task: str, dtype: torch.dtype
 ) -> None:
-    """Of every encoder, task and precision, by the losses of a few steps."""
+    """The losses of a few steps agree, for every encoder, task and precision."""
     torch._dynamo.reset()
     losses = []
     for execution in ("eager", "compile"):
@@ -92,7 +92,7 @@ def test_compiled_steps_are_eager_ones(
 
 
 def test_rate_and_weights_are_live(make_training: MakeTraining, fit: Callable) -> None:
-    """What the comparison above rests on: both do change the result."""
+    """The comparison above relies on this: both change the result."""
     plain, meddled = (make_training(epochs=120, chunk=40) for _ in range(2))
     fit(plain)
     fit(meddled, [Meddler()])

@@ -1,4 +1,4 @@
-"""What training would leave out or get wrong is refused before a step is taken."""
+"""Problems that training would get wrong in part are refused before a step is taken."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Residual = Callable[[Tensor, Derivatives], Any]
 
 
 class Labels(Poisson1D):
-    """u = sin x at six points, by a residual of one's own."""
+    """u = sin x at six points, with a given residual."""
 
     def __init__(self, residual: Residual, target: Any = lambda x: x[:, 0].sin()) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_derivatives_that_are_zero_everywhere(interpolation: str, order: int, le
 @pytest.mark.parametrize("batch_size", [None, 3])
 @pytest.mark.parametrize("derivatives", ["taylor", "autograd"])
 def test_residuals_are_tried_before_training(derivatives: Any, batch_size: int | None) -> None:
-    """With the field's precision and number of replicas, which no trace has seen."""
+    """They are tried with the field's precision and number of replicas, unlike in a trace."""
 
     def mixed(x: Tensor, d: Derivatives) -> Tensor:
         return d.u if d.u.dtype == torch.float64 else d.u[..., None] * d.u
@@ -119,7 +119,7 @@ def test_a_field_of_other_names() -> None:
 
 
 class Inverse(Poisson1D):
-    """k″u = f with something to find, which a condition reads or not."""
+    """k u″ = f with attributes to be found, which a condition reads or not."""
 
     def __init__(self, **found: Any) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ def test_a_field_with_nothing_to_train() -> None:
 
 
 class Fixed(EncodingPlan):
-    """A jet without its gradient."""
+    """A plan whose jet has no gradient."""
 
     def __init__(self, jet: Jet) -> None:
         self._jet = Jet(jet.data.detach(), jet.rows)
@@ -229,7 +229,7 @@ class Fixed(EncodingPlan):
 
 
 class Scaled(Identity):
-    """Coordinates times a parameter, which jets and plans may forget."""
+    """Coordinates times a parameter, whose gradient jets and plans may leave out."""
 
     def __init__(self, where: str) -> None:
         super().__init__(1)
@@ -284,7 +284,7 @@ def test_a_frozen_parameter_is_no_mistake(fit: Callable) -> None:
 
 
 class Reaction(Poisson1D):
-    """Not linear in u: through jets, its labels through a kernel."""
+    """An equation that is not linear in u and uses jets, with labels that use a kernel."""
 
     def _equation(self, x: Tensor, d: Derivatives) -> Tensor:
         return super()._equation(x, d) + d.u**3

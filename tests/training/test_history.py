@@ -1,4 +1,4 @@
-"""What a run measures: history, errors, seconds."""
+"""The measurements of a run: history, errors, seconds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class NoSolution(Problem):
 
 
 class Rotation(Problem):
-    """u_t = ω v, v_t = -ω u: a coefficient to be found, and another that nothing is known of."""
+    """u_t = ω v, v_t = -ω u with a coefficient to be found, and another without a true value."""
 
     unknowns = ("u", "v")
     domain = Interval(t=(0, 1))
@@ -88,7 +88,7 @@ def test_errors_of_the_papers_problem(make_training: MakeTraining, fit: Callable
     u = training.field(x)
     u_x = gradient(u, x)
     u_xx = gradient(u_x, x)
-    # Eq. 15 and its derivatives.
+    # The solution of Eq. 15 and its derivatives.
     a, b = 2 * pi, 8 * pi
     g, g1, g2 = (2 * x**3 - 20 * x) / a, (6 * x**2 - 20) / a, 12 * x / a
     s, c = (a * x).sin(), (a * x).cos()
@@ -211,7 +211,7 @@ def test_without_a_solution_there_are_no_errors(make_training: MakeTraining, fit
 def test_seconds_of_steps_and_of_evaluations_are_apart(
     make_training: MakeTraining, fit: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that moves 1 an epoch, 100 an evaluation and 10 000 a plan."""
+    """The clock advances by 1 in an epoch, 100 in an evaluation and 10 000 in a plan."""
     now = 0.0
 
     def passing(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -143,7 +143,7 @@ def test_a_domain_far_from_0_trains_as_one_at_0(
     ("encoder", "k"), pairwise(["native", "torch", "ff", "mlp"], [0.0, 1.0], values=1)
 )
 def test_seeds_that_train_together_draw_the_same_ones(encoder: str, k: float) -> None:
-    """Each as alone with the shuffle of all, ``seed``."""
+    """Each seed trains as it does alone with the common shuffle, that of ``seed``."""
     problem, settings = Reaction(k), {"batch_size": 5, "seed": 3}
     fields = [field_of(problem, encoder, torch.float64, seed) for seed in (4, 1)]
     together = train(stack_fields(fields), problem, **settings)

@@ -68,7 +68,7 @@ def make(
     ansatz: Any = None,
     **settings: Any,
 ) -> FieldTraining:
-    """Float64; 23 points of the equation, 7 of each other condition."""
+    """Training in float64, with 23 points of the equation and 7 of each other condition."""
     torch.manual_seed(seed)
     problem = problem or Heat()
     d, f64 = problem.n_dims, torch.float64
@@ -200,7 +200,7 @@ def test_one_name_of_a_condition_is_a_name() -> None:
 
 
 class Everywhere(Sampler):
-    """A user's own: points at one place, and what it was called with."""
+    """A user's sampler, which keeps errors that it has asked for at other points."""
 
     def __init__(self) -> None:
         super().__init__(every=1)
@@ -363,7 +363,7 @@ def test_attention_of_minibatches_changes_at_their_points() -> None:
 
 
 def test_weights_given_to_points_stay() -> None:
-    """Attention multiplies them."""
+    """Residual attention multiplies them."""
     training, plain = (make(weighting=ResidualAttention(), epochs=1) for _ in range(2))
     given = torch.linspace(1, 2, 23).double()
     training = make(epochs=1)
@@ -381,7 +381,7 @@ def test_weights_given_to_points_stay() -> None:
 
 
 def test_causal_weights_are_those_of_a_loop() -> None:
-    """Losses of chunks of time, one after another; ε goes on when all weights are above δ."""
+    """Chunks of time have weights from the losses before them; ε grows when all are above δ."""
     epsilons, m, stages = [1e-9, 0.2, 0.4], 4, []
     loop = make()
     term = loop.objective.terms[0]
@@ -471,7 +471,7 @@ def test_weights_from_gradients_are_those_of_a_loop(
 
 # ------------------------------------------------------------------------------------- resuming
 class Stop(Callback):
-    """Leaves a checkpoint of the end."""
+    """A callback that saves a checkpoint at the end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -518,7 +518,7 @@ def test_a_checkpoint_of_another_sampler_is_refused(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------- combinations
 @pytest.mark.parametrize("batch_size", [None, 5])
 def test_planned_steps_are_those_of_autograd(batch_size: int | None) -> None:
-    """Jets, plans and kernels against nested reverse mode, everything moving."""
+    """Jets, plans and kernels equal nested reverse mode, with moving points and weights."""
     runs = []
     for derivatives in ("taylor", "autograd"):
         training = make(
@@ -548,7 +548,7 @@ def test_a_compiled_step_sees_points_and_weights_move(encoder: str) -> None:
 
 
 class Fourth(PointWeighting):
-    """A user's own: points with an even index count four times as much."""
+    """A user's weighting: points with an even index count four times as much."""
 
     reads_errors = False
 
@@ -565,7 +565,7 @@ def test_a_users_weighting() -> None:
 
 
 def broken(x: Tensor, d: Derivatives) -> Tensor:
-    """Linear at the first points, cubic beyond."""
+    """A residual that is linear at the first points and cubic beyond."""
     return torch.where(x[:, 0] > 1, d.u**3, d.u)
 
 
@@ -651,7 +651,7 @@ def test_settings_out_of_range(
 
 
 def test_a_residual_that_is_linear_at_the_first_points_alone() -> None:
-    """What it is made of is looked at beyond them before it may move."""
+    """The residual is traced at other points, too, before its points may move."""
 
     class Piecewise(Heat):
         def conditions(self) -> list[Condition]:

@@ -1,4 +1,4 @@
-"""`Solution.plot`: what is drawn of which problem."""
+"""`Solution.plot`: the panels of each kind of problem."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffhash.training.fields import default_field, problem_field
 
 
 def solved(problem: dh.Problem) -> dh.Solution:
-    """After one step of Adam: what is drawn does not depend on how good it is."""
+    """A solution after one step of Adam: the panels do not depend on its accuracy."""
     n_dims, n_unknowns = problem.n_dims, len(problem.unknowns)
     encoding = dh.GridEncoding(n_dims, 1, 2, base_resolution=4, interpolation="quintic", seed=0)
     field = problem_field(problem, encoding, dh.Linear(2, n_unknowns))
@@ -28,7 +28,7 @@ def solved(problem: dh.Problem) -> dh.Solution:
 
 
 def titles(figure: object) -> list[str]:
-    """Of the panels; without the numbers of the errors."""
+    """The titles of the panels, without the numbers of the errors."""
     found = [axes.get_title() for axes in figure.axes]  # type: ignore[attr-defined]
     return [title.split(", up to ")[0] for title in found if title]
 

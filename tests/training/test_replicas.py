@@ -1,4 +1,4 @@
-"""R seeds that train as one program: each gives what it gives alone."""
+"""R seeds that train as one program: each gives the same as alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENCODERS = ("mlp", "skip", "ff", "siren", "linear", "s1", "s2", "cubic")
 
 @pytest.fixture
 def make_replicas(make_training: MakeTraining) -> MakeTraining:
-    """``make_replicas(encoder, task, …)``: as `make_training`, of the seeds `SEEDS`."""
+    """``make_replicas(encoder, task, …)``: like `make_training`, for the seeds `SEEDS`."""
 
     def make(*arguments: str, **settings: object) -> FieldTraining:
         fields = [make_training(*arguments, field_seed=s, **settings).field for s in SEEDS]

@@ -1,4 +1,4 @@
-"""A run that was stopped and resumed is the run that was not."""
+"""A run that was stopped and resumed equals one that was not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def without_seconds(training: FieldTraining) -> list[dict[str, float]]:
 
 
 def stop_after(training: FieldTraining, epochs: int) -> None:
-    """Ask for a stop, as a signal does, once training has come so far."""
+    """Request a stop after a number of epochs, as a signal does."""
     rate = training.rate
 
     def stopping(epoch: int) -> float:

@@ -47,7 +47,7 @@ class Rotation(dh.Problem):
 
 
 class Bump(dh.Problem):
-    """u = 0 on the edge by the ansatz."""
+    """A problem with u = 0 on the boundary by its ansatz."""
 
     domain = Box(x=(-1, 1), y=(0, 1))
 
@@ -303,7 +303,7 @@ def test_a_class_instead_of_a_problem_is_refused() -> None:
 
 
 class _Promising(dh.Problem):
-    """Its values at the ends of x, and its period in y, are the field's to hold."""
+    """A problem whose field must have its values at the ends of x, and its period in y."""
 
     domain = Box(x=(0, 1), y=(0, 1))
     periodic = ("y",)

@@ -1,4 +1,4 @@
-"""What one run of training computes: against a loop written out by hand, and against itself."""
+"""The results of training, against a loop written out by hand and for different settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def parameters(training: FieldTraining) -> Tensor:
 
 
 def by_hand(training: FieldTraining, task: str, rates: Sequence[float]) -> list[float]:
-    """Train the field with a bare loop, one step a rate; the loss before each step and at last."""
+    """Train the field with a bare loop, one step for each rate; returns the losses before each step
+    and at the end."""
     field, problem = training.field, training.objective.terms
     optimizer = Adam(field.parameters(), fused=True)
     dtype = next(field.parameters()).dtype
@@ -106,7 +107,7 @@ def test_seed_decides(make_training: MakeTraining, fit: Callable) -> None:
 
 
 class Rows:
-    """Notes the rows that a loss is computed at."""
+    """The rows at which a loss is computed, step by step."""
 
     def __init__(self, objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[list[Tensor]] = []

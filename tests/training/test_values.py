@@ -19,7 +19,7 @@ from diffhash.training.fields import problem_field
 
 
 class Plate(dh.Problem):
-    """On a square with a hole, times time."""
+    """A problem on a square with a hole, times an interval of time."""
 
     domain = (Box(x=(0, 1), y=(0, 1)) - Disc((0.5, 0.5), 0.25)) * Interval(t=(0, 2))
 
@@ -31,7 +31,7 @@ class Plate(dh.Problem):
 
 
 class Solid(dh.Problem):
-    """In a domain of three axes of space."""
+    """A problem in a domain with three axes of space."""
 
     def __init__(self, domain: Any) -> None:
         super().__init__()

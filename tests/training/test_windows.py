@@ -56,7 +56,7 @@ class Growth(Problem):
 
 
 def spline(problem: Problem) -> Field:
-    """Of 96 cells at most: coarser than the points of these tasks."""
+    """A field of at most 96 cells along an axis, coarser than the points of these tasks."""
     encoding = GridEncoding(
         problem.n_dims, n_levels=1, n_features_per_level=2,
         base_resolution=96 if problem.n_dims == 1 else 12, init_scale=1e-3,
@@ -78,7 +78,7 @@ def solved(problem: Problem, windows: Any, **settings: Any) -> Solution:
 @pytest.mark.parametrize("windows", [3, [0.4, 1.5]], ids=["equal", "given"])
 @pytest.mark.parametrize("problem", [Oscillator(), Growth()], ids=["oscillator", "growth"])
 def test_windows_continue_one_another(problem: Problem, windows: Any, tmp_path: Path) -> None:
-    """Values, and derivatives where the problem has a condition for them."""
+    """Values are continued, and derivatives where the problem has a condition for them."""
     solution = solved(problem, windows)
     assert solution.relative_l2["u"] < 1e-5
     assert solution.history.window.tolist() == sorted(solution.history.window)
@@ -103,7 +103,7 @@ def test_windows_continue_one_another(problem: Problem, windows: Any, tmp_path: 
 
 
 def test_windows_of_given_times_have_points_of_their_own() -> None:
-    """A short window has as many as a long one."""
+    """A short window has as many points as a long one."""
     solution = solved(Oscillator(), [0.3, 1.0])
     t = solution.points["motion"][:, 0]
     counts = [int(((low <= t) & (t <= high)).sum()) for low, high in ((0, 0.3), (0.3, 1), (1, 3))]
@@ -153,7 +153,7 @@ class _Mixed(Problem):
 
 
 class _Elsewhere(Oscillator):
-    """Its equation is on a domain that windows do not cut."""
+    """A problem whose equation is on a domain that windows do not cut."""
 
     def conditions(self) -> list[Condition]:
         _, start = super().conditions()
@@ -187,7 +187,7 @@ def test_what_cannot_be_cut_is_refused(problem: Problem, windows: Any, message: 
 
 
 def test_a_hard_problem_starts_from_an_easier_one() -> None:
-    """Continuation: the field of one coefficient is where that of the next begins."""
+    """Continuation: training for a coefficient starts from the field of the one before."""
 
     class Steep(Problem):
         domain = Interval(x=(-1, 1))

@@ -1,7 +1,7 @@
-"""An installed wheel against what it is built from, run by itself: python check.py.
+"""Check an installed wheel, outside of a clone: python check.py.
 
-Without a compiler its kernels must be there, silently, and give what torch gives; a training run
-must end; both as `diffhash` imports them, which is not from a clone.
+Without a compiler its kernels must be there, without warnings, and equal torch's results; a
+training run must end.
 """
 
 from __future__ import annotations
