@@ -17,7 +17,7 @@ coefficients (helmholtz2d with a = 4), or, as follows, without use of the error:
 - kdv_cosine, kuramoto_sivashinsky, gray_scott: from the estimate of each window, which grows where
   fronts form and waves change fast, and the change of the solution with other numbers of cells
   (480 x 20, 640 x 12, 1000 x 12 and 1000 x 16; 400 x 12, 800 x 8 and 1000 x 8; 200 x 8 in equal
-  windows);
+  windows); the number of steps of kuramoto_sivashinsky from the estimate, too;
 - allen_cahn, whose initial values have a kink: windows that grow from 0.001 on, by the estimate of
   each, and the change of the solution with 1536 x 6 cells;
 - cavity: from the change of the solution with 48, 64, 80 and 96 cells. Its points are a lattice
