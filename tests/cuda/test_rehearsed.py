@@ -287,9 +287,9 @@ def test_steps_do_not_wait_for_the_host(
 ) -> None:
     """Each epoch of a chunk adds only ``per_epoch`` to the traffic between host and device."""
     counts = []
-    for epochs in (3, 5):
+    for epochs in (3, 3, 5):  # the first training of a process also fills caches
         training = make_training(**{"problem": "inverse", "epochs": epochs, "chunk": 5} | settings)
         counts.append(Counter(kind for kind, _ in fit_rehearsed(training).traffic))
-    counts[1].subtract(counts[0])
-    more = {kind: n for kind, n in counts[1].items() if n}
+    counts[2].subtract(counts[1])
+    more = {kind: n for kind, n in counts[2].items() if n}
     assert more == {kind: 2 * n for kind, n in per_epoch.items()}

@@ -35,7 +35,10 @@ class Derivatives:
 
     def __init__(self, jet: Jet, normal: Tensor | None = None) -> None:
         assert jet.names is not None
-        self._jet, self._names = jet, jet.names
+        self._names = jet.names
+        # All at once: the gradient of a single selected column has the size of the whole jet.
+        rows = zip(jet.rows, jet.data.unbind(-3), strict=True)
+        self._columns = {row: values.unbind(-1) for row, values in rows}
         if normal is not None:
             self.normal = normal
 
@@ -67,7 +70,7 @@ class Derivatives:
 
     def _derivative(self, component: int, alpha: MultiIndex) -> Tensor:
         try:
-            return self._jet[alpha][..., component]
+            return self._columns[alpha][component]
         except KeyError:
             letters = "".join(axis * m for axis, m in zip(self._names.axes, alpha, strict=True))
             raise NotReadError(
@@ -94,15 +97,15 @@ class Recorder(Derivatives):
         shape = (1, n_points, len(names.unknowns))
         empty = torch.empty(shape, dtype=torch.float64, device=device)
         super().__init__(Jet(empty, ((0,) * len(names.axes),), names), normal)
+        self._n_points, self._device = n_points, device
         self._generator = torch.Generator().manual_seed(0)
         self.read: dict[tuple[int, MultiIndex], Tensor] = {}
 
     def _derivative(self, component: int, alpha: MultiIndex) -> Tensor:
         if (component, alpha) not in self.read:
-            shape = self._jet.data.shape[1]
-            value = torch.rand(shape, dtype=torch.float64, generator=self._generator) + 0.5
+            value = torch.rand(self._n_points, dtype=torch.float64, generator=self._generator) + 0.5
             # It requires a gradient, as in training, so that operations without a graph fail here.
-            self.read[component, alpha] = value.to(self._jet.data.device).requires_grad_(True)
+            self.read[component, alpha] = value.to(device=self._device).requires_grad_(True)
         return self.read[component, alpha]
 
 

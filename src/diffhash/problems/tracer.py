@@ -339,8 +339,8 @@ def taken_apart(jet: Jet, rows: tuple[Row, ...]) -> Jet:
     """
     if jet.rows == rows:
         return jet
-    found = {row: jet.data[..., i, :, :] for i, row in enumerate(jet.rows)}
-    zeros = torch.zeros_like(jet.data[..., 0, :, :])
+    found: dict[Row, Tensor] = dict(zip(jet.rows, jet.data.unbind(-3), strict=True))
+    zeros = torch.zeros_like(found[jet.rows[0]])
     for row in jet.rows:
         if isinstance(row, Sum):
             weight, first = row.terms[0]
