@@ -106,6 +106,7 @@ def test_what_was_measured_does_not_change_with_the_arrays() -> None:
             "data: column 'u' is nan in row 2, and not finite in 2 of 3 rows; leave those out",
         ),
         ({"u": [1.0, None, 2.0]}, "data: column 'u'"),
+        ({"u": [1.0, 2.0, 3j]}, "data: column 'u' is not of numbers: they are complex"),
         ({"t": [0, 1, float("inf")]}, "data: column 't' is inf in row 3"),
         ({"u": [[1.0], [2.0], [3.0]]}, "data: column 'u' has the shape [3, 1]; give one number"),
         ({"u": [1.0, 2.0]}, "data: column 'u' has 2 numbers, column 'x' has 3"),
@@ -131,6 +132,14 @@ def test_columns_are_named(setting: str, given: Any) -> None:
         measured("told", TABLE, **(names | {setting: given}))
 
 
+def test_columns_are_named_once_and_weights_by_name() -> None:
+    with pytest.raises(ValueError, match=r"^values=\['u', 'u'\]: give each column once"):
+        measured("told", TABLE, axes=["x", "t"], values=["u", "u"])
+    weights: Any = pd.Series([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="weights=Series: give the name of a column"):
+        measured("told", TABLE, axes=["x", "t"], values=["u"], weights=weights)
+
+
 def test_an_array_without_names_is_no_table() -> None:
     with pytest.raises(ValueError, match=r"^data=ndarray: give a CSV or Parquet file"):
         Flow(np.zeros((3, 4)))  # type: ignore[arg-type]
@@ -147,6 +156,9 @@ def test_files_that_do_not_serve(tmp_path: Path) -> None:
     pd.DataFrame(TABLE).drop(columns="u").to_csv(tmp_path / "less.csv")
     with pytest.raises(ValueError, match=r"less\.csv has no column 'u'"):
         Flow(tmp_path / "less.csv")
+    pd.DataFrame(TABLE).to_csv(tmp_path / "semicolons.csv", sep=";", index=False)
+    with pytest.raises(ValueError, match=r"has 'x;t;.*; columns are separated by commas"):
+        Flow(tmp_path / "semicolons.csv")
 
 
 def test_values_are_named_for_unknowns_and_axes() -> None:

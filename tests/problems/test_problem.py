@@ -223,6 +223,15 @@ def test_unknowns_have_names_of_their_own(unknowns: Any) -> None:
         Task(n_residual=4).objective(Own())
 
 
+@pytest.mark.parametrize("name", ["x", "exact_u"])
+def test_an_unknown_does_not_have_the_name_of_another_column_of_files(name: str) -> None:
+    class Own(Unsolved):
+        unknowns = ("u", name)
+
+    with pytest.raises(ValueError, match=rf"Own\.unknowns=.*'{name}' is the name of"):
+        _ = Own().names
+
+
 @pytest.mark.parametrize("name", ["u_x", "u_xxt", "u_n"])
 def test_an_unknown_does_not_have_the_name_of_a_derivative(name: str) -> None:
     class Own(Unsolved):

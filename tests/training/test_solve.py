@@ -393,6 +393,12 @@ def test_windows_are_loaded_into_a_field_of_ones_own_and_exported(tmp_path: Path
     torch.testing.assert_close(program(x), solution(x))
 
 
+def test_derivatives_that_splines_do_not_have_are_refused() -> None:
+    solution = quickly(_Decay())
+    with pytest.raises(ValueError, match="solution: it needs u_xxxxxx, but derivatives of more"):
+        solution.jet(torch.tensor([[0.5, 0.5]]), "u_xxxxxx")
+
+
 def test_points_beyond_the_domain_are_refused_but_along_a_periodic_axis() -> None:
     solution = quickly(_Decay())
     for ask in (solution, lambda x: solution.jet(x, "u_t")):

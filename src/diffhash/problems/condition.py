@@ -200,6 +200,8 @@ def measured(
         ModuleNotFoundError: pandas, which reads files, is missing.
     """
     axes, values = _column_names("axes", axes), _column_names("values", values)
+    if weights is not None and not isinstance(weights, str):
+        raise ValueError(f"weights={type(weights).__name__}: give the name of a column")
     source, table = "data", data
     lengths: dict[str, int] = {}
     if isinstance(data, (str, Path)):
@@ -213,12 +215,15 @@ def measured(
     def column(key: str) -> Tensor:
         names = list(table.keys())  # type: ignore[union-attr]
         if key not in names:
+            hint = "; columns are separated by commas" if len(names) == 1 else ""
             raise ValueError(
-                f"{source} has no column {key!r}: it has {', '.join(map(repr, names))}"
+                f"{source} has no column {key!r}: it has {', '.join(map(repr, names))}{hint}"
             )
         try:
             found: Any = table[key]  # type: ignore[index]
             found = found.detach().cpu().numpy() if isinstance(found, Tensor) else found
+            if np.iscomplexobj(found):
+                raise TypeError("they are complex")
             numbers = torch.from_numpy(np.array(found, dtype=np.float64))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{source}: column {key!r} is not of numbers: {error}") from error
@@ -262,6 +267,8 @@ def _column_names(setting: str, names: Any) -> tuple[str, ...]:
     given = tuple(given) if isinstance(given, Iterable) else ()
     if not given or not all(isinstance(name, str) for name in given):
         raise ValueError(f"{setting}={names!r}: give the name of at least one column, as ['u']")
+    if len(set(given)) < len(given):
+        raise ValueError(f"{setting}={names!r}: give each column once")
     return given
 
 
@@ -277,4 +284,6 @@ def _read(path: Path) -> Any:
     try:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except Exception as error:  # each reader raises errors of its own
-        raise ValueError(f"{path}: cannot be read as a table: {error}") from error
+        raise ValueError(
+            f"{path}: cannot be read as a table; give a CSV or Parquet file: {error}"
+        ) from error

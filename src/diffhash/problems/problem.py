@@ -132,6 +132,12 @@ class Problem(nn.Module, ABC):
                     f"{unknowns[0]}_{axis} is a derivative {read.replace('|', ', ')}"
                 )
         for one in unknowns:
+            if one in axes or one.startswith("exact_"):
+                column = "an axis" if one in axes else "exact values"
+                raise ValueError(
+                    f"{type(self).__name__}.unknowns={self.unknowns!r}: {one!r} is the name of "
+                    f"{column} in files of values; give it another name"
+                )
             derivatives = rf"({'|'.join(map(re.escape, unknowns))})_(n|({'|'.join(axes)})+)"
             if re.fullmatch(derivatives, one):
                 raise ValueError(

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from diffhash.geometry import Periodic
-from diffhash.jets import Jet, expanded
+from diffhash.jets import Jet, Row, expanded
 from diffhash.networks import Field
 from diffhash.networks.ansatz import check_periods
-from diffhash.optim import Objective, Term
+from diffhash.optim import Objective
 from diffhash.problems import Problem
 from diffhash.problems.tracer import unknowns_read
 from diffhash.training.steps import Backward, Rows
@@ -52,7 +52,7 @@ def check_objective(objective: Objective, field: Field) -> None:
         shape = (*replicas, len(term.rows), len(term.x), n_outputs)
         zeros = torch.zeros((), dtype=dtype, device=term.x.device).expand(shape)
         jets.append(Jet(zeros.requires_grad_(True), term.rows, field.names))
-        _check_orders(term, field)
+        check_orders(term.name, term.rows, field)
     loss = objective.loss(jets)
     _check_all_are_read(objective, loss)
 
@@ -133,16 +133,22 @@ def periodic_axes(field: Field | WindowedField) -> list[str]:
     return [field.names.axes[axis] for axis in getattr(field.encoding, "periodic", ())]
 
 
-def _check_orders(term: Term, field: Field) -> None:
+def check_orders(what: str, rows: tuple[Row, ...], field: Field | WindowedField) -> None:
+    """Refuse derivatives that are zero everywhere in a weighted sum of splines, because their order
+    is above the degree.
+
+    Raises:
+        ValueError: ``what`` reads such a derivative.
+    """
     limit = field.encoding.max_order
     if limit is None or len(field.network.widths) > 2:
         return
-    alphas, _ = expanded(term.rows)
+    alphas, _ = expanded(rows)
     for alpha in alphas:
         if max(alpha) > limit:
             letters = "".join(axis * m for axis, m in zip(field.names.axes, alpha, strict=True))
             raise ValueError(
-                f"{term.name}: it needs u_{letters}, but derivatives of more than order {limit} "
+                f"{what}: it needs u_{letters}, but derivatives of more than order {limit} "
                 "along an axis are zero everywhere in this field, a weighted sum of polynomial "
                 "pieces: take an interpolation of a higher degree, such as quintic, or an MLP"
             )

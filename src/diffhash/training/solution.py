@@ -24,7 +24,7 @@ from diffhash.problems import Problem
 from diffhash.problems.problem import check_within
 from diffhash.training.evaluation import Metrics
 from diffhash.training.fields import default_field, like_field
-from diffhash.training.guards import periodic_axes
+from diffhash.training.guards import check_orders, periodic_axes
 from diffhash.training.module import FieldTraining
 from diffhash.training.picture import Part, draw
 from diffhash.training.values import write_values
@@ -93,6 +93,9 @@ class Solution:
     def __call__(self, x: Tensor) -> Tensor:
         """The unknowns at ``x [N, d]``, ``[N, C]``, without a graph.
 
+        In a hole of the domain these are values that nothing has determined;
+        ``solution.problem.domain.contains(x)`` tells which points are in the domain.
+
         Raises:
             ValueError: points of another shape, or beyond the bounds of the problem's domain, where
                 nothing has determined the field. Along an axis on which the field is periodic, a
@@ -105,10 +108,13 @@ class Solution:
         """Unknowns and derivatives at ``x``: ``solution.jet(x, "u_xy")["u_xy"]`` is ``[N]``.
 
         Raises:
-            ValueError: as of the values, or a derivative that does not exist.
+            ValueError: as for the values, or a derivative that does not exist, or that is 0
+                everywhere because its order is above the degree of the field's splines.
         """
         with torch.no_grad():
-            return self.field.jet(self._points(x), rows)
+            jet = self.field.jet(self._points(x), rows)
+        check_orders("solution", jet.rows, self.field)
+        return jet
 
     def _points(self, x: Any) -> Tensor:
         try:
