@@ -19,7 +19,7 @@ from diffhash.ops import memory
 
 Call = Callable[..., Any]
 CUBIC = ("encoder=cubic", "encoder.encoding.n_levels=2", "encoder.encoding.log2_hashmap_size=6")
-FIRST_ORDER = "optimizer=soap optimizer.make_optimizer._target_"
+FIRST_ORDER = "optimizer=first_order optimizer.make_optimizer._target_"
 # A config, and what the message has to name: the setting with its value, and what is allowed.
 REFUSED = [
     ("trainer.epochs=0", "trainer.epochs=0: give at least 1"),
