@@ -342,6 +342,16 @@ def test_coefficients_are_copied_and_saved_with_their_true_values() -> None:
     assert (again.alpha.item(), again.alpha.true) == (0.75, 2.0)
 
 
+def test_the_value_of_a_coefficient_is_set_in_its_data() -> None:
+    problem = Lotka()
+    with pytest.raises(TypeError, match=r"^Lotka\.alpha=0\.3: .*problem\.alpha\.data\.fill_\(…\)"):
+        problem.alpha = 0.3  # pyright: ignore
+    problem.alpha.data.fill_(0.3)
+    assert problem.alpha.item() == 0.3
+    problem.alpha = Coefficient(0.4)
+    assert [p.item() for name, p in problem.named_parameters() if name == "alpha"] == [0.4]
+
+
 def test_columns_beside_each_other() -> None:
     a, b = torch.arange(3.0), torch.ones(3, dtype=D)
     assert torch.equal(stack(a, b, 2), torch.stack([a.double(), b, 2 * b], dim=1))

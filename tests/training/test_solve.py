@@ -18,7 +18,7 @@ from diffhash.encodings import Identity
 from diffhash.geometry import Box, Interval
 from diffhash.jets import autograd_jet
 from diffhash.optim import GaussNewton, Task
-from diffhash.problems import Derivatives
+from diffhash.problems import Derivatives, Heat1D
 from diffhash.problems.convection import Convection
 from diffhash.training import UntrainedError
 from diffhash.training.fields import default_field, problem_field
@@ -102,7 +102,8 @@ def test_it_is_saved_loaded_and_exported(rotation: dh.Solution, tmp_path: Path) 
     t = torch.rand(5, 1, dtype=torch.float64)
     assert torch.equal(again(t), rotation(t))
     assert again.metrics == rotation.metrics
-    assert problem.omega.item() == rotation.metrics["omega"]
+    assert dict(again.problem.named_parameters())["omega"].item() == rotation.metrics["omega"]
+    assert problem.omega.item() == 1.5
     assert again.history.equals(rotation.history)
     rotation.export(tmp_path / "field.pt2")
     program = torch.export.load(tmp_path / "field.pt2").module()
@@ -366,6 +367,109 @@ class _Decay(dh.Problem):
 def quickly(problem: dh.Problem, *args: Any, **settings: Any) -> dh.Solution:
     given = {"task": Task(n_residual=50, n_boundary=10), "epochs": 2, "evaluation_points": 50}
     return dh.solve(problem, *args, **(given | {"progress": False} | settings))
+
+
+class Rise(dh.Problem):
+    """u = exp(k t), with numbers and texts as attributes."""
+
+    domain = Interval(t=(0, 1))
+    order = 1
+
+    def __init__(self, k: Any = 0.5, start: str = "one", data: Any = None) -> None:
+        self.k, self.start, self.data, self._powers = k, start, data, [1, k]
+
+    def conditions(self) -> list[dh.Condition]:
+        return [dh.Condition("rise", self.domain, self._rise), self.labels()]
+
+    def _rise(self, x: Tensor, d: Derivatives) -> Tensor:
+        return d.u_t - self.k * d.u
+
+    def ansatz(self, x: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore
+        return 1 + self.k * x[:, 0], x[:, 0] ** 2
+
+    def solution(self, x: Tensor) -> Tensor:
+        return (self.k * x[:, 0]).exp()
+
+
+@pytest.mark.parametrize("windows", [1, 2])
+def test_a_solution_has_the_problem_as_it_was_when_it_was_solved(windows: int) -> None:
+    problem = Heat1D(kappa=0.05)
+    solution = quickly(problem, windows=windows)
+    x = problem.domain.sample(5)
+    exact = solution.problem.solution(x)
+    problem.kappa = 0.5
+    assert torch.equal(solution.problem.solution(x), exact)
+    assert torch.equal(Heat1D(kappa=0.05).solution(x), exact)
+
+
+@pytest.mark.parametrize("has_field", [True, False])
+def test_a_solution_has_the_ansatz_as_it_was_when_it_was_solved(has_field: bool) -> None:
+    problem, x = Rise(), torch.rand(5, 1, dtype=torch.float64)
+    solution = quickly(problem, *([default_field(problem)] if has_field else []))
+    before = solution(x)
+    problem.k = 3.0
+    assert torch.equal(solution(x), before)
+
+
+def test_a_problem_that_cannot_be_copied_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Rise: .* cannot: .*'module' .*outside of the problem"):
+        quickly(Rise(data=math))
+
+
+def test_loading_again_leaves_what_was_loaded_as_it_was(tmp_path: Path) -> None:
+    """Nor does it change what is given, if the file is of another field."""
+    problem, x = Rotation(), torch.rand(5, 1, dtype=torch.float64)
+    field = default_field(problem)
+    solutions = [quickly(problem, field, epochs=epochs) for epochs in (1, 3)]
+    for index, solution in enumerate(solutions):
+        solution.save(tmp_path / f"{index}.pt")
+    start = field(x)
+    loaded = [dh.Solution.load(tmp_path / f"{index}.pt", problem, field) for index in (0, 1)]
+    for again, solution in zip(loaded, solutions, strict=True):
+        assert torch.equal(again(x), solution(x))
+        assert repr(again) == repr(solution)
+    assert torch.equal(field(x), start) and problem.omega.item() == 1.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": 0.1}, r"Rise\.k = 0\.5; the given problem has 0\.1: give one that is built like"),
+        ({"start": "two"}, r"Rise\.start = 'one'; the given problem has 'two'"),
+        ({"_powers": (1, 2)}, r"Rise\._powers = \(1, 0\.5\); the given problem has \(1, 2\)"),
+        ({"order": 2}, r"Rise\.order = 1; the given problem has 2"),
+        ({"domain": Interval(t=(0, 2))}, r"Rise\.domain\.bounds = .*1.*; .* has .*2"),
+        ({"k": np.float64(0.5) * (1 + 1e-15), "data": 3, "_powers": [1, 0.5]}, None),
+    ],
+)
+def test_it_is_loaded_for_a_problem_with_the_same_settings(
+    change: dict[str, Any], message: str | None, tmp_path: Path
+) -> None:
+    solution = quickly(Rise(k=np.float64(0.5)))
+    solution.save(tmp_path / "rise.pt")
+    problem = Rise()
+    for name, value in change.items():
+        setattr(problem, name, value)
+    if message is None:
+        again = dh.Solution.load(tmp_path / "rise.pt", problem)
+        assert again.metrics == solution.metrics
+    else:
+        with pytest.raises(ValueError, match=rf"rise\.pt: it is a solution with {message}"):
+            dh.Solution.load(tmp_path / "rise.pt", problem)
+
+
+def test_a_file_that_does_not_tell_its_settings_is_loaded(tmp_path: Path) -> None:
+    solution = quickly(Rise())
+    solution.save(tmp_path / "rise.pt")
+    state = torch.load(tmp_path / "rise.pt", weights_only=True)
+    del state["settings"]
+    torch.save(state, tmp_path / "rise.pt")
+    assert dh.Solution.load(tmp_path / "rise.pt", Rise(k=0.1)).metrics == solution.metrics
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.pt: there is no such file; give one that"):
+        dh.Solution.load(tmp_path / "none.pt", Rise())
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "gauss_newton"])

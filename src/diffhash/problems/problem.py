@@ -74,6 +74,22 @@ class Problem(nn.Module, ABC):
     def __init__(self) -> None:
         """Do nothing, because ``__new__`` has initialised the module."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute.
+
+        Raises:
+            TypeError: the attribute is a `Coefficient`, and the value is none, such as a number.
+        """
+        try:
+            super().__setattr__(name, value)
+        except TypeError as error:
+            if not isinstance(self._parameters.get(name), Coefficient):
+                raise
+            raise TypeError(
+                f"{type(self).__name__}.{name}={value!r}: it is a Coefficient; set its value by "
+                f"problem.{name}.data.fill_(…), or give another Coefficient(…)"
+            ) from error
+
     @abstractmethod
     def conditions(self) -> Sequence[Condition]:
         """The conditions that the unknowns have to satisfy."""

@@ -8,12 +8,13 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import pairwise
+from numbers import Integral, Real
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffhash._files import write_bytes_atomically
 from diffhash.encodings import GridEncoding, Identity
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+F = TypeVar("F", bound=Field | WindowedField | None)
+
 # torch's errors for a file that it did not write, and ours for a file of something else.
 _NO_SOLUTION = (RuntimeError, KeyError, TypeError, EOFError, UnpicklingError, zipfile.BadZipFile)
 
@@ -46,7 +49,8 @@ class Solution:
     ``solution.jet(x, "u_xx")`` gives their derivatives.
 
     Attributes:
-        problem: the problem that was solved; its coefficients have the values that were found.
+        problem: a copy of the problem as it was when it was solved; its coefficients have the
+            values that were found.
         field: the trained field, or the fields of all windows of time as one.
         history: a table with a row for each evaluation: epoch, seconds, loss, metrics and the loss
             of each condition.
@@ -234,11 +238,13 @@ class Solution:
 
     def save(self, path: Path | str) -> None:
         """Write the field's parameters, the problem's coefficients, the history and the metrics to
-        a file, which `load` reads."""
+        a file, which `load` reads. With them are the problem's numbers and texts, which tell it
+        from other problems of its class."""
         state = {
             "field": self.field.state_dict(),
             "problem": self.problem.state_dict(),
             "problem_name": type(self.problem).__name__,
+            "settings": _settings_of(self.problem),
             "history": self._history,
             "metrics": self.metrics,
             "diverged_epoch": self.diverged_epoch,
@@ -258,15 +264,18 @@ class Solution:
         """Read what `save` has written.
 
         Args:
-            path: of the file.
-            problem: an instance that is built like the one that was solved; it gets the
+            path: the name of the file.
+            problem: an instance that is built like the one that was solved. A copy of it gets the
                 coefficients of the file.
-            field: one that is built like the field that was trained, which gets its parameters;
-                None for the field that `solve` makes if none is given. Of a solution in windows of
-                time it is the field of one window.
+            field: one that is built like the field that was trained, a copy of which gets its
+                parameters; None for the field that `solve` makes if none is given. Of a solution in
+                windows of time it is the field of one window.
 
         Raises:
-            ValueError: the file was not written by `save`, or is of another problem or field.
+            FileNotFoundError: there is no such file.
+            ValueError: the file was not written by `save`, or is of another problem or field, or of
+                a problem of the same class with other numbers or texts as attributes, or other
+                bounds of its domain.
         """
         check_problem(problem)
         try:
@@ -275,10 +284,23 @@ class Solution:
             rest = (state["history"], state["metrics"], state["diverged_epoch"], state["estimate"])
             optimizer = state.get("optimizer", "")
             name, own = state.get("problem_name"), type(problem).__name__
+            settings = state.get("settings", {})
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{path}: there is no such file; give one that Solution.save has written"
+            ) from error
         except _NO_SOLUTION as error:
             raise ValueError(f"{path}: no file that Solution.save has written") from error
         if name not in (None, own):  # files of earlier versions do not tell
             raise ValueError(f"{path}: it is a solution of {name}; give that instead of {own}")
+        given = _settings_of(problem)
+        for key, value in settings.items():
+            if key in given and not _alike(value, given[key]):
+                raise ValueError(
+                    f"{path}: it is a solution with {own}.{key} = {value!r}; the given "
+                    f"problem has {given[key]!r}: give one that is built like the saved one"
+                )
+        problem, field = copy_problem(problem, field)
         try:
             times = state.get("times")
             if times is not None and not isinstance(field, WindowedField):
@@ -332,6 +354,65 @@ def check_problem(problem: object) -> None:
     """Raise ValueError unless it is an instance of a problem."""
     if not isinstance(problem, Problem):
         raise ValueError(f"problem={problem!r}: give an instance of a Problem, as Poisson1D()")
+
+
+def copy_problem(problem: Problem, field: F) -> tuple[Problem, F]:
+    """Copy a problem and a field of it, so that later changes of one leave the other as it is.
+
+    Raises:
+        ValueError: an attribute of the problem, or the field, cannot be copied.
+    """
+    try:
+        return deepcopy((problem, field))  # together: the field may have a method of the problem
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{type(problem).__name__}: it cannot be copied with its field, because an attribute "
+            f"cannot: {error}; keep that outside of the problem, as in a variable of the module"
+        ) from error
+
+
+def _settings_of(problem: Problem) -> dict[str, Any]:
+    """The attributes of a problem and its classes that are plain, and its domain's bounds."""
+    _ = problem.names  # there is a domain
+    found: dict[str, Any] = {}
+    owners = [one for one in reversed(type(problem).__mro__) if issubclass(one, Problem)]
+    for owner in (*owners, problem):
+        found |= {name: _plain(value) for name, value in vars(owner).items()}
+    found |= {"domain.bounds": _plain(problem.domain.bounds)}
+    return {
+        name: value
+        for name, value in found.items()
+        if value is not None and not name.startswith("__") and name not in _MODULE
+    }
+
+
+_MODULE = frozenset(vars(nn.Module()))  # attributes that are no settings
+
+
+def _plain(value: Any) -> Any:
+    """A number, a text or a tuple of them in Python's own types; None of anything else."""
+    match value:
+        case bool():
+            return value
+        case Integral():
+            return int(value)
+        case Real():
+            return float(value)
+        case str():
+            return str.__str__(value)
+        case tuple() | list():
+            parts = tuple(map(_plain, value))
+            return None if None in parts else parts
+    return None
+
+
+def _alike(first: Any, second: Any) -> bool:
+    """Whether two settings are equal, up to the rounding of numbers that were computed."""
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(first) == len(second) and all(map(_alike, first, second))
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second) or (math.isnan(first) and math.isnan(second))
+    return first == second
 
 
 def _dtype_of(state: Mapping[str, Any]) -> torch.dtype:

@@ -22,7 +22,7 @@ from diffhash.training.fit import choose_accelerator, fit
 from diffhash.training.guards import periodic_axes
 from diffhash.training.module import FieldTraining, Schedule
 from diffhash.training.samplers import Sampler
-from diffhash.training.solution import Solution, check_problem, solution_of
+from diffhash.training.solution import Solution, check_problem, copy_problem, solution_of
 from diffhash.training.weightings import Weighting
 from diffhash.training.windowed import WindowedTraining, first_window
 from diffhash.training.windows import WindowedField
@@ -67,8 +67,8 @@ def solve(
     torch.Size([1, 1])
 
     Args:
-        problem: the problem that is solved. Its coefficients are trained as well, those of a copy:
-            `Solution.problem` has the values that were found.
+        problem: the problem, of which a copy is solved. The coefficients of the copy are trained as
+            well: `Solution.problem` has the values that were found.
         field: the field that training begins with, of which a copy is trained; None for
             `default_field`.
         task: the numbers of points and the weights of the conditions; None for ``Task()``, with
@@ -110,7 +110,8 @@ def solve(
         warning says so.
 
     Raises:
-        ValueError: a setting is out of range or unknown, or a condition cannot be evaluated.
+        ValueError: a setting is out of range or unknown, a condition cannot be evaluated, or an
+            attribute of the problem cannot be copied.
         UntrainedError: no condition reads a coefficient, or no gradient reaches a parameter.
     """
     check_problem(problem)
@@ -161,13 +162,11 @@ def solve(
         reports = [ProgressReport(title)] if progress else []
         fit(training, where, [*reports, *callbacks, stop])
 
-    if any(True for _ in problem.parameters()):
-        problem = deepcopy(problem)
+    problem, field = copy_problem(problem, field)
     first, name = first_window(problem, windows), type(problem).__name__
     in_windows = first is not problem
-    field = (
-        like_field(field, first, dtype, seed) if field is None or in_windows else deepcopy(field)
-    )
+    if field is None or in_windows:
+        field = like_field(field, first, dtype, seed)
     training = training_of(first, field)
     if in_windows:
         evaluation = Evaluation(problem, evaluation_points)
