@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-F = TypeVar("F", bound=Field | WindowedField | None)
+_Field = TypeVar("_Field", bound=Field | WindowedField | None)
 
 # torch's errors for a file that it did not write, and ours for a file of something else.
 _NO_SOLUTION = (RuntimeError, KeyError, TypeError, EOFError, UnpicklingError, zipfile.BadZipFile)
@@ -356,7 +356,7 @@ def check_problem(problem: object) -> None:
         raise ValueError(f"problem={problem!r}: give an instance of a Problem, as Poisson1D()")
 
 
-def copy_problem(problem: Problem, field: F) -> tuple[Problem, F]:
+def copy_problem(problem: Problem, field: _Field) -> tuple[Problem, _Field]:
     """Copy a problem and a field of it, so that later changes of one leave the other as it is.
 
     Raises:
@@ -371,6 +371,9 @@ def copy_problem(problem: Problem, field: F) -> tuple[Problem, F]:
         ) from error
 
 
+_OF_MODULES = frozenset(vars(nn.Module()))  # attributes that are no settings
+
+
 def _settings_of(problem: Problem) -> dict[str, Any]:
     """The attributes of a problem and its classes that are plain, and its domain's bounds."""
     _ = problem.names  # there is a domain
@@ -382,11 +385,8 @@ def _settings_of(problem: Problem) -> dict[str, Any]:
     return {
         name: value
         for name, value in found.items()
-        if value is not None and not name.startswith("__") and name not in _MODULE
+        if value is not None and not name.startswith("__") and name not in _OF_MODULES
     }
-
-
-_MODULE = frozenset(vars(nn.Module()))  # attributes that are no settings
 
 
 def _plain(value: Any) -> Any:
@@ -399,7 +399,7 @@ def _plain(value: Any) -> Any:
         case Real():
             return float(value)
         case str():
-            return str.__str__(value)
+            return str(value)
         case tuple() | list():
             parts = tuple(map(_plain, value))
             return None if None in parts else parts
