@@ -22,7 +22,15 @@ from diffhash.optim.iterative import IterativeSystem
 from diffhash.optim.jacobian import Jacobian
 from diffhash.optim.levenberg_marquardt import DampedSystem, SingularError
 from diffhash.optim.residuals import Residuals
-from diffhash.problems import Condition, Derivatives, Poisson1D, Problem, zoo
+from diffhash.problems import (
+    Coefficient,
+    Condition,
+    Derivatives,
+    Poisson1D,
+    Problem,
+    measured,
+    zoo,
+)
 from diffhash.training import Evaluation, FieldTraining
 from diffhash.training.fields import problem_field
 from diffhash.training.fit import fit
@@ -388,6 +396,55 @@ def test_unknown_coefficients_and_equations_that_are_not_linear() -> None:
     found = dict(solution.problem.named_parameters())["k"]
     assert found.item() == pytest.approx(1.0, abs=1e-5)
     assert len(solution.history) < 50, "it ends when the loss falls no more"
+
+
+class Rod(Problem):
+    """u_t = k u_xx in a rod of length L from measured temperatures, with k unknown."""
+
+    def __init__(self, length: float, duration: float) -> None:
+        super().__init__()
+        self.domain = Box(x=(0, length), t=(0, duration))
+        true = 0.1 * length**2 / duration
+        self.k = Coefficient(2 * true, true=true)
+        random = np.random.default_rng(0)
+        x, t = random.uniform(size=(2, 200))
+        u = np.exp(-0.1 * np.pi**2 * t) * np.sin(np.pi * x) + random.normal(0, 0.005, 200)
+        self._data = {"x": x * length, "t": t * duration, "u": u}
+
+    def conditions(self) -> list[Condition]:
+        return [
+            Condition("equation", self.domain, lambda x, d: d.u_t - self.k * d.u_xx),
+            Condition("ends", self.domain.boundary("x"), lambda x, d: d.u),
+            measured("data", self._data, axes=["x", "t"], values=["u"]),
+        ]
+
+
+def test_a_coefficient_is_found_in_any_units() -> None:
+    ratios, steps = [], []
+    for length, duration in ((1.0, 1.0), (2.0**-27, 1.0), (1.0, 2.0**-27)):
+        problem = Rod(length, duration)
+        solution = solve(
+            problem, field_for(problem, "spline", n_levels=1, n_features=1),
+            task=Task(n_residual=200, n_boundary=40, wave_number=3.0), epochs=30,
+            optimizer=GaussNewton(tolerance=1e-5), evaluation_points=10, progress=False,
+        )  # fmt: skip
+        ratios.append(solution.metrics["k"] / problem.k.item() * 2)
+        steps.append(len(solution.history))
+    assert ratios == pytest.approx([ratios[0]] * 3, rel=1e-6)
+    assert ratios[0] == pytest.approx(1.0, abs=0.02)
+    assert steps == [steps[0]] * 3
+    assert steps[0] < 30
+
+
+@pytest.mark.parametrize("start", [1e-3, 100.0])
+def test_a_coefficient_is_found_from_a_start_of_another_size(start: float) -> None:
+    problem = Decay()
+    problem.k = Coefficient(start, true=1.0)
+    solution = solve(
+        problem, field_for(problem, "grid"), task=Task(n_residual=50, n_boundary=1), epochs=60,
+        optimizer=GaussNewton(), evaluation_points=10, progress=False,
+    )  # fmt: skip
+    assert solution.metrics["error_k"] < 1e-3
 
 
 def training(epochs: int, problem: Problem | None = None, **settings: Any) -> FieldTraining:

@@ -333,7 +333,7 @@ def test_coefficients_are_copied_and_saved_with_their_true_values() -> None:
     torch.save(problem.state_dict(), file)
     for other in (copy.deepcopy(problem), pickle.loads(pickle.dumps(problem))):
         assert isinstance(other.alpha, Coefficient)
-        assert (other.alpha.item(), other.alpha.true) == (0.75, 2.0)
+        assert (other.alpha.item(), other.alpha.start, other.alpha.true) == (0.75, 0.5, 2.0)
         other.alpha.data.fill_(0.0)
         assert problem.alpha.item() == 0.75
     file.seek(0)

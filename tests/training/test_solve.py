@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import diffhash as dh
 from diffhash.encodings import Identity
 from diffhash.geometry import Box, Interval
 from diffhash.jets import autograd_jet
-from diffhash.optim import GaussNewton, Task
+from diffhash.optim import FirstOrder, GaussNewton, Task
 from diffhash.problems import Derivatives, Heat1D
 from diffhash.problems.convection import Convection
 from diffhash.training import UntrainedError
@@ -578,6 +579,29 @@ def test_a_coefficient_that_no_condition_reads_is_refused_by_every_optimizer() -
 
     with pytest.raises(UntrainedError, match=r"^Known\.k: no condition reads it"):
         quickly(Known(), optimizer="gauss_newton")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", FirstOrder(), GaussNewton(adam_epochs=1)])
+@pytest.mark.parametrize("start", [2e4, -2.8e-17])
+def test_a_coefficient_far_from_1_is_warned_of_where_steps_are_learning_rates(
+    optimizer: Any, start: float
+) -> None:
+    problem = Rotation()
+    problem.omega = dh.Coefficient(start)
+    with pytest.warns(UserWarning, match=rf"^omega starts at {start:g}, .* {start:g} \* self\.om"):
+        quickly(problem, optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "start"), [("adam", 0.0), ("adam", 50.0), ("gauss_newton", 1e8)]
+)
+def test_other_coefficients_are_not_warned_of(optimizer: Any, start: float) -> None:
+    problem = Rotation()
+    problem.omega = dh.Coefficient(start)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        quickly(problem, optimizer=optimizer)
+    assert not [w for w in found if "starts at" in str(w.message)]
 
 
 def test_a_domain_that_was_forgotten() -> None:

@@ -28,20 +28,26 @@ class IterativeSystem:
         products: products with J and Jᵀ.
         least: the least length of each column, relative to the longest; a thousandth where it is
             more than that.
+        units: the unit of each column's unknown; lengths are compared for multiples of it.
 
     Attributes:
         lengths: the diagonal of D.
     """
 
-    def __init__(self, products: Products, least: np.ndarray | float = 1.0) -> None:
+    def __init__(
+        self,
+        products: Products,
+        least: np.ndarray | float = 1.0,
+        units: np.ndarray | float = 1.0,
+    ) -> None:
         generator, n_rows = np.random.default_rng(0), products.shape[0]
         squares = np.zeros(products.shape[1])
         for _ in range(_PROBES):
             signs = generator.integers(0, 2, n_rows) * 2.0 - 1
             squares += products.transposed(signs) ** 2
-        lengths = np.sqrt(squares / _PROBES)
+        lengths = np.sqrt(squares / _PROBES) * units
         longest = lengths.max(initial=0.0) or 1.0
-        self.lengths = np.maximum(lengths, np.minimum(least, _SHORTEST) * longest)
+        self.lengths = np.maximum(lengths, np.minimum(least, _SHORTEST) * longest) / units
         self._scaled = _Scaled(products, self.lengths)
 
     def factorised(self, damping: float) -> Callable[[np.ndarray], np.ndarray]:

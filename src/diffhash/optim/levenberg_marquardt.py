@@ -78,13 +78,15 @@ class DampedSystem:
     """(JᵀJ + λ D²) δ = -Jᵀ r for one J, several λ and r.
 
     D is diagonal: the length of each column of J (Marquardt), but at least a fraction of the
-    longest, so that λ is a number without units.
+    longest, so that λ is a number without units. Lengths are compared for unknowns in multiples of
+    their units, so that a step does not depend on the units of an equation's coefficients.
 
     Args:
         jacobian: J.
         method: see `method_for`; not iterative.
         dissection: a dissection of J's table, for the method sparse; None to factorise by SuperLU.
         least: that fraction for each column; see `Residuals.least_lengths`.
+        units: the unit of each column's unknown; see `Residuals.units`.
     """
 
     def __init__(
@@ -93,12 +95,13 @@ class DampedSystem:
         method: Method,
         dissection: Dissection | None = None,
         least: np.ndarray | float = 1.0,
+        units: np.ndarray | float = 1.0,
     ) -> None:
         self._method, self._dissection = method, dissection
-        lengths = np.sqrt(jacobian.squares())
+        lengths = np.sqrt(jacobian.squares()) * units
         longest = lengths.max(initial=0.0) or 1.0
         # λ is multiplied by the unit, and columns are divided by the lengths.
-        self._unit, self._lengths = longest**2, np.maximum(lengths / longest, least)
+        self._unit, self._lengths = longest**2, np.maximum(lengths / longest, least) / units
         if np.any(self._lengths != 1):
             jacobian = jacobian.divided(self._lengths)
         self._jacobian = jacobian
@@ -282,10 +285,10 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             return
         system: DampedSystem | IterativeSystem
         if isinstance(jacobian, Products):
-            system = IterativeSystem(jacobian, residuals.least_lengths)
+            system = IterativeSystem(jacobian, residuals.least_lengths, residuals.units)
         else:
             self._how = self._how or self._choose(jacobian, residuals)
-            system = DampedSystem(jacobian, *self._how, residuals.least_lengths)
+            system = DampedSystem(jacobian, *self._how, residuals.least_lengths, residuals.units)
         begins = _SMALLEST if residuals.is_linear else self._settings.damping
         group["damping"] = group["damping"] or begins
         before = residuals.state()
@@ -380,7 +383,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self, residuals: Residuals, correction: np.ndarray, delta: np.ndarray, r: np.ndarray
     ) -> np.ndarray:
         """r after a step's correction, if that is short and reduces the loss; r otherwise."""
-        if np.linalg.norm(correction) > _SHORT * np.linalg.norm(delta):
+        units = residuals.units
+        if np.linalg.norm(correction / units) > _SHORT * np.linalg.norm(delta / units):
             return r
         return self._moved(residuals, correction, r)
 

@@ -19,6 +19,7 @@ from diffhash.optim.jacobian import Jacobian, Products
 from diffhash.optim.layers import Layer
 from diffhash.optim.objective import Objective
 from diffhash.optim.term import Term
+from diffhash.problems import Coefficient
 
 _PIECE = 2**22  # the number of weights of splines that are in memory at a time
 _ALIKE = 1e6  # the largest condition number of a matrix of weights that is inverted
@@ -156,19 +157,39 @@ class Residuals:
     def least_lengths(self) -> np.ndarray:
         """The least length of each column in the damping, relative to the longest column, ``[P]``.
 
-        Columns of splines are damped by their own lengths, because they are short at the edge of a
-        grid. Where u is a sum of splines, these are all columns. Where a skip connection makes u
-        start as a sum of splines, these are the table's columns; there the network's columns are
-        damped by more than the longest length, because steps along them make u nonlinear, and the
-        table can reach most of the same changes.
+        Columns of coefficients are damped by their own lengths, because a coefficient may start far
+        from its value. So are those of splines, because they are short at the edge of a grid. Where
+        u is a sum of splines, these are all columns. Where a skip connection makes u start as a sum
+        of splines, these are the table's columns; there the network's columns are damped by more
+        than the longest length, because steps along them make u nonlinear, and the table can reach
+        most of the same changes.
         """
         if self.keeps_weights:
             return np.full(self.n_columns + self.n_dense, _SHORTEST)
         least = np.ones(self.n_columns + self.n_dense)
+        end = len(least) - sum(p.numel() for p in self._coefficients)
+        least[end:] = _SHORTEST
         if self._field.network.has_skip:
-            end = len(least) - sum(p.numel() for p in self._coefficients)
             least[: self.n_columns], least[self.n_columns : end] = _SHORTEST, _BENDING
         return least
+
+    @property
+    def units(self) -> np.ndarray:
+        """The unit of each unknown in the damping, ``[P]``: the size of its start for a
+        `Coefficient` that does not start at 0, and 1 for all others.
+
+        A coefficient's column is the longer, the smaller the coefficient is. In units of the start
+        its length does not depend on the units of the equation.
+        """
+        units = np.ones(self.n_columns + self.n_dense)
+        starts = [
+            np.full(p.numel(), p.start if isinstance(p, Coefficient) else 1.0)
+            for p in self._coefficients
+        ]
+        if starts:
+            sizes = np.abs(np.concatenate(starts))
+            units[-len(sizes) :] = np.where(sizes > 0, sizes, 1.0)
+        return units
 
     @property
     def n_bytes(self) -> int:

@@ -20,7 +20,9 @@ class Coefficient(nn.Parameter):
     0.1
 
     Args:
-        start: the value with which training begins.
+        start: the value with which training begins. Its size is the unit of the coefficient in
+            steps of `diffhash.optim.GaussNewton` (1 if it is 0). Steps of Adam are as large as the
+            learning rate whatever it is, so that it should be near 1 for Adam.
         true: the value that should be found, if it is known. It is used for the reported error
             and for targets that are ``"exact"``.
 
@@ -28,6 +30,7 @@ class Coefficient(nn.Parameter):
         ValueError: ``start`` or ``true`` is no finite number.
     """
 
+    start: float
     true: float | None
 
     def __new__(cls, start: float, true: float | None = None) -> Coefficient:
@@ -44,6 +47,7 @@ class Coefficient(nn.Parameter):
                 )
         data = torch.tensor(float(start), dtype=torch.float64)
         made: Any = torch.Tensor._make_subclass(cls, data, True)
+        made.start = float(start)
         made.true = None if true is None else float(true)
         return made
 
@@ -51,15 +55,15 @@ class Coefficient(nn.Parameter):
         """Declare the arguments, which ``__new__`` uses."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Coefficient:
-        made = _restore(self.data.clone(), self.true)
+        made = _restore(self.data.clone(), self.start, self.true)
         memo[id(self)] = made
         return made
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _restore, (self.data.clone(), self.true)
+        return _restore, (self.data.clone(), self.start, self.true)
 
 
-def _restore(data: Tensor, true: float | None) -> Coefficient:
-    made: Any = Coefficient.__new__(Coefficient, 0.0, true)
+def _restore(data: Tensor, start: float, true: float | None) -> Coefficient:
+    made: Any = Coefficient.__new__(Coefficient, start, true)
     made.data = data
     return made

@@ -16,6 +16,7 @@ from diffhash.networks import Field
 from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.optim import OptimizerSettings
 from diffhash.optim.settings import MAX_EPOCHS, Needs
+from diffhash.problems import Coefficient, Problem
 from diffhash.training.samplers import Sampler
 from diffhash.training.weightings import Weighting
 
@@ -25,6 +26,7 @@ _READ: dict[Needs, tuple[str, ...]] = {  # attributes of optimizers, by what the
     "closure": ("has_ended",),
     "residuals": ("has_ended", "loss", "parts"),
 }
+_NEAR_1 = 1e-3, 1e3  # sizes of coefficients that steps of the learning rate's size can find
 _MAX_CHUNK = 10**6  # epochs, whose losses are in memory until the chunk ends
 
 
@@ -103,6 +105,24 @@ def check_optimizer(
             "field with dtype=torch.float64, on the command line with trainer.precision=float64",
             stacklevel=3,
         )
+
+
+def check_starts(problem: Problem, optimizer: OptimizerSettings | None) -> None:
+    """Warn of a coefficient whose start is so large or small that steps as large as the learning
+    rate, those of Adam and other optimizers by the gradient alone, cannot find it."""
+    if optimizer is not None and optimizer.needs != "gradient" and not optimizer.adam_epochs:
+        return
+    for name, p in problem.named_parameters():
+        if not isinstance(p, Coefficient) or not p.requires_grad or p.start == 0:
+            continue
+        if not _NEAR_1[0] <= abs(p.start) <= _NEAR_1[1]:
+            warnings.warn(
+                f"{name} starts at {p.start:g}, but Adam and other optimizers by the gradient "
+                "change it by about the learning rate at each step, whatever its size: write it as "
+                f"a multiple, {p.start:g} * self.{name} in the residuals with self.{name} = "
+                "Coefficient(1.0)",
+                stacklevel=3,
+            )
 
 
 def check_made(settings: OptimizerSettings, made: object) -> None:

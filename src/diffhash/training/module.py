@@ -32,6 +32,7 @@ from diffhash.training.checks import (
     check_optimizer,
     check_points_of_sampler,
     check_settings,
+    check_starts,
 )
 from diffhash.training.estimate import ErrorEstimate
 from diffhash.training.evaluation import Evaluation
@@ -175,6 +176,7 @@ class FieldTraining(L.LightningModule):
                 optimizer, field, batch_size=batch_size, derivatives=derivatives,
                 execution=execution, sampler=sampler, weighting=weighting,
             )  # fmt: skip
+        check_starts(objective.problem, optimizer)
         self.automatic_optimization = False
         self.solver = optimizer
         self.field = field
