@@ -155,9 +155,8 @@ class Dissection:
         """Sort the patterns by front and their columns in the order of elimination, and find the
         later columns that couple with each front."""
         table = patterns.table
-        places = np.arange(table.nnz) - np.repeat(table.indptr[:-1], np.diff(table.indptr))
-        sorted_places = sparse.csr_array((places, table.indices, table.indptr), shape=table.shape)
-        sorted_places = sorted_places[:, self.order]
+        places = (patterns.places, table.indices, table.indptr)
+        sorted_places = sparse.csr_array(places, shape=table.shape)[:, self.order]
         sorted_places.sort_indices()
         kept = np.flatnonzero(np.diff(sorted_places.indptr))
         front_of = np.repeat(
@@ -317,9 +316,8 @@ def gram(table: sparse.csr_array) -> np.ndarray:
     own = patterns.table
     assert own.shape is not None
     starts, columns = own.indptr.astype(np.int64), own.indices.astype(np.int64)
-    places = np.arange(own.nnz) - np.repeat(starts[:-1], np.diff(starts))
     out = torch.zeros(own.shape[1], own.shape[1], dtype=torch.float64)
-    groups = _Groups(patterns.ends, patterns.rows, starts, columns, places)
+    groups = _Groups(patterns.ends, patterns.rows, starts, columns, patterns.places)
     _add_gram(table, groups, out)
     return out.numpy()
 
@@ -340,6 +338,12 @@ class _Patterns(NamedTuple):
     table: sparse.csr_array  # a row for each pattern
     ends: np.ndarray  # where the pattern's rows of J begin in `rows`, and the end of the last
     rows: np.ndarray
+
+    @property
+    def places(self) -> np.ndarray:
+        """The place of each entry of `table` in its row."""
+        starts = self.table.indptr
+        return np.arange(self.table.nnz) - np.repeat(starts[:-1], np.diff(starts))
 
 
 def _patterns(table: sparse.csr_array) -> _Patterns:
