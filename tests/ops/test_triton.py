@@ -350,9 +350,8 @@ def test_what_it_cannot_do_is_refused_naming_what_can_be_had(
 def test_auto_is_torch_where_triton_cannot_serve() -> None:
     for name, on_cuda in (("cubic", "triton"), ("s2_product", "torch")):
         layout = grid_layout(2, name, 2, 4, 3, 2.0)
-        selected = select_backend("auto", layout, torch.float32)
-        assert selected["cuda"] == on_cuda
-        assert selected["cpu"] != "triton"
+        assert select_backend("auto", layout, torch.float32, "cuda") == on_cuda
+        assert select_backend("auto", layout, torch.float32, "cpu") != "triton"
 
 
 def _pair(d: int = 2, **settings: Any) -> tuple[GridEncoding, GridEncoding]:

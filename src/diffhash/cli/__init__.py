@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from typing import Any
@@ -21,8 +22,12 @@ def main() -> None:
 def train_command(name: str = "train.py") -> None:
     """``diffhash train`` with the settings of ``sys.argv[1:]``; ``name`` begins its messages."""
     tolerant_output()
-    with one_line_interrupt(name):  # the imports take seconds
-        _imported("train").run_train()
+    gc.disable()  # until the run begins: imports and composing leave nothing to collect
+    try:
+        with one_line_interrupt(name):  # the imports take seconds
+            _imported("train").run_train()
+    finally:
+        gc.enable()
 
 
 def _imported(module: str) -> Any:

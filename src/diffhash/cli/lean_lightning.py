@@ -1,7 +1,7 @@
 """Lightning without the imports that a run does not use.
 
 These imports take half of the time of a short run: torch's compiler, Triton, and torchmetrics with
-the parts of SciPy that it needs. Only command lines leave them out; other programs import Lightning
+the parts of SciPy that it needs and matplotlib's pyplot. Only command lines leave them out; other programs import Lightning
 unchanged.
 """
 
@@ -31,6 +31,10 @@ def import_lightning() -> None:
         _stand_in(
             "torch.utils.flop_counter",
             FlopCounterMode=_later("torch.utils.flop_counter", "FlopCounterMode"),
+        ),
+        _stand_in(
+            "torchmetrics.utilities.plot", _AX_TYPE=_later("matplotlib.axes", "Axes"),
+            _PLOT_OUT_TYPE=tuple, plot_single_or_multi_val=_plot,
         ),
     ]  # fmt: skip
     added = {module.__name__: module for module in stand_ins if module.__name__ not in sys.modules}
@@ -81,6 +85,10 @@ def _disable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callabl
         return function(*call, **settings)
 
     return disabled
+
+
+def _plot(*args: Any, **kwargs: Any) -> Any:
+    return import_module("torchmetrics.utilities.plot").plot_single_or_multi_val(*args, **kwargs)
 
 
 class _Metrics(ModuleType):

@@ -43,6 +43,7 @@ def job(cfg: DictConfig) -> float | None:
     """Run a composed config, and return the value for an optimising sweeper."""
     raises_errors_of_composing(False)
     _import_all()
+    gc.enable()  # which `train_command` has disabled, too
     return job_task(cfg, HydraConfig.get().overrides.task)
 
 
@@ -50,11 +51,8 @@ def _import_all() -> None:
     """Import the training code without garbage collection, which takes a third of the time."""
     if "diffhash.experiment.run" in sys.modules:
         return
-    was_enabled = gc.isenabled()
     gc.disable()
     import_lightning()
     import_module("diffhash.experiment.run")
     gc.freeze()  # no later collection of these objects
     atexit.register(gc.freeze)  # no collection when the process ends
-    if was_enabled:
-        gc.enable()

@@ -170,7 +170,6 @@ class GridEncoding(ConfiguredModule, Encoding):
         self.n_input_dims = n_input_dims
         self.n_features_per_level = n_features_per_level
         self.n_output_dims = n_levels * n_features_per_level
-        self._backends = select_backend(backend, self.layout, dtype)
         size = self.layout.n_rows * n_features_per_level
         one_or_many = seeds(seed)
         if isinstance(one_or_many, list):
@@ -178,6 +177,9 @@ class GridEncoding(ConfiguredModule, Encoding):
         else:
             tables = _uniform(size, dtype, one_or_many)
         self.params = nn.Parameter(tables.mul_(init_scale))
+        self._backend, self._backends = backend, dict[str, str]()
+        for device_type in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            self.backend_on(torch.device(device_type))
 
     @property
     def periodic(self) -> tuple[int, ...]:
@@ -227,7 +229,8 @@ class GridEncoding(ConfiguredModule, Encoding):
     def planned_bytes(self, n_points: int, n_rows: int) -> int:
         """The bytes of the rows and weights that a plan stores on a CPU: N L T (4 + s K)."""
         layout = self.layout
-        if self._backends["cpu"] != "native" or not keeps_weights(n_points, layout, n_rows):
+        on_cpu = self.backend_on(torch.device("cpu"))
+        if on_cpu != "native" or not keeps_weights(n_points, layout, n_rows):
             return 0
         size = 4 + self.params.element_size() * n_rows
         return n_points * len(layout.levels) * layout.n_taps * size
@@ -262,7 +265,11 @@ class GridEncoding(ConfiguredModule, Encoding):
 
     def backend_on(self, device: torch.device) -> str:
         """The name of the backend that the encoding uses on a device."""
-        return self._backends["cuda" if device.type == "cuda" else "cpu"]
+        kind = "cuda" if device.type == "cuda" else "cpu"
+        if kind not in self._backends:
+            dtype = self.params.dtype
+            self._backends[kind] = select_backend(self._backend, self.layout, dtype, kind)
+        return self._backends[kind]
 
     def _check(self, x: Tensor) -> None:
         super()._check(x)

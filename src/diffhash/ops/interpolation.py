@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from math import comb, perm
 
 import torch
@@ -156,6 +157,21 @@ def _product_smoothstep(name: str, order: int) -> Interpolation:
     return Interpolation(name, linear.coefficients, linear.first_tap, 0, step=_step(order))
 
 
+@cache
+def _bspline_pieces(degree: int) -> Polynomials:
+    """N_p on each of its p + 1 pieces between whole numbers, in powers of t = x - i."""
+    if degree == 0:
+        return ((Fraction(1),),)
+    p, zero = degree, (Fraction(0),) * degree
+    padded = (zero, *_bspline_pieces(p - 1), zero)
+    pieces = []
+    for i in range(p + 1):
+        rising = _multiply((Fraction(i, p), Fraction(1, p)), padded[i + 1])
+        falling = _multiply((Fraction(p + 1 - i, p), Fraction(-1, p)), padded[i])
+        pieces.append(tuple(a + b for a, b in zip(rising, falling, strict=True)))
+    return tuple(pieces)
+
+
 def _bspline(name: str, degree: int) -> Interpolation:
     """Uniform B-spline, by de Boor's recursion on its pieces.
 
@@ -165,15 +181,7 @@ def _bspline(name: str, degree: int) -> Interpolation:
     Up to degree 9 the absolute values of a weight's (or derivative's) terms in powers of t add up
     to less than 9 times the largest: Horner's rule loses no more than a digit.
     """
-    pieces: list[Polynomial] = [(Fraction(1),)]
-    for p in range(1, degree + 1):
-        zero = (Fraction(0),) * p
-        padded = [zero, *pieces, zero]
-        pieces = []
-        for i in range(p + 1):
-            rising = _multiply((Fraction(i, p), Fraction(1, p)), padded[i + 1])
-            falling = _multiply((Fraction(p + 1 - i, p), Fraction(-1, p)), padded[i])
-            pieces.append(tuple(a + b for a, b in zip(rising, falling, strict=True)))
+    pieces = _bspline_pieces(degree)
     return Interpolation(name, tuple(reversed(pieces)), -(degree // 2), continuity=degree - 1)
 
 

@@ -31,8 +31,8 @@ LOADED: dict[str, Backend] = {  # the others are imported when they are first ne
 NAMES = ("auto", *LOADED, *_PACKAGES)
 
 
-def select_backend(name: str, layout: GridLayout, dtype: torch.dtype) -> dict[str, str]:
-    """The backend of each device type for a grid: its name under ``"cuda"`` and ``"cpu"``.
+def select_backend(name: str, layout: GridLayout, dtype: torch.dtype, device_type: str) -> str:
+    """The name of the backend for a grid on a type of device, ``"cuda"`` or ``"cpu"``.
 
     ``"auto"`` is triton on CUDA devices and native on CPUs where these are available, else torch.
 
@@ -45,22 +45,17 @@ def select_backend(name: str, layout: GridLayout, dtype: torch.dtype) -> dict[st
         raise ValueError(f"backend={name!r} is unknown; choose one of {', '.join(NAMES)}")
     if name == "auto":
         torch_backend.check(layout, dtype, None)
-        return {"cuda": _first("triton", layout, dtype), "cpu": _first("native", layout, dtype)}
+        try:
+            fast = "triton" if device_type == "cuda" else "native"
+            return select_backend(fast, layout, dtype, device_type)
+        except (ValueError, ModuleNotFoundError):
+            return "torch"
+        except CompilerError as error:
+            warn_slower("grids", "several times", error)
+            return "torch"
     load_backend(name).check(layout, dtype, None)
     if name == "native":
         native_backend.prepare(layout, dtype)
-    return {"cuda": name, "cpu": name}
-
-
-def _first(name: str, layout: GridLayout, dtype: torch.dtype) -> str:
-    """The named backend if it supports the grid on this machine, else torch."""
-    try:
-        select_backend(name, layout, dtype)
-    except (ValueError, ModuleNotFoundError):
-        return "torch"
-    except CompilerError as error:
-        warn_slower("grids", "several times", error)
-        return "torch"
     return name
 
 
