@@ -431,8 +431,8 @@ def _own_settings(own: Any, published: dict[str, dict[str, float]]) -> str:
     if own.empty:
         return ""
     lines = []
-    for name, rows in own.groupby("row", sort=False):
-        case, seconds, seeds = (rows[key].iloc[0] for key in ("case", "seconds", "seeds"))
+    for (case, name), rows in own.groupby(["case", "row"], sort=False):
+        seconds, seeds = (rows[key].iloc[0] for key in ("seconds", "seeds"))
         known = published.get(case, {})
         wanted = known or dict.fromkeys(rows["quantity"], 1.0)
         first = next(iter(wanted.values()))

@@ -187,6 +187,10 @@ def test_fields_with_settings_of_their_own_count_apart(tmp_path: Path) -> None:
     assert "; 2 with those of" in any_field
     assert lines[-1] == ["speed, viscosity", "2.1e-4", "7", "1", "4.2e-4"]
 
+    same_field = [("wave1d pinn: nonic 64 cells", 0, "u", 3e-9, 0, 2.0)]
+    *_, lines = written(*worse, *same_field)  # a field of two problems is a line of each
+    assert [line[1] for line in lines] == ["8.4e-4", "3.0e-9"]
+
 
 def test_a_published_mean_is_held_against_the_mean_of_ours(tmp_path: Path) -> None:
     """For the lid-driven cavity, the mean over u, v and p was published as 1.13e-4."""
