@@ -1,7 +1,7 @@
 """Lightning without the imports that a run does not use.
 
-These imports take half of the time of a short run: torch's compiler, Triton, matplotlib's pyplot, and
-torchmetrics with the parts of SciPy that it needs. Only command lines leave them out; other
+These imports take half of the time of a short run: torch's compiler, Triton, matplotlib's pyplot,
+and torchmetrics with the parts of SciPy that it needs. Only command lines leave them out; other
 programs import Lightning unchanged.
 """
 
