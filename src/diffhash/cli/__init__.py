@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from importlib import import_module
 from typing import Any
 
-from diffhash.cli.command import one_line_interrupt, run_command, tolerant_output
+from diffhash.cli.command import (
+    one_line_interrupt,
+    run_command,
+    tolerant_output,
+    without_collection,
+)
 
 
 def main() -> None:
@@ -22,12 +26,10 @@ def main() -> None:
 def train_command(name: str = "train.py") -> None:
     """``diffhash train`` with the settings of ``sys.argv[1:]``; ``name`` begins its messages."""
     tolerant_output()
-    gc.disable()  # until the run begins: imports and composing leave nothing to collect
-    try:
-        with one_line_interrupt(name):  # the imports take seconds
-            _imported("train").run_train()
-    finally:
-        gc.enable()
+    with one_line_interrupt(name):  # the imports take seconds
+        with without_collection():
+            train = _imported("train")
+        train.run_train()
 
 
 def _imported(module: str) -> Any:

@@ -11,6 +11,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from diffhash.cli.command import without_collection
 from diffhash.cli.lean_lightning import import_lightning
 from diffhash.experiment.composing import config_folder, explained, raises_errors_of_composing
 from diffhash.experiment.schema import register
@@ -43,16 +44,15 @@ def job(cfg: DictConfig) -> float | None:
     """Run a composed config, and return the value for an optimising sweeper."""
     raises_errors_of_composing(False)
     _import_all()
-    gc.enable()  # which `train_command` has disabled, too
     return job_task(cfg, HydraConfig.get().overrides.task)
 
 
 def _import_all() -> None:
-    """Import the training code without garbage collection, which takes a third of the time."""
+    """Import the training code, if it is not imported yet."""
     if "diffhash.experiment.run" in sys.modules:
         return
-    gc.disable()
-    import_lightning()
-    import_module("diffhash.experiment.run")
-    gc.freeze()  # no later collection of these objects
+    with without_collection():
+        import_lightning()
+        import_module("diffhash.experiment.run")
+        gc.freeze()  # no later collection of these objects
     atexit.register(gc.freeze)  # no collection when the process ends

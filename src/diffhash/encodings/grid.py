@@ -170,6 +170,12 @@ class GridEncoding(ConfiguredModule, Encoding):
         self.n_input_dims = n_input_dims
         self.n_features_per_level = n_features_per_level
         self.n_output_dims = n_levels * n_features_per_level
+        # Without CUDA, Triton is not imported, which takes time.
+        device_types = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+        self._backend = backend
+        self._backends = {
+            kind: select_backend(backend, self.layout, dtype, kind) for kind in device_types
+        }
         size = self.layout.n_rows * n_features_per_level
         one_or_many = seeds(seed)
         if isinstance(one_or_many, list):
@@ -177,9 +183,6 @@ class GridEncoding(ConfiguredModule, Encoding):
         else:
             tables = _uniform(size, dtype, one_or_many)
         self.params = nn.Parameter(tables.mul_(init_scale))
-        self._backend, self._backends = backend, dict[str, str]()
-        for device_type in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-            self.backend_on(torch.device(device_type))
 
     @property
     def periodic(self) -> tuple[int, ...]:
