@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import trimesh
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -396,6 +396,7 @@ def test_combinations_have_no_leftovers() -> None:
     x=st.floats(-0.4, 1.4), y=st.floats(-0.4, 1.4), r=st.floats(0.05, 0.9),
     kind=st.sampled_from(["|", "-", "&"]),
 )  # fmt: skip
+@example(x=0.8749449, y=0.8749449, r=0.8749449, kind="-")  # touches two sides from within
 @settings(max_examples=40, deadline=None)
 def test_combinations_follow_set_algebra(x: float, y: float, r: float, kind: str) -> None:
     disc = Disc(center=(x, y), radius=r)
@@ -416,6 +417,10 @@ def test_combinations_follow_set_algebra(x: float, y: float, r: float, kind: str
     except ValueError:
         assert not expected.any()
         return
+    # Where circle and side meet or touch, the domain or its outside may be thinner than a step.
+    to_circle = ((edge - torch.tensor([x, y])).norm(dim=1) - r).abs()
+    to_sides = torch.cat([edge, 1 - edge], 1).abs().amin(1)
+    edge = edge[(to_circle > 1e-6) | (to_sides > 1e-6)]
     normals = domain.boundary().normals(edge)
     assert not domain.contains(edge + 1e-7 * normals).any()
     assert domain.contains(edge - 1e-7 * normals).all()

@@ -68,6 +68,8 @@ def launch_constants(
     unrolled = 1
     while unrolled < layout.n_input_dims and stencil.columns ** (unrolled + 1) <= _UNROLLED:
         unrolled += 1
+    if layout.n_input_dims == 4 and unrolled == 3:
+        unrolled = 2  # a quadratic spline: with three axes, LLVM aborts in Triton 3.7.1
     # A vector is at most 16 bytes, and aligned if its length divides F.
     budget = max(_REGISTERS * 4 // dtype.itemsize // len(alphas), 1)
     vector = min(n_features & -n_features, 16 // dtype.itemsize, 1 << (budget.bit_length() - 1))
