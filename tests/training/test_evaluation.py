@@ -58,3 +58,13 @@ def test_parts_that_do_not_serve() -> None:
         Evaluation(Other(), 10)
     with pytest.raises(ValueError, match=r"v: none of 2 points of evaluation lies in"):
         Evaluation(TwoSides(), torch.tensor([[-1.0], [-0.5]], dtype=D))
+
+
+def test_an_exact_solution_that_is_not_finite_is_refused() -> None:
+    class Root(TwoSides):
+        def solution(self, x: Tensor) -> Tensor:
+            return stack(x[:, 0], (x[:, 0] - 0.5).sqrt())
+
+    message = r"^Root\.solution: v is not finite at 2 of 3 points of evaluation, as \(0\)$"
+    with pytest.raises(ValueError, match=message):
+        Evaluation(Root(), torch.tensor([[-1.0], [0.0], [0.25], [0.75]], dtype=D))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -423,6 +424,28 @@ def test_time_windows_open_one_after_another() -> None:
     ends: list[float] = []
     trained(make(n=200, weighting=Seen(windows=4, epochs=2)))
     assert [math.ceil(4 * end) for end in ends] == [1, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"sampler": Resample(every=6)},
+            r"^sampler=Resample: with every=6 and epochs=6 the points",
+        ),
+        (
+            {"weighting": TimeWindows(4, 2)},
+            r"^weighting=TimeWindows: .* after 6 epochs, .*epochs=6",
+        ),
+    ],
+)
+def test_too_few_epochs_are_warned_of(settings: dict[str, Any], message: str) -> None:
+    with pytest.warns(UserWarning, match=message) as found:
+        make(**settings)
+    assert found[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(epochs=7, **settings)
 
 
 def _by_norms(first: Tensor, other: Tensor, all_of_them: list[Tensor]) -> Tensor:

@@ -198,8 +198,9 @@ def test_divergence_and_interruption_are_warned_of(tmp_path: Path) -> None:
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
             pl_module.stop_requested = True
 
-    with pytest.warns(UserWarning, match="Bump: .*, interrupted$"):
+    with pytest.warns(UserWarning, match="Bump: .*, interrupted$") as told:
         solution = dh.solve(Bump(), epochs=300, callbacks=[Interrupt()], progress=False)
+    assert told[0].filename == __file__  # and no line of the package
     assert solution.interrupted and solution.history.epoch.iloc[-1] < 300
     solution.save(tmp_path / "part.pt")
     assert dh.Solution.load(tmp_path / "part.pt", Bump()).interrupted
@@ -535,7 +536,7 @@ def test_points_beyond_the_domain_are_refused_but_along_a_periodic_axis() -> Non
         ({"epochs": "10"}, r"^epochs='10': allowed are integers"),
         ({"tolerance": "1e-3"}, r"^tolerance='1e-3': give a positive number$"),
         ({"max_seconds": [1]}, r"^max_seconds=\[1\]: give a positive number$"),
-        ({"betas": 0.9}, r"^betas=\[0\.9\]: give two numbers"),
+        ({"betas": 0.9}, r"^betas=0\.9: give two numbers"),
         ({"callbacks": [print]}, r"^callbacks=<built-in function print>: give instances of"),
     ],
 )
@@ -559,7 +560,7 @@ def test_points_are_a_tensor_or_an_array() -> None:
 
 def test_the_field_of_windows_is_no_start_for_another_solution() -> None:
     solution = quickly(_Decay(), windows=2)
-    with pytest.raises(ValueError, match=r"field=WindowedField: .*or one of its fields"):
+    with pytest.raises(ValueError, match=r"field=WindowedField: .*, as solution.field.fields.-1."):
         quickly(_Decay(), solution.field)
 
 

@@ -169,10 +169,12 @@ class _Elsewhere(Oscillator):
         (Oscillator(), 0, "windows=0"),
         *(
             (Oscillator(), given, rf"windows={re.escape(str(given))}: .* above 0 and below 3")
-            for given in ([], [1.0, 1.0], [2, 1], [0.0], [1, 3], [math.nan], ["1"], "12", [True])
+            for given in ([], [1.0, 1.0], [2, 1], [0.0], [1, 3], [math.nan], ["1"], [True])
         ),
         (Oscillator(), None, "windows=None"),
         (Oscillator(), 2.0, "windows=2.0"),
+        (Oscillator(), "12", "windows='12'"),
+        (Oscillator(), True, "windows=True"),
         (_Unknown(), 2, "windows: _Unknown has coefficients that are trained; give windows=1"),
         (_Observed(), 2, "windows: seen is of measured values"),
         (_Mixed(), 2, "windows: ends is of the start and of"),

@@ -174,7 +174,8 @@ def _with_key(
         return readable
     known = {name for e in readable for name in (*e.fields, *e.settings)}
     if key not in known:
-        near = get_close_matches(key, known, 3, 0.4) or sorted(readable[0].fields)
+        fields = {name for e in readable for name in e.fields}
+        near = get_close_matches(key, known, 3, 0.4) or sorted(fields)
         raise SelectionError(f"{option}: no record here has {key}; there is {', '.join(near)}")
     return readable
 

@@ -13,11 +13,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from diffhash._warnings import warn
 
 _SOURCES = Path(__file__).parent / "csrc"
 # Without -ffast-math, which would change the results for NaN and infinity.
@@ -41,7 +42,7 @@ def warn_slower(what: str, how_much: str, error: CompilerError) -> None:
     """Warn, once for each reason, that torch computes ``what`` instead, slower by ``how_much``."""
     if (what, str(error)) not in _told:
         _told.add((what, str(error)))
-        warnings.warn(f"{what} are computed by torch, {how_much} slower: {error}", stacklevel=2)
+        warn(f"{what} are computed by torch, {how_much} slower: {error}")
 
 
 @cache
@@ -239,10 +240,9 @@ def _temporary_folder(reason: str) -> Path:
     except OSError as error:
         raise CompilerError(f"no folder to compile into: {reason}; {error}") from error
     _kept.append(folder)
-    warnings.warn(
+    warn(
         f"kernels are compiled anew in every process, which takes seconds: {reason} "
-        "(DIFFHASH_CACHE names a folder for them)",
-        stacklevel=2,
+        "(DIFFHASH_CACHE names a folder for them)"
     )
     return Path(folder.name)
 

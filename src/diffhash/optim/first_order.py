@@ -24,9 +24,11 @@ PARTS = ("encoding", "network", "problem")
 class FirstOrder(OptimizerSettings):
     """An optimizer of torch, or one with the interface of torch's, in place of Adam.
 
-    It needs the gradient alone. The parameters are passed to it as separate matrices and vectors,
-    which some optimizers treat differently: a grid's table with a row for each vertex, the weights
-    and the biases of each layer, and the coefficients of the problem.
+    It needs the gradient alone, and takes groups of parameters with matrices and vectors in them:
+    ``torch.optim.Muon`` takes matrices alone, `LBFGS` is torch's L-BFGS. The parameters are passed
+    to it as separate matrices and vectors, which some optimizers treat differently: a grid's table
+    with a row for each vertex, the weights and the biases of each layer, and the coefficients of
+    the problem.
 
     >>> settings = FirstOrder(make_optimizer=torch.optim.RAdam, rates={"network": 0.5})
 
@@ -97,7 +99,10 @@ class FirstOrder(OptimizerSettings):
         try:
             return self.make_optimizer(groups)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"optimizer: {self.name} of groups of parameters: {error}") from error
+            raise ValueError(
+                f"optimizer: {self.name} of groups of matrices and vectors: {error}; give one that "
+                "takes them, as torch.optim.RAdam"
+            ) from error
 
 
 def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:

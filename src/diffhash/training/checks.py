@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 from numbers import Real
 from typing import Literal, get_args
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from diffhash._warnings import warn
 from diffhash.networks import Field
 from diffhash.ops.sizes import MAX_POINTS, check_sizes
 from diffhash.optim import OptimizerSettings
@@ -58,6 +58,23 @@ def check_moving(
         )
 
 
+def check_epochs_of_moving(
+    sampler: Sampler | None, weighting: Weighting | None, epochs: int
+) -> None:
+    """Warn if there are too few epochs for points to move, or for all points to be weighed."""
+    if sampler is not None and sampler.every >= epochs:
+        warn(
+            f"sampler={type(sampler).__name__}: with every={sampler.every} and epochs={epochs} the "
+            "points stay where they are; give fewer epochs between draws, or more in all"
+        )
+    if weighting is not None and weighting.epochs_to_reach_all >= epochs:
+        warn(
+            f"weighting={type(weighting).__name__}: all points are weighed only after "
+            f"{weighting.epochs_to_reach_all} epochs, and there are epochs={epochs}, so that some "
+            "are never trained on; give it fewer, or more in all"
+        )
+
+
 def check_points_of_sampler(sampler: object, name: str, x: object, shape: torch.Size) -> None:
     """Raise `ValueError` if what a sampler returns for the condition ``name`` is not as many points
     in float64; ``shape`` is that of the present ones."""
@@ -93,17 +110,18 @@ def check_optimizer(
         given["derivatives"] = derivatives, "taylor"
     for setting, (value, allowed) in given.items():
         if value != allowed:
-            needed = f"no {setting}; leave it out" if allowed is None else f"{setting}={allowed}"
-            raise ValueError(f"{setting}={value}: {name} needs {needed}")
+            advice = f"needs {setting}={allowed}"
+            if allowed is None:
+                advice = f"needs the same points and weights at every step; leave {setting} out"
+            raise ValueError(f"{setting}={value}: {name} {advice}")
     if field.n_replicas is not None:
         raise ValueError(f"{name}: trains one field; give seed, and run several one by one")
     if needs != "gradient" and field.network.params.device.type != "cpu":
         raise ValueError(f"{name}: solves on a CPU; give accelerator=cpu")
     if needs != "gradient" and field.network.params.dtype != torch.float64:
-        warnings.warn(
+        warn(
             f"{name}: in float32 its steps stop early, at the round-off of the loss; make the "
-            "field with dtype=torch.float64, on the command line with trainer.precision=float64",
-            stacklevel=3,
+            "field with dtype=torch.float64, on the command line with trainer.precision=float64"
         )
 
 
@@ -116,12 +134,11 @@ def check_starts(problem: Problem, optimizer: OptimizerSettings | None) -> None:
         if not isinstance(p, Coefficient) or not p.requires_grad or p.start == 0:
             continue
         if not _NEAR_1[0] <= abs(p.start) <= _NEAR_1[1]:
-            warnings.warn(
+            warn(
                 f"{name} starts at {p.start:g}, but Adam and other optimizers by the gradient "
                 "change it by about the learning rate at each step, whatever its size: write it as "
                 f"a multiple, {p.start:g} * self.{name} in the residuals with self.{name} = "
-                "Coefficient(1.0)",
-                stacklevel=3,
+                "Coefficient(1.0)"
             )
 
 
@@ -168,10 +185,10 @@ def check_settings(
     schedule: str,
 ) -> None:
     """Refuse numbers out of range, and a schedule that does not exist."""
-    pair = list(betas) if isinstance(betas, Iterable) else [betas]
+    pair = list(betas) if isinstance(betas, Iterable) else []
     if len(pair) != 2 or not all(isinstance(beta, Real) and 0 <= beta < 1 for beta in pair):
         raise ValueError(
-            f"betas={pair}: give two numbers of at least 0 and below 1, as [0.9, 0.999]"
+            f"betas={pair or betas}: give two numbers of at least 0 and below 1, as [0.9, 0.999]"
         )
     check_sizes(1, MAX_EPOCHS, epochs=epochs)
     check_sizes(1, _MAX_CHUNK, chunk=chunk)

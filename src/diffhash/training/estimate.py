@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from diffhash._warnings import warn
 from diffhash.jets import Jet, Row
 from diffhash.networks import Field
 from diffhash.optim import Objective
@@ -88,12 +88,12 @@ class ErrorEstimate:
             if unseen > _NOTABLE and unseen > _TIMES * seen:
                 points = ", ".join(f"{term.name} {len(term)}" for term in self._objective.terms)
                 n_parameters = sum(p.numel() for p in field.parameters() if p.requires_grad)
-                warnings.warn(
+                n_parameters //= field.n_replicas or 1
+                warn(
                     f"between the points of training the residuals are {unseen / seen:.2g} times "
                     "as large as at them: the field has more freedom than so many points determine "
                     f"({n_parameters} parameters; points: {points}); give more points (n_residual, "
-                    "n_boundary) or a smaller field",
-                    stacklevel=2,
+                    "n_boundary) or a smaller field"
                 )
                 break
         return values

@@ -72,12 +72,13 @@ def _label(derivative: str) -> str:
 class Evaluation:
     """Compares a field with the exact solution of a problem.
 
-    Each unknown and each derivative that the problem's conditions read has three metrics,
-    ``mse_ux = mean((u_x - exact)²)``, ``l2_ux = √(mean((u_x - exact)²) / mean(exact²))`` and
-    ``max_ux = max|u_x - exact|``. They are NaN without an exact solution, and l2 also where the
-    exact values are all 0. The metrics of an unknown in a part of the domain (`Problem.parts`) are
-    over the points there. The value of each trained coefficient is a metric with the coefficient's
-    name, and ``error_nu = |ν/ν_true - 1|`` is another where the true value is known.
+    Each unknown and each derivative that the problem's conditions read has three metrics, ``mse_ux
+    = mean((u_x - exact)²)``, ``l2_ux = √(mean((u_x - exact)²) / mean(exact²))`` and ``max_ux =
+    max|u_x - exact|``, each over the points of evaluation. They are NaN without an exact solution,
+    and l2 also where the exact values are all 0. The metrics of an unknown in a part of the domain
+    (`Problem.parts`) are over the points there. The value of each trained coefficient is a metric
+    with the coefficient's name, and ``error_nu = |ν/ν_true - 1|`` is another where the true value
+    is known.
 
     >>> from diffhash.problems import InversePoisson
     >>> Evaluation(InversePoisson(), points=100).names[-4:]
@@ -97,8 +98,8 @@ class Evaluation:
             outside the part of the domain that an unknown is defined in.
 
     Raises:
-        ValueError: the number of points is out of range, or a part belongs to no unknown or has
-            none of the points.
+        ValueError: the number of points is out of range, a part belongs to no unknown or has none
+            of the points, or the exact solution is not finite at a point.
     """
 
     def __init__(self, problem: Problem, points: int | Tensor) -> None:
@@ -111,6 +112,7 @@ class Evaluation:
         self.rows = problem.rows
         self.exact = problem.exact_jet(self.x, self.rows).data if problem.has_solution else None
         self._inside = self._members()
+        self._check_exact()
         self.derivatives = problem.derivatives_of(self.rows)
         # Read now, because a module that moves to another device may get other parameter objects.
         self._trained = {
@@ -145,6 +147,22 @@ class Evaluation:
             if self.exact is not None:
                 self.exact[:, ~inside, c] = float("nan")
         return members if problem.parts else None
+
+    def _check_exact(self) -> None:
+        """Refuse an exact solution with NaN or infinity, of which all errors would be NaN."""
+        value = (0,) * self.problem.n_dims
+        if self.exact is None or value not in self.rows:
+            return
+        every = torch.arange(len(self.x))
+        for c, unknown in enumerate(self.problem.unknowns):
+            at = every if self._inside is None else self._inside[c]
+            bad = at[~self.exact[self.rows.index(value), at, c].isfinite()]
+            if len(bad):
+                point = ", ".join(f"{coordinate:g}" for coordinate in self.x[bad[0]].tolist())
+                raise ValueError(
+                    f"{type(self.problem).__name__}.solution: {unknown} is not finite at "
+                    f"{len(bad)} of {len(at)} points of evaluation, as ({point})"
+                )
 
     @property
     def names(self) -> list[str]:

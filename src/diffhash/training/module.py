@@ -27,6 +27,7 @@ from diffhash.training.adam import LeanAdam
 from diffhash.training.checks import (
     Schedule,
     check_devices_of_moving,
+    check_epochs_of_moving,
     check_made,
     check_moving,
     check_optimizer,
@@ -177,6 +178,7 @@ class FieldTraining(L.LightningModule):
                 execution=execution, sampler=sampler, weighting=weighting,
             )  # fmt: skip
         check_starts(objective.problem, optimizer)
+        check_epochs_of_moving(sampler, weighting, epochs)
         self.automatic_optimization = False
         self.solver = optimizer
         self.field = field

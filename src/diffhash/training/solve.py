@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Literal
@@ -11,6 +10,7 @@ from typing import Literal
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from diffhash._warnings import warn
 from diffhash.networks import Field
 from diffhash.ops.sizes import check_sizes
 from diffhash.optim import LBFGS, GaussNewton, OptimizerSettings, SSBroyden, Task
@@ -120,7 +120,8 @@ def solve(
             "solve: torch.inference_mode has no gradients to train by; call it outside"
         )
     if field is not None and not isinstance(field, Field):
-        advice = ", or one of its fields" if isinstance(field, WindowedField) else ""
+        is_windowed = isinstance(field, WindowedField)
+        advice = ", as solution.field.fields[-1], that of the last window" * is_windowed
         raise ValueError(f"field={type(field).__name__}: give a diffhash.Field{advice}")
     if not isinstance(task, Task | None):
         raise ValueError(f"task={task!r}: give a diffhash.optim.Task, as Task(n_residual=2000)")
@@ -179,7 +180,7 @@ def solve(
             training.fit(lambda one, k: run(one, f"{name}, window {k} of {n}"))
     solution = solution_of(training)
     if solution.diverged_epoch is not None or solution.interrupted:
-        warnings.warn(solution.title, stacklevel=2)
+        warn(solution.title)
     elif progress:
         told = f", estimated {solution.estimate:.1e}" if problem.has_solution else ""
         print(f"{solution.title}{told}", file=sys.stderr)

@@ -160,6 +160,8 @@ def times(domain: Domain, windows: Windows) -> list[float]:
         ValueError: the number is out of range, the domain has no time, or given times are not
             ascending numbers between its first and its last time.
     """
+    if isinstance(windows, str) or not isinstance(windows, Sequence):
+        check_sizes(1, _MAX_WINDOWS, windows=windows)
     check_sizes(1, _MAX_WINDOWS, windows=n_windows(windows))
     if TIME not in domain.axes:
         raise ValueError(f"windows={windows}: {domain} has no axis {TIME!r}; give 1")

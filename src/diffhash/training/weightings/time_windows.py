@@ -17,7 +17,7 @@ class TimeWindows(PointWeighting):
     """Weighs only points in the first windows of time; after every few epochs another window opens.
 
     The term is the mean over the points in open windows, or 0 if these have no points. The first
-    window is open from the beginning.
+    window is open from the beginning, and the last after (windows - 1) · epochs epochs.
 
     >>> weighting = TimeWindows(windows=4, epochs=1000)
 
@@ -45,6 +45,7 @@ class TimeWindows(PointWeighting):
         check_sizes(1, _MAX_WINDOWS, windows=windows)
         check_sizes(1, _MAX_EPOCHS, epochs=epochs)
         self.windows, self.epochs, self.axis = windows, epochs, axis
+        self.epochs_to_reach_all = (windows - 1) * epochs
 
     def start(self, objective: Objective) -> None:
         super().start(objective)

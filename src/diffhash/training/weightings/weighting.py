@@ -53,12 +53,15 @@ class Weighting(ABC):
         takes_minibatches: whether `update` works with the errors of only some points.
         weighs_points: whether each point has a weight of its own.
         weighs_others: whether None means all conditions other than equations in the domain.
+        epochs_to_reach_all: the number of epochs during which some points have the weight 0
+            whatever their errors.
     """
 
     reads_errors = True
     takes_minibatches = True
     weighs_points = True
     weighs_others = False
+    epochs_to_reach_all = 0
 
     def __init__(self, conditions: Sequence[str] | None = None) -> None:
         self.conditions = conditions
