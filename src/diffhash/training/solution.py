@@ -51,7 +51,8 @@ class Solution:
     Attributes:
         problem: a copy of the problem as it was when it was solved; its coefficients have the
             values that were found.
-        field: the trained field, or the fields of all windows of time as one.
+        field: the trained field, or the fields of all windows of time as one, each of which is in
+            ``field.fields``.
         history: a table with a row for each evaluation: epoch, seconds, loss, metrics and the loss
             of each condition.
         metrics: the metrics of the last evaluation; see `diffhash.training.Evaluation`.
