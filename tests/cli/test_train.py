@@ -45,6 +45,23 @@ def test_its_messages_name_it(tmp_path: Path) -> None:
     assert "epochs: 0" in done.stdout
 
 
+def test_a_warning_is_one_line_without_code(tmp_path: Path) -> None:
+    code = "from diffhash.cli import main; main()"
+    few = ("sampler=resample", "sampler.every=9")
+    done = _python(code, "train", *TINY, *few, "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "warning: sampler=Resample: with every=9 and epochs=6 the points" in done.stderr
+    assert "main()" not in done.stderr
+
+
+def test_without_the_package_train_py_names_the_environment() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-S", "-I", "train.py"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1 and "source .venv/bin/activate" in done.stderr
+
+
 @pytest.mark.slow
 def test_what_lightning_left_out_comes_when_it_is_used(tmp_path: Path) -> None:
     code = """

@@ -81,6 +81,11 @@ def test_a_name_that_does_not_print_is_still_one_word_for_the_shell(name: str) -
         (("resume=run", "seed=4"), "resume=run: was trained with seed=3, here it is 4"),
         (("resume=run", "task=data"), "resume=run: task=data: its run is of task=pinn"),
         (("resume=run", "encoder=ff"), "resume=run: encoder=ff: its run is of encoder=cubic"),
+        (
+            ("resume=run", "optimizer=lbfgs"),
+            "optimizer=lbfgs: its run has its own",
+        ),
+        (("resume=run", "encoder/preset=best"), "encoder/preset=best: its run has its own"),
         (("resume=run", "ckpt_path=run/checkpoint.ckpt"), "give no ckpt_path with it"),
     ],
 )
@@ -98,6 +103,16 @@ def test_what_cannot_be_resumed(
     assert done.code == 1
     assert done.err.startswith("error: ") and done.err.count("\n") == 1
     assert message in done.err
+
+
+def test_the_choices_of_the_run_may_be_given_again(
+    command_line: Call, train: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(*SETTINGS)
+    done = command_line("train.py", "encoder=cubic", "task=pinn", "resume=run", "trainer.epochs=7")
+    assert done.code == 0, done.err
+    assert read_record(tmp_path / "run").epochs == 7
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -204,10 +206,8 @@ def test_each_kind_of_condition_has_its_points_and_weight() -> None:
 @pytest.mark.parametrize(
     ("settings", "names"),
     [
-        ({"n_boundary": 0}, ["first", "second", "told"]),
         ({"n_labels": 0}, ["first", "second", "wall", "start", "ends", "told"]),
         ({"points": {"first": 0, "wall": 0}}, ["second", "start", "ends", "told"]),
-        ({"n_boundary": 0, "points": {"wall": 3}}, ["first", "second", "wall", "told"]),
     ],
 )
 def test_what_has_no_points_is_left_out(settings: Any, names: list[str]) -> None:
@@ -232,6 +232,34 @@ def test_conditions_are_divided_by_their_size_unless_told_otherwise(task: Task) 
     assert weights == pytest.approx([1 / (25**2 + 100**2), 1 / 9])
     plain = replace(task, wave_number=None).objective(Plate())
     assert [term.weight.item() for term in plain.terms] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("width", "parts", "told"),
+    [
+        (1e-4, (), r"^edge: of its 2048 points lie 0 on y-, 0 on y\+, because"),
+        (1e3, (), r"^edge: of its 2048 points lie 1 on x-, 1 on x\+, because"),
+        (1e-2, (), None),
+        (1e-4, ("y",), None),
+    ],
+)
+def test_sides_with_hardly_any_points_are_warned_of(
+    width: float, parts: tuple[str, ...], told: str | None
+) -> None:
+    class Thin(Problem):
+        domain = Box(x=(0, width), y=(0, 1))
+
+        def conditions(self) -> list[Condition]:
+            return [
+                Condition("equation", self.domain, lambda x, d: d.u_xx + d.u_yy),
+                Condition("edge", self.domain.boundary(*parts), lambda x, d: d.u),
+            ]
+
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        Task(n_residual=9).objective(Thin())
+    assert len(found) == (told is not None)
+    assert told is None or re.match(told, str(found[0].message))
 
 
 def test_known_values_of_u_weigh_what_they_are_told() -> None:
@@ -288,7 +316,7 @@ INF, NAN = float("inf"), float("nan")
         ({"n_labels": 2**40}, f"n_labels={2**40}"),
         ({"n_residual": 0}, "n_residual=0: give at least 1"),
         ({"n_residual": -5}, "n_residual=-5: give at least 1"),
-        ({"n_boundary": -1}, "n_boundary=-1: give at least 0"),
+        ({"n_boundary": 0}, "n_boundary=0: give at least 1"),
         ({"points": {"wall": -1}}, "points.wall=-1: give at least 0"),
         ({"points": {"wal": 1}}, "points.wal: no condition has that name; there are first, second"),
         ({"points": {"told": 1}}, "points.told=1: measured points are all taken"),

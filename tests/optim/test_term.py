@@ -198,6 +198,7 @@ def test_both_residual_and_target_may_not_be_mixed() -> None:
         lambda x, d: d.u.roll(1),
         lambda x, d: d.u + x[:, 0].sum(),
         lambda x, d: d.u.cumsum(0),
+        lambda x, d: d.u_xx * (1.0 if x[0, 0] < 0.5 else 2.0),
     ],
 )
 @pytest.mark.parametrize("trained", [False, True])

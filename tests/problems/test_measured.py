@@ -140,6 +140,12 @@ def test_columns_are_named_once_and_weights_by_name() -> None:
         measured("told", TABLE, axes=["x", "t"], values=["u"], weights=weights)
 
 
+def test_spaces_after_commas_are_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "told.csv").write_text("x, t, v_x\n0.5, 0.25, 3.0\n")
+    where = measured("told", tmp_path / "told.csv", axes=["x", "t"], values=["v_x"]).where
+    assert where.x.tolist() == [[0.5, 0.25]] and where.values.tolist() == [[3.0]]
+
+
 def test_an_array_without_names_is_no_table() -> None:
     with pytest.raises(ValueError, match=r"^data=ndarray: give a CSV or Parquet file"):
         Flow(np.zeros((3, 4)))  # type: ignore[arg-type]

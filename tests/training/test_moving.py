@@ -422,8 +422,8 @@ def test_time_windows_open_one_after_another() -> None:
             ends.append(t[weights > 0].max().item())
 
     ends: list[float] = []
-    trained(make(n=200, weighting=Seen(windows=4, epochs=2)))
-    assert [math.ceil(4 * end) for end in ends] == [1, 1, 1, 2, 2, 3, 3]
+    trained(make(n=200, weighting=Seen(windows=4, epochs=2), epochs=7))
+    assert [math.ceil(4 * end) for end in ends] == [1, 1, 1, 2, 2, 3, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,37 @@ def test_divergence_and_interruption_are_warned_of(tmp_path: Path) -> None:
         dh.Solution.load(tmp_path / "part.pt", Convection())
 
 
+def test_an_exact_solution_that_does_not_fit_is_warned_of() -> None:
+    class Other(Heat1D):
+        def solution(self, x: Tensor) -> Tensor:
+            return 2 * super().solution(x)
+
+    class Open(Heat1D):
+        def conditions(self) -> list[dh.Condition]:
+            return [c for c in super().conditions() if c.name != "start"]
+
+    for problem in (Other(), Open()):
+        with pytest.warns(UserWarning, match="differs from the exact solution by .*: either"):
+            dh.solve(problem, optimizer="gauss_newton", progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dh.solve(Heat1D(), optimizer="gauss_newton", progress=False)
+
+
+@pytest.mark.parametrize(("start", "warns"), [(40.0, True), (1.5, False)])
+def test_a_coefficient_that_changes_the_size_of_an_equation_is_warned_of(
+    start: float, warns: bool
+) -> None:
+    problem = Rotation()
+    problem.omega = dh.Coefficient(start)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        quickly(problem, optimizer="gauss_newton", epochs=60)
+    told = [str(w.message) for w in found if "solve again" in str(w.message)]
+    assert len(told) == warns
+    assert not warns or told[0].startswith("omega from 40 to ")
+
+
 def test_the_last_line_tells_the_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     solution = dh.solve(Bump(), epochs=1)
     last = capsys.readouterr().err.splitlines()[-1]

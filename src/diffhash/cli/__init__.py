@@ -8,8 +8,8 @@ from typing import Any
 
 from diffhash.cli.command import (
     one_line_interrupt,
+    plain_output,
     run_command,
-    tolerant_output,
     without_collection,
 )
 
@@ -25,7 +25,7 @@ def main() -> None:
 
 def train_command(name: str = "train.py") -> None:
     """``diffhash train`` with the settings of ``sys.argv[1:]``; ``name`` begins its messages."""
-    tolerant_output()
+    plain_output()
     with one_line_interrupt(name):  # the imports take seconds
         with without_collection():
             train = _imported("train")

@@ -9,9 +9,11 @@ import atexit
 import errno
 import gc
 import io
+import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
@@ -46,7 +48,7 @@ def run_command(
         errors: the exceptions of ``main`` for bad input, whose message is that line.
         interrupted: the message for Ctrl-C.
     """
-    tolerant_output()
+    plain_output()
     atexit.register(gc.freeze)  # no garbage collection when the process ends
     try:
         with one_line_interrupt(name, interrupted):
@@ -64,8 +66,15 @@ def run_command(
     raise SystemExit(code)
 
 
-def tolerant_output() -> None:
-    """Replace characters that the encoding of standard output or error lacks."""
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning without the line of code that caused it, which is none of the user's."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def plain_output() -> None:
+    """Replace characters that the encoding of standard output or error lacks, and show warnings as
+    one line."""
+    warnings.showwarning = _show_warning
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -90,6 +99,7 @@ def one_line_interrupt(name: str, interrupted: str = "interrupted") -> Iterator[
         yield
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
+        logging.disable()  # torch logs statistics when the process ends
         print(f"{name}: {interrupted}", file=sys.stderr)
         _discard_output()
         raise SystemExit(INTERRUPTED) from None

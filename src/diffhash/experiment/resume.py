@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from diffhash.experiment.checks import ConfigError
+from diffhash.experiment.composing import config_folder
 from diffhash.experiment.folder import CHECKPOINT_FILE
 from diffhash.results.reading import RecordError, brief, read_config
 from diffhash.results.record import CONFIG_FILE, PARTIAL
@@ -67,6 +68,8 @@ def resumed_config(resume: str, overrides: Sequence[str]) -> DictConfig:
         if before is not None and choice.value() != before:
             group = choice.key_or_group
             raise ConfigError(f"{setting}: {text}: its run is of {group}={before}; leave that out")
+        if before is not None:  # the same choice again
+            del keys[text]
     if saved.get("seeds") is None or saved.get("run_dir") is None:
         own = folder.with_name(folder.name.removesuffix(PARTIAL))
         saved.run_dir = None if "runs_dir" in keys.values() else str(own)
@@ -74,6 +77,12 @@ def resumed_config(resume: str, overrides: Sequence[str]) -> DictConfig:
     defaults = ["schema", "_self_", *({group: None} for group in _GROUPS)]
     node = {"defaults": defaults, **OmegaConf.to_container(saved)}  # type: ignore[arg-type]
     ConfigStore.instance().store(name="resumed", node=node)
+    for text, key in keys.items():
+        if key not in _GROUPS and (config_folder() / key).is_dir():
+            raise ConfigError(
+                f"{setting}: {text}: its run has its own {key}, which is kept; leave that out, and "
+                "give single settings, as trainer.epochs=5000"
+            )
     try:
         return hydra.compose("resumed", [t for t, key in keys.items() if key != "resume"])
     except (HydraException, OmegaConfBaseException) as error:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Literal, get_args
 
+from diffhash._warnings import warn
 from diffhash.geometry import Periodic
+from diffhash.geometry.boundary import Boundary
 from diffhash.geometry.rules import MAX_POINTS, check_rule, integer_seed
 from diffhash.ops.sizes import check_sizes
 from diffhash.optim.objective import Objective
@@ -29,7 +31,9 @@ class Task:
     """How the loss is made from a problem: its conditions, their numbers of points, their weights.
 
     The loss is Σ weight_i · mean((residual_i - target_i)²) over the conditions i, where the mean is
-    over the points and equations of a condition. A condition without points is left out.
+    over the points and equations of a condition. A condition without points, as by
+    ``points={"ends": 0}``, is left out. A warning names sides of a boundary that get hardly any of
+    its points.
 
     The defaults are those of `diffhash.training.solve` and, on a command line, of ``recipe=pde``.
 
@@ -82,8 +86,7 @@ class Task:
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind={self.kind!r}: give {' or '.join(get_args(Kind))}")
         if self.kind == "pinn":
-            check_sizes(1, MAX_POINTS, n_residual=self.n_residual)
-            check_sizes(0, MAX_POINTS, n_boundary=self.n_boundary)
+            check_sizes(1, MAX_POINTS, n_residual=self.n_residual, n_boundary=self.n_boundary)
         check_sizes(int(self.kind == "data"), MAX_POINTS, n_labels=self.n_labels)
         for name in ("points", "weights"):
             if not isinstance(value := getattr(self, name), Mapping):
@@ -156,6 +159,13 @@ class Task:
             )
             weight = weight / self._unit(problem, condition) ** 2
             terms.append(Term(problem, condition, int(n), weight, self.rule, self.seed))
+            if isinstance(where, Boundary) and (few := where.sides_with_few(int(n))):
+                told = ", ".join(f"{count} on {side}" for side, count in few.items())
+                warn(
+                    f"{condition.name}: of its {n} points lie {told}, because they are shared by "
+                    "length: give each side a condition of its own, as domain.boundary('x'), or "
+                    "scale the axes"
+                )
         return Objective(problem, terms)
 
     def _unit(self, problem: Problem, condition: Condition) -> float:

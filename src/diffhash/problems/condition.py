@@ -282,7 +282,9 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, skipinitialspace=True)  # as in "x, t, u"
     except Exception as error:  # each reader raises errors of its own
         raise ValueError(
             f"{path}: cannot be read as a table; give a CSV or Parquet file: {error}"

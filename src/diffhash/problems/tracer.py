@@ -253,7 +253,9 @@ def _check_pointwise(
 ) -> None:
     if len(x) < 2:
         return
-    few = slice(len(x) // 2, None)
+    # The first of these points is the farthest from the first of all: it may be chosen by `x[0]`.
+    distance = ((x - x[0]) / (x.amax(0) - x.amin(0)).clamp_min(1e-300)).abs().sum(dim=1)
+    few = distance.argsort(descending=True)[: -(-len(x) // 2)]
     picked = None if normal is None else normal[few]
     fewer = equations(condition, x[few], Jet(jet.data[:, few], jet.rows, jet.names), picked)
     fewer = fewer.detach()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -13,11 +13,27 @@ from diffhash.networks import Field
 from diffhash.optim import Objective
 from diffhash.optim.task import residual_unit
 from diffhash.optim.term import Term
+from diffhash.problems import Coefficient, Problem
 
 _POINTS = 2000  # the largest number of points of a term
 _SEED = 271_828  # the seed of the points; no task uses it
 _NOTABLE, _TIMES = 1e-2, 10.0  # a warning is given above this error, and this ratio of errors
+_MOST_CHANGED = 3.0  # a warning is given if a residual's size has changed by more than this factor
+_TIMES_TOO_GOOD = 1e3  # a warning is given if an error is so many times its estimate
 _WAVE_NUMBER = 10.0  # radians across the domain of the wave in the unit of a residual
+
+
+def check_solution(problem: Problem, metrics: Mapping[str, float], estimate: float) -> None:
+    """Warn of an exact solution that is far from a field which satisfies the conditions."""
+    if not problem.has_solution:
+        return
+    u, error = max(((u, metrics[f"l2_{u}"]) for u in problem.unknowns), key=lambda pair: pair[1])
+    if error > _NOTABLE and error > _TIMES_TOO_GOOD * estimate:
+        warn(
+            f"{u} satisfies the conditions up to an estimated error of {estimate:.1e}, but differs "
+            f"from the exact solution by {error:.1e}: either {type(problem).__name__}.solution "
+            "does not satisfy them, or they do not determine it, as where one is missing"
+        )
 
 
 class ErrorEstimate:
@@ -77,10 +93,30 @@ class ErrorEstimate:
         size = torch.stack(sizes).mean(dim=0) if sizes else torch.ones(())
         return (total / size.where(size > 0, float("nan"))).sqrt().reshape(-1).tolist()
 
+    def _check_units(self) -> None:
+        """Warn of residuals whose size has changed with the coefficients."""
+        problem = self._objective.problem
+        moved = [
+            f"{name} from {p.start:.3g} to {p.item():.3g}"
+            for name, p in problem.named_parameters()
+            if isinstance(p, Coefficient) and p.requires_grad and p.item() != p.start
+        ]
+        for term, before in zip(self._objective.terms, self._units, strict=True):
+            ratio = residual_unit(problem, term.condition, _WAVE_NUMBER) / before if moved else 1.0
+            if not 1 / _MOST_CHANGED <= ratio <= _MOST_CHANGED:
+                warn(
+                    f"{', '.join(moved)}: {term.name} is then {ratio:.2g} times as large as its "
+                    "weight and the estimated error suppose; solve again with a Coefficient that "
+                    "starts there, and see whether it stays"
+                )
+
     def at_the_end(
         self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet]
     ) -> list[float]:
-        """`values`, with a warning where residuals are small only at the points of training."""
+        """`values`, with warnings where residuals are small only at the points of training, and
+        where coefficients have come far from those by which residuals are weighed."""
+        if field.n_replicas is None:
+            self._check_units()
         values = self.values(field, jet)
         if not any(unseen > _NOTABLE for unseen in values):
             return values

@@ -35,7 +35,7 @@ from diffhash.training.checks import (
     check_settings,
     check_starts,
 )
-from diffhash.training.estimate import ErrorEstimate
+from diffhash.training.estimate import ErrorEstimate, check_solution
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.guards import (
     check_nothing_else_is_trainable,
@@ -388,8 +388,10 @@ class FieldTraining(L.LightningModule):
             self._estimate.at_the_end(self.field, self._jet),
             strict=True,
         )
-        for replica, outcome in zip(self.replicas, outcomes, strict=True):
-            replica.finish(Outcome(*outcome))
+        for replica, values in zip(self.replicas, outcomes, strict=True):
+            outcome = Outcome(*values)
+            replica.finish(outcome)
+            check_solution(self.problem, outcome.metrics, outcome.estimate)
         self.evaluation_seconds += self._seconds_since(start)
 
     def _has_ended(self) -> bool:
