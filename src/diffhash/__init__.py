@@ -1,7 +1,8 @@
 """diffhash: hash encodings with exact derivatives, and the PINN experiments built on them.
 
 A name of this package is imported at its first use, because importing torch takes seconds.
-`import diffhash.ops` alone registers the operators with torch, for programs exported by torch.
+`import diffhash.ops.operators` alone registers the operators with torch, for programs exported by
+torch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -23,3 +24,13 @@ def test_every_problem_has_a_line(diffhash) -> None:
     lines = diffhash("references").stdout.splitlines()
     for name in zoo():
         assert any(line.split()[:1] == [name] for line in lines)
+
+
+def test_a_problem_whose_package_is_missing_is_left_out(
+    diffhash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trimesh", None)
+    with pytest.warns(UserWarning, match="^poisson_mesh is left out: .*diffhash.geometry"):
+        lines = diffhash("references").stdout.splitlines()
+    names = [line.split()[:1] for line in lines]
+    assert ["kdv"] in names and ["poisson_mesh"] not in names

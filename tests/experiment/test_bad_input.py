@@ -103,6 +103,7 @@ REFUSED = [
         "optimizer: RAdam of groups of parameters: RAdam.__init__() got an unexpected keyword",
     ),
     (f"{FIRST_ORDER}=builtins.len", "optimizer=FirstOrder: its method make returns int; give a"),
+    ("launcher=ray", "launcher=ray: needs pip install 'diffhash[ray]'"),
     ("+epochs=3", "epochs: Key 'epochs' not in 'Config'"),
     ("+trainer.patience=3", "trainer.patience: Key 'patience' not in 'TrainerConfig'"),
     ("+task.n_points=3", "task: Task.__init__() got an unexpected keyword argument 'n_points'"),

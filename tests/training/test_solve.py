@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,23 @@ def test_it_is_saved_loaded_and_exported(rotation: dh.Solution, tmp_path: Path) 
         dh.Solution.load(tmp_path / "other", problem, field)
     with pytest.raises(ValueError, match="not a solution of this problem and field"):
         dh.Solution.load(tmp_path / "solution.pt", problem, default_field(problem))
+
+
+def test_another_program_runs_what_was_exported(rotation: dh.Solution, tmp_path: Path) -> None:
+    """It imports the operators, and nothing else of the package."""
+    rotation.export(tmp_path / "field.pt2")
+    code = (
+        "import sys, torch, diffhash.ops.operators\n"
+        "program = torch.export.load(sys.argv[1]).module()\n"
+        "print(*program(torch.tensor([[0.5]], dtype=torch.float64)).flatten().tolist())\n"
+        "assert 'diffhash.training' not in sys.modules"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "field.pt2")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    u, v = map(float, done.stdout.split())
+    expected = rotation(torch.tensor([[0.5]], dtype=torch.float64))
+    torch.testing.assert_close(torch.tensor([[u, v]], dtype=torch.float64), expected.double())
 
 
 def test_an_ansatz_is_exact_on_the_boundary_and_trains() -> None:

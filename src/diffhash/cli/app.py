@@ -230,10 +230,7 @@ def references(as_json: bool) -> None:
     """
     from diffhash.problems import references
 
-    try:
-        found = references()
-    except ImportError as error:
-        raise _refusal(str(error)) from error
+    found = references()
     if as_json:
         fields = ("error", "errors", "methods")
         print_json({name: {f: getattr(r, f) for f in fields} for name, r in found.items()})

@@ -175,7 +175,7 @@ def _with_key(
     known = {name for e in readable for name in (*e.fields, *e.settings)}
     if key not in known:
         fields = {name for e in readable for name in e.fields}
-        near = get_close_matches(key, known, 3, 0.4) or sorted(fields)
+        near = get_close_matches(key, known, 3) or sorted(fields)
         raise SelectionError(f"{option}: no record here has {key}; there is {', '.join(near)}")
     return readable
 

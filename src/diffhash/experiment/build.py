@@ -55,6 +55,7 @@ from diffhash.training.windowed import WindowedTraining, first_window
 from diffhash.training.windows import WindowedField
 
 # Settings of places and reports, which do not change results.
+_EXTRAS = {"pytorch_optimizer": "optimizers"}  # by the module that is missing
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
 _MOVING = ("sampler", "weighting")  # null is the same as no such setting
 # Settings that older configs do not have, with the values that were then used.
@@ -445,6 +446,8 @@ def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Ki
             sizes = ", ".join(f"{k}={v}" for k, v in settings.items() if isinstance(v, int))
             raise ConfigError(f"{key}: {sizes}: {_NO_MEMORY}") from error
         reason = one_line(cause or error).removeprefix(f"{key}: ")
+        if isinstance(cause, ModuleNotFoundError) and cause.name in _EXTRAS:
+            reason = f"needs {cause.name}: pip install 'diffhash[{_EXTRAS[cause.name]}]'"
         raise ConfigError(f"{key}: {reason}") from error
     if not isinstance(made, kind):
         raise ConfigError(

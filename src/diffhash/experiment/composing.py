@@ -17,6 +17,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+_EXTRAS = {"submitit_slurm": "submitit", "submitit_local": "submitit", "ray": "ray"}  # of launchers
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra then raises its errors instead of printing them
 _raises = False
 
@@ -71,6 +72,8 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
         missing = error.missing_cfg_file
         pairs = (pair for pair in values.items() if f"{pair[0]}/{pair[1]}" == missing)
         group, option = next(pairs, missing.rsplit("/", maxsplit=1))
+        if missing.startswith("hydra/launcher/") and (extra := _EXTRAS.get(str(option))):
+            return f"launcher={option}: needs pip install 'diffhash[{extra}]'"
         choices = _one_of(config_dir, str(group), error.options)
         return f"{group}={option}: could not find {missing}; {choices}"
     if isinstance(error, (ValueError, TypeError)):  # a group has no config of that name

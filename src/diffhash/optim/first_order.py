@@ -99,10 +99,7 @@ class FirstOrder(OptimizerSettings):
         try:
             return self.make_optimizer(groups)
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"optimizer: {self.name} of groups of matrices and vectors: {error}; give one that "
-                "takes them, as torch.optim.RAdam"
-            ) from error
+            raise ValueError(f"optimizer: {self.name} of groups of parameters: {error}") from error
 
 
 def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:

@@ -7,6 +7,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
+from diffhash._warnings import warn
 from diffhash.problems.coefficient import Coefficient
 from diffhash.problems.condition import EXACT, Condition, Measured, measured
 from diffhash.problems.derivatives import Derivatives, stack
@@ -52,14 +53,18 @@ def references() -> dict[str, Reference]:
     """The references of the problems' exact solutions, by name; a name includes settings other than
     the defaults, as in ``cavity reynolds=400.0``.
 
-    Raises:
-        ImportError: trimesh, which a problem needs, is not installed.
+    A problem whose domain needs a package that is not installed is left out, with a warning.
     """
     found = {}
     for name, kind in zoo().items():
         for settings in ({}, *_OTHERS.get(name, [])):
             label = " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
-            if (reference := kind(**settings).reference) is not None:
+            try:
+                reference = kind(**settings).reference
+            except ImportError as error:
+                warn(f"{label} is left out: {error}")
+                continue
+            if reference is not None:
                 found[label] = reference
     return found
 

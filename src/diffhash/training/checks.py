@@ -71,7 +71,7 @@ def check_epochs_of_moving(
         warn(
             f"weighting={type(weighting).__name__}: all points are weighed only after "
             f"{weighting.epochs_to_reach_all} epochs, and there are epochs={epochs}, so that some "
-            "are never trained on; give it fewer, or more in all"
+            "are never trained on; let it come to all of them sooner, or give more epochs in all"
         )
 
 

@@ -321,7 +321,8 @@ class Solution:
     def export(self, path: Path | str) -> None:
         """Write the field as a program of `torch.export` that takes any number of points.
 
-        ``torch.export.load(path).module()(x)`` runs it, in a program that imports `diffhash.ops`.
+        ``torch.export.load(path).module()(x)`` runs it, in a program that imports
+        `diffhash.ops.operators`.
 
         Raises:
             ValueError: the path does not end in ``.pt2``.
