@@ -18,7 +18,7 @@ from diffhash.problems import zoo  # noqa: E402
 from scripts.references import cavity, waves  # noqa: E402
 from scripts.references.fit import write  # noqa: E402
 
-FOLDER = ROOT / "src" / "diffhash" / "problems" / "references"
+FOLDER = ROOT / "src" / "diffhash" / "problems" / "reference_values"
 
 
 _CAVITIES = {

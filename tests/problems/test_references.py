@@ -21,7 +21,7 @@ from scripts.references.evolution import fourier, fourier_values
 from scripts.references.fit import Axis, fit, relative, write
 from scripts.references.waves import CONFIRMED, WAVES, by_fourier, by_splines
 
-FOLDER = Path(__file__).parents[2] / "src/diffhash/problems/references"
+FOLDER = Path(__file__).parents[2] / "src/diffhash/problems/reference_values"
 FILES = sorted(path.stem for path in FOLDER.glob("*.npz"))
 D = torch.float64
 # Points and steps of the two methods, and bounds of their differences from the file.

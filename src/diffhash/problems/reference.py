@@ -151,9 +151,9 @@ class _Evaluated(torch.autograd.Function):
 
 @cache
 def stored(name: str) -> SplineReference:
-    """The solution in the package's file ``references/<name>.npz``, which
+    """The solution in the package's file ``reference_values/<name>.npz``, which
     ``scripts/references/make.py`` writes."""
-    with as_file(files("diffhash.problems") / "references" / f"{name}.npz") as path:
+    with as_file(files("diffhash.problems") / "reference_values" / f"{name}.npz") as path:
         return read_reference(path)
 
 
