@@ -54,8 +54,8 @@ from diffhash.training.fit import choose_accelerator
 from diffhash.training.windowed import WindowedTraining, first_window
 from diffhash.training.windows import WindowedField
 
-# Settings of places and reports, which do not change results.
 _EXTRAS = {"pytorch_optimizer": "optimizers"}  # by the module that is missing
+# Settings of places and reports, which do not change results.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
 _MOVING = ("sampler", "weighting")  # null is the same as no such setting
 # Settings that older configs do not have, with the values that were then used.

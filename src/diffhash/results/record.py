@@ -116,9 +116,8 @@ class RunRecord:
         ]
         if self.estimate is not None:
             shown.append(f"estimated error {self.estimate:.0e}")
-        return f"{self.status} after {self.epochs} epoch{'s' * (self.epochs != 1)}: " + "  ".join(
-            shown
-        )
+        epochs = f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
+        return f"{self.status} after {epochs}: " + "  ".join(shown)
 
     def flat(self) -> dict[str, Any]:
         """All fields, with a field for each metric."""

@@ -101,9 +101,16 @@ class ErrorEstimate:
             for name, p in problem.named_parameters()
             if isinstance(p, Coefficient) and p.requires_grad and p.item() != p.start
         ]
-        for term, before in zip(self._objective.terms, self._units, strict=True):
-            ratio = residual_unit(problem, term.condition, _WAVE_NUMBER) / before if moved else 1.0
-            if not 1 / _MOST_CHANGED <= ratio <= _MOST_CHANGED:
+        if not moved:
+            return
+        device = next(problem.parameters()).device
+        problem.cpu()  # where points of conditions are drawn
+        terms = self._objective.terms
+        units = [residual_unit(problem, term.condition, _WAVE_NUMBER) for term in terms]
+        problem.to(device)
+        for term, before, unit in zip(terms, self._units, units, strict=True):
+            ratio = unit / before
+            if ratio < 1 / _MOST_CHANGED or ratio > _MOST_CHANGED:
                 warn(
                     f"{', '.join(moved)}: {term.name} is then {ratio:.2g} times as large as its "
                     "weight and the estimated error suppose; solve again with a Coefficient that "
