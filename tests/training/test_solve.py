@@ -21,7 +21,7 @@ from diffhash.encodings import Identity
 from diffhash.geometry import Box, Interval
 from diffhash.jets import autograd_jet
 from diffhash.optim import FirstOrder, GaussNewton, Task
-from diffhash.problems import Derivatives, Heat1D
+from diffhash.problems import Derivatives, Heat1D, measured
 from diffhash.problems.convection import Convection
 from diffhash.training import UntrainedError
 from diffhash.training.fields import default_field, problem_field
@@ -641,6 +641,27 @@ def test_a_coefficient_far_from_1_is_warned_of_where_steps_are_learning_rates(
     problem.omega = dh.Coefficient(start)
     with pytest.warns(UserWarning, match=rf"^omega starts at {start:g}, .* {start:g} \* self\.om"):
         quickly(problem, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-3, 1.0, 1e6])
+def test_a_coefficient_does_not_depend_on_the_unit_of_the_data(size: float) -> None:
+    class Rod(dh.Problem):
+        domain = Box(x=(0, 1), t=(0, 1))
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.k = dh.Coefficient(0.1)
+
+        def conditions(self) -> list[dh.Condition]:
+            equation = dh.Condition("equation", self.domain, lambda x, d: d.u_t - self.k * d.u_xx)
+            data = {"x": x, "t": t, "u": size * u}
+            return [equation, measured("data", data, axes=["x", "t"], values=["u"])]
+
+    x, t = np.random.default_rng(0).uniform(size=(2, 300))
+    u = np.exp(-0.05 * np.pi**2 * t) * np.sin(np.pi * x)
+    u += 0.5 * np.exp(-0.45 * np.pi**2 * t) * np.sin(3 * np.pi * x)
+    solution = dh.solve(Rod(), optimizer="gauss_newton", progress=False)
+    assert solution.metrics["k"] == pytest.approx(0.05, rel=1e-6)
 
 
 @pytest.mark.parametrize(

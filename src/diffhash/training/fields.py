@@ -21,7 +21,8 @@ def default_field(problem: Problem, dtype: torch.dtype = torch.float32, seed: in
     """Make the field that `solve` uses if none is given, as ``recipe=pde`` does on a command line.
 
     It is a weighted sum of quintic B-splines on all levels of a grid that are dense, and is
-    periodic along the problem's periodic axes.
+    periodic along the problem's periodic axes. Where the problem has coefficients that are trained,
+    its parameters start at 0, on a command line with ``encoder.encoding.init_scale=0``.
 
     Args:
         problem: the problem that the field is for.
@@ -41,7 +42,8 @@ def default_field(problem: Problem, dtype: torch.dtype = torch.float32, seed: in
         base_resolution=12,
         interpolation="quintic",
         periodic=[axes.index(axis) for axis in problem.periodic],
-        init_scale=1e-3,
+        # From random values, the first steps would fit coefficients to these instead of the data.
+        init_scale=0.0 if any(p.requires_grad for p in problem.parameters()) else 1e-3,
         dtype=dtype,
     )
     network = Linear(encoding.n_output_dims, len(problem.unknowns), dtype=dtype)
