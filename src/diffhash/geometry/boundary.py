@@ -131,12 +131,13 @@ class Surface(ABC):
     def sides_with_few(self, n: int) -> dict[str, int]:
         """The named sides that get fewer than 8 of ``n`` points and less than 1 %, with the numbers
         of points."""
+        if self.n_dims == 1:  # each point is a side
+            return {}
         pieces, weights = self._weighted
         counts: Counter[str] = Counter()
         for piece, count in zip(pieces, apportion(n, weights), strict=True):
             counts[next((name for name in piece.labels if isinstance(name, str)), "")] += count
-        few = {name: count for name, count in counts.items() if count < min(8, n / 100)}
-        return few if self.n_dims > 1 else {}
+        return {name: count for name, count in counts.items() if count < min(8, n / 100)}
 
     def normals(self, x: Any) -> Tensor:
         """The outward unit normals at points ``x [N, d]`` of this boundary, ``[N, d]`` in float64.

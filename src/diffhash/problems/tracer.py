@@ -164,10 +164,11 @@ def check_residual(
     finite = torch.zeros(len(x), dtype=torch.bool)
     positive = torch.rand(shape, dtype=torch.float64, generator=generator) + 0.5
     signed = [torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(3)]
+    few = _far_from_the_first(x)
     for data in (positive, *signed, *(-s for s in signed)):
         jet = Jet(data, rows, names)
         value = equations(condition, x, jet, normal).detach()
-        _check_pointwise(condition, x, jet, normal, value)
+        _check_pointwise(condition, x, jet, normal, value, few)
         finite |= value.isfinite().all(dim=1)
     if not finite.all():
         raise ValueError(
@@ -248,14 +249,21 @@ def _check_slopes(
         )
 
 
-def _check_pointwise(
-    condition: Condition, x: Tensor, jet: Jet, normal: Tensor | None, value: Tensor
-) -> None:
+def _far_from_the_first(x: Tensor) -> Tensor:
+    """Indices of half of the points, the farthest from the first one first, because a residual may
+    branch on its first point."""
     if len(x) < 2:
-        return
-    # The first of these points is the farthest from the first of all: it may be chosen by `x[0]`.
+        return torch.arange(0)
     distance = ((x - x[0]) / (x.amax(0) - x.amin(0)).clamp_min(1e-300)).abs().sum(dim=1)
-    few = distance.argsort(descending=True)[: -(-len(x) // 2)]
+    return distance.argsort(descending=True)[: -(-len(x) // 2)]
+
+
+def _check_pointwise(
+    condition: Condition, x: Tensor, jet: Jet, normal: Tensor | None, value: Tensor, few: Tensor
+) -> None:
+    """Refuse a residual whose values at a few points differ from those at the same among all."""
+    if not len(few):
+        return
     picked = None if normal is None else normal[few]
     fewer = equations(condition, x[few], Jet(jet.data[:, few], jet.rows, jet.names), picked)
     fewer = fewer.detach()

@@ -72,13 +72,13 @@ def _label(derivative: str) -> str:
 class Evaluation:
     """Compares a field with the exact solution of a problem.
 
-    Each unknown and each derivative that the problem's conditions read has three metrics, ``mse_ux
-    = mean((u_x - exact)²)``, ``l2_ux = √(mean((u_x - exact)²) / mean(exact²))`` and ``max_ux =
-    max|u_x - exact|``, each over the points of evaluation. They are NaN without an exact solution,
-    and l2 also where the exact values are all 0. The metrics of an unknown in a part of the domain
-    (`Problem.parts`) are over the points there. The value of each trained coefficient is a metric
-    with the coefficient's name, and ``error_nu = |ν/ν_true - 1|`` is another where the true value
-    is known.
+    Each unknown and each derivative that the problem's conditions read has three metrics,
+    ``mse_ux = mean((u_x - exact)²)``, ``l2_ux = √(mean((u_x - exact)²) / mean(exact²))`` and
+    ``max_ux = max|u_x - exact|``, each over the points of evaluation. They are NaN without an exact
+    solution, and l2 also where the exact values are all 0. The metrics of an unknown in a part of
+    the domain (`Problem.parts`) are over the points there. The value of each trained coefficient is
+    a metric with the coefficient's name, and ``error_nu = |ν/ν_true - 1|`` is another where the
+    true value is known.
 
     >>> from diffhash.problems import InversePoisson
     >>> Evaluation(InversePoisson(), points=100).names[-4:]
