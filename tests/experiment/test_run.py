@@ -99,11 +99,16 @@ def test_runs_get_folders_of_their_own(tiny_config: Call, tmp_path: Path) -> Non
     assert {directory.parent for directory in directories} == {tmp_path / "mlp_pinn"}
 
 
-def test_a_second_run_replaces_the_first(train: Call, tmp_path: Path) -> None:
+def test_a_second_run_replaces_the_first(
+    train: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     directory, _ = train()
+    assert "earlier record" not in capsys.readouterr().err
     (directory / "wandb").mkdir()  # where logger=wandb puts its files
     (directory / "wandb" / "files").touch()
     _, second = train("seed=1")
+    told = f"run_dir={directory}: has an earlier record, which this run replaces when it ends"
+    assert told in capsys.readouterr().err
     assert names(directory) == FILES
     assert read_record(directory) == second
     assert names(tmp_path) == {"run"}

@@ -14,6 +14,7 @@ from diffhash.experiment.build import build
 from diffhash.problems import zoo
 from diffhash.results import RunRecord
 from diffhash.results.record import FINISHED
+from diffhash.training.fields import default_field
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "configs/problem").glob("*.yaml"))
@@ -84,3 +85,14 @@ def test_a_solver_ends_by_itself(train: Callable[..., tuple[Path, RunRecord]]) -
     )
     assert record.status == "converged"
     assert record.epochs < record.epochs_requested == 90
+
+
+@pytest.mark.parametrize(("name", "starts_at_0"), [("heat1d", False), ("inverse_poisson", True)])
+def test_splines_start_at_0_where_coefficients_are_trained(
+    config: Callable[..., DictConfig], name: str, starts_at_0: bool
+) -> None:
+    field = build(config(f"problem={name}", "encoder=quintic", *SMALL)).field
+    theirs = default_field(zoo()[name]()).encoding.params
+    assert len(field.encoding.params) == len(theirs)
+    for params in (field.encoding.params, theirs):
+        assert params.abs().max().item() == (0 if starts_at_0 else pytest.approx(1e-3, rel=0.01))

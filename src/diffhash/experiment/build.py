@@ -49,7 +49,7 @@ from diffhash.training import (
     Weighting,
     check_devices_of_moving,
 )
-from diffhash.training.fields import problem_field
+from diffhash.training.fields import problem_field, start_scale
 from diffhash.training.fit import choose_accelerator
 from diffhash.training.windowed import WindowedTraining, first_window
 from diffhash.training.windows import WindowedField
@@ -329,14 +329,15 @@ def _instantiate_layers(
 
 
 def _left_to_problem(encoding: Any, problem: Problem) -> dict[str, Any]:
-    """The encoding's settings that are null, by the problem: its periodic axes, and as many
-    features of a level as it has unknowns."""
+    """The encoding's settings that are null, by the problem: its periodic axes, as many features of
+    a level as it has unknowns, and `start_scale`."""
     if not OmegaConf.is_dict(encoding):
         return {}
     axes = problem.domain.axes
     found = {
         "periodic": [axes.index(axis) for axis in problem.periodic],
         "n_features_per_level": len(problem.unknowns),
+        "init_scale": start_scale(problem),
     }
     return {key: value for key, value in found.items() if encoding.get(key, ()) is None}
 

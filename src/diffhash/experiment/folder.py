@@ -234,6 +234,9 @@ def run_folder(
             partial.rmdir()  # succeeds only if it is empty
         raise
     continues = ckpt_path is not None and _same_file(place.final, Path(ckpt_path).parent)
+    if (place.final / RESULT_FILE).is_file() and not continues:
+        told = f"{place.setting}: has an earlier record, which this run replaces when it ends"
+        print(printable(told), file=sys.stderr)
     claimed = RunFolder(partial, place.final, continues, locks)
     try:
         yield claimed

@@ -66,7 +66,7 @@ class GridEncodingConfig:
     level_offset: bool = False
     layout: str = "auto"
     periodic: list[int] | None = None  # numbers of axes; null: the problem's
-    init_scale: float = MISSING
+    init_scale: float | None = MISSING  # null: 1e-3, and 0 where coefficients are trained
     backend: str = "auto"  # for interpolation=linear on a GPU: tcnn, where it is installed
 
 

@@ -99,7 +99,10 @@ class FirstOrder(OptimizerSettings):
         try:
             return self.make_optimizer(groups)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"optimizer: {self.name} of groups of parameters: {error}") from error
+            raise ValueError(
+                f"optimizer: {self.name} of groups of matrices and vectors: {error}; give one that "
+                "takes these by their gradient (L-BFGS is optimizer=lbfgs)"
+            ) from error
 
 
 def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:

@@ -32,6 +32,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from diffhash.ops.memory import is_out_of_memory, physical_memory
+from diffhash.optim.determined import Step, undetermined
 from diffhash.optim.dissection import ENLARGED, Dissection, cholesky, find_dissection, gram
 from diffhash.optim.gauss_newton import GaussNewton, Method
 from diffhash.optim.iterative import IterativeSystem
@@ -87,6 +88,9 @@ class DampedSystem:
         dissection: a dissection of J's table, for the method sparse; None to factorise by SuperLU.
         least: that fraction for each column; see `Residuals.least_lengths`.
         units: the unit of each column's unknown; see `Residuals.units`.
+
+    Attributes:
+        lengths: the diagonal of D, without λ's unit.
     """
 
     def __init__(
@@ -101,9 +105,9 @@ class DampedSystem:
         lengths = np.sqrt(jacobian.squares()) * units
         longest = lengths.max(initial=0.0) or 1.0
         # λ is multiplied by the unit, and columns are divided by the lengths.
-        self._unit, self._lengths = longest**2, np.maximum(lengths / longest, least) / units
-        if np.any(self._lengths != 1):
-            jacobian = jacobian.divided(self._lengths)
+        self._unit, self.lengths = longest**2, np.maximum(lengths / longest, least) / units
+        if np.any(self.lengths != 1):
+            jacobian = jacobian.divided(self.lengths)
         self._jacobian = jacobian
         if method == "dual":
             self._matrix = jacobian.gram()
@@ -139,7 +143,7 @@ class DampedSystem:
 
         def step(r: np.ndarray) -> np.ndarray:
             with _singular():
-                delta = solve(r) / self._lengths
+                delta = solve(r) / self.lengths
                 if not np.isfinite(delta).all():
                     raise ArithmeticError("the step is not finite")
             return delta
@@ -238,6 +242,8 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self._settings, self._made_by = settings, residuals
         self._residuals: Residuals | None = None
         self._how: tuple[Method, Dissection | None] | None = None
+        # Of the latest trial of a step: J, its system, λ, and its factors.
+        self._latest: tuple[Jacobian, DampedSystem, float, Step] | None = None
         self.loss, self.parts, self.has_ended = math.nan, [math.nan], False
 
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -271,6 +277,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
 
     def _step(self, residuals: Residuals) -> None:
         (group,) = self.param_groups
+        self._latest = None
         if residuals.is_linear:
             group["stage"] = residuals.n_stages - 1
         residuals.select(group["stage"])
@@ -327,6 +334,25 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self.has_ended |= is_solved or new <= _ROUND_OFF * group["first"]
         self.loss, self.parts = new, residuals.parts(after)
 
+    def undetermined(self) -> list[str]:
+        """The names of the unknowns and coefficients that nothing determines, from J at the latest
+        step; see `diffhash.optim.determined`. There are none where J is not known, has fewer rows
+        than columns, or is of a coarse level. The factors are released."""
+        latest, residuals, self._latest = self._latest, self._residuals, None
+        (group,) = self.param_groups
+        if latest is None or residuals is None or group["stage"] < residuals.n_stages - 1:
+            return []
+        jacobian, system, damping, step = latest
+        if jacobian.shape[0] < jacobian.shape[1]:
+            return []
+        try:
+            if damping > _SMALLEST:
+                del latest, step  # their memory is needed
+                step = system.factorised(_SMALLEST)
+            return undetermined(residuals, jacobian, step, system.lengths)
+        except SingularError:
+            return []
+
     def _end_stage(self, group: dict[str, Any], residuals: Residuals) -> None:
         """Go on with the next level, or end."""
         self.has_ended = group["stage"] == residuals.n_stages - 1
@@ -353,7 +379,10 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         """Try a step, and return the decrease of the loss that the linearisation predicts and r
         after the step; both are infinite where the system is singular."""
         try:
+            self._latest = None  # before the factors of this trial need its memory
             step = system.factorised(damping)
+            if isinstance(jacobian, Jacobian) and isinstance(system, DampedSystem):
+                self._latest = jacobian, system, damping, step
             delta = step(r)
             expected = r + jacobian @ delta
             residuals.move(delta)

@@ -23,6 +23,7 @@ from diffhash.problems import Coefficient
 
 _PIECE = 2**22  # the number of weights of splines that are in memory at a time
 _ALIKE = 1e6  # the largest condition number of a matrix of weights that is inverted
+_SHORT = 1e-4  # the length of a change by which derivatives are differences, relative to θ
 _SHORTEST = 1e-8  # the least length of a spline's column, relative to the longest column
 _BENDING = 100.0  # the least length of a network's column beside a skip connection, likewise
 
@@ -315,6 +316,28 @@ class Residuals:
         """The contribution of each term to |r|²."""
         ends = np.cumsum([term.target.numel() for term in self._objective.terms])[:-1]
         return [float(part @ part) for part in np.split(r, ends)]
+
+    def effect(self, change: np.ndarray) -> dict[str, float]:
+        """The size of the first-order change of each unknown, as its root mean square over the
+        points of the terms, and of each coefficient, for a change of the columns' unknowns ``[P]``.
+        """
+        before, by = self.state(), 1.0
+        if not self.keeps_weights:
+            by = _SHORT * max(1.0, sum(float(p.norm()) for p in before)) / np.linalg.norm(change)
+        x, values = torch.cat([term.x for term in self._objective.terms]), []
+        with torch.no_grad():
+            for sign in (by, -by):
+                self.move(sign * change)
+                values.append(self._field(x).double())
+                self.restore(before)
+        sizes = ((values[0] - values[1]) / (2 * by)).square().mean(dim=0).sqrt().tolist()
+        problem, last = self._objective.problem, len(change)
+        effects = dict(zip(problem.unknowns, sizes, strict=True))
+        for name, p in reversed([*problem.named_parameters()]):  # their columns are the last ones
+            if p.requires_grad:
+                first = last - p.numel()
+                effects[name], last = float(np.linalg.norm(change[first:last])), first
+        return effects
 
     def state(self) -> list[Tensor]:
         """A copy of θ, for `restore`."""

@@ -35,7 +35,8 @@ class OptimizerSettings(ABC):
             optimizer chooses. ``"residuals"``: the vector whose square is the loss, and its
             Jacobian. The latter two need all points at every step and end by themselves: their
             optimizers have an attribute ``has_ended``. Those of ``"residuals"`` also have the
-            ``loss`` after the latest step and ``parts``, what each term added to it.
+            ``loss`` after the latest step and ``parts``, what each term added to it. They may have
+            `LevenbergMarquardt.undetermined`.
 
     Raises:
         ValueError: a number is out of range, or a subclass does not define ``needs``.

@@ -64,6 +64,9 @@ _Metric = Annotated[float, Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)] | None
 class RunRecord:
     """The content of ``result.json``; times in seconds, memory in MB (1e6 bytes).
 
+    Of a resumed run ``wall_seconds`` and the memory are those of the last process, and the other
+    times those of the whole run.
+
     ``epochs`` is the number of completed epochs. ``metrics`` has any metrics by name, the ``loss``
     among them (`diffhash.results.metrics`); each is an attribute, too: ``record.mse_u``. A metric
     that is not finite is ``None``, because JSON has no NaN; so are all metrics of a diverged run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -43,8 +43,9 @@ class ErrorEstimate:
 
     The unit of a residual is its size for a wave of amplitude 1 (`residual_unit`), so that the sum
     is in units of u. It is an estimate and no bound: an error that hardly changes the residual, as
-    in a nearly singular problem, is underestimated. Conditions on measured values are evaluated at
-    their own points.
+    in a nearly singular problem, is underestimated. Gauss–Newton warns of unknowns that can change
+    without any change of the residuals. Conditions on measured values are evaluated at their own
+    points.
 
     Args:
         objective: the loss, whose terms are the conditions t.
@@ -118,18 +119,22 @@ class ErrorEstimate:
                 )
 
     def at_the_end(
-        self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet]
+        self,
+        field: Field,
+        jet: Callable[[Tensor, tuple[Row, ...]], Jet],
+        undetermined: Sequence[str] = (),
     ) -> list[float]:
-        """`values`, with warnings where residuals are small only at the points of training, and
-        where coefficients have come far from those by which residuals are weighed."""
+        """`values`, with warnings where residuals are small only at the points of training, where
+        coefficients have come far from those by which residuals are weighed, and of unknowns and
+        coefficients that an optimizer has found to be undetermined."""
         if field.n_replicas is None:
             self._check_units()
         values = self.values(field, jet)
-        if not any(unseen > _NOTABLE for unseen in values):
-            return values
-        for unseen, seen in zip(values, self.values(field, jet, seen=True), strict=True):
+        points = ", ".join(f"{term.name} {len(term)}" for term in self._objective.terms)
+        is_notable = any(unseen > _NOTABLE for unseen in values)
+        at_points = self.values(field, jet, seen=True) if is_notable else values
+        for unseen, seen in zip(values, at_points, strict=True):
             if unseen > _NOTABLE and unseen > _TIMES * seen:
-                points = ", ".join(f"{term.name} {len(term)}" for term in self._objective.terms)
                 n_parameters = sum(p.numel() for p in field.parameters() if p.requires_grad)
                 n_parameters //= field.n_replicas or 1
                 warn(
@@ -138,5 +143,11 @@ class ErrorEstimate:
                     f"({n_parameters} parameters; points: {points}); give more points (n_residual, "
                     "n_boundary) or a smaller field"
                 )
-                break
+                return values
+        if undetermined:
+            warn(
+                f"the conditions do not determine {', '.join(undetermined)}: it can change while "
+                "all residuals stay as they are, so that its value is arbitrary and its error not "
+                f"in the estimated one; add a condition or data (points: {points})"
+            )
         return values

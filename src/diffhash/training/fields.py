@@ -21,8 +21,8 @@ def default_field(problem: Problem, dtype: torch.dtype = torch.float32, seed: in
     """Make the field that `solve` uses if none is given, as ``recipe=pde`` does on a command line.
 
     It is a weighted sum of quintic B-splines on all levels of a grid that are dense, and is
-    periodic along the problem's periodic axes. Where the problem has coefficients that are trained,
-    its parameters start at 0, on a command line with ``encoder.encoding.init_scale=0``.
+    periodic along the problem's periodic axes. Its parameters start near 0, and at 0 where the
+    problem has coefficients that are trained (`start_scale`).
 
     Args:
         problem: the problem that the field is for.
@@ -42,12 +42,18 @@ def default_field(problem: Problem, dtype: torch.dtype = torch.float32, seed: in
         base_resolution=12,
         interpolation="quintic",
         periodic=[axes.index(axis) for axis in problem.periodic],
-        # From random values, the first steps would fit coefficients to these instead of the data.
-        init_scale=0.0 if any(p.requires_grad for p in problem.parameters()) else 1e-3,
+        init_scale=start_scale(problem),
         dtype=dtype,
     )
     network = Linear(encoding.n_output_dims, len(problem.unknowns), dtype=dtype)
     return problem_field(problem, encoding, network)
+
+
+def start_scale(problem: Problem) -> float:
+    """The ``init_scale`` of a grid for a problem: 0 where it has coefficients that are trained, and
+    1e-3 elsewhere. From random values, first steps would fit coefficients to these instead of the
+    data."""
+    return 0.0 if any(p.requires_grad for p in problem.parameters()) else 1e-3
 
 
 def like_field(field: Field | None, problem: Problem, dtype: torch.dtype, seed: int = 0) -> Field:

@@ -385,7 +385,7 @@ class FieldTraining(L.LightningModule):
             loss.reshape(-1).tolist(),
             self.evaluation.metrics(),
             self.evaluation.jets(),
-            self._estimate.at_the_end(self.field, self._jet),
+            self._estimate.at_the_end(self.field, self._jet, self._undetermined()),
             strict=True,
         )
         for replica, values in zip(self.replicas, outcomes, strict=True):
@@ -393,6 +393,11 @@ class FieldTraining(L.LightningModule):
             replica.finish(outcome)
             check_solution(self.problem, outcome.metrics, outcome.estimate)
         self.evaluation_seconds += self._seconds_since(start)
+
+    def _undetermined(self) -> Sequence[str]:
+        """The names of what the conditions do not determine, of an optimizer that knows them."""
+        find = getattr(self._optimizer().optimizer, "undetermined", None)
+        return [] if find is None or self.replicas[0].diverged_epoch is not None else find()
 
     def _has_ended(self) -> bool:
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)

@@ -191,7 +191,8 @@ def _optimizer(given: OptimizerSettings | str) -> OptimizerSettings | None:
     if isinstance(given, OptimizerSettings):
         return given
     if not isinstance(given, str) or given not in OPTIMIZERS:
-        name, own = getattr(given, "__name__", None), "GaussNewton()"
+        name = getattr(given, "__name__", None)
+        own = "GaussNewton() or FirstOrder(make_optimizer=torch.optim.RAdam)"
         if name is not None:  # a class, of ours or of any optimizer, or a function that makes one
             is_ours = isinstance(given, type) and issubclass(given, OptimizerSettings)
             own = f"{name}()" if is_ours else f"FirstOrder(make_optimizer={name})"

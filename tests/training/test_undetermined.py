@@ -1,0 +1,98 @@
+"""Gauss–Newton warns of unknowns and coefficients that the conditions do not determine."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+import diffhash as dh
+from diffhash.geometry import Interval
+from diffhash.networks import MLP
+from diffhash.optim import GaussNewton, Task
+from diffhash.optim.gauss_newton import Method
+from diffhash.problems import Heat1D, zoo
+from diffhash.training.fields import problem_field
+
+
+class Channel(dh.Problem):
+    """u'' = p', p'' = 0 and u' = p' - 1 at the ends: p is determined up to a constant."""
+
+    unknowns = ("u", "p")
+    domain = Interval(x=(0, 1))
+
+    def conditions(self) -> list[dh.Condition]:
+        return [
+            dh.Condition("momentum", self.domain, lambda x, d: d.u_xx - d.p_x),
+            dh.Condition("pressure", self.domain, lambda x, d: d.p_xx),
+            dh.Condition("ends", self.domain.boundary(), lambda x, d: dh.stack(d.u, d.p_x + 1)),
+        ]
+
+
+class Decay(dh.Problem):
+    """u' = -a b u with known values of u: only the product of a and b is determined."""
+
+    domain = Interval(t=(0, 1))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = dh.Coefficient(1.0), dh.Coefficient(3.0)
+
+    def conditions(self) -> list[dh.Condition]:
+        equation = dh.Condition("equation", self.domain, lambda x, d: d.u_t + self.a * self.b * d.u)
+        return [equation, self.labels()]
+
+    def solution(self, x: torch.Tensor) -> torch.Tensor:
+        return (-2 * x[:, 0]).exp()
+
+
+def found(
+    problem: dh.Problem, field: dh.Field | None = None, method: Method = "sparse",
+    points: dict[str, int] | None = None,
+) -> Sequence[str]:  # fmt: skip
+    """The names that a warning lists."""
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        dh.solve(
+            problem, field, task=Task(points=points or {}), progress=False, evaluation_points=100,
+            optimizer=GaussNewton(method=method), epochs=30,
+        )  # fmt: skip
+    texts = [re.match("the conditions do not determine (.*): it", str(w.message)) for w in given]
+    return [name for match in texts if match is not None for name in match[1].split(", ")]
+
+
+@pytest.mark.parametrize("method", ["sparse", "primal"])
+@pytest.mark.parametrize(
+    ("points", "names"), [({}, []), ({"ends": 0}, ["u"]), ({"start": 0}, ["u"])]
+)
+def test_a_missing_condition(points: dict[str, int], names: list[str], method: Method) -> None:
+    assert found(Heat1D(), method=method, points=points) == names
+
+
+def test_an_unknown_of_which_only_derivatives_are_known() -> None:
+    assert found(Channel()) == ["p"]
+
+
+def test_coefficients_of_which_only_the_product_is_known() -> None:
+    assert found(Decay()) == ["b", "a"]
+
+
+@pytest.mark.parametrize(("start", "names"), [(200, []), (0, ["u"])])
+def test_a_field_with_a_network(start: int, names: list[str]) -> None:
+    problem, points = Heat1D(), {"equation": 1000, "ends": 200, "start": start}
+    encoding = dh.GridEncoding(
+        2, n_levels=1, n_features_per_level=1, base_resolution=12, interpolation="quintic",
+        init_scale=0.0, dtype=torch.float64,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = MLP(encoding.n_output_dims, 1, width=8, depth=1, skip=True, dtype=torch.float64)
+    assert found(problem, problem_field(problem, encoding, network), points=points) == names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(zoo()))
+def test_the_problems_of_the_package_determine_their_solutions(name: str) -> None:
+    assert found(zoo()[name]()) == []
