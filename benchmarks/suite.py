@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Literal
 import msgspec
 
 from diffhash._files import write_text_atomically
+from diffhash.cli.command import INTERRUPTED
 from diffhash.experiment.checks import ConfigError, physical_memory
 from diffhash.experiment.locks import exclusive
 from diffhash.experiment.resume import hydra_value
@@ -30,6 +32,7 @@ from diffhash.results.record import FINISHED, read_record
 
 _LATEST = 2.0  # the multiple of the seconds for training after which a run is killed
 _START_SECONDS = 45.0  # added to that, for what precedes and follows training
+_ASKED_TO_END = (INTERRUPTED, -signal.SIGTERM)  # exit codes after a signal from outside
 _MEMORY = 0.9  # the fraction of the machine's memory for all simultaneous runs
 
 
@@ -191,7 +194,7 @@ class Outcome:
 
     Attributes:
         status: ``not possible`` where the settings were refused; ``killed`` where the run went on
-            long after its seconds were over.
+            long after its seconds were over. A run that a signal has ended leaves no outcome.
         reason: the reason in a line; for ``not possible``, the package's own error.
         overrides: the settings of the run.
     """
@@ -280,6 +283,8 @@ def _command(root: Path, job: Job, runs: Path, memory: int) -> Command:
     log = directory.with_suffix(".log")
 
     def failed(code: int | None, is_late: bool) -> str:
+        if code in _ASKED_TO_END and not is_late:
+            return "it was asked to end, and is run again by the same command"
         outcome = _outcome(job, log, code, is_late)
         write_text_atomically(_outcome_file(directory), json.dumps(asdict(outcome), indent=2))
         return f"{outcome.status}: {outcome.reason}"

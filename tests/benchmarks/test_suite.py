@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from lightning.pytorch.callbacks import Callback
 
 from benchmarks import suite, suite_table
 from benchmarks.suite import METHODS, OPTIMIZERS, Case, Job, Outcome
@@ -75,6 +78,23 @@ def test_what_is_finished_stays_and_a_failure_is_an_outcome(
     page = (tmp_path / "out/suite.md").read_text()
     assert f"- `heat1d`, spline, adam: not possible: {outcome.reason}" in page
     assert len(pd.read_csv(tmp_path / "out/suite.csv")) == len(table)
+
+
+class EndsItself(Callback):
+    """Ends the process in the middle of training, as a scheduler does."""
+
+    def on_train_start(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_run_that_a_signal_has_ended_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callback = f"+callbacks.own._target_={EndsItself.__module__}.{EndsItself.__qualname__}"
+    monkeypatch.setitem(OPTIMIZERS, "adam", (*OPTIMIZERS["adam"], callback))
+    suite.run_jobs(ROOT, [job("heat1d", "ff")], tmp_path, workers=1)
+    assert "failed   heat1d, ff, adam, seed 0: it was asked to end" in capsys.readouterr().out
+    assert suite.result(job("heat1d", "ff"), tmp_path) is None
 
 
 def _write(job: Job, runs: Path, l2_u: float | None, **metrics: float) -> None:

@@ -322,8 +322,8 @@ class Residuals:
         points of the terms, and of each coefficient, for a change of the columns' unknowns ``[P]``.
         """
         before, by = self.state(), 1.0
-        if not self.keeps_weights:
-            by = _SHORT * max(1.0, sum(float(p.norm()) for p in before)) / np.linalg.norm(change)
+        if not self.keeps_weights and (length := float(np.linalg.norm(change))) > 0:
+            by = _SHORT * max(1.0, sum(float(p.norm()) for p in before)) / length
         x, values = torch.cat([term.x for term in self._objective.terms]), []
         with torch.no_grad():
             for sign in (by, -by):
