@@ -15,7 +15,7 @@ from diffhash.optim.residuals import Residuals
 
 Step = Callable[[np.ndarray], np.ndarray]
 
-_REPEATS = 4
+_REPEATS = 3
 _LEFT = 1e-3  # the fraction of a random change that a determined quantity keeps at most
 _STAYS = 0.5  # the fraction of its size that an undetermined change keeps in each repetition
 
