@@ -99,9 +99,9 @@ class FirstOrder(OptimizerSettings):
         try:
             return self.make_optimizer(groups)
         except (TypeError, ValueError) as error:
+            advice = "; L-BFGS is optimizer=lbfgs" if self.name == "LBFGS" else ""
             raise ValueError(
-                f"optimizer: {self.name} of groups of matrices and vectors: {error}; give one that "
-                "takes these by their gradient (L-BFGS is optimizer=lbfgs)"
+                f"optimizer: {self.name} of groups of parameters: {error}{advice}"
             ) from error
 
 
