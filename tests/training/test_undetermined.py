@@ -19,7 +19,7 @@ from diffhash.training.fields import problem_field
 
 
 class Channel(dh.Problem):
-    """u'' = p', p'' = 0 and u' = p' - 1 at the ends: p is determined up to a constant."""
+    """u'' = p', p'' = 0, with u = 0 and p' = -1 at the ends: p is determined up to a constant."""
 
     unknowns = ("u", "p")
     domain = Interval(x=(0, 1))
