@@ -11,7 +11,7 @@ import torch
 from diffhash import MLP, Field
 from diffhash.encodings import Identity
 from diffhash.optim import Task
-from diffhash.optim.levenberg_marquardt import DampedSystem
+from diffhash.optim.damped import DampedSystem
 from diffhash.optim.residuals import Residuals
 from tests.optim.decay import Decay
 

@@ -17,10 +17,10 @@ from diffhash.encodings import Identity
 from diffhash.geometry import Box, Disc, Domain, Interval, Polygon
 from diffhash.networks import Linear, stack_fields
 from diffhash.optim import GaussNewton, Objective, Task
+from diffhash.optim.damped import DampedSystem, SingularError
 from diffhash.optim.dissection import find_dissection, gram
 from diffhash.optim.iterative import IterativeSystem
 from diffhash.optim.jacobian import Jacobian
-from diffhash.optim.levenberg_marquardt import DampedSystem, SingularError
 from diffhash.optim.residuals import Residuals
 from diffhash.problems import (
     Coefficient,

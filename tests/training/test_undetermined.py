@@ -51,14 +51,14 @@ class Decay(dh.Problem):
 
 def found(
     problem: dh.Problem, field: dh.Field | None = None, method: Method = "sparse",
-    points: dict[str, int] | None = None,
+    points: dict[str, int] | None = None, windows: int = 1,
 ) -> Sequence[str]:  # fmt: skip
     """The names that a warning lists."""
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
         dh.solve(
             problem, field, task=Task(points=points or {}), progress=False, evaluation_points=100,
-            optimizer=GaussNewton(method=method), epochs=30,
+            optimizer=GaussNewton(method=method), epochs=30, windows=windows,
         )  # fmt: skip
     texts = [re.match("the conditions do not determine (.*): it", str(w.message)) for w in given]
     return [name for match in texts if match is not None for name in match[1].split(", ")]
@@ -70,6 +70,10 @@ def found(
 )
 def test_a_missing_condition(points: dict[str, int], names: list[str], method: Method) -> None:
     assert found(Heat1D(), method=method, points=points) == names
+
+
+def test_windows_of_time_are_warned_of_once() -> None:
+    assert found(Heat1D(), points={"start": 0}, windows=3) == ["u"]
 
 
 def test_an_unknown_of_which_only_derivatives_are_known() -> None:

@@ -6,14 +6,11 @@ minimises |J δ + r|² + λ|D δ|².
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
+from diffhash.optim.damped import Step
 from diffhash.optim.jacobian import Jacobian
 from diffhash.optim.residuals import Residuals
-
-Step = Callable[[np.ndarray], np.ndarray]
 
 _REPEATS = 3
 _LEFT = 1e-3  # the fraction of a random change that a determined quantity keeps at most

@@ -127,27 +127,41 @@ class ErrorEstimate:
         """`values`, with warnings where residuals are small only at the points of training, where
         coefficients have come far from those by which residuals are weighed, and of unknowns and
         coefficients that an optimizer has found to be undetermined."""
+        values = self.values(field, jet)
+        at_points = values
+        if any(value > _NOTABLE for value in values):
+            at_points = self.values(field, jet, seen=True)
         if field.n_replicas is None:
             self._check_units()
-        values = self.values(field, jet)
-        points = ", ".join(f"{term.name} {len(term)}" for term in self._objective.terms)
-        is_notable = any(unseen > _NOTABLE for unseen in values)
-        at_points = self.values(field, jet, seen=True) if is_notable else values
-        for unseen, seen in zip(values, at_points, strict=True):
-            if unseen > _NOTABLE and unseen > _TIMES * seen:
-                n_parameters = sum(p.numel() for p in field.parameters() if p.requires_grad)
-                n_parameters //= field.n_replicas or 1
-                warn(
-                    f"between the points of training the residuals are {unseen / seen:.2g} times "
-                    "as large as at them: the field has more freedom than so many points determine "
-                    f"({n_parameters} parameters; points: {points}); give more points (n_residual, "
-                    "n_boundary) or a smaller field"
-                )
-                return values
-        if undetermined:
+        if not self._check_between(values, at_points, field) and undetermined:
             warn(
                 f"the conditions do not determine {', '.join(undetermined)}: it can change while "
                 "all residuals stay as they are, so that its value is arbitrary and its error not "
-                f"in the estimated one; add a condition or data (points: {points})"
+                f"in the estimated one; add a condition or data (points: {self._points})"
             )
         return values
+
+    def _check_between(
+        self, values: Sequence[float], at_points: Sequence[float], field: Field
+    ) -> bool:
+        """Warn where residuals are much larger than at the points of training, and return whether
+        they are."""
+        pairs = zip(values, at_points, strict=True)
+        ratios = [unseen / (seen or 1e-300) for unseen, seen in pairs if unseen > _NOTABLE]
+        ratio = max(ratios, default=0.0)
+        if ratio <= _TIMES:
+            return False
+        n_parameters = sum(p.numel() for p in field.parameters() if p.requires_grad)
+        n_parameters //= field.n_replicas or 1
+        warn(
+            f"between the points of training the residuals are {ratio:.2g} times as large as at "
+            "them: the field has more freedom than so many points determine "
+            f"({n_parameters} parameters; points: {self._points}); give more points (n_residual, "
+            "n_boundary) or a smaller field"
+        )
+        return True
+
+    @property
+    def _points(self) -> str:
+        """The number of points of each term."""
+        return ", ".join(f"{term.name} {len(term)}" for term in self._objective.terms)

@@ -59,6 +59,7 @@ from diffhash.training.steps import (
     autograd,
 )
 from diffhash.training.weightings import Weighting
+from diffhash.training.windows import Window
 
 Derivatives = Literal["taylor", "autograd"]
 EndedBy = Literal["tolerance", "max_seconds", "optimizer"]
@@ -391,13 +392,18 @@ class FieldTraining(L.LightningModule):
         for replica, values in zip(self.replicas, outcomes, strict=True):
             outcome = Outcome(*values)
             replica.finish(outcome)
-            check_solution(self.problem, outcome.metrics, outcome.estimate)
+            if not isinstance(self.problem, Window):
+                check_solution(self.problem, outcome.metrics, outcome.estimate)
         self.evaluation_seconds += self._seconds_since(start)
 
     def _undetermined(self) -> Sequence[str]:
-        """The names of what the conditions do not determine, of an optimizer that knows them."""
-        find = getattr(self._optimizer().optimizer, "undetermined", None)
-        return [] if find is None or self.replicas[0].diverged_epoch is not None else find()
+        """The names of what the conditions do not determine, of an optimizer that knows them. Those
+        of later windows of time are those of the first."""
+        is_later = isinstance(self.problem, Window) and not self.problem.is_first
+        if is_later or self.replicas[0].diverged_epoch is not None:
+            return []
+        find = getattr(self._optimizer().optimizer, "undetermined", list)
+        return find()
 
     def _has_ended(self) -> bool:
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)

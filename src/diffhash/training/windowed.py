@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diffhash.networks import Field
 from diffhash.problems import Problem
+from diffhash.training.estimate import check_solution
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.module import EndedBy, FieldTraining
 from diffhash.training.replica import Outcome, Replica
@@ -139,11 +140,12 @@ class WindowedTraining(nn.Module):
         estimates = [outcome.estimate for outcome in outcomes]
         is_known = is_whole and not any(map(math.isnan, estimates))
         self.evaluation.prepare(self.field, self.field.network.params.device)
-        self.replicas[0].outcome = Outcome(
+        outcome = self.replicas[0].outcome = Outcome(
             mean(outcome.loss for outcome in outcomes),
             *(self.evaluation.metrics()[0], self.evaluation.jets()[0]),
             max(estimates) if is_known else math.nan,
         )
+        check_solution(self.problem, outcome.metrics, outcome.estimate)
 
     def checkpoint(self) -> dict[str, Any]:
         """A checkpoint of the fields and of the configuration that they are built from. It can be

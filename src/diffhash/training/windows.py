@@ -68,6 +68,11 @@ class Window(Problem):
         self._before = (before,)  # in a tuple, so that it is no submodule
 
     @property
+    def is_first(self) -> bool:
+        """Whether the window begins with the initial conditions of the whole problem."""
+        return self._before == (None,)
+
+    @property
     def has_solution(self) -> bool:
         """Whether the whole problem has an exact solution."""
         return self._whole.has_solution
