@@ -5,21 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import reprlib
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from importlib.util import find_spec
 from operator import getitem
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import hydra
 import torch
-from hydra.errors import InstantiationException
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from diffhash.encodings import Encoding, GridEncoding
 from diffhash.experiment.checks import (
@@ -32,6 +28,12 @@ from diffhash.experiment.checks import (
     set_threads,
 )
 from diffhash.experiment.composing import one_line
+from diffhash.experiment.instantiating import (
+    NO_MEMORY,
+    instantiate,
+    is_about_settings,
+    optional,
+)
 from diffhash.experiment.memory import check_points, check_run
 from diffhash.experiment.schema import TrainerConfig
 from diffhash.networks import Field, Network, stack_fields
@@ -54,7 +56,6 @@ from diffhash.training.fit import choose_accelerator
 from diffhash.training.windowed import WindowedTraining, first_window
 from diffhash.training.windows import WindowedField
 
-_EXTRAS = {"pytorch_optimizer": "optimizers"}  # by the module that is missing
 # Settings of places and reports, which do not change results.
 _NOT_IN_HASH = ("logger", "name", "objective", "runs_dir", "run_dir", "ckpt_path", "resume")
 _MOVING = ("sampler", "weighting")  # null is the same as no such setting
@@ -65,8 +66,6 @@ _NEW = (
     (("encoder", "network"), "skip", False),
 )
 _EPOCHS_FOR_A_GRAPH = 200  # with fewer steps, a capture takes longer than it saves
-_Kind = TypeVar("_Kind")
-_NO_MEMORY = "needs more memory than there is"
 
 
 @dataclass(frozen=True)
@@ -114,9 +113,9 @@ def build(cfg: DictConfig, checkpoint_from: str | None = None) -> Setup:
     objective = _objective(task, first, periodic)
     field = _build_fields(cfg, first, accelerator)
     check_run(cfg, field, objective, accelerator)
-    sampler = _optional(cfg.sampler, "sampler", Sampler)
-    weighting = _optional(cfg.weighting, "weighting", Weighting)
-    optimizer = _optional(cfg.optimizer, "optimizer", OptimizerSettings)
+    sampler = optional(cfg.sampler, "sampler", Sampler)
+    weighting = optional(cfg.weighting, "weighting", Weighting)
+    optimizer = optional(cfg.optimizer, "optimizer", OptimizerSettings)
     grid_backend = _grid_backend(field.encoding, accelerator)
 
     def training_of(problem: Problem, field: Field) -> FieldTraining:
@@ -152,10 +151,10 @@ def build(cfg: DictConfig, checkpoint_from: str | None = None) -> Setup:
             training = WindowedTraining(problem, windows, training, training_of, evaluation)
         _check_objective(cfg.objective, training.evaluation)
     except (ValueError, RuntimeError) as error:
-        if not _is_about_settings(error):
+        if not is_about_settings(error):
             raise
         if is_out_of_memory(error):
-            raise ConfigError(f"trainer.evaluation_points={n_points}: {_NO_MEMORY}") from error
+            raise ConfigError(f"trainer.evaluation_points={n_points}: {NO_MEMORY}") from error
         raise ConfigError(f"{_group(str(error))}{one_line(error)}") from error
     resumed = None
     if cfg.ckpt_path is not None and isinstance(training, FieldTraining):
@@ -206,7 +205,7 @@ def _objective(task: Task, problem: Problem, periodic: Sequence[str]) -> Objecti
     try:
         return task.objective(problem, periodic)
     except (ValueError, NotImplementedError, RuntimeError) as error:
-        if not _is_about_settings(error):
+        if not is_about_settings(error):
             raise
         raise ConfigError(f"task: {one_line(error)}") from error
 
@@ -374,7 +373,7 @@ def accelerator_of(cfg: DictConfig) -> str:
     Raises:
         ConfigError: a GPU that is not there or that the optimizer cannot use.
     """
-    optimizer = _optional(cfg.optimizer, "optimizer", OptimizerSettings)
+    optimizer = optional(cfg.optimizer, "optimizer", OptimizerSettings)
     try:
         return choose_accelerator(cfg.trainer.accelerator.value, optimizer)
     except ValueError as error:
@@ -418,57 +417,3 @@ def _origin(cfg: DictConfig) -> dict[str, Any]:
         assert isinstance(settings, dict)
         origin |= {f"{part}.{key}": value for key, value in settings.items()}
     return origin
-
-
-def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Kind:
-    """`hydra.utils.instantiate`, for nodes that may have a ``name`` for display.
-
-    Raises:
-        ConfigError: there is no ``_target_``, it does not make a ``kind``, or it refuses its
-            settings (with a ValueError).
-        Exception: any other exception of the target, which is a bug of the target.
-    """
-    try:
-        settings = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_dict(node) else None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{key}: {error}") from error
-    if not isinstance(settings, dict) or "_target_" not in settings:
-        raise ConfigError(f"{key}: give a _target_, the class or function to build it with")
-    settings.pop("name", None)
-    try:
-        made = hydra.utils.instantiate(settings, _convert_="all", **arguments)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, ImportError) and not isinstance(cause.__cause__, ImportError):
-            cause = cause.__cause__ or cause  # the target's module has a bug
-        if cause is not None and not _is_about_settings(cause):
-            raise cause from None
-        if is_out_of_memory(cause):
-            sizes = ", ".join(f"{k}={v}" for k, v in settings.items() if isinstance(v, int))
-            raise ConfigError(f"{key}: {sizes}: {_NO_MEMORY}") from error
-        reason = one_line(cause or error).removeprefix(f"{key}: ")
-        if isinstance(cause, ModuleNotFoundError) and cause.name in _EXTRAS:
-            reason = f"needs {cause.name}: pip install 'diffhash[{_EXTRAS[cause.name]}]'"
-        raise ConfigError(f"{key}: {reason}") from error
-    if not isinstance(made, kind):
-        raise ConfigError(
-            f"{key}._target_={settings['_target_']}: makes a {type(made).__name__}; give what "
-            f"makes a {kind.__name__}"
-        )
-    return made
-
-
-def _optional(node: Any, key: str, kind: type[_Kind]) -> _Kind | None:
-    return None if node is None else instantiate(node, key, kind)
-
-
-def _is_about_settings(error: BaseException) -> bool:
-    """Whether an object has refused its settings; other errors are shown with their traceback."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    match error:
-        case TypeError():  # raised by the call itself because of wrong arguments
-            return len(frames) == 1 or "abstract class" in str(error)
-        case ValueError():  # raised by the object itself, or by diffhash code that it calls
-            return len(frames) <= 2 or frames[-1].f_globals["__name__"].startswith("diffhash.")
-        case _:
-            return isinstance(error, (ImportError, NotImplementedError)) or is_out_of_memory(error)

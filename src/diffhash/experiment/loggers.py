@@ -18,10 +18,10 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from omegaconf import DictConfig, OmegaConf
 
 from diffhash.experiment import wandb_run
-from diffhash.experiment.build import instantiate
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.composing import one_line
 from diffhash.experiment.folder import LOGS
+from diffhash.experiment.instantiating import instantiate
 from diffhash.experiment.wandb_run import earlier, is_wandb, log_earlier_history, wandb_logger
 from diffhash.results.record import RunRecord
 
