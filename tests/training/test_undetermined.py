@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import diffhash as dh
-from diffhash.geometry import Interval
+from diffhash.geometry import Box, Interval
 from diffhash.networks import MLP
 from diffhash.optim import GaussNewton, Task
 from diffhash.optim.gauss_newton import Method
@@ -29,6 +29,39 @@ class Channel(dh.Problem):
             dh.Condition("momentum", self.domain, lambda x, d: d.u_xx - d.p_x),
             dh.Condition("pressure", self.domain, lambda x, d: d.p_xx),
             dh.Condition("ends", self.domain.boundary(), lambda x, d: dh.stack(d.u, d.p_x + 1)),
+        ]
+
+
+class Beam(dh.Problem):
+    """A loaded beam, u_xxxx = 1, with the first few of its supports."""
+
+    domain = Interval(x=(0, 1))
+
+    def __init__(self, supports: int) -> None:
+        super().__init__()
+        self.supports = supports
+
+    def conditions(self) -> list[dh.Condition]:
+        ends, first = self.domain.boundary(), self.domain.boundary("x-")
+        every = [
+            dh.Condition("ends", ends, lambda x, d: d.u),
+            dh.Condition("slope", first, lambda x, d: d.u_x),
+            dh.Condition("moment", self.domain.boundary("x+"), lambda x, d: d.u_xx),
+        ]
+        equation = dh.Condition("equation", self.domain, lambda x, d: d.u_xxxx, target=1.0)
+        return [equation, *every[: self.supports]]
+
+
+class OpenBurgers(dh.Problem):
+    """u_t + u u_x = u_xx / 20, where nothing is known at the ends."""
+
+    domain = Box(x=(0, 1), t=(0, 1))
+
+    def conditions(self) -> list[dh.Condition]:
+        start = self.domain.initial()
+        return [
+            dh.Condition("equation", self.domain, lambda x, d: d.u_t + d.u * d.u_x - d.u_xx / 20),
+            dh.Condition("start", start, lambda x, d: d.u, target=lambda x: (3 * x[:, 0]).sin()),
         ]
 
 
@@ -82,6 +115,29 @@ def test_an_unknown_of_which_only_derivatives_are_known() -> None:
 
 def test_coefficients_of_which_only_the_product_is_known() -> None:
     assert found(Decay()) == ["b", "a"]
+
+
+@pytest.mark.parametrize(("supports", "names"), [(1, ["u"]), (2, ["u"]), (3, [])])
+def test_a_missing_condition_of_an_equation_of_fourth_order(
+    supports: int, names: list[str]
+) -> None:
+    assert found(Beam(supports)) == names
+
+
+def test_ends_that_are_open() -> None:
+    assert found(OpenBurgers()) == ["u"]
+
+
+def test_an_equation_without_points() -> None:
+    assert found(Heat1D(), points={"equation": 0}) == ["u"]
+
+
+def test_unknowns_in_parts_of_the_domain() -> None:
+    assert found(zoo()["poisson_interface"]()) == []
+
+
+def test_too_few_points_are_not_a_missing_condition() -> None:
+    assert found(Heat1D(), points={"equation": 2500, "ends": 300, "start": 300}) == []
 
 
 @pytest.mark.parametrize(("start", "names"), [(200, []), (0, ["u"])])

@@ -174,22 +174,24 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self.has_ended |= is_solved or new <= _ROUND_OFF * group["first"]
         self.loss, self.parts = new, residuals.parts(after)
 
-    def undetermined(self) -> list[str]:
+    def undetermined(self, errors: Callable[[], Tensor]) -> list[str]:
         """The names of the unknowns and coefficients that nothing determines, from J at the latest
-        step; see `diffhash.optim.determined`. There are none where J is not known, has fewer rows
-        than columns, or is of a coarse level. The factors are released."""
+        step. There are none where J is not known or is of a coarse level. The factors are released.
+
+        Args:
+            errors: a function that returns the residuals at other points, for the present
+                parameters; see `diffhash.optim.determined`.
+        """
         latest, residuals, self._latest = self._latest, self._residuals, None
         (group,) = self.param_groups
         if latest is None or residuals is None or group["stage"] < residuals.n_stages - 1:
             return []
         jacobian, system, damping, step = latest
-        if jacobian.shape[0] < jacobian.shape[1]:
-            return []
         try:
             if damping > _SMALLEST:
                 del latest, step  # their memory is needed
                 step = system.factorised(_SMALLEST)
-            return undetermined(residuals, jacobian, step, system.lengths)
+            return undetermined(residuals, jacobian, step, system.lengths, errors)
         except SingularError:
             return []
 

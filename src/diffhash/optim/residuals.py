@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -317,27 +317,53 @@ class Residuals:
         ends = np.cumsum([term.target.numel() for term in self._objective.terms])[:-1]
         return [float(part @ part) for part in np.split(r, ends)]
 
-    def effect(self, change: np.ndarray) -> dict[str, float]:
-        """The size of the first-order change of each unknown, as its root mean square over the
-        points of the terms, and of each coefficient, for a change of the columns' unknowns ``[P]``.
+    def effect(
+        self, change: np.ndarray, errors: Callable[[], Tensor]
+    ) -> tuple[dict[str, float], float]:
+        """The sizes of first-order changes for a change of the columns' unknowns ``[P]``.
+
+        Args:
+            change: the change.
+            errors: a function of the present parameters that returns a vector.
+
+        Returns:
+            For each unknown the root mean square over the points of the terms, or those in its part
+            of the domain, and for each coefficient the change relative to its value; and the length
+            of the change of ``errors``.
         """
-        before, by = self.state(), 1.0
-        if not self.keeps_weights and (length := float(np.linalg.norm(change))) > 0:
-            by = _SHORT * max(1.0, sum(float(p.norm()) for p in before)) / length
-        x, values = torch.cat([term.x for term in self._objective.terms]), []
-        with torch.no_grad():
+        before, length = self.state(), float(np.linalg.norm(change)) or 1.0
+        problem, last = self._objective.problem, len(change)
+        x = torch.cat([term.x for term in self._objective.terms])
+
+        def difference(by: float, of: Callable[[], Tensor]) -> Tensor:
+            values = []
             for sign in (by, -by):
                 self.move(sign * change)
-                values.append(self._field(x).double())
+                values.append(of().double())
                 self.restore(before)
-        sizes = ((values[0] - values[1]) / (2 * by)).square().mean(dim=0).sqrt().tolist()
-        problem, last = self._objective.problem, len(change)
-        effects = dict(zip(problem.unknowns, sizes, strict=True))
+            return (values[0] - values[1]) / (2 * by)
+
+        with torch.no_grad():
+            u = self._field(x)
+            by = _SHORT * max(1.0, sum(float(p.norm()) for p in before)) / length
+            # Most of a change's length may be in parameters that have hardly any effect.
+            largest = float(difference(by, lambda: self._field(x)).norm()) or 1.0
+            by = max(by, _SHORT * float(u.norm()) / largest)
+            changes = difference(by, lambda: self._field(x)).square()
+            seen = float(difference(by, errors).norm())
+        effects = {}
+        for name, of_points in zip(problem.unknowns, changes.T, strict=True):
+            part = problem.parts.get(name)
+            own = of_points if part is None else of_points[part.contains(x)]
+            effects[name] = float(own.mean().sqrt())
         for name, p in reversed([*problem.named_parameters()]):  # their columns are the last ones
             if p.requires_grad:
                 first = last - p.numel()
-                effects[name], last = float(np.linalg.norm(change[first:last])), first
-        return effects
+                effects[name] = float(np.linalg.norm(change[first:last])) / (
+                    float(p.detach().norm()) or 1.0
+                )
+                last = first
+        return effects, seen
 
     def state(self) -> list[Tensor]:
         """A copy of θ, for `restore`."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffhash.geometry import Periodic, Surface
-from diffhash.jets import Jet
+from diffhash.jets import Jet, Sum
 from diffhash.problems import Condition, Problem
 from diffhash.problems.condition import Measured
 from diffhash.problems.problem import points_of
@@ -27,6 +27,7 @@ from diffhash.problems.tracer import (
 _SPACINGS = 4  # spacings of floating-point numbers of an interval by which rounding moves a point
 # Further points, by which the derivatives that a residual reads in general are found.
 _FEW_POINTS, _OTHER_SEED = 256, 12345
+_FLOOR = 0.01  # the least size of an equation's parts at a point, relative to their usual size
 
 
 class Term(nn.Module):
@@ -46,6 +47,7 @@ class Term(nn.Module):
         x: points ``[N, d]``, or both points of each pair ``[2N, d]``; float64.
         target: ``[N, E]``, float64.
         rows: the derivatives in the jet from which the term is computed.
+        read: the derivatives that the residual reads, of which ``rows`` may have sums.
         coefficients: ``[K, C, N, E]`` where the residual is linear in that jet, else None.
         is_linear: whether the residual is linear in that jet and has no trained coefficients.
         point_weights: w of the points, ``[N]``: the term is the mean of w · error²; None for 1.
@@ -90,9 +92,9 @@ class Term(nn.Module):
         self._check("its target", target)
         known = (first, normal)
         check_residual(condition, self.names, self.rows, *known)
-        self._read = self.rows  # the derivatives that the residual reads
-        self.rows = collapsed(condition, self.names, self._read, *known, [*problem.parameters()])
-        form = linear_form(condition, self.names, self._read, self.rows, *known)
+        self.read = self.rows  # the derivatives that the residual reads
+        self.rows = collapsed(condition, self.names, self.read, *known, [*problem.parameters()])
+        form = linear_form(condition, self.names, self.read, self.rows, *known)
         self.is_linear = form is not None
         if self.is_paired:  # the residual is linear in the difference of two jets
             form = None
@@ -172,7 +174,7 @@ class Term(nn.Module):
         if index is not None:
             x, target = x[index], target[index]
             normal = None if normal is None else normal[index]
-        value = equations(self.condition, x, taken_apart(jet, self._read), normal)
+        value = equations(self.condition, x, taken_apart(jet, self.read), normal)
         if value.shape[-2:] != target.shape:
             # Broadcasting would silently turn N errors into N².
             raise ValueError(
@@ -180,6 +182,36 @@ class Term(nn.Module):
                 f"{list(target.shape)}: give both alike"
             )
         return value.to(dtype) - target
+
+    def violation(self, jet: Jet, sizes: Tensor, wave_number: float) -> Tensor:
+        """How large the errors are beside the parts of the equation, ``[.., N, E]``:
+
+            |r| / (Σ |∂r/∂d · d| + 0.01 · (rms Σ |∂r/∂d · d| + Σ |∂r/∂d| · size_d))
+
+        with sums over the derivatives d of the unknowns that the residual r reads, and size_d the
+        size of d for a wave of that amplitude and number of radians across the domain.
+
+        Args:
+            jet: the jet of u at the term's points, with the rows ``read``.
+            sizes: the amplitude for each unknown, ``[C]`` or ``[R, C]``.
+            wave_number: the number of radians.
+        """
+        data = jet.data.detach().double().requires_grad_(True)
+        widths = data.new_tensor([high - low for low, high in self._problem[0].domain.bounds])
+        orders = data.new_tensor([row for row in jet.rows if not isinstance(row, Sum)])
+        waves = ((wave_number / widths) ** orders).prod(dim=1)
+        size = (waves[:, None] * sizes.to(data)[..., None, :])[..., None, :]  # [.., K, 1, C]
+        with torch.enable_grad():
+            errors = self.errors(Jet(data, jet.rows, jet.names))
+            gradients = [
+                torch.autograd.grad(errors[..., e].sum(), data, retain_graph=True)[0].abs()
+                for e in range(errors.shape[-1])
+            ]
+        slopes = torch.stack(gradients, dim=-1)  # [.., K, N, C, E]
+        parts = (slopes * data.detach().abs()[..., None]).sum(dim=(-4, -2))
+        typical = (slopes * size[..., None]).sum(dim=(-4, -2))
+        floor = typical + parts.square().mean(dim=-2, keepdim=True).sqrt()
+        return errors.detach().abs() / (parts + _FLOOR * floor).clamp(min=1e-300)
 
     def loss(self, jet: Jet, index: Tensor | None = None) -> Tensor:
         """The term's contribution to the loss: a scalar, or ``[R]`` for replicas."""
@@ -256,10 +288,10 @@ class Term(nn.Module):
         x = torch.cat([self.x[:n], others[: len(others) // 2] if self.is_paired else others])
         known = x, self._normals(x)
         condition, parameters = self.condition, [*self._problem[0].parameters()]
-        self.rows = collapsed(condition, self.names, self._read, *known, parameters)
+        self.rows = collapsed(condition, self.names, self.read, *known, parameters)
         form = None
         if not self.is_paired:
-            form = linear_form(condition, self.names, self._read, self.rows, *known)
+            form = linear_form(condition, self.names, self.read, self.rows, *known)
         self.coefficients = None if form is None else form.coefficients[:, :, :n].contiguous()
         self.offset = None if form is None else form.offset[:n].contiguous()
 
@@ -284,7 +316,7 @@ class Term(nn.Module):
         known = first, self._normals(first)
         target = self._problem[0].target(self.condition, *known).to(x)
         self._check("its target", target)
-        condition, names, read = self.condition, self.names, self._read
+        condition, names, read = self.condition, self.names, self.read
         form = None
         if self.coefficients is not None:
             form = linear_form(condition, names, read, self.rows, *known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -19,7 +20,12 @@ _POINTS = 2000  # the largest number of points of a term
 _SEED = 271_828  # the seed of the points; no task uses it
 _NOTABLE, _TIMES = 1e-2, 10.0  # a warning is given above this error, and this ratio of errors
 _MOST_CHANGED = 3.0  # a warning is given if a residual's size has changed by more than this factor
+_FAR = 10.0  # a warning is given if a coefficient has changed by more than this factor, or its sign
 _TIMES_TOO_GOOD = 1e3  # a warning is given if an error is so many times its estimate
+_VIOLATED, _SHARE = 0.3, 0.01  # a warning is given of this violation at this share of the points
+_OTHERS = (
+    "try windows of time (windows=), a finer grid, more epochs, or another field to start from"
+)
 _WAVE_NUMBER = 10.0  # radians across the domain of the wave in the unit of a residual
 
 
@@ -71,6 +77,21 @@ class ErrorEstimate:
                 terms.append(term)
         return terms
 
+    def errors(
+        self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet], seen: bool = False
+    ) -> Tensor:
+        """The vector of all (residual_t - target_t) / (unit_t · √n_t) for the n_t numbers of each
+        condition, ``[M]``, or ``[R, M]`` for replicas; for the arguments see `values`."""
+        with torch.no_grad():
+            return torch.cat(
+                [
+                    term.errors(jet(term.x, term.rows)).double().flatten(-2)
+                    / (unit * math.sqrt(term.target.numel()))
+                    for term, unit in zip(self._at(seen), self._units, strict=True)
+                ],
+                dim=-1,
+            )
+
     def values(
         self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet], seen: bool = False
     ) -> list[float]:
@@ -81,27 +102,32 @@ class ErrorEstimate:
             jet: a function that returns the field's jet at points.
             seen: whether residuals are taken at the points of training instead.
         """
-        terms = self._objective.terms if seen else self._unseen or self._terms()
-        if not seen:
-            self._unseen = terms
-        total, sizes = torch.zeros(()), []
+        total = self.errors(field, jet, seen).square().sum(dim=-1)
         with torch.no_grad():
-            for term, unit in zip(terms, self._units, strict=True):
-                errors = term.errors(jet(term.x, term.rows)).double()
-                total = total + errors.square().mean(dim=(-2, -1)) / unit**2
-                if term.condition.kind != "boundary":
-                    sizes.append(field(term.x).double().square().mean(dim=(-2, -1)))
+            sizes = [
+                field(term.x).double().square().mean(dim=(-2, -1))
+                for term in self._at(seen)
+                if term.condition.kind != "boundary"
+            ]
         size = torch.stack(sizes).mean(dim=0) if sizes else torch.ones(())
         return (total / size.where(size > 0, float("nan"))).sqrt().reshape(-1).tolist()
 
-    def _check_units(self) -> None:
-        """Warn of residuals whose size has changed with the coefficients."""
+    def _at(self, seen: bool) -> Sequence[Term]:
+        """The terms at the points of training, or at others."""
+        if seen:
+            return self._objective.terms
+        self._unseen = self._unseen or self._terms()
+        return self._unseen
+
+    def _check_coefficients(self) -> None:
+        """Warn of coefficients that are so far from their starts that residuals have another size,
+        or that the loss may have another minimum."""
         problem = self._objective.problem
-        moved = [
-            f"{name} from {p.start:.3g} to {p.item():.3g}"
+        moved = {
+            f"{name} from {p.start:.3g} to {p.item():.3g}": p.item() / p.start
             for name, p in problem.named_parameters()
-            if isinstance(p, Coefficient) and p.requires_grad and p.item() != p.start
-        ]
+            if isinstance(p, Coefficient) and p.requires_grad and p.start and p.item() != p.start
+        }
         if not moved:
             return
         device = next(problem.parameters()).device
@@ -117,6 +143,13 @@ class ErrorEstimate:
                     "weight and the estimated error suppose; solve again with a Coefficient that "
                     "starts there, and see whether it stays"
                 )
+                return
+        if far := [told for told, ratio in moved.items() if not 1 / _FAR < ratio < _FAR]:
+            warn(
+                f"{', '.join(far)}: so far from its start, it may belong to another minimum of the "
+                "loss; solve again from other starts, and with a smaller wave_number of the task, "
+                "and see whether it stays"
+            )
 
     def at_the_end(
         self,
@@ -132,14 +165,39 @@ class ErrorEstimate:
         if any(value > _NOTABLE for value in values):
             at_points = self.values(field, jet, seen=True)
         if field.n_replicas is None:
-            self._check_units()
-        if not self._check_between(values, at_points, field) and undetermined:
+            self._check_coefficients()
+        if self._check_between(values, at_points, field) or self._check_violation(field, jet):
+            return values
+        if undetermined:
             warn(
                 f"the conditions do not determine {', '.join(undetermined)}: it can change while "
-                "all residuals stay as they are, so that its value is arbitrary and its error not "
-                f"in the estimated one; add a condition or data (points: {self._points})"
+                "hardly any residual does, so that its value is arbitrary and its error not in the "
+                f"estimated one; add a condition or data (points: {self._points}). If none is "
+                f"missing, the solution found is not theirs: {_OTHERS}"
             )
         return values
+
+    def _check_violation(self, field: Field, jet: Callable[[Tensor, tuple[Row, ...]], Jet]) -> bool:
+        """Warn of an equation that is far from satisfied in a part of the domain, and return
+        whether there is one. Values with noise violate equations, too."""
+        terms = self._at(seen=False)
+        if any(term.condition.kind == "labels" for term in terms):
+            return False
+        for term in terms:
+            if term.condition.kind != "residual":
+                continue
+            with torch.no_grad():
+                sizes = field(term.x).double().square().mean(dim=-2).sqrt()
+                violation = term.violation(jet(term.x, term.read), sizes, _WAVE_NUMBER)
+            share = (violation > _VIOLATED).double().mean(dim=-2).max().item()
+            if share > _SHARE:
+                warn(
+                    f"{term.name} is not satisfied at {share:.0%} of its points: there its "
+                    f"residual is more than {_VIOLATED:.0%} of its parts. The solution may be far "
+                    f"from that of the problem, and its error much larger than estimated: {_OTHERS}"
+                )
+                return True
+        return False
 
     def _check_between(
         self, values: Sequence[float], at_points: Sequence[float], field: Field

@@ -402,8 +402,8 @@ class FieldTraining(L.LightningModule):
         is_later = isinstance(self.problem, Window) and not self.problem.is_first
         if is_later or self.replicas[0].diverged_epoch is not None:
             return []
-        find = getattr(self._optimizer().optimizer, "undetermined", list)
-        return find()
+        find = getattr(self._optimizer().optimizer, "undetermined", None)
+        return [] if find is None else find(lambda: self._estimate.errors(self.field, self._jet))
 
     def _has_ended(self) -> bool:
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)

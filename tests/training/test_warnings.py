@@ -1,0 +1,98 @@
+"""Warnings at the end of training where a small estimated error means little."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import pytest
+
+import diffhash as dh
+from diffhash.geometry import Box, Interval
+from diffhash.optim import Task
+from diffhash.problems import measured
+
+
+class Predators(dh.Problem):
+    """Lotka's and Volterra's predators and prey."""
+
+    unknowns = ("u", "v")
+
+    def __init__(self, end: float) -> None:
+        super().__init__()
+        self.domain = Interval(t=(0, end))
+
+    def conditions(self) -> list[dh.Condition]:
+        start = self.domain.initial()
+        return [
+            dh.Condition("prey", self.domain, lambda x, d: d.u_t - d.u * (1 - d.v)),
+            dh.Condition("predators", self.domain, lambda x, d: d.v_t - d.v * (d.u - 1)),
+            dh.Condition("u_first", start, lambda x, d: d.u, target=1.5),
+            dh.Condition("v_first", start, lambda x, d: d.v, target=1.0),
+        ]
+
+
+class Plates(dh.Problem):
+    """Flow between plates, where v is 0, and so are all terms of the continuity equation."""
+
+    unknowns = ("u", "v", "p")
+    domain = Box(x=(0, 1), y=(0, 1))
+
+    def conditions(self) -> list[dh.Condition]:
+        domain, walls = self.domain, self.domain.boundary()
+        return [
+            dh.Condition("along", domain, lambda x, d: d.p_x - d.u_xx - d.u_yy),
+            dh.Condition("across", domain, lambda x, d: d.p_y - d.v_xx - d.v_yy),
+            dh.Condition("continuity", domain, lambda x, d: d.u_x + d.v_y),
+            dh.Condition("u", walls, lambda x, d: d.u, target=lambda x: x[:, 1] * (1 - x[:, 1])),
+            dh.Condition("v", walls, lambda x, d: d.v),
+            dh.Condition("p", domain.boundary("x+"), lambda x, d: d.p),
+        ]
+
+
+class Rod(dh.Problem):
+    """A cooling rod: conduction and loss of heat both make its temperature decay."""
+
+    domain = Box(x=(0, 1), t=(0, 1))
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.a, self.h = dh.Coefficient(0.45 * share), dh.Coefficient(1.44 * share)
+
+    def conditions(self) -> list[dh.Condition]:
+        x = self.domain.sample(200)
+        decay = 0.45 * math.pi**2 + 1.44
+        u = (-decay * x[:, 1]).exp() * (math.pi * x[:, 0]).sin()
+        return [
+            dh.Condition("heat", self.domain, lambda x, d: d.u_t - self.a * d.u_xx + self.h * d.u),
+            dh.Condition("ends", self.domain.boundary("x"), lambda x, d: d.u),
+            measured("u", {"x": x[:, 0], "t": x[:, 1], "u": u}, axes=["x", "t"], values=["u"]),
+        ]
+
+
+def given(problem: dh.Problem, pattern: str, **settings: Any) -> list[str]:
+    """The warnings of a solution that hold ``pattern``."""
+    settings = {"optimizer": "gauss_newton", "epochs": 60} | settings
+    with warnings.catch_warnings(record=True) as every:
+        warnings.simplefilter("always")
+        task = Task(n_residual=4000, n_boundary=400)
+        dh.solve(problem, task=task, progress=False, evaluation_points=100, **settings)
+    return [str(w.message) for w in every if pattern in str(w.message)]
+
+
+@pytest.mark.parametrize(("end", "windows", "n"), [(5, 1, 0), (10, 1, 1), (10, 4, 0)])
+def test_an_equation_that_is_not_satisfied_everywhere(end: float, windows: int, n: int) -> None:
+    told = given(Predators(end), "is not satisfied at", windows=windows)
+    assert len(told) == n
+    assert all(text.startswith("predators is not satisfied") for text in told)
+
+
+@pytest.mark.parametrize(("optimizer", "epochs"), [("gauss_newton", 20), ("adam", 500)])
+def test_an_equation_whose_terms_are_all_small(optimizer: str, epochs: int) -> None:
+    assert given(Plates(), "continuity is not", optimizer=optimizer, epochs=epochs) == []
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.7, 0), (0.02, 1)])
+def test_coefficients_far_from_their_starts(share: float, n: int) -> None:
+    assert len(given(Rod(share), "another minimum")) == n
