@@ -176,7 +176,7 @@ def _with_key(
     if key not in known:
         fields = {name for e in readable for name in e.fields}
         near = get_close_matches(key, known, 3) or sorted(fields)
-        raise SelectionError(f"{option}: no record here has {key}; there is {', '.join(near)}")
+        raise SelectionError(f"{option}: no record here has {key}; it could be {', '.join(near)}")
     return readable
 
 

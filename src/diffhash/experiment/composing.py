@@ -14,7 +14,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 _EXTRAS = {"submitit_slurm": "submitit", "submitit_local": "submitit", "ray": "ray"}  # of launchers
@@ -93,7 +93,11 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
         if isinstance(cause.parent_node, DictConfig):
             keys = sorted(map(str, cause.parent_node))
             parent = where.rpartition(".")[0]
-            if keys:
+            settings: Any = OmegaConf.to_container(cause.parent_node)
+            nested = (k for k in keys if isinstance(settings[k], dict) and where in settings[k])
+            if (group := next(nested, None)) is not None:
+                reason += f"; give {group}.{where}=…"
+            elif keys:
                 reason += f"; allowed are {', '.join(keys)}"
             elif parent and (Path(config_dir) / parent).is_dir():  # null, as with sampler=fixed
                 reason += f"; this {parent} has no settings; with {parent}=… "

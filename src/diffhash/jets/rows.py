@@ -55,9 +55,10 @@ class Names(NamedTuple):
         unknown, _, letters = name.rpartition("_") if name not in self.unknowns else (name, "", "")
         parts = re.fullmatch(f"({'|'.join(map(re.escape, self.axes))})+", letters)
         if unknown not in self.unknowns or (name != unknown and not parts):
+            normal = "; _n, along the normal, is for residuals on a boundary" * (letters == "n")
             raise ValueError(
                 f"{name!r} is no derivative: give one of {', '.join(self.unknowns)}, and after an "
-                f"underscore the axes it is taken along, of {', '.join(self.axes)}"
+                f"underscore the axes it is taken along, of {', '.join(self.axes)}{normal}"
             )
         alpha = tuple(len(re.findall(re.escape(axis), letters)) for axis in self.axes)
         return self.unknowns.index(unknown), alpha

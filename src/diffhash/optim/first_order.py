@@ -101,7 +101,7 @@ class FirstOrder(OptimizerSettings):
         except (TypeError, ValueError) as error:
             advice = "; L-BFGS is optimizer=lbfgs" if self.name == "LBFGS" else ""
             raise ValueError(
-                f"optimizer: {self.name} of groups of parameters: {error}{advice}"
+                f"optimizer: {self.name} cannot be made: {error}{advice}"
             ) from error
 
 
