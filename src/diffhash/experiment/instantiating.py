@@ -48,6 +48,8 @@ def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Ki
         reason = one_line(cause or error).removeprefix(f"{key}: ")
         if isinstance(cause, ModuleNotFoundError) and cause.name in _EXTRAS:
             reason = f"needs {cause.name}: pip install 'diffhash[{_EXTRAS[cause.name]}]'"
+        if "Are you sure that module" in reason:
+            reason += " A module of your own is found by PYTHONPATH=its_folder."
         raise ConfigError(f"{key}: {reason}") from error
     if not isinstance(made, kind):
         raise ConfigError(

@@ -109,7 +109,7 @@ class Problem(nn.Module, ABC):
     @property
     def reference(self) -> Reference | None:
         """The methods by which `solution` was obtained, and its error; None without a solution."""
-        return None if type(self).solution is Problem.solution else CLOSED_FORM
+        return None if type(self).solution in (None, Problem.solution) else CLOSED_FORM
 
     @property
     def has_solution(self) -> bool:
@@ -381,9 +381,10 @@ def points_of(
     """
     where, normal = condition.where, None
     if where.axes not in (None, domain.axes):
+        rename = "; columns of data can be renamed" * isinstance(where, Measured)
         raise ValueError(
             f"{condition.name}: its points are of the axes {where.axes}; give those of the "
-            f"problem's domain, {domain.axes}"
+            f"problem's domain, {domain.axes}{rename}"
         )
     if isinstance(where, Measured):
         x = where.x

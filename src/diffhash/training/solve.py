@@ -106,9 +106,9 @@ def solve(
         progress: whether progress is shown.
 
     Returns:
-        The trained field with its history and errors. Where training diverged or was interrupted, by
-        Ctrl-C or SIGTERM, a warning says so and the program goes on: a loop of solutions ends by
-        itself where it looks at `Solution.interrupted`.
+        The trained field with its history and errors. Where training diverged, or was interrupted
+        by Ctrl-C or SIGTERM, a warning says so and the program goes on: `Solution.interrupted`
+        tells a loop of solutions to end.
 
     Raises:
         ValueError: a setting is out of range or unknown, a condition cannot be evaluated, or an
