@@ -221,7 +221,7 @@ def test_settings_out_of_range(make: Any, message: str) -> None:
 
 
 def test_an_optimizer_that_takes_no_groups_of_parameters() -> None:
-    message = "^optimizer: LBFGS of groups of parameters: LBFGS doesn't.*; L-BFGS is optimizer=lb"
+    message = "^optimizer: LBFGS cannot be made: LBFGS doesn't.*; L-BFGS is optimizer=lb"
     with pytest.raises(ValueError, match=message):
         solved(FirstOrder(make_optimizer=torch.optim.LBFGS), 2)
 

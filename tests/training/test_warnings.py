@@ -51,6 +51,36 @@ class Plates(dh.Problem):
         ]
 
 
+class Beside(dh.Problem):
+    """Two equations that have nothing to do with each other; v is 0."""
+
+    unknowns = ("u", "v")
+    domain = Box(x=(0, 1), y=(0, 1))
+
+    def conditions(self) -> list[dh.Condition]:
+        domain, edge = self.domain, self.domain.boundary()
+        return [
+            dh.Condition("first", domain, lambda x, d: d.u_xx + d.u_yy, target=1.0),
+            dh.Condition("second", domain, lambda x, d: d.v_xx + d.v_yy),
+            dh.Condition("edge", edge, lambda x, d: dh.stack(d.u, d.v)),
+        ]
+
+
+class Ring(dh.Problem):
+    """u_t + u_x = 0, where the ends of x are joined by a condition that counts as an equation."""
+
+    domain = Box(x=(0, 1), t=(0, 1))
+
+    def conditions(self) -> list[dh.Condition]:
+        joined, start = self.domain.periodic("x"), self.domain.initial()
+        wave = lambda x: (2 * math.pi * x[:, 0]).sin()  # noqa: E731
+        return [
+            dh.Condition("equation", self.domain, lambda x, d: d.u_t + d.u_x),
+            dh.Condition("joined", joined, lambda x, d: d.u, kind="residual"),
+            dh.Condition("start", start, lambda x, d: d.u, target=wave),
+        ]
+
+
 class Rod(dh.Problem):
     """A cooling rod: conduction and loss of heat both make its temperature decay."""
 
@@ -91,8 +121,19 @@ def test_an_equation_that_is_not_satisfied_everywhere(end: float, windows: int, 
 @pytest.mark.parametrize(("optimizer", "epochs"), [("gauss_newton", 20), ("adam", 500)])
 def test_an_equation_whose_terms_are_all_small(optimizer: str, epochs: int) -> None:
     assert given(Plates(), "continuity is not", optimizer=optimizer, epochs=epochs) == []
+    assert given(Beside(), "second is not", optimizer=optimizer, epochs=epochs) == []
+
+
+def test_conditions_that_join_sides_are_no_equations() -> None:
+    assert given(Ring(), "") == []
 
 
 @pytest.mark.parametrize(("share", "n"), [(0.7, 0), (0.02, 1)])
 def test_coefficients_far_from_their_starts(share: float, n: int) -> None:
     assert len(given(Rod(share), "another minimum")) == n
+
+
+def test_a_coefficient_that_diverges() -> None:
+    told = given(Rod(0.7), "", optimizer="adam", learning_rate=1e30, epochs=100)
+    assert len(told) == 1
+    assert "diverged" in told[0]

@@ -31,8 +31,8 @@ from diffhash.experiment.composing import one_line
 from diffhash.experiment.instantiating import (
     NO_MEMORY,
     instantiate,
+    instantiate_optional,
     is_about_settings,
-    optional,
 )
 from diffhash.experiment.memory import check_points, check_run
 from diffhash.experiment.schema import TrainerConfig
@@ -113,9 +113,9 @@ def build(cfg: DictConfig, checkpoint_from: str | None = None) -> Setup:
     objective = _objective(task, first, periodic)
     field = _build_fields(cfg, first, accelerator)
     check_run(cfg, field, objective, accelerator)
-    sampler = optional(cfg.sampler, "sampler", Sampler)
-    weighting = optional(cfg.weighting, "weighting", Weighting)
-    optimizer = optional(cfg.optimizer, "optimizer", OptimizerSettings)
+    sampler = instantiate_optional(cfg.sampler, "sampler", Sampler)
+    weighting = instantiate_optional(cfg.weighting, "weighting", Weighting)
+    optimizer = instantiate_optional(cfg.optimizer, "optimizer", OptimizerSettings)
     grid_backend = _grid_backend(field.encoding, accelerator)
 
     def training_of(problem: Problem, field: Field) -> FieldTraining:
@@ -373,7 +373,7 @@ def accelerator_of(cfg: DictConfig) -> str:
     Raises:
         ConfigError: a GPU that is not there or that the optimizer cannot use.
     """
-    optimizer = optional(cfg.optimizer, "optimizer", OptimizerSettings)
+    optimizer = instantiate_optional(cfg.optimizer, "optimizer", OptimizerSettings)
     try:
         return choose_accelerator(cfg.trainer.accelerator.value, optimizer)
     except ValueError as error:

@@ -94,9 +94,9 @@ def _explained(error: BaseException, config_dir: Path | str, overrides: Sequence
             keys = sorted(map(str, cause.parent_node))
             parent = where.rpartition(".")[0]
             settings: Any = OmegaConf.to_container(cause.parent_node)
-            nested = (k for k in keys if isinstance(settings[k], dict) and where in settings[k])
-            if (group := next(nested, None)) is not None:
-                reason += f"; give {group}.{where}=…"
+            nested = [k for k in keys if isinstance(settings[k], dict) and where in settings[k]]
+            if nested:
+                reason += "; give " + " or ".join(f"{k}.{where}=…" for k in nested)
             elif keys:
                 reason += f"; allowed are {', '.join(keys)}"
             elif parent and (Path(config_dir) / parent).is_dir():  # null, as with sampler=fixed

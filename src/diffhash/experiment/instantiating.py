@@ -49,7 +49,7 @@ def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Ki
         if isinstance(cause, ModuleNotFoundError) and cause.name in _EXTRAS:
             reason = f"needs {cause.name}: pip install 'diffhash[{_EXTRAS[cause.name]}]'"
         if "Are you sure that module" in reason:
-            reason += " A module of your own is found by PYTHONPATH=its_folder."
+            reason += " For a module of your own set PYTHONPATH to its folder."
         raise ConfigError(f"{key}: {reason}") from error
     if not isinstance(made, kind):
         raise ConfigError(
@@ -59,7 +59,7 @@ def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Ki
     return made
 
 
-def optional(node: Any, key: str, kind: type[_Kind]) -> _Kind | None:
+def instantiate_optional(node: Any, key: str, kind: type[_Kind]) -> _Kind | None:
     """`instantiate`; None for null."""
     return None if node is None else instantiate(node, key, kind)
 

@@ -295,7 +295,7 @@ def known(pieces: tuple[Piece, ...]) -> str:
     """The names of the boundary's parts, for an error message."""
     names = [repr(label) for piece in pieces for label in piece.labels if isinstance(label, str)]
     groups = [", ".join(map(repr, piece.across)) for piece in pieces]
-    groups = [f"both of {group}" if ", " in group else group for group in groups]
+    groups = [f"all of {group} together" if ", " in group else group for group in groups]
     parts = ", ".join(dict.fromkeys([*names, *groups]))
     others = any(not isinstance(label, str) for piece in pieces for label in piece.labels)
     return parts + ", and the domains of which it is composed" * others

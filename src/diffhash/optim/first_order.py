@@ -100,9 +100,7 @@ class FirstOrder(OptimizerSettings):
             return self.make_optimizer(groups)
         except (TypeError, ValueError) as error:
             advice = "; L-BFGS is optimizer=lbfgs" if self.name == "LBFGS" else ""
-            raise ValueError(
-                f"optimizer: {self.name} cannot be made: {error}{advice}"
-            ) from error
+            raise ValueError(f"optimizer: {self.name} cannot be made: {error}{advice}") from error
 
 
 def _views(parameter: nn.Parameter, field: Field) -> list[nn.Parameter]:

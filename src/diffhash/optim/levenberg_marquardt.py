@@ -174,13 +174,14 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self.has_ended |= is_solved or new <= _ROUND_OFF * group["first"]
         self.loss, self.parts = new, residuals.parts(after)
 
-    def undetermined(self, errors: Callable[[], Tensor]) -> list[str]:
+    def undetermined(self, x: Tensor, errors: Callable[[], Tensor]) -> list[str]:
         """The names of the unknowns and coefficients that nothing determines, from J at the latest
         step. There are none where J is not known or is of a coarse level. The factors are released.
 
         Args:
-            errors: a function that returns the residuals at other points, for the present
-                parameters; see `diffhash.optim.determined`.
+            x: points that training has not used, ``[N, d]``.
+            errors: a function that returns the residuals there, for the present parameters; see
+                `diffhash.optim.determined`.
         """
         latest, residuals, self._latest = self._latest, self._residuals, None
         (group,) = self.param_groups
@@ -191,7 +192,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
             if damping > _SMALLEST:
                 del latest, step  # their memory is needed
                 step = system.factorised(_SMALLEST)
-            return undetermined(residuals, jacobian, step, system.lengths, errors)
+            return undetermined(residuals, jacobian, step, system.lengths, x, errors)
         except SingularError:
             return []
 
@@ -200,7 +201,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
         self.has_ended = group["stage"] == residuals.n_stages - 1
         if not self.has_ended:
             group["stage"] += 1
-            group["growth"], self._how = _GROWTH, None
+            group["growth"], self._how, self._latest = _GROWTH, None, None
 
     def _choose(self, jacobian: Jacobian, residuals: Residuals) -> tuple[Method, Dissection | None]:
         method, dissection = self._settings.method, None

@@ -65,7 +65,7 @@ class Residuals:
         first_dense: the number of the network's first parameters that have no column.
 
     Raises:
-        ValueError: coefficients that are not numbers, or a field without Jacobian.
+        ValueError: a field without Jacobian.
     """
 
     def __init__(
@@ -318,52 +318,58 @@ class Residuals:
         return [float(part @ part) for part in np.split(r, ends)]
 
     def effect(
-        self, change: np.ndarray, errors: Callable[[], Tensor]
-    ) -> tuple[dict[str, float], float]:
+        self, change: np.ndarray, x: Tensor, errors: Callable[[], Tensor]
+    ) -> tuple[dict[str, float], Callable[[], float]]:
         """The sizes of first-order changes for a change of the columns' unknowns ``[P]``.
 
         Args:
             change: the change.
+            x: points ``[N, d]``.
             errors: a function of the present parameters that returns a vector.
 
         Returns:
-            For each unknown the root mean square over the points of the terms, or those in its part
-            of the domain, and for each coefficient the change relative to its value; and the length
-            of the change of ``errors``.
+            For each unknown the root mean square over the points, or those in its part of the
+            domain, and for each `Coefficient` the change relative to the larger of its value and
+            its start; and a function that returns the length of the change of ``errors``.
         """
-        before, length = self.state(), float(np.linalg.norm(change)) or 1.0
-        problem, last = self._objective.problem, len(change)
-        x = torch.cat([term.x for term in self._objective.terms])
+        problem, before = self._objective.problem, self.state()
+        of_coefficients, last = {}, len(change)
+        for name, p in reversed([*problem.named_parameters()]):  # their columns are the last ones
+            if not p.requires_grad:
+                continue
+            first = last - p.numel()
+            if isinstance(p, Coefficient):
+                size = max(abs(p.item()), abs(p.start)) or 1.0
+                of_coefficients[name] = abs(float(change[first])) / size
+            last = first
 
         def difference(by: float, of: Callable[[], Tensor]) -> Tensor:
             values = []
-            for sign in (by, -by):
-                self.move(sign * change)
-                values.append(of().double())
+            try:
+                for sign in (by, -by):
+                    self.restore(before)
+                    self.move(sign * change)
+                    with torch.no_grad():
+                        values.append(of().double())
+            finally:
                 self.restore(before)
             return (values[0] - values[1]) / (2 * by)
 
         with torch.no_grad():
-            u = self._field(x)
-            by = _SHORT * max(1.0, sum(float(p.norm()) for p in before)) / length
-            # Most of a change's length may be in parameters that have hardly any effect.
-            largest = float(difference(by, lambda: self._field(x)).norm()) or 1.0
-            by = max(by, _SHORT * float(u.norm()) / largest)
-            changes = difference(by, lambda: self._field(x)).square()
-            seen = float(difference(by, errors).norm())
+            u = float(self._field(x).norm()) or 1.0
+        length = float(np.linalg.norm(change)) or 1.0
+        by = _SHORT * max(1.0, sum(float(p.norm()) for p in before)) / length
+        # Most of a change's length may be in parameters that have hardly any effect.
+        of_u = float(difference(by, lambda: self._field(x)).norm()) / u
+        by = _SHORT / (max(of_u, *of_coefficients.values(), 0.0) or 1.0)
+        changes = difference(by, lambda: self._field(x)).square()
         effects = {}
         for name, of_points in zip(problem.unknowns, changes.T, strict=True):
             part = problem.parts.get(name)
             own = of_points if part is None else of_points[part.contains(x)]
             effects[name] = float(own.mean().sqrt())
-        for name, p in reversed([*problem.named_parameters()]):  # their columns are the last ones
-            if p.requires_grad:
-                first = last - p.numel()
-                effects[name] = float(np.linalg.norm(change[first:last])) / (
-                    float(p.detach().norm()) or 1.0
-                )
-                last = first
-        return effects, seen
+        effects |= dict(reversed(of_coefficients.items()))
+        return effects, lambda: float(difference(by, errors).norm())
 
     def state(self) -> list[Tensor]:
         """A copy of θ, for `restore`."""

@@ -183,8 +183,8 @@ class Term(nn.Module):
             )
         return value.to(dtype) - target
 
-    def violation(self, jet: Jet, sizes: Tensor, wave_number: float) -> Tensor:
-        """How large the errors are beside the parts of the equation, ``[.., N, E]``:
+    def violation(self, jet: Jet, sizes: Tensor, wave_number: float) -> tuple[Tensor, Tensor]:
+        """The errors r, and how large they are beside the parts of the equation, ``[.., N, E]``:
 
             |r| / (Σ |∂r/∂d · d| + 0.01 · (rms Σ |∂r/∂d · d| + Σ |∂r/∂d| · size_d))
 
@@ -204,14 +204,17 @@ class Term(nn.Module):
         with torch.enable_grad():
             errors = self.errors(Jet(data, jet.rows, jet.names))
             gradients = [
-                torch.autograd.grad(errors[..., e].sum(), data, retain_graph=True)[0].abs()
+                torch.autograd.grad(
+                    errors[..., e].sum(), data, retain_graph=True, materialize_grads=True
+                )[0].abs()
                 for e in range(errors.shape[-1])
             ]
         slopes = torch.stack(gradients, dim=-1)  # [.., K, N, C, E]
         parts = (slopes * data.detach().abs()[..., None]).sum(dim=(-4, -2))
         typical = (slopes * size[..., None]).sum(dim=(-4, -2))
         floor = typical + parts.square().mean(dim=-2, keepdim=True).sqrt()
-        return errors.detach().abs() / (parts + _FLOOR * floor).clamp(min=1e-300)
+        errors = errors.detach()
+        return errors, errors.abs() / (parts + _FLOOR * floor).clamp(min=1e-300)
 
     def loss(self, jet: Jet, index: Tensor | None = None) -> Tensor:
         """The term's contribution to the loss: a scalar, or ``[R]`` for replicas."""

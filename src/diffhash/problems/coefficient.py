@@ -14,7 +14,7 @@ class Coefficient(nn.Parameter):
 
     A problem sets it in ``__init__``, ``self.nu = Coefficient(0.1, true=0.01)``, and its residuals
     use it as a float64 tensor of one number. Training reports its value and, with ``true``, its
-    relative error ``error_nu``.
+    relative error ``error_nu``, which is absolute where the true value is 0.
 
     >>> Coefficient(0.1, true=0.01).item()
     0.1

@@ -78,7 +78,7 @@ class Evaluation:
     solution, and l2 also where the exact values are all 0. The metrics of an unknown in a part of
     the domain (`Problem.parts`) are over the points there. The value of each trained coefficient is
     a metric with the coefficient's name, and ``error_nu = |ν/ν_true - 1|`` is another where the
-    true value is known.
+    true value is known, or |ν| where that is 0.
 
     >>> from diffhash.problems import InversePoisson
     >>> Evaluation(InversePoisson(), points=100).names[-4:]
@@ -232,5 +232,5 @@ class Evaluation:
             for metrics, value in zip(found, values, strict=True):
                 metrics[name] = value
                 if true is not None:
-                    metrics[f"error_{name}"] = abs(value / true - 1)
+                    metrics[f"error_{name}"] = abs(value / true - 1) if true else abs(value)
         return found

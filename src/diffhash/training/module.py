@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
+from diffhash._warnings import warn
 from diffhash.jets import Jet, Row, autograd_jet
 from diffhash.networks import Field, FieldPlan
 from diffhash.optim import Objective, OptimizerSettings
@@ -35,7 +36,8 @@ from diffhash.training.checks import (
     check_settings,
     check_starts,
 )
-from diffhash.training.estimate import ErrorEstimate, check_solution
+from diffhash.training.diagnostics import check_solution, check_training
+from diffhash.training.estimate import ErrorEstimate
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.guards import (
     check_nothing_else_is_trainable,
@@ -386,7 +388,7 @@ class FieldTraining(L.LightningModule):
             loss.reshape(-1).tolist(),
             self.evaluation.metrics(),
             self.evaluation.jets(),
-            self._estimate.at_the_end(self.field, self._jet, self._undetermined()),
+            self._estimate.values(self.field, self._jet),
             strict=True,
         )
         for replica, values in zip(self.replicas, outcomes, strict=True):
@@ -394,6 +396,10 @@ class FieldTraining(L.LightningModule):
             replica.finish(outcome)
             if not isinstance(self.problem, Window):
                 check_solution(self.problem, outcome.metrics, outcome.estimate)
+        try:
+            check_training(self._estimate, self.field, self._jet, self._undetermined())
+        except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
+            warn(f"whether the estimated error can be relied on could not be checked: {error}")
         self.evaluation_seconds += self._seconds_since(start)
 
     def _undetermined(self) -> Sequence[str]:
@@ -403,7 +409,10 @@ class FieldTraining(L.LightningModule):
         if is_later or self.replicas[0].diverged_epoch is not None:
             return []
         find = getattr(self._optimizer().optimizer, "undetermined", None)
-        return [] if find is None else find(lambda: self._estimate.errors(self.field, self._jet))
+        if find is None:
+            return []
+        x = torch.cat([term.x for term in self._estimate.terms()])
+        return find(x, lambda: self._estimate.errors(self._jet))
 
     def _has_ended(self) -> bool:
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)

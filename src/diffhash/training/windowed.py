@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffhash.networks import Field
 from diffhash.problems import Problem
-from diffhash.training.estimate import check_solution
+from diffhash.training.diagnostics import check_solution
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.module import EndedBy, FieldTraining
 from diffhash.training.replica import Outcome, Replica

@@ -70,7 +70,7 @@ class Window(Problem):
     @property
     def is_first(self) -> bool:
         """Whether the window begins with the initial conditions of the whole problem."""
-        return self._before == (None,)
+        return self._before[0] is None
 
     @property
     def has_solution(self) -> bool:
