@@ -127,6 +127,40 @@ class Arrhenius(Decay):
         return [dh.Condition("equation", self.domain, equation), self.labels()]
 
 
+class Plate(dh.Problem):
+    """A loaded plate on supports, where the condition of no moment at its edge is missing."""
+
+    domain = Box(x=(0, 1), y=(0, 1))
+
+    def conditions(self) -> list[dh.Condition]:
+        def equation(x: torch.Tensor, d: dh.Derivatives) -> torch.Tensor:
+            return d.u_xxxx + 2 * d.u_xxyy + d.u_yyyy
+
+        return [
+            dh.Condition("equation", self.domain, equation, target=1.0),
+            dh.Condition("edge", self.domain.boundary(), lambda x, d: d.u),
+        ]
+
+
+def test_an_edge_without_a_second_condition() -> None:
+    assert found(Plate()) == ["u"]
+
+
+class Ramp(Decay):
+    """u' = a b with known values of u, which the coarsest splines satisfy exactly."""
+
+    def conditions(self) -> list[dh.Condition]:
+        equation = dh.Condition("equation", self.domain, lambda x, d: d.u_t - self.a * self.b)
+        return [equation, self.labels()]
+
+    def solution(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x[:, 0]
+
+
+def test_coefficients_of_a_solution_without_error() -> None:
+    assert found(Ramp()) == ["a", "b"]
+
+
 def test_coefficients_of_an_exponential() -> None:
     assert found(Arrhenius()) == ["a", "b"]
 

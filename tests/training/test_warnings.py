@@ -124,6 +124,25 @@ def test_an_equation_whose_terms_are_all_small(optimizer: str, epochs: int) -> N
     assert given(Beside(), "second is not", optimizer=optimizer, epochs=epochs) == []
 
 
+class Fading(dh.Problem):
+    """u' = -8 u, from u = ``start``."""
+
+    domain = Interval(t=(0, 8))
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.start = start
+
+    def conditions(self) -> list[dh.Condition]:
+        first = dh.Condition("first", self.domain.initial(), lambda x, d: d.u, target=self.start)
+        return [dh.Condition("equation", self.domain, lambda x, d: d.u_t + 8 * d.u), first]
+
+
+@pytest.mark.parametrize(("start", "windows"), [(0.0, 1), (1.0, 4)])
+def test_a_solution_that_is_0(start: float, windows: int) -> None:
+    assert given(Fading(start), "is not satisfied", windows=windows) == []
+
+
 def test_conditions_that_join_sides_are_no_equations() -> None:
     assert given(Ring(), "") == []
 

@@ -18,7 +18,7 @@ from diffhash.optim.residuals import Residuals
 _REPEATS = 4
 # The sizes of residuals that a change of size 1 causes at the points of training, and at others,
 # where some freedom between points is left.
-_SEEN, _UNSEEN = 5e-6, 0.03
+_SEEN, _UNSEEN = 4e-5, 0.03
 _LEFT = 1e-9  # the fraction of a random change below which further repetitions show nothing new
 _LEAST = 1e-3  # the least change of one of several unknowns, relative to the others
 
@@ -36,7 +36,7 @@ def undetermined(
     A random change δ is replaced by δ + step(J δ) = (JᵀJ + λD²)⁻¹ λD² δ, a few times. Along an
     eigenvector of JᵀJ relative to D² with the eigenvalue σ² each replacement multiplies it by
     λ / (σ² + λ), so that it approaches what changes the residuals least. An unknown is not
-    determined if one of these changes of it is more than 2·10⁵ times that of the residuals at the
+    determined if one of these changes of it is more than 2·10⁴ times that of the residuals at the
     points of training, and more than 30 times that at others, so that more points would not
     determine it. Residuals are weighted as in the loss; by default one is 1 for a wave of
     amplitude 1. Unknowns whose changes are 10³ times smaller than another's are left out.

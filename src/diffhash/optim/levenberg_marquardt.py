@@ -176,7 +176,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
 
     def undetermined(self, x: Tensor, errors: Callable[[], Tensor]) -> list[str]:
         """The names of the unknowns and coefficients that nothing determines, from J at the latest
-        step. There are none where J is not known or is of a coarse level. The factors are released.
+        step. There are none where J is not known. The factors are released.
 
         Args:
             x: points that training has not used, ``[N, d]``.
@@ -184,8 +184,7 @@ class LevenbergMarquardt(torch.optim.Optimizer):
                 `diffhash.optim.determined`.
         """
         latest, residuals, self._latest = self._latest, self._residuals, None
-        (group,) = self.param_groups
-        if latest is None or residuals is None or group["stage"] < residuals.n_stages - 1:
+        if latest is None or residuals is None:
             return []
         jacobian, system, damping, step = latest
         try:

@@ -330,7 +330,8 @@ class Residuals:
         Returns:
             For each unknown the root mean square over the points, or those in its part of the
             domain, and for each `Coefficient` the change relative to the larger of its value and
-            its start; and a function that returns the length of the change of ``errors``.
+            its start (1 if that is 0); and a function that returns the length of the change of
+            ``errors``.
         """
         problem, before = self._objective.problem, self.state()
         of_coefficients, last = {}, len(change)
@@ -339,7 +340,7 @@ class Residuals:
                 continue
             first = last - p.numel()
             if isinstance(p, Coefficient):
-                size = max(abs(p.item()), abs(p.start)) or 1.0
+                size = max(abs(p.item()), abs(p.start) or 1.0)
                 of_coefficients[name] = abs(float(change[first])) / size
             last = first
 

@@ -20,6 +20,7 @@ _MOST_CHANGED = 3.0  # a warning is given if a residual's size has changed by mo
 _FAR = 10.0  # a warning is given if a coefficient has changed by more than this factor, or its sign
 _TIMES_TOO_GOOD = 1e3  # a warning is given if an error is so many times its estimate
 _VIOLATED, _SHARE = 0.3, 0.01  # a warning is given of this violation at this share of the points
+_ZERO = 1e-13  # smaller residuals, in units of u, are round-off where u is 0
 _COUNTS = 1e-4  # the least share of a condition in the estimated error, for that warning
 
 
@@ -37,7 +38,11 @@ def check_solution(problem: Problem, metrics: Mapping[str, float], estimate: flo
 
 
 def check_training(
-    estimate: ErrorEstimate, field: Field, jet: JetOf, undetermined: Sequence[str] = ()
+    estimate: ErrorEstimate,
+    field: Field,
+    jet: JetOf,
+    undetermined: Sequence[str] = (),
+    size: float = 0.0,
 ) -> None:
     """Warn of coefficients far from their starts, and of the first of these: residuals that are
     small only at the points of training, an equation that is not satisfied in a part of the domain,
@@ -48,10 +53,12 @@ def check_training(
         field: the field at the end of training.
         jet: a function that returns the field's jet at points.
         undetermined: the names that an optimizer has found to be undetermined.
+        size: the root mean square of u elsewhere, as in earlier windows of time. Where u is much
+            smaller here, residuals are large beside u and do not matter.
     """
     if field.n_replicas is None:
         _check_coefficients(estimate)
-    if _check_between(estimate, field, jet) or _check_equations(estimate, field, jet):
+    if _check_between(estimate, field, jet) or _check_equations(estimate, field, jet, size):
         return
     if undetermined:
         warn(
@@ -118,7 +125,7 @@ def _check_between(estimate: ErrorEstimate, field: Field, jet: JetOf) -> bool:
     return True
 
 
-def _check_equations(estimate: ErrorEstimate, field: Field, jet: JetOf) -> bool:
+def _check_equations(estimate: ErrorEstimate, field: Field, jet: JetOf, size: float) -> bool:
     """Warn of an equation that is far from satisfied in a part of the domain, and return whether
     there is one. Measured values violate equations by their noise, so that problems with known
     values are not checked."""
@@ -135,7 +142,8 @@ def _check_equations(estimate: ErrorEstimate, field: Field, jet: JetOf) -> bool:
         sizes = u.mean(dim=-2).sqrt()
         errors, violation = term.violation(jet(term.x, term.read), sizes, WAVE_NUMBER)
         rms = errors.square().mean(dim=(-2, -1)).sqrt() / unit
-        counts = rms > _COUNTS * u.mean(dim=(-2, -1)).sqrt()
+        least = (_COUNTS * u.mean(dim=(-2, -1)).sqrt()).clamp(min=max(_COUNTS * size, _ZERO))
+        counts = rms > least
         shares = (violation > _VIOLATED).double().mean(dim=-2).amax(dim=-1)
         share = float((shares * counts).max())
         if share > _SHARE:

@@ -113,6 +113,7 @@ class FieldTraining(L.LightningModule):
         train_seconds: synchronised seconds inside optimizer steps (the paper's "Train Cost").
         warmup_seconds: seconds of preparing plans and compiling before the first step.
         evaluation_seconds: seconds of evaluating.
+        earlier_size: the largest root mean square of u in earlier windows of time, if any.
         ended_by: why training stopped before all epochs were done: ``tolerance``, ``max_seconds``
             or ``optimizer``, which means that further steps would not lower the loss; else None.
 
@@ -198,6 +199,7 @@ class FieldTraining(L.LightningModule):
         self.replicas = [Replica() for _ in range(field.n_replicas or 1)]
         self.epochs_done: int = 0
         self.stop_requested = False
+        self.earlier_size = 0.0
         self.max_seconds, self.tolerance = max_seconds, tolerance
         self.ended_by: EndedBy | None = None
         self.train_seconds = self.warmup_seconds = self.evaluation_seconds = 0.0
@@ -397,7 +399,8 @@ class FieldTraining(L.LightningModule):
             if not isinstance(self.problem, Window):
                 check_solution(self.problem, outcome.metrics, outcome.estimate)
         try:
-            check_training(self._estimate, self.field, self._jet, self._undetermined())
+            found = self._undetermined()
+            check_training(self._estimate, self.field, self._jet, found, self.earlier_size)
         except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
             warn(f"whether the estimated error can be relied on could not be checked: {error}")
         self.evaluation_seconds += self._seconds_since(start)

@@ -111,6 +111,7 @@ class WindowedTraining(nn.Module):
         fields = [field for field in self.field.fields if isinstance(field, Field)]
         outcomes: list[Outcome] = []
         ended: list[EndedBy | None] = []
+        sizes: list[float] = []
         for index, pair in enumerate(pairwise(self.field.times)):
             if index:
                 before, own = fields[index - 1], fields[index]
@@ -118,6 +119,7 @@ class WindowedTraining(nn.Module):
                     for p, q in zip(own.parameters(), before.parameters(), strict=True):
                         p.copy_(q)
                 self._present = (self._training_of(self._window(pair, before), own),)
+                self._present[0].earlier_size = max(sizes)
                 self.stop_requested = self._stop_requested
             self._number = index + 1
             (training,) = self._present
@@ -126,6 +128,10 @@ class WindowedTraining(nn.Module):
             if replica.outcome is None:  # training ended before its first step
                 return
             outcomes.append(replica.outcome)
+            with torch.no_grad():
+                x = torch.cat([*training.points.values()])
+                u = training.field(x.to(training.field.network.params.device))
+            sizes.append(float(u.double().square().mean().sqrt()))
             self._add(training, replica)
             if replica.diverged_epoch is not None:
                 break
