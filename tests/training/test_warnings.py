@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 import diffhash as dh
 from diffhash.geometry import Box, Interval
@@ -73,7 +74,10 @@ class Ring(dh.Problem):
 
     def conditions(self) -> list[dh.Condition]:
         joined, start = self.domain.periodic("x"), self.domain.initial()
-        wave = lambda x: (2 * math.pi * x[:, 0]).sin()  # noqa: E731
+
+        def wave(x: Tensor) -> Tensor:
+            return (2 * math.pi * x[:, 0]).sin()
+
         return [
             dh.Condition("equation", self.domain, lambda x, d: d.u_t + d.u_x),
             dh.Condition("joined", joined, lambda x, d: d.u, kind="residual"),
