@@ -3,12 +3,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from diffhash.results import read_record
+from diffhash.results import read_record, write_record
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +28,16 @@ def test_every_record_has_a_line_with_its_numbers(diffhash, runs: Path) -> None:
     diverged = read_record(runs / "diverged")
     assert f"diverged @ epoch {diverged.diverged_epoch}" in lines[f"{runs}/diverged"]
     assert "nan" not in result.stdout
+
+
+def test_runs_with_warnings_are_marked(diffhash, runs: Path) -> None:
+    record = read_record(runs / "cubic")
+    write_record(runs / "cubic", replace(record, warnings=["u is not determined"]))
+    lines = [line for line in diffhash("list", runs).stdout.splitlines() if "warned" in line]
+    assert [line.split()[-1] for line in lines] == [f"{runs}/cubic"]
+    assert "completed, warned" in lines[0]
+    compared = diffhash("compare", runs / "cubic", runs / "mlp/seed3").stdout
+    assert "u is not determined." in compared
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ HEAT = (
 )  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:between the points of training")
+@pytest.mark.filterwarnings("ignore:.*between the points of training")
 @pytest.mark.parametrize(
     ("optimizer", "windows"), [("adam", 3), ("gauss_newton", 3), ("gauss_newton", [0.1, 0.5])]
 )
@@ -57,6 +58,10 @@ def test_the_command_line_and_python_give_equal_numbers(
     metrics = {name: record.metrics[name] for name in solution.metrics}
     assert metrics == dict(solution.metrics)
     assert record.estimate == solution.estimate
+    assert record.warnings == solution.warnings
+    ends = [0, *windows, 1] if isinstance(windows, list) else []
+    told = [text.partition(":")[0] for text in record.warnings if windows != 3]
+    assert told == [f"t from {low:g} to {high:g}" for low, high in pairwise(ends)]
     assert record.epochs == history["epoch"].iloc[-1] == solution.history.epoch.iloc[-1]
 
 

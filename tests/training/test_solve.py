@@ -217,7 +217,7 @@ def test_divergence_and_interruption_are_warned_of(tmp_path: Path) -> None:
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
             pl_module.stop_requested = True
 
-    with pytest.warns(UserWarning, match="Bump: .*, interrupted$") as told:
+    with pytest.warns(UserWarning, match="Bump: .*, interrupted") as told:
         solution = dh.solve(Bump(), epochs=300, callbacks=[Interrupt()], progress=False)
     assert told[0].filename == __file__  # and no line of the package
     assert solution.interrupted and solution.history.epoch.iloc[-1] < 300

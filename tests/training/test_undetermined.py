@@ -93,7 +93,7 @@ def found(
             problem, field, task=Task(points=points or {}), progress=False, evaluation_points=100,
             optimizer=GaussNewton(method=method), epochs=30, windows=windows,
         )  # fmt: skip
-    texts = [re.match("the conditions do not determine (.*): other", str(w.message)) for w in given]
+    texts = [re.search("do not determine (.*): other", str(w.message)) for w in given]
     return [name for match in texts if match is not None for name in match[1].split(", ")]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 import diffhash as dh
@@ -160,3 +162,45 @@ def test_a_coefficient_that_diverges() -> None:
     told = given(Rod(0.7), "", optimizer="adam", learning_rate=1e30, epochs=100)
     assert len(told) == 1
     assert "diverged" in told[0]
+
+
+class Decay(dh.Problem):
+    """u' = -k u with measurements of u, of which some are wrong."""
+
+    domain = Interval(t=(0, 2))
+
+    def __init__(self, wrong: list[int], noise: float) -> None:
+        super().__init__()
+        self.k = dh.Coefficient(1.0)
+        t = torch.linspace(0, 2, 100, dtype=torch.float64)
+        errors = torch.randn(100, generator=torch.Generator().manual_seed(0), dtype=t.dtype)
+        u = (-1.5 * t).exp() + noise * errors
+        u[wrong] = 3.0
+        self.data = measured("data", {"t": t, "u": u}, axes=["t"], values=["u"])
+
+    def conditions(self) -> list[dh.Condition]:
+        return [dh.Condition("decay", self.domain, lambda x, d: d.u_t + self.k * d.u), self.data]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "noise"),
+    [([], 0.0), ([], 0.01), ([], 0.2), ([7], 0.0), ([7], 0.01), ([7, 38, 69], 0.01)],
+)
+def test_wrong_measurements(wrong: list[int], noise: float) -> None:
+    told = given(Decay(wrong, noise), "times as far from the field")
+    places = ", ".join(map(str, wrong))
+    assert len(told) == bool(wrong)
+    assert all(f"data: the measurements at {places}, counted" in text for text in told)
+
+
+def test_warnings_stay_with_the_solution(tmp_path: Path) -> None:
+    task, path = Task(n_residual=4000, n_boundary=400), tmp_path / "solution.pt"
+    with pytest.warns(UserWarning, match="predators is not satisfied at") as given:
+        solution = dh.solve(
+            Predators(10), task=task, optimizer="gauss_newton", epochs=60, progress=False
+        )
+    assert solution.warnings == [str(warning.message) for warning in given]
+    assert solution.title.endswith(", with a warning")
+    assert solution.warnings[0] in repr(solution)
+    solution.save(path)
+    assert dh.Solution.load(path, Predators(10)).warnings == solution.warnings

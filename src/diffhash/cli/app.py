@@ -6,6 +6,7 @@ and ``compare`` do not need it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import pandas as pd
 from click.core import ParameterSource
 
 from diffhash._files import write_file_atomically
@@ -31,6 +31,7 @@ from diffhash.results.formats import printable
 from diffhash.results.record import RecordError, read_record
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from diffhash.experiment.restore import Restored
@@ -110,6 +111,8 @@ def list_(
     if form == "json":
         print_json([{"run": str(e.directory), **e.record.flat()} for e in entries])
     elif form == "csv":
+        import pandas as pd  # slow to import, as in each function that needs it
+
         rows = [{"run": str(e.directory), **e.fields} for e in entries]
         frame = pd.DataFrame(rows).map(lambda v: printable(v) if isinstance(v, str) else v)
         frame.columns = [printable(str(name)) for name in frame.columns]
@@ -155,7 +158,7 @@ def evaluate(run: Path, points: int, trust_code: bool, as_json: bool) -> None:
     now = _restored(run, points, trust_code).metrics()
     recorded_points = entry.settings.get("trainer.evaluation_points")
     ratios = {
-        name: Ratio(entry.fields.get(name), None if pd.isna(value) else value)
+        name: Ratio(entry.fields.get(name), None if math.isnan(value) else value)
         for name, value in now.items()
     }
     if as_json:

@@ -65,6 +65,9 @@ def print_comparison(a: Entry, b: Entry, comparison: dict[str, dict[str, Any]]) 
     runs = _table("", ("", "A", "B"), left=("", "A", "B"))
     _add(runs, "run", str(a.directory), str(b.directory))
     _add(runs, "status", _status(a.record), _status(b.record))
+    if a.record.warnings or b.record.warnings:
+        told = [" ".join(f"{text}." for text in one.record.warnings) for one in (a, b)]
+        _add(runs, "warnings", *(text or ABSENT for text in told))
     _print(runs)
     for title in ("Settings", "Environment"):
         if not (differences := comparison[title.lower()]):
@@ -155,6 +158,8 @@ def _print(table: Table, width: int | None = None) -> None:
 def _status(record: RunRecord) -> Text:
     epoch = record.epochs if record.diverged_epoch is None else record.diverged_epoch
     end = "" if record.status in FINISHED else f" @ epoch {epoch}"
+    if record.warnings:
+        return Text(f"{record.status}{end}, warned", style="yellow")
     return Text(record.status + end, style=_COLOURS[record.status])
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from inspect import signature
 from typing import Any, TypeVar
 
 import hydra
 from hydra.errors import InstantiationException
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -48,6 +50,9 @@ def instantiate(node: Any, key: str, kind: type[_Kind], **arguments: Any) -> _Ki
         reason = one_line(cause or error).removeprefix(f"{key}: ")
         if isinstance(cause, ModuleNotFoundError) and cause.name in _EXTRAS:
             reason = f"needs {cause.name}: pip install 'diffhash[{_EXTRAS[cause.name]}]'"
+        if "unexpected keyword argument" in reason:
+            names = signature(get_object(str(settings["_target_"]))).parameters
+            reason += f"; its arguments are {', '.join(names)}"
         if "Are you sure that module" in reason:
             reason += " For a module of your own set PYTHONPATH to its folder."
         raise ConfigError(f"{key}: {reason}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -23,6 +22,8 @@ def read_points(path: Path, domain: Domain) -> Tensor:
         ConfigError: the file does not exist or is no such table, a point is not finite or not in
             the domain, or there is no point.
     """
+    import pandas as pd  # slow to import, and not needed for a run
+
     option = f"--at {path}"
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else read_table(path, ())
@@ -61,10 +62,10 @@ def read_points(path: Path, domain: Domain) -> Tensor:
     return points
 
 
-def predictions_frame(evaluation: Evaluation, predicted: Tensor) -> pd.DataFrame:
-    """u, its derivatives and their exact values at the evaluation's points, one column each.
+def predicted_columns(evaluation: Evaluation, predicted: Tensor) -> dict[str, np.ndarray]:
+    """u, its derivatives and their exact values at the evaluation's points, by name.
 
-    The columns are those of `diffhash.results.read_predictions`; exact values are NaN if the
+    The names are those of `diffhash.results.read_predictions`; exact values are NaN if the
     problem has no known solution.
 
     Args:
@@ -77,4 +78,4 @@ def predictions_frame(evaluation: Evaluation, predicted: Tensor) -> pd.DataFrame
     for prefix, data in (("", predicted), ("exact_", exact)):
         jet = Jet(data, evaluation.rows, names)
         columns |= {f"{prefix}{d}": jet[d].numpy() for d in evaluation.derivatives}
-    return pd.DataFrame(columns)
+    return columns

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffhash.experiment.build import build, config_hash
 from diffhash.experiment.checks import ConfigError, read_checkpoint
 from diffhash.experiment.folder import CHECKPOINT_FILE
-from diffhash.experiment.predictions import predictions_frame
+from diffhash.experiment.predictions import predicted_columns
 from diffhash.experiment.trust import TRUST_FLAG, check_untrusted
 from diffhash.networks import Field
 from diffhash.problems import Problem
@@ -42,14 +42,14 @@ class Restored:
 
     def predictions(self, points: Tensor | None = None) -> pd.DataFrame:
         """The field's predictions at the evaluation's points, or at points ``[N, d]``; see
-        `predictions_frame`."""
+        `predicted_columns`."""
         if points is None:
-            return predictions_frame(self.evaluation, self.evaluation.jets()[0])
+            return pd.DataFrame(predicted_columns(self.evaluation, self.evaluation.jets()[0]))
         frames = []
         for part in points.split(_BATCH):
             evaluation = Evaluation(self.problem, part)
             evaluation.prepare(self.field, self.device)
-            frames.append(predictions_frame(evaluation, evaluation.jets()[0]))
+            frames.append(pd.DataFrame(predicted_columns(evaluation, evaluation.jets()[0])))
         return pd.concat(frames, ignore_index=True)
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import pandas as pd
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -38,17 +37,18 @@ from diffhash.experiment.folder import (
     unfinished,
 )
 from diffhash.experiment.loggers import Loggers, log_final, run_loggers
-from diffhash.experiment.predictions import predictions_frame
+from diffhash.experiment.predictions import predicted_columns
 from diffhash.experiment.resume import resume_argument, resumed_config
 from diffhash.experiment.wandb_run import check_agent
 from diffhash.experiment.workers import end_with_parent
-from diffhash.results.figures.style import rendered
+from diffhash.results.figures.style import rendered_png
 from diffhash.results.formats import printable
 from diffhash.results.record import (
     HISTORY_FILE,
     PREDICTIONS_FILE,
     RunRecord,
     Status,
+    write_table,
 )
 from diffhash.training import (
     FieldTraining,
@@ -201,15 +201,19 @@ def _results(one: _Run, setup: Setup, index: int, loggers: Loggers, started: flo
     replica, directory = setup.training.replicas[index], one.folder.partial
     assert replica.outcome is not None
     record = _record(one, setup, replica, started)
-    predictions = predictions_frame(setup.training.evaluation, replica.outcome.predictions)
-    tables = {PREDICTIONS_FILE: predictions, HISTORY_FILE: pd.DataFrame(replica.history)}
+    predicted = predicted_columns(setup.training.evaluation, replica.outcome.predictions)
+    names = dict.fromkeys(name for row in replica.history for name in row)
+    tables: dict[str, Mapping[str, Sequence[float]]] = {
+        PREDICTIONS_FILE: {name: column.tolist() for name, column in predicted.items()},
+        HISTORY_FILE: {n: [row.get(n, math.nan) for row in replica.history] for n in names},
+    }
     for name, table in tables.items():
         with naming(directory / name):
-            table.to_csv(directory / name, index=False)
+            write_table(directory / name, table)
     figure = directory / FIGURE_FILE
     with _warned("its figure"):
         drawn = solution_of(setup.training, index).plot()
-        write_bytes_atomically(figure, rendered(drawn, format="png", dpi=150))
+        write_bytes_atomically(figure, rendered_png(drawn, dpi=150))
     with _warned("its results in the loggers"):
         log_final(one.cfg, loggers, record, figure)
     return record
@@ -342,6 +346,7 @@ def _record(one: _Run, setup: Setup, replica: Replica, started: float) -> RunRec
         peak_memory_mb=peak_memory_mb(),
         config_hash=config_hash(cfg),
         overrides=list(one.overrides),
+        warnings=list(outcome.warnings),
         environment=describe_environment(setup.accelerator) | how,
     )
 

@@ -238,6 +238,9 @@ class Config:
 def register() -> None:
     """Register the schema with Hydra."""
     store = ConfigStore.instance()
+    # For each group that --help lists, Hydra copies its sources and with them this store, of which
+    # there is one. Nodes are copied when they are read.
+    vars(store)["__deepcopy__"] = lambda memo: store
     store.store(name="schema", node=Config)
     for name, node in {
         "encoding/grid": GridEncodingConfig,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.library import Library, register_fake
+from torch.library import Library
 
 from diffhash.encodings.encoding import version
 from diffhash.jets import Activation, Row, Term, composition, find_activation
@@ -405,7 +405,7 @@ _LIBRARY.define(
 )
 _LIBRARY.impl("network_jet", _jet_kernel, "CPU")
 _LIBRARY.impl("network_jet_backward", _jet_backward_kernel, "CPU")
-register_fake("diffhash::network_jet", _jet_fake, lib=_LIBRARY)
-register_fake("diffhash::network_jet_backward", _jet_backward_fake, lib=_LIBRARY)
+_LIBRARY.impl("network_jet", _jet_fake, "Meta")
+_LIBRARY.impl("network_jet_backward", _jet_backward_fake, "Meta")
 _jet = torch.ops.diffhash.network_jet.default
 _jet_backward = torch.ops.diffhash.network_jet_backward.default

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
-from torch.library import Library, register_autograd, register_fake, register_vmap
+from torch.library import Library, register_autograd, register_vmap
 
 from diffhash.ops.backends import (
     BackendPlan,
@@ -190,7 +190,7 @@ def _operator(
 ) -> Any:
     _LIBRARY.define(f"{name}({arguments}) -> Tensor")
     _LIBRARY.impl(name, kernel, "CompositeExplicitAutograd")
-    register_fake(f"diffhash::{name}", fake, lib=_LIBRARY)
+    _LIBRARY.impl(name, fake, "Meta")  # register_fake would do, but searches all modules
     return getattr(torch.ops.diffhash, name).default
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from diffhash.problems import Coefficient
 
 _PIECE = 2**22  # the number of weights of splines that are in memory at a time
 _ALIKE = 1e6  # the largest condition number of a matrix of weights that is inverted
-_SHORT = 1e-4  # the length of a change by which derivatives are differences, relative to θ
 _SHORTEST = 1e-8  # the least length of a spline's column, relative to the longest column
 _BENDING = 100.0  # the least length of a network's column beside a skip connection, likewise
 
@@ -33,7 +32,7 @@ class _ErrorsOf(nn.Module):
 
     def __init__(self, residuals: Residuals) -> None:
         super().__init__()
-        self.field, self.problem = residuals._field, residuals._objective.problem
+        self.field, self.problem = residuals.field, residuals.objective.problem
         self._of = residuals._errors
 
     def forward(self) -> Tensor:
@@ -60,6 +59,9 @@ class Residuals:
             coefficients of splines.
 
     Attributes:
+        objective: the objective.
+        field: the field.
+        coefficients: the trained parameters of the problem, by their names.
         n_stages: the number of levels that may be selected; 1 where the columns are of all levels.
         keeps_weights: whether the network is a `Linear` one whose weights stay constant.
         first_dense: the number of the network's first parameters that have no column.
@@ -75,7 +77,7 @@ class Residuals:
         plans: Sequence[FieldPlan] | None = None,
         of_entries: bool = False,
     ) -> None:
-        self._objective, self._field = objective, field
+        self.objective, self.field = objective, field
         self._plans = plans or [field.plan(term.x, term.rows) for term in objective.terms]
         self._table = [p for p in field.encoding.parameters() if p.requires_grad]
         inverses = _inverses(field) if self._table else None
@@ -94,7 +96,9 @@ class Residuals:
         self.first_dense = constants if self.keeps_weights else 0
         if not params.requires_grad:
             self.first_dense = params.numel()
-        self._coefficients = [p for p in objective.problem.parameters() if p.requires_grad]
+        self.coefficients = {
+            name: p for name, p in objective.problem.named_parameters() if p.requires_grad
+        }
 
     @property
     def of_splines(self) -> bool:
@@ -104,11 +108,11 @@ class Residuals:
     @property
     def is_linear(self) -> bool:
         """Whether r is linear in the unknowns of the Jacobian's columns."""
-        of_weights = not self._table and len(self._field.network.widths) < 3
+        of_weights = not self._table and len(self.field.network.widths) < 3
         return (
             (self.keeps_weights or of_weights)
-            and not self._coefficients
-            and all(term.is_linear for term in self._objective.terms)
+            and not self.coefficients
+            and all(term.is_linear for term in self.objective.terms)
         )
 
     @property
@@ -116,7 +120,7 @@ class Residuals:
         """The number of the Jacobian's columns for the table, or for the splines in its place."""
         if self._inverses is None:
             return sum(p.numel() for p in self._table)
-        levels = _levels_of(self._field.encoding)
+        levels = _levels_of(self.field.encoding)
         return sum(levels[k].n_rows for k in self._levels) * self._n_unknowns
 
     def select(self, stage: int) -> None:
@@ -128,9 +132,9 @@ class Residuals:
         """The positions ``[n, d]`` of the splines of the table's columns (see `GridLayout.places`;
         NaN for hashed rows and other encodings), the level of each, ``[n]``, and the axes that are
         periodic."""
-        encoding = self._field.encoding
+        encoding = self.field.encoding
         if not self._table or not isinstance(encoding, GridEncoding):
-            n_dims = self._objective.problem.n_dims
+            n_dims = self.objective.problem.n_dims
             return np.full((self.n_columns, n_dims), np.nan), np.zeros(self.n_columns, int), ()
         levels = [encoding.layout.levels[k] for k in self._levels]
         places = torch.cat([encoding.layout.places(level) for level in levels]).numpy()
@@ -141,18 +145,28 @@ class Residuals:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """θ: the parameters of encoding, network and problem."""
-        return [*self._table, self._field.network.params, *self._coefficients]
+        return [*self._table, self.field.network.params, *self.coefficients.values()]
 
     @property
     def n_rows(self) -> int:
         """M, the number of residuals."""
-        return sum(term.target.numel() for term in self._objective.terms)
+        return sum(term.target.numel() for term in self.objective.terms)
 
     @property
     def n_dense(self) -> int:
         """The number of columns of the Jacobian's dense part."""
-        n_network = self._field.network.params.numel() - self.first_dense
-        return n_network + sum(p.numel() for p in self._coefficients)
+        n_network = self.field.network.params.numel() - self.first_dense
+        return n_network + sum(p.numel() for p in self.coefficients.values())
+
+    @property
+    def coefficient_columns(self) -> dict[str, slice]:
+        """The columns of each parameter of the problem, by its name: the last columns, in order."""
+        ends = [*accumulate(p.numel() for p in self.coefficients.values())]
+        first = self.n_columns + self.n_dense - (ends or [0])[-1]
+        return {
+            name: slice(first + end - p.numel(), first + end)
+            for (name, p), end in zip(self.coefficients.items(), ends, strict=True)
+        }
 
     @property
     def least_lengths(self) -> np.ndarray:
@@ -168,10 +182,10 @@ class Residuals:
         if self.keeps_weights:
             return np.full(self.n_columns + self.n_dense, _SHORTEST)
         least = np.ones(self.n_columns + self.n_dense)
-        end = len(least) - sum(p.numel() for p in self._coefficients)
-        least[end:] = _SHORTEST
-        if self._field.network.has_skip:
-            least[: self.n_columns], least[self.n_columns : end] = _SHORTEST, _BENDING
+        if self.field.network.has_skip:
+            least[: self.n_columns], least[self.n_columns :] = _SHORTEST, _BENDING
+        for columns in self.coefficient_columns.values():
+            least[columns] = _SHORTEST
         return least
 
     @property
@@ -183,20 +197,17 @@ class Residuals:
         its length does not depend on the units of the equation.
         """
         units = np.ones(self.n_columns + self.n_dense)
-        starts = [
-            np.full(p.numel(), p.start if isinstance(p, Coefficient) else 1.0)
-            for p in self._coefficients
-        ]
-        if starts:
-            sizes = np.abs(np.concatenate(starts))
-            units[-len(sizes) :] = np.where(sizes > 0, sizes, 1.0)
+        for name, columns in self.coefficient_columns.items():
+            p = self.coefficients[name]
+            if isinstance(p, Coefficient):
+                units[columns] = abs(p.start) or 1.0
         return units
 
     @property
     def n_bytes(self) -> int:
         """The memory of the Jacobian in bytes: 8 for each dense number, and 16 for each sparse one
         with its index."""
-        encoding, per_row = self._field.encoding, 0
+        encoding, per_row = self.field.encoding, 0
         if self._table:
             per_row = self.n_columns
         if self._table and isinstance(encoding, GridEncoding):
@@ -207,7 +218,7 @@ class Residuals:
     def _errors(self) -> Tensor:
         parts = [
             (term.errors(plan.jet()) * _scale(term)).flatten()
-            for term, plan in zip(self._objective.terms, self._plans, strict=True)
+            for term, plan in zip(self.objective.terms, self._plans, strict=True)
         ]
         return torch.cat(parts)
 
@@ -222,7 +233,7 @@ class Residuals:
         The unknowns must be the table's entries; see ``of_entries``.
         """
         assert self._inverses is None
-        skipped = self.first_dense if self._field.network.params.requires_grad else 0
+        skipped = self.first_dense if self.field.network.params.requires_grad else 0
         trained = [p for p in self.parameters if p.requires_grad]
         products = Products(_ErrorsOf(self), trained, self.n_columns, skipped)
         return products.value, products
@@ -230,7 +241,7 @@ class Residuals:
     @torch.enable_grad()
     def value_and_jacobian(self) -> tuple[np.ndarray, Jacobian]:
         """Compute r ``[M]`` and J ``[M, P]``."""
-        n_network = self._field.network.params.numel() - self.first_dense
+        n_network = self.field.network.params.numel() - self.first_dense
         n_rest = self.n_dense
         # Where J has more columns than rows, a step needs only products with J, not its entries.
         in_layers = self.first_dense == 0 and self.n_rows < n_network
@@ -266,8 +277,8 @@ class Residuals:
     def _pieces(self) -> Iterator[tuple[Term, FieldPlan, Tensor | None]]:
         """Iterate over the terms with plans of their points, in pieces of a term's points where a
         plan of all of them would not store the weights of its splines."""
-        encoding = self._field.encoding
-        for term, plan in zip(self._objective.terms, self._plans, strict=True):
+        encoding = self.field.encoding
+        for term, plan in zip(self.objective.terms, self._plans, strict=True):
             size = len(term)
             if isinstance(encoding, GridEncoding):
                 layout = encoding.layout
@@ -276,11 +287,11 @@ class Residuals:
                 yield term, plan, None
                 continue
             for index in torch.arange(len(term)).split(max(1, size)):
-                yield term, self._field.plan(term.points(index), term.rows), index
+                yield term, self.field.plan(term.points(index), term.rows), index
 
     def _of_levels(self, rows: JacobianRows) -> JacobianRows:
         """Restrict rows to the levels that have columns."""
-        levels = _levels_of(self._field.encoding)
+        levels = _levels_of(self.field.encoding)
         if len(self._levels) == len(levels) or rows.columns is None or rows.table is None:
             return rows
         offset = levels[self._levels[0]].first_row * self._n_unknowns
@@ -295,7 +306,7 @@ class Residuals:
         """∂errors/∂coefficients, ``[N, n]``, from two backward passes: the product vᵀJ is linear in
         v, so that its derivative in v is a column of J."""
         columns = []
-        for coefficient in self._coefficients:
+        for coefficient in self.coefficients.values():
             v = torch.zeros_like(errors, requires_grad=True)
             (product,) = torch.autograd.grad(
                 errors, coefficient, v, create_graph=True, materialize_grads=True
@@ -314,63 +325,8 @@ class Residuals:
 
     def parts(self, r: np.ndarray) -> list[float]:
         """The contribution of each term to |r|²."""
-        ends = np.cumsum([term.target.numel() for term in self._objective.terms])[:-1]
+        ends = np.cumsum([term.target.numel() for term in self.objective.terms])[:-1]
         return [float(part @ part) for part in np.split(r, ends)]
-
-    def effect(
-        self, change: np.ndarray, x: Tensor, errors: Callable[[], Tensor]
-    ) -> tuple[dict[str, float], Callable[[], float]]:
-        """The sizes of first-order changes for a change of the columns' unknowns ``[P]``.
-
-        Args:
-            change: the change.
-            x: points ``[N, d]``.
-            errors: a function of the present parameters that returns a vector.
-
-        Returns:
-            For each unknown the root mean square over the points, or those in its part of the
-            domain, and for each `Coefficient` the change relative to the larger of its value and
-            its start (1 if that is 0); and a function that returns the length of the change of
-            ``errors``.
-        """
-        problem, before = self._objective.problem, self.state()
-        of_coefficients, last = {}, len(change)
-        for name, p in reversed([*problem.named_parameters()]):  # their columns are the last ones
-            if not p.requires_grad:
-                continue
-            first = last - p.numel()
-            if isinstance(p, Coefficient):
-                size = max(abs(p.item()), abs(p.start) or 1.0)
-                of_coefficients[name] = abs(float(change[first])) / size
-            last = first
-
-        def difference(by: float, of: Callable[[], Tensor]) -> Tensor:
-            values = []
-            try:
-                for sign in (by, -by):
-                    self.restore(before)
-                    self.move(sign * change)
-                    with torch.no_grad():
-                        values.append(of().double())
-            finally:
-                self.restore(before)
-            return (values[0] - values[1]) / (2 * by)
-
-        with torch.no_grad():
-            u = float(self._field(x).norm()) or 1.0
-        length = float(np.linalg.norm(change)) or 1.0
-        by = _SHORT * max(1.0, sum(float(p.norm()) for p in before)) / length
-        # Most of a change's length may be in parameters that have hardly any effect.
-        of_u = float(difference(by, lambda: self._field(x)).norm()) / u
-        by = _SHORT / (max(of_u, *of_coefficients.values(), 0.0) or 1.0)
-        changes = difference(by, lambda: self._field(x)).square()
-        effects = {}
-        for name, of_points in zip(problem.unknowns, changes.T, strict=True):
-            part = problem.parts.get(name)
-            own = of_points if part is None else of_points[part.contains(x)]
-            effects[name] = float(own.mean().sqrt())
-        effects |= dict(reversed(of_coefficients.items()))
-        return effects, lambda: float(difference(by, errors).norm())
 
     def state(self) -> list[Tensor]:
         """A copy of θ, for `restore`."""
@@ -391,15 +347,15 @@ class Residuals:
                 _add(self._table, by_table)
             else:
                 _add(self._table, self._features(by_table.reshape(-1, self._n_unknowns)))
-            params = self._field.network.params
+            params = self.field.network.params
             n_network = params.numel() - self.first_dense
             params[self.first_dense :] += by_dense[:n_network].to(params)
-            _add(self._coefficients, by_dense[n_network:])
+            _add([*self.coefficients.values()], by_dense[n_network:])
 
     def _features(self, splines: Tensor) -> Tensor:
         """The change of the table with the smallest norm that gives a change of the splines."""
         assert self._inverses is not None
-        encoding = self._field.encoding
+        encoding = self.field.encoding
         assert isinstance(encoding, GridEncoding)
         levels, chosen = encoding.layout.levels, self._levels
         parts = splines.split([levels[k].n_rows for k in chosen])

@@ -12,12 +12,14 @@ import stat
 from collections.abc import Container, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
 from diffhash.results.formats import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MAX_DEPTH, _MAX_NODES = 32, 100_000  # the largest depth and number of nodes of a config
 _MAX_CONFIG_BYTES, _MAX_TABLE_BYTES, _MAX_MESSAGE = 1_000_000, 2_000_000_000, 1000
@@ -107,6 +109,8 @@ def read_table(path: Path, columns: Sequence[str], *, numbers: bool = False) -> 
         FileNotFoundError: there is no such file.
         RecordError: the file is no such table; the message names its path.
     """
+    import pandas as pd
+
     try:
         text = read_bytes(path, _MAX_TABLE_BYTES)
         if b"\0" in text:

@@ -7,20 +7,20 @@ atomically: a record is complete or absent. Beside it are ``config.yaml``, ``his
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import msgspec
 import numpy as np
-import pandas as pd
 from msgspec import Meta
 
 from diffhash._files import write_text_atomically
@@ -35,6 +35,9 @@ from diffhash.results.reading import (
     read_config,
     read_table,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
@@ -71,7 +74,8 @@ class RunRecord:
     among them (`diffhash.results.metrics`); each is an attribute, too: ``record.mse_u``. A metric
     that is not finite is ``None``, because JSON has no NaN; so are all metrics of a diverged run.
     In the file each metric is beside the other fields, and ``metrics`` is the list of their names.
-    ``estimate`` is the estimate of u's relative error (`diffhash.training.estimate`).
+    ``estimate`` is the estimate of u's relative error (`diffhash.training.estimate`), and
+    ``warnings`` say why it may mean little (`diffhash.training.diagnostics`).
 
     Raises:
         ValueError: a field has a wrong type or value; the message names the field.
@@ -98,6 +102,7 @@ class RunRecord:
     peak_memory_mb: _Amount
     config_hash: str
     overrides: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     schema_version: Literal[1] = SCHEMA_VERSION
 
@@ -120,7 +125,8 @@ class RunRecord:
         if self.estimate is not None:
             shown.append(f"estimated error {self.estimate:.0e}")
         epochs = f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
-        return f"{self.status} after {epochs}: " + "  ".join(shown)
+        warned = " with a warning" * bool(self.warnings)
+        return f"{self.status}{warned} after {epochs}: " + "  ".join(shown)
 
     def flat(self) -> dict[str, Any]:
         """All fields, with a field for each metric."""
@@ -177,6 +183,19 @@ def write_record(directory: Path | str, record: RunRecord) -> Path:
     content = record.flat() | {"metrics": list(record.metrics)}
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     return write_text_atomically(Path(directory) / RESULT_FILE, text)
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[float]]) -> None:
+    """Write a CSV file of columns of numbers; NaN is an empty cell.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    cells = [["" if value != value else value for value in column] for column in columns.values()]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*cells, strict=True))
 
 
 def read_record(directory: Path | str) -> RunRecord:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -13,7 +15,8 @@ from diffhash.optim.task import residual_unit
 from diffhash.problems import Coefficient, Problem
 from diffhash.problems.condition import Measured
 from diffhash.training.estimate import POINTS, WAVE_NUMBER, ErrorEstimate, JetOf
-from diffhash.training.windows import TIME
+from diffhash.training.replica import Outcome
+from diffhash.training.windows import TIME, Window
 
 _NOTABLE, _TIMES = 1e-2, 10.0  # a warning is given above this error, and this ratio of errors
 _MOST_CHANGED = 3.0  # a warning is given if a residual's size has changed by more than this factor
@@ -21,57 +24,99 @@ _FAR = 10.0  # a warning is given if a coefficient has changed by more than this
 _TIMES_TOO_GOOD = 1e3  # a warning is given if an error is so many times its estimate
 _VIOLATED, _SHARE = 0.3, 0.01  # a warning is given of this violation at this share of the points
 _ZERO = 1e-13  # smaller residuals, in units of u, are round-off where u is 0
+# A warning is given if so small a fraction of measured values are so many times as far from the
+# field as their median is, which is 0.67 standard deviations of Gaussian noise.
+_FEW, _OUTLIER = 0.05, 8.0
 _COUNTS = 1e-4  # the least share of a condition in the estimated error, for that warning
 
 
-def check_solution(problem: Problem, metrics: Mapping[str, float], estimate: float) -> None:
-    """Warn of an exact solution that is far from a field which satisfies the conditions."""
-    if not problem.has_solution:
-        return
-    u, error = max(((u, metrics[f"l2_{u}"]) for u in problem.unknowns), key=lambda pair: pair[1])
-    if error > _NOTABLE and error > _TIMES_TOO_GOOD * estimate:
-        warn(
-            f"{u} satisfies the conditions up to an estimated error of {estimate:.1e}, but differs "
-            f"from the exact solution by {error:.1e}: either {type(problem).__name__}.solution "
-            "does not satisfy them, or they do not determine it, as where one is missing"
-        )
-
-
-def check_training(
+def diagnosed(
     estimate: ErrorEstimate,
     field: Field,
     jet: JetOf,
-    undetermined: Sequence[str] = (),
-    size: float = 0.0,
-) -> None:
-    """Warn of coefficients far from their starts, and of the first of these: residuals that are
-    small only at the points of training, an equation that is not satisfied in a part of the domain,
-    and unknowns and coefficients that the conditions do not determine.
+    outcomes: Sequence[Outcome],
+    undetermined: Callable[[], Sequence[str]],
+) -> list[Outcome]:
+    """Warn of what makes results doubtful, and return the outcomes with these warnings.
+
+    Warnings are of an exact solution that does not satisfy the conditions, of coefficients far from
+    their starts, of measured values that may be wrong, and of the first of these: residuals that
+    are small only at the points of training, an equation that is not satisfied in a part of the
+    domain, and unknowns and coefficients that the conditions do not determine. A warning in a
+    window of time begins with its times.
 
     Args:
         estimate: the estimate of the error.
         field: the field at the end of training.
         jet: a function that returns the field's jet at points.
-        undetermined: the names that an optimizer has found to be undetermined.
-        size: the root mean square of u elsewhere, as in earlier windows of time. Where u is much
-            smaller here, residuals are large beside u and do not matter.
+        outcomes: the outcome of each replica.
+        undetermined: a function that returns what an optimizer has found to be undetermined.
     """
-    if field.n_replicas is None:
-        _check_coefficients(estimate)
-    if _check_between(estimate, field, jet) or _check_equations(estimate, field, jet, size):
-        return
-    if undetermined:
-        warn(
-            f"the conditions do not determine {', '.join(undetermined)}: other values change "
-            "hardly any residual, so that these are arbitrary, and the estimated error does not "
-            f"include this; add a condition or data (points: {_points(estimate)}). If no condition "
-            f"is missing, the field found does not solve the problem: {_advice(estimate)}"
+    if not any(math.isfinite(outcome.loss) for outcome in outcomes):  # all have diverged
+        return [*outcomes]
+    problem, found = estimate.objective.problem, []
+    window = problem if isinstance(problem, Window) else None
+    size = window.earlier_size if window else 0.0
+    try:
+        if field.n_replicas is None:
+            found += [_of_coefficients(estimate), _of_outliers(estimate, field, jet)]
+        found.append(
+            _between(estimate, field, jet, [outcome.estimate for outcome in outcomes])
+            or _of_equations(estimate, field, jet, size)
+            # Later windows of time lack what the first one lacks.
+            or ("" if window and not window.is_first else _of_undetermined(estimate, undetermined))
         )
+    except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
+        found.append(f"whether the estimated error can be relied on could not be checked: {error}")
+    common = [f"{window.title}: {text}" if window else text for text in found if text]
+    for text in common:
+        warn(text)
+    return [
+        replace(
+            outcome,
+            warnings=common
+            # That of the whole problem is checked after the last window.
+            + ([] if window else warned_of_solution(problem, outcome.metrics, outcome.estimate)),
+        )
+        for outcome in outcomes
+    ]
 
 
-def _check_coefficients(estimate: ErrorEstimate) -> None:
-    """Warn of coefficients that are so far from their starts that residuals have another size, or
-    that they may belong to another minimum of the loss."""
+def warned_of_solution(
+    problem: Problem, metrics: Mapping[str, float], estimate: float
+) -> list[str]:
+    """Warn of an exact solution that is far from a field which satisfies the conditions, and return
+    the warning."""
+    if not problem.has_solution:
+        return []
+    u, error = max(((u, metrics[f"l2_{u}"]) for u in problem.unknowns), key=lambda pair: pair[1])
+    if not (error > _NOTABLE and error > _TIMES_TOO_GOOD * estimate):
+        return []
+    text = (
+        f"{u} satisfies the conditions up to an estimated error of {estimate:.1e}, but differs "
+        f"from the exact solution by {error:.1e}: either {type(problem).__name__}.solution "
+        "does not satisfy them, or they do not determine it, as where one is missing"
+    )
+    warn(text)
+    return [text]
+
+
+def _of_undetermined(estimate: ErrorEstimate, undetermined: Callable[[], Sequence[str]]) -> str:
+    names = undetermined()
+    if not names:
+        return ""
+    return (
+        f"the conditions do not determine {', '.join(names)}: other values change hardly any "
+        "residual, so that these are arbitrary, and the estimated error does not include this; add "
+        "a condition or data, such as a value at one point of an unknown that is free up to a "
+        f"constant (points: {_points(estimate)}). If the problem has one solution, the field found "
+        f"is not near it: {_advice(estimate)}"
+    )
+
+
+def _of_coefficients(estimate: ErrorEstimate) -> str:
+    """A warning of coefficients that are so far from their starts that residuals have another size,
+    or that they may belong to another minimum of the loss."""
     problem = estimate.objective.problem
     moved = {
         f"{name} from {p.start:.3g} to {p.item():.3g}": p.item() / p.start if p.start else 1.0
@@ -79,7 +124,7 @@ def _check_coefficients(estimate: ErrorEstimate) -> None:
         if isinstance(p, Coefficient) and p.requires_grad and p.item() != p.start
     }
     if not moved:
-        return
+        return ""
     device = next(problem.parameters()).device
     problem.cpu()  # where points of conditions are drawn
     terms = estimate.objective.terms
@@ -88,51 +133,72 @@ def _check_coefficients(estimate: ErrorEstimate) -> None:
     for term, before, unit in zip(terms, estimate.units, units, strict=True):
         ratio = unit / before
         if ratio < 1 / _MOST_CHANGED or ratio > _MOST_CHANGED:
-            warn(
+            return (
                 f"{', '.join(moved)}: {term.name} is then {ratio:.2g} times as large as its weight "
                 "and the estimated error suppose; solve again with a Coefficient that starts "
                 "there, and see whether it stays"
             )
-            return
-    if far := [told for told, ratio in moved.items() if ratio < 1 / _FAR or ratio > _FAR]:
-        warn(
-            f"{', '.join(far)}: so far from the start there may be another minimum of the loss; "
-            "solve again from other starts, and with a smaller wave_number of the task, and "
-            "compare what is found"
-        )
+    far = [told for told, ratio in moved.items() if ratio < 1 / _FAR or ratio > _FAR]
+    if not far:
+        return ""
+    return (
+        f"{', '.join(far)}: so far from the start there may be another minimum of the loss; solve "
+        "again from other starts, and with a smaller wave_number of the task, and compare what is "
+        "found"
+    )
 
 
-def _check_between(estimate: ErrorEstimate, field: Field, jet: JetOf) -> bool:
-    """Warn where residuals are much larger than at the points of training, and return whether they
-    are."""
-    values = estimate.values(field, jet)
+def _of_outliers(estimate: ErrorEstimate, field: Field, jet: JetOf) -> str:
+    """A warning of measured values that are much farther from the field than most are. Least
+    squares give such values a large influence."""
+    for term in estimate.terms():
+        if not isinstance(term.condition.where, Measured):
+            continue
+        with torch.no_grad():
+            errors = term.errors(jet(term.x, term.rows)).double().abs()
+        sizes = term.target.double().square().mean(dim=0).sqrt()
+        least = torch.maximum(_OUTLIER * errors.median(dim=0).values, _NOTABLE * sizes)
+        # A wrong value moves the field away from those beside it as well.
+        is_far = errors > torch.maximum(least, errors.amax(dim=0) / 4)
+        rows = is_far.any(dim=1).nonzero()[:, 0].tolist()
+        if 0 < len(rows) <= _FEW * len(term):
+            told = ", ".join(map(str, rows[:5])) + ", …" * (len(rows) > 5)
+            return (
+                f"{term.name}: the measurements at {told}, counted from 0, are more than "
+                f"{_OUTLIER:g} times as far from the field as most are: if they are wrong, leave "
+                "them out and solve again, because coefficients follow them"
+            )
+    return ""
+
+
+def _between(estimate: ErrorEstimate, field: Field, jet: JetOf, values: Sequence[float]) -> str:
+    """A warning of residuals that are much larger than at the points of training."""
     if not any(value > _NOTABLE for value in values):
-        return False
+        return ""
     pairs = zip(values, estimate.values(field, jet, seen=True), strict=True)
     ratio = max(
         (unseen / (seen or 1e-300) for unseen, seen in pairs if unseen > _NOTABLE), default=0.0
     )
     if not ratio > _TIMES:
-        return False
+        return ""
     n_parameters = sum(p.numel() for p in field.parameters() if p.requires_grad)
     n_parameters //= field.n_replicas or 1
-    warn(
+    return (
         f"between the points of training the residuals are {ratio:.2g} times as large as at them: "
         f"the field has more freedom than so many points determine ({n_parameters} parameters; "
         f"points: {_points(estimate)}); give more points (n_residual, n_boundary) or a smaller "
         "field"
     )
-    return True
 
 
-def _check_equations(estimate: ErrorEstimate, field: Field, jet: JetOf, size: float) -> bool:
-    """Warn of an equation that is far from satisfied in a part of the domain, and return whether
-    there is one. Measured values violate equations by their noise, so that problems with known
-    values are not checked."""
+def _of_equations(estimate: ErrorEstimate, field: Field, jet: JetOf, size: float) -> str:
+    """A warning of an equation that is far from satisfied in a part of the domain. Measured values
+    violate equations by their noise, so that problems with known values are not checked. Where u is
+    much smaller than ``size``, as after earlier windows of time, its residuals do not matter."""
     terms = estimate.terms()
     known = (isinstance(t.condition.where, Measured) or t.condition.kind == "labels" for t in terms)
     if any(known):
-        return False
+        return ""
     for term, unit in zip(terms, estimate.units, strict=True):
         if not isinstance(term.condition.where, Domain):
             continue
@@ -147,14 +213,13 @@ def _check_equations(estimate: ErrorEstimate, field: Field, jet: JetOf, size: fl
         shares = (violation > _VIOLATED).double().mean(dim=-2).amax(dim=-1)
         share = float((shares * counts).max())
         if share > _SHARE:
-            warn(
+            return (
                 f"{term.name} is not satisfied at {share:.0%} of its points: there its residual is "
                 f"more than {_VIOLATED:.0%} of the sum of the sizes of its terms. The field may be "
                 "far from the solution, and its error much larger than estimated: "
                 f"{_advice(estimate)}"
             )
-            return True
-    return False
+    return ""
 
 
 def _advice(estimate: ErrorEstimate) -> str:

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
-from diffhash._warnings import warn
 from diffhash.jets import Jet, Row, autograd_jet
 from diffhash.networks import Field, FieldPlan
 from diffhash.optim import Objective, OptimizerSettings
@@ -36,7 +35,7 @@ from diffhash.training.checks import (
     check_settings,
     check_starts,
 )
-from diffhash.training.diagnostics import check_solution, check_training
+from diffhash.training.diagnostics import diagnosed
 from diffhash.training.estimate import ErrorEstimate
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.guards import (
@@ -61,7 +60,6 @@ from diffhash.training.steps import (
     autograd,
 )
 from diffhash.training.weightings import Weighting
-from diffhash.training.windows import Window
 
 Derivatives = Literal["taylor", "autograd"]
 EndedBy = Literal["tolerance", "max_seconds", "optimizer"]
@@ -113,7 +111,6 @@ class FieldTraining(L.LightningModule):
         train_seconds: synchronised seconds inside optimizer steps (the paper's "Train Cost").
         warmup_seconds: seconds of preparing plans and compiling before the first step.
         evaluation_seconds: seconds of evaluating.
-        earlier_size: the largest root mean square of u in earlier windows of time, if any.
         ended_by: why training stopped before all epochs were done: ``tolerance``, ``max_seconds``
             or ``optimizer``, which means that further steps would not lower the loss; else None.
 
@@ -199,7 +196,6 @@ class FieldTraining(L.LightningModule):
         self.replicas = [Replica() for _ in range(field.n_replicas or 1)]
         self.epochs_done: int = 0
         self.stop_requested = False
-        self.earlier_size = 0.0
         self.max_seconds, self.tolerance = max_seconds, tolerance
         self.ended_by: EndedBy | None = None
         self.train_seconds = self.warmup_seconds = self.evaluation_seconds = 0.0
@@ -386,31 +382,23 @@ class FieldTraining(L.LightningModule):
             loss = self._loss(None)
         if self._n_processes > 1:
             torch.distributed.all_reduce(loss)
-        outcomes = zip(
+        results = zip(
             loss.reshape(-1).tolist(),
             self.evaluation.metrics(),
             self.evaluation.jets(),
             self._estimate.values(self.field, self._jet),
             strict=True,
         )
-        for replica, values in zip(self.replicas, outcomes, strict=True):
-            outcome = Outcome(*values)
+        outcomes = diagnosed(
+            *(self._estimate, self.field, self._jet),
+            *([Outcome(*values) for values in results], self._undetermined),
+        )
+        for replica, outcome in zip(self.replicas, outcomes, strict=True):
             replica.finish(outcome)
-            if not isinstance(self.problem, Window):
-                check_solution(self.problem, outcome.metrics, outcome.estimate)
-        try:
-            found = self._undetermined()
-            check_training(self._estimate, self.field, self._jet, found, self.earlier_size)
-        except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
-            warn(f"whether the estimated error can be relied on could not be checked: {error}")
         self.evaluation_seconds += self._seconds_since(start)
 
     def _undetermined(self) -> Sequence[str]:
-        """The names of what the conditions do not determine, of an optimizer that knows them. Those
-        of later windows of time are those of the first."""
-        is_later = isinstance(self.problem, Window) and not self.problem.is_first
-        if is_later or self.replicas[0].diverged_epoch is not None:
-            return []
+        """The names of what the conditions do not determine, of an optimizer that knows them."""
         find = getattr(self._optimizer().optimizer, "undetermined", None)
         if find is None:
             return []

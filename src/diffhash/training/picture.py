@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffhash.geometry import Domain
 from diffhash.jets import Jet, jet_rows
+from diffhash.problems import Problem
 from diffhash.problems.tracer import equations, trace
 from diffhash.training.windows import TIME
 
@@ -31,21 +32,26 @@ _DECADES = 6.0  # the range of a logarithmic scale below its largest value
 _COLUMN, _ROW = 3.1, 2.7  # inches
 _SMALL, _TEXT = 7, 9  # pt
 _LETTERS = 14  # of the size _TEXT in an inch
-_BELOW = 30  # pt from an axis to below its label
+_LABEL, _BELOW = 17, 30  # pt from an axis to its label, and to below it
 # Okabe & Ito (2008): colours that can be distinguished with any colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c8c8c")
 
 
-def draw(solution: Solution, parts: Sequence[str], fixed: Mapping[str, float]) -> Figure:
-    """Draw a solution; see `Solution.plot`."""
+History = Sequence[Mapping[str, float]]
+
+
+def draw(
+    solution: Solution, history: History, parts: Sequence[str], fixed: Mapping[str, float]
+) -> Figure:
+    """Draw a solution and the rows of its history; see `Solution.plot`."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("plot needs matplotlib: pip install 'diffhash[experiments]'") from error
 
-    wanted = _checked_parts(solution, parts)
+    wanted = _checked_parts(solution, history, parts)
     view = _view(solution.problem.domain, fixed)
-    rows = _arranged(solution, view, wanted)
+    rows = _arranged(solution, history, view, wanted)
     n_columns = max(map(len, rows))
     width = _COLUMN * n_columns
     title = textwrap.wrap(solution.title, int(_LETTERS * width), break_on_hyphens=False)
@@ -58,17 +64,32 @@ def draw(solution: Solution, parts: Sequence[str], fixed: Mapping[str, float]) -
         for panel, drawing in zip(line, panels, strict=False):
             panel.tick_params(labelsize=_SMALL)
             drawing.draw(panel)
+            _keep_places(panel)
     figure.suptitle("\n".join(title), fontsize=_TEXT, parse_math=False)
     return figure
 
 
-def _checked_parts(solution: Solution, parts: Sequence[str]) -> Sequence[str]:
+def _keep_places(panel: Axes) -> None:
+    """Give the title and labels fixed places. By default matplotlib searches all ticks for free
+    places in each of several passes, which takes as long as drawing."""
+    from matplotlib.transforms import ScaledTranslation
+
+    panel.set_title(panel.get_title(), fontsize=_TEXT, y=1.0)
+    figure = panel.get_figure()
+    assert figure is not None
+    below = ScaledTranslation(0, -_LABEL / 72, figure.dpi_scale_trans)
+    panel.xaxis.set_label_coords(0.5, 0, transform=panel.transAxes + below)
+    if not panel.get_ylabel():
+        panel.yaxis.set_label_coords(0, 0.5)
+
+
+def _checked_parts(solution: Solution, history: History, parts: Sequence[str]) -> Sequence[str]:
     available = {
         "solution": True,
         "error": solution.problem.has_solution,
         "residual": any(True for _ in _in_the_domain(solution)),
         "points": bool(solution.points),
-        "convergence": len(solution.history) > 0,
+        "convergence": len(history) > 0,
     }
     reasons = {
         "error": "the exact solution is not known",
@@ -167,7 +188,9 @@ class _Drawing:
         raise NotImplementedError
 
 
-def _arranged(solution: Solution, view: _View, parts: Sequence[str]) -> list[list[_Drawing]]:
+def _arranged(
+    solution: Solution, history: History, view: _View, parts: Sequence[str]
+) -> list[list[_Drawing]]:
     """The panels, row by row: values above their errors, or beside them where there are slices."""
     unknowns = solution.problem.unknowns
     fields = (
@@ -185,7 +208,7 @@ def _arranged(solution: Solution, view: _View, parts: Sequence[str]) -> list[lis
             rest += [_Times(f) for f in fields[: 1 if errors else None]]
     residual = [_Residual(solution, view)] if "residual" in parts else []
     points = [_Points(solution, view)] if "points" in parts else []
-    convergence = [_Convergence(solution)] if "convergence" in parts else []
+    convergence = [_Convergence(solution.problem, history)] if "convergence" in parts else []
     if view.sliced is None:
         above: list[_Drawing] = [v for row in values for v in row]
         rows = [[*above, *residual, *convergence], [*errors, *points, *rest]]
@@ -320,7 +343,7 @@ class _Residual(_Drawing):
         if len(view.across) == 1:
             _curve(panel, view, size, None)
             if largest > 0:
-                panel.set_yscale("log")
+                _log_y(panel)
                 panel.set_ylim(bottom=_lowest(size, largest))
         elif largest > 0:
             lowest = _lowest(size, largest)
@@ -380,29 +403,31 @@ class _Points(_Drawing):
 class _Convergence(_Drawing):
     """Loss and errors, evaluation by evaluation."""
 
-    solution: Solution
+    problem: Problem
+    history: History
 
     def draw(self, panel: Axes) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        history = self.solution.history
+        history = self.history
         labels = {"loss": "loss"}
-        labels |= {f"l2_{u}": f"error of {u}" for u in self.solution.problem.unknowns}
+        labels |= {f"l2_{u}": f"error of {u}" for u in self.problem.unknowns}
         labels |= {
             column: f"error of {name}"
-            for name, _ in self.solution.problem.named_parameters()
-            if (column := f"error_{name}") in history
+            for name, _ in self.problem.named_parameters()
+            if (column := f"error_{name}") in history[0]
         }
+        epochs = [row["epoch"] for row in history]
         marker = "o" if len(history) <= 40 else None
         for k, (column, label) in enumerate(labels.items()):
-            values = history[column].to_numpy(dtype=float)
+            values = np.array([row[column] for row in history], dtype=float)
             if np.isfinite(values).any() and (values > 0).any():
                 colour = _COLOURS[(k - 1) % len(_COLOURS)]
                 panel.plot(
-                    history["epoch"], values, marker=marker, markersize=3, linewidth=1,
+                    epochs, values, marker=marker, markersize=3, linewidth=1,
                     color=colour, label=label,
                 )  # fmt: skip
-        panel.set_yscale("log")
+        _log_y(panel)
         panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         panel.set_xlabel("epoch", fontsize=_SMALL)
         panel.set_title("convergence", fontsize=_TEXT)
@@ -421,6 +446,15 @@ def _curve(panel: Axes, view: _View, values: np.ndarray, exact: np.ndarray | Non
     panel.yaxis.get_offset_text().set_fontsize(_SMALL)
     _label(panel, view)
     _say_where_not_finite(panel, values)
+
+
+def _log_y(panel: Axes) -> None:
+    """Make the y axis logarithmic, with labels as 1e-03; to draw formulas takes much longer."""
+    from matplotlib.ticker import LogFormatter
+
+    panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(LogFormatter())
+    panel.yaxis.set_minor_formatter(LogFormatter())
 
 
 def _map(panel: Axes, view: _View, values: np.ndarray, **colours: Any) -> None:

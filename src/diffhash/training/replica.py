@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -18,12 +18,15 @@ class Outcome:
         metrics: the field's errors.
         predictions: the unknowns and derivatives at the evaluation's points, ``[K, N, C]``.
         estimate: the estimate of the relative error; see `ErrorEstimate`.
+        warnings: why the estimate, or coefficients, may mean little; see
+            `diffhash.training.diagnostics`.
     """
 
     loss: float
     metrics: Mapping[str, float]
     predictions: Tensor
     estimate: float
+    warnings: Sequence[str] = ()
 
 
 @dataclass

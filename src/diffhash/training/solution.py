@@ -61,6 +61,7 @@ class Solution:
         estimate: an estimate of the relative error from residuals at points that training has not
             used; see `diffhash.training.ErrorEstimate`. It is NaN where u is 0.
         optimizer: the name of the optimizer.
+        warnings: why the estimate, or coefficients, may mean little, as `solve` has warned.
         points: the points ``[N, d]`` of each condition at the end of training, by the condition's
             name. A solution that was read from a file has none.
     """
@@ -76,10 +77,12 @@ class Solution:
         optimizer: str = "",
         points: Mapping[str, Tensor] | None = None,
         interrupted: bool = False,
+        warnings: Sequence[str] = (),
     ) -> None:
         self.problem, self.field, self.interrupted = problem, field, interrupted
         self.optimizer, self.points = optimizer, dict(points or {})
         self.metrics, self.diverged_epoch, self.estimate = metrics, diverged_epoch, estimate
+        self.warnings = [*warnings]
         self._history = history
 
     @property
@@ -148,7 +151,8 @@ class Solution:
     @property
     def title(self) -> str:
         """A line with the problem, the method and the relative L2 error of each unknown. Where the
-        exact solution is not known, it has the estimate of the error instead."""
+        exact solution is not known, it has the estimate of the error instead; it also says
+        whether there are warnings."""
         if self.problem.has_solution:
             errors = ", ".join(f"{u} {error:.1e}" for u, error in self.relative_l2.items())
             errors = f"relative error {errors}"
@@ -158,6 +162,7 @@ class Solution:
             errors = f"diverged at epoch {self.diverged_epoch}"
         elif self.interrupted:
             errors += ", interrupted"
+        errors += ", with a warning" * bool(self.warnings)
         return f"{type(self.problem).__name__}: {self.method}; {errors}"
 
     def __repr__(self) -> str:
@@ -165,6 +170,7 @@ class Solution:
         told = [f"{k} {v.item():.6g}" for k, v in coefficients.items() if v.numel() == 1]
         if self._history:
             told.append("epochs {epoch:.0f}, {seconds:.1f} s".format(**self._history[-1]))
+        told += [f"warning: {text}" for text in self.warnings]
         return f"<Solution of {'; '.join([self.title, *told])}>"
 
     def plot(self, *parts: Part, **fixed: float) -> Figure:
@@ -196,7 +202,7 @@ class Solution:
                 or no axis is left to draw over.
             ImportError: matplotlib is missing; ``pip install 'diffhash[experiments]'``.
         """
-        return draw(self, parts, fixed)
+        return draw(self, self._history, parts, fixed)
 
     def export_values(
         self,
@@ -252,6 +258,7 @@ class Solution:
             "estimate": self.estimate,
             "optimizer": self.optimizer,
             "interrupted": self.interrupted,
+            "warnings": self.warnings,
             "times": self.field.times if isinstance(self.field, WindowedField) else None,
         }
         buffer = io.BytesIO()
@@ -316,7 +323,8 @@ class Solution:
             raise ValueError(
                 f"{path}: not a solution of this problem and field: {error}"
             ) from error
-        return cls(problem, field, *rest, optimizer, interrupted=state.get("interrupted", False))
+        later = {key: state[key] for key in ("interrupted", "warnings") if key in state}
+        return cls(problem, field, *rest, optimizer, **later)
 
     def export(self, path: Path | str) -> None:
         """Write the field as a program of `torch.export` that takes any number of points.
@@ -349,6 +357,7 @@ def solution_of(training: FieldTraining | WindowedTraining, index: int = 0) -> S
         *(replica.diverged_epoch, replica.outcome.estimate),
         *(_name_of(training.solver), training.points),
         interrupted=left and replica.diverged_epoch is None,
+        warnings=replica.outcome.warnings,
     )
 
 

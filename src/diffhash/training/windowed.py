@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from diffhash.networks import Field
 from diffhash.problems import Problem
-from diffhash.training.diagnostics import check_solution
+from diffhash.training.diagnostics import warned_of_solution
 from diffhash.training.evaluation import Evaluation
 from diffhash.training.module import EndedBy, FieldTraining
 from diffhash.training.replica import Outcome, Replica
@@ -111,15 +111,15 @@ class WindowedTraining(nn.Module):
         fields = [field for field in self.field.fields if isinstance(field, Field)]
         outcomes: list[Outcome] = []
         ended: list[EndedBy | None] = []
-        sizes: list[float] = []
+        size = 0.0
         for index, pair in enumerate(pairwise(self.field.times)):
             if index:
                 before, own = fields[index - 1], fields[index]
                 with torch.no_grad():
                     for p, q in zip(own.parameters(), before.parameters(), strict=True):
                         p.copy_(q)
-                self._present = (self._training_of(self._window(pair, before), own),)
-                self._present[0].earlier_size = max(sizes)
+                size = max(size, _size(self._present[0]))
+                self._present = (self._training_of(self._window(pair, before, size), own),)
                 self.stop_requested = self._stop_requested
             self._number = index + 1
             (training,) = self._present
@@ -128,10 +128,6 @@ class WindowedTraining(nn.Module):
             if replica.outcome is None:  # training ended before its first step
                 return
             outcomes.append(replica.outcome)
-            with torch.no_grad():
-                x = torch.cat([*training.points.values()])
-                u = training.field(x.to(training.field.network.params.device))
-            sizes.append(float(u.double().square().mean().sqrt()))
             self._add(training, replica)
             if replica.diverged_epoch is not None:
                 break
@@ -146,12 +142,13 @@ class WindowedTraining(nn.Module):
         estimates = [outcome.estimate for outcome in outcomes]
         is_known = is_whole and not any(map(math.isnan, estimates))
         self.evaluation.prepare(self.field, self.field.network.params.device)
-        outcome = self.replicas[0].outcome = Outcome(
+        metrics, estimate = self.evaluation.metrics()[0], max(estimates) if is_known else math.nan
+        warnings = [text for outcome in outcomes for text in outcome.warnings]
+        self.replicas[0].outcome = Outcome(
             mean(outcome.loss for outcome in outcomes),
-            *(self.evaluation.metrics()[0], self.evaluation.jets()[0]),
-            max(estimates) if is_known else math.nan,
+            *(metrics, self.evaluation.jets()[0], estimate),
+            warnings + warned_of_solution(self.problem, metrics, estimate),
         )
-        check_solution(self.problem, outcome.metrics, outcome.estimate)
 
     def checkpoint(self) -> dict[str, Any]:
         """A checkpoint of the fields and of the configuration that they are built from. It can be
@@ -177,3 +174,11 @@ class WindowedTraining(nn.Module):
         since = {"epoch": self.replicas[0].epochs_done, "seconds": self.train_seconds}
         moved = {key: row[key] + value for key, value in since.items()}
         return {"window": self._number, **row, **moved}
+
+
+def _size(training: FieldTraining) -> float:
+    """The root mean square of u at the points of training."""
+    with torch.no_grad():
+        x = torch.cat([*training.points.values()])
+        u = training.field(x.to(training.field.network.params.device))
+    return float(u.double().square().mean().sqrt())

@@ -40,6 +40,10 @@ class Window(Problem):
             box, and its conditions use ``self.domain``.
         times: the first and the last time of the window.
         before: the field of the previous window; None for the first window.
+        earlier_size: the largest root mean square of u in earlier windows.
+
+    Attributes:
+        earlier_size: that of the arguments.
 
     Raises:
         ValueError: the problem cannot be divided, because it has no axis t, or has unknown
@@ -48,7 +52,11 @@ class Window(Problem):
     """
 
     def __init__(
-        self, problem: Problem, times: tuple[float, float], before: Field | None = None
+        self,
+        problem: Problem,
+        times: tuple[float, float],
+        before: Field | None = None,
+        earlier_size: float = 0.0,
     ) -> None:
         super().__init__()
         name = type(problem).__name__
@@ -66,11 +74,17 @@ class Window(Problem):
         if before is not None:
             before = copy.deepcopy(before).requires_grad_(False)
         self._before = (before,)  # in a tuple, so that it is no submodule
+        self._times, self.earlier_size = times, earlier_size
 
     @property
     def is_first(self) -> bool:
         """Whether the window begins with the initial conditions of the whole problem."""
         return self._before[0] is None
+
+    @property
+    def title(self) -> str:
+        """The first and the last time, in words."""
+        return f"{TIME} from {self._times[0]:.6g} to {self._times[1]:.6g}"
 
     @property
     def has_solution(self) -> bool:

@@ -15,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -117,17 +118,18 @@ def write_figure(figure: Figure, stem: Path) -> list[Path]:
         OSError: the directory cannot be written.
     """
     png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
-    write_bytes_atomically(png, rendered(figure, format="png", dpi=PNG_DPI))
+    write_bytes_atomically(png, rendered_png(figure))
+    content = io.BytesIO()  # on a full disk matplotlib's writer fails with another error
     # Publishers refuse matplotlib's default Type 3 fonts.
     with mpl.rc_context({"pdf.fonttype": 42}):
-        content = rendered(figure, format="pdf", dpi=PNG_DPI, metadata={"CreationDate": None})
-    write_bytes_atomically(pdf, content)
+        figure.savefig(content, format="pdf", dpi=PNG_DPI, metadata={"CreationDate": None})
+    write_bytes_atomically(pdf, content.getvalue())
     return [png, pdf]
 
 
-def rendered(figure: Figure, **options: Any) -> bytes:
-    """The file of ``figure.savefig(…, **options)``, in memory. On a full disk matplotlib's PDF
-    writer would fail with another error than the disk's."""
+def rendered_png(figure: Figure, dpi: int = PNG_DPI) -> bytes:
+    """The PNG file of a figure, in memory; ``figure.savefig`` would draw the figure twice."""
+    figure.set_dpi(dpi)
     content = io.BytesIO()
-    figure.savefig(content, **options)
+    FigureCanvasAgg(figure).print_png(content)
     return content.getvalue()
