@@ -43,6 +43,8 @@ __all__ = [
 _HOMES = {
     "ops": (),
     "geometry": (),
+    "optim": (),
+    "training": (),
     "encodings": ("FourierFeatures", "GridEncoding", "Identity"),
     "jets": ("Jet", "Sum", "autograd_jet"),
     "networks": ("MLP", "SIREN", "Field", "Linear"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -227,6 +229,22 @@ def test_divergence_and_interruption_are_warned_of(tmp_path: Path) -> None:
         ValueError, match="it is a solution of Bump; give that instead of Convection"
     ):
         dh.Solution.load(tmp_path / "part.pt", Convection())
+
+
+def test_sigterm_ends_the_program_before_other_training(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Terminate(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        solution = dh.solve(Bump(), epochs=300, callbacks=[Terminate()], progress=False)
+    assert solution.interrupted
+    with pytest.raises(SystemExit, match="143"):
+        dh.solve(Bump(), epochs=2, progress=False)
+    assert capsys.readouterr().err.endswith("terminated: no other training is started\n")
+    assert not dh.solve(Bump(), epochs=2, progress=False).interrupted
 
 
 def test_an_exact_solution_that_does_not_fit_is_warned_of() -> None:

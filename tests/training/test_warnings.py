@@ -188,9 +188,14 @@ class Decay(dh.Problem):
 )
 def test_wrong_measurements(wrong: list[int], noise: float) -> None:
     told = given(Decay(wrong, noise), "times as far from the field")
-    places = ", ".join(map(str, wrong))
+    places = "; ".join(f"{row + 1} (t = {2 * row / 99:.4g})" for row in wrong)
     assert len(told) == bool(wrong)
-    assert all(f"data: the measurements at {places}, counted" in text for text in told)
+    assert all(f"as most are: {places}. If" in text for text in told)
+
+
+@pytest.mark.parametrize(("epochs", "windows", "n"), [(4, 1, 1), (4, 2, 2), (60, 1, 0)])
+def test_an_optimizer_that_has_not_ended(epochs: int, windows: int, n: int) -> None:
+    assert len(given(Predators(5), "had not ended after", epochs=epochs, windows=windows)) == n
 
 
 def test_warnings_stay_with_the_solution(tmp_path: Path) -> None:

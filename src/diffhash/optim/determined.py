@@ -91,7 +91,7 @@ def _effect(residuals: Residuals, change: np.ndarray, x: Tensor) -> tuple[dict[s
     with torch.no_grad():
         u = float(field(x).norm()) or 1.0
     length = float(np.linalg.norm(change)) or 1.0
-    by = _SHORT * max(1.0, sum(float(p.norm()) for p in residuals.parameters)) / length
+    by = _SHORT * max(1.0, sum(float(p.norm()) for p in residuals.state())) / length
     # Most of a change's length may be in parameters that have hardly any effect.
     of_u = float(_difference(residuals, change, by, lambda: field(x)).norm()) / u
     by = _SHORT / (max(of_u, *of_coefficients.values(), 0.0) or 1.0)

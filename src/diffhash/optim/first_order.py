@@ -56,7 +56,8 @@ class FirstOrder(OptimizerSettings):
         if not callable(self.make_optimizer):
             raise ValueError(
                 f"optimizer: make_optimizer={self.make_optimizer!r}: give a class of optimizers, "
-                "as torch.optim.RAdam"
+                "as torch.optim.RAdam, on the command line "
+                "optimizer.make_optimizer._target_=torch.optim.RAdam"
             )
         lr = getattr(self.make_optimizer, "keywords", {}).get("lr")  # of functools.partial
         if lr is not None:

@@ -203,10 +203,13 @@ class GracefulStop(Callback):
 
     Args:
         module: the training.
+
+    Attributes:
+        is_terminated: whether SIGTERM has arrived.
     """
 
     def __init__(self, module: Stoppable) -> None:
-        self._module = module
+        self._module, self.is_terminated = module, False
         self._interrupted = False
         self._previous: dict[int, Any] = {}
 
@@ -245,6 +248,7 @@ class GracefulStop(Callback):
             print("stopped at once: nothing is recorded", file=sys.stderr)
             raise SystemExit(128 + signum)
         self._interrupted = self._interrupted or signum == signal.SIGINT
+        self.is_terminated = self.is_terminated or signum == signal.SIGTERM
         if not self._module.stop_requested:
             print("stopping after this epoch; Ctrl-C again stops at once", file=sys.stderr)
         self._module.stop_requested = True

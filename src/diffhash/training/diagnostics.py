@@ -36,14 +36,15 @@ def diagnosed(
     jet: JetOf,
     outcomes: Sequence[Outcome],
     undetermined: Callable[[], Sequence[str]],
+    is_cut_short: bool,
 ) -> list[Outcome]:
     """Warn of what makes results doubtful, and return the outcomes with these warnings.
 
     Warnings are of an exact solution that does not satisfy the conditions, of coefficients far from
-    their starts, of measured values that may be wrong, and of the first of these: residuals that
-    are small only at the points of training, an equation that is not satisfied in a part of the
-    domain, and unknowns and coefficients that the conditions do not determine. A warning in a
-    window of time begins with its times.
+    their starts, of measured values that may be wrong, of too few epochs, and of the first of
+    these: residuals that are small only at the points of training, an equation that is not
+    satisfied in a part of the domain, and unknowns and coefficients that the conditions do not
+    determine. A warning in a window of time begins with its times.
 
     Args:
         estimate: the estimate of the error.
@@ -51,6 +52,7 @@ def diagnosed(
         jet: a function that returns the field's jet at points.
         outcomes: the outcome of each replica.
         undetermined: a function that returns what an optimizer has found to be undetermined.
+        is_cut_short: whether the epochs were over before an optimizer had ended by itself.
     """
     if not any(math.isfinite(outcome.loss) for outcome in outcomes):  # all have diverged
         return [*outcomes]
@@ -60,6 +62,8 @@ def diagnosed(
     try:
         if field.n_replicas is None:
             found += [_of_coefficients(estimate), _of_outliers(estimate, field, jet)]
+        if is_cut_short:
+            found.append(_of_epochs(outcomes))
         found.append(
             _between(estimate, field, jet, [outcome.estimate for outcome in outcomes])
             or _of_equations(estimate, field, jet, size)
@@ -114,6 +118,17 @@ def _of_undetermined(estimate: ErrorEstimate, undetermined: Callable[[], Sequenc
     )
 
 
+def _of_epochs(outcomes: Sequence[Outcome]) -> str:
+    """A warning of an optimizer that had not ended, where the estimated error is not small."""
+    error = max(outcome.estimate for outcome in outcomes)
+    if not error > _NOTABLE / 10:
+        return ""
+    return (
+        f"the optimizer had not ended after its epochs, with an estimated error of {error:.1e}: "
+        "give more epochs"
+    )
+
+
 def _of_coefficients(estimate: ErrorEstimate) -> str:
     """A warning of coefficients that are so far from their starts that residuals have another size,
     or that they may belong to another minimum of the loss."""
@@ -162,11 +177,17 @@ def _of_outliers(estimate: ErrorEstimate, field: Field, jet: JetOf) -> str:
         is_far = errors > torch.maximum(least, errors.amax(dim=0) / 4)
         rows = is_far.any(dim=1).nonzero()[:, 0].tolist()
         if 0 < len(rows) <= _FEW * len(term):
-            told = ", ".join(map(str, rows[:5])) + ", …" * (len(rows) > 5)
+            axes = estimate.objective.problem.domain.axes
+            places = [
+                ", ".join(f"{axis} = {v:.4g}" for axis, v in zip(axes, x, strict=True))
+                for x in term.x[rows[:5]].tolist()
+            ]
+            told = "; ".join(f"{n + 1} ({at})" for n, at in zip(rows, places, strict=False))
             return (
-                f"{term.name}: the measurements at {told}, counted from 0, are more than "
-                f"{_OUTLIER:g} times as far from the field as most are: if they are wrong, leave "
-                "them out and solve again, because coefficients follow them"
+                f"{term.name}: measurements are more than {_OUTLIER:g} times as far from the field "
+                f"as most are: {told}{'; …' * (len(rows) > 5)}. If they are wrong, or others "
+                "nearby that the field follows, leave those out and solve again, because "
+                "coefficients follow them"
             )
     return ""
 
@@ -226,7 +247,7 @@ def _advice(estimate: ErrorEstimate) -> str:
     """What leads to another minimum of the loss."""
     problem = estimate.objective.problem
     in_time = TIME in problem.domain.axes and not any(True for _ in problem.parameters())
-    windows = "windows of time (windows=), " * in_time
+    windows = f"{'shorter ' * isinstance(problem, Window)}windows of time (windows=), " * in_time
     return f"try {windows}a finer grid, more epochs, or another field to start from"
 
 

@@ -391,7 +391,7 @@ class FieldTraining(L.LightningModule):
         )
         outcomes = diagnosed(
             *(self._estimate, self.field, self._jet),
-            *([Outcome(*values) for values in results], self._undetermined),
+            *([Outcome(*values) for values in results], self._undetermined, self._is_cut_short),
         )
         for replica, outcome in zip(self.replicas, outcomes, strict=True):
             replica.finish(outcome)
@@ -404,6 +404,12 @@ class FieldTraining(L.LightningModule):
             return []
         x = torch.cat([term.x for term in self._estimate.terms()])
         return find(x, lambda: self._estimate.errors(self._jet))
+
+    @property
+    def _is_cut_short(self) -> bool:
+        """Whether the epochs are done before an optimizer has ended that ends by itself."""
+        by_itself = self.solver is not None and self.solver.needs == "residuals"
+        return by_itself and self.ended_by is None and self.epochs_done >= self.epochs
 
     def _has_ended(self) -> bool:
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)

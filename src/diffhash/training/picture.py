@@ -365,17 +365,20 @@ class _Points(_Drawing):
         near = view.at(last).replace(" at ", " near ")
         columns = [view.domain.axes.index(axis) for axis in view.across]
         drawn: list[str] = []
+        some_of = ""
         for k, (name, x) in enumerate(self.solution.points.items()):
             x = x[self._is_near(x)]
             if not len(x):
                 continue
+            if len(x) > _DOTS:
+                some_of = "some of the "
             some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:_DOTS]
             x = x[some][:, columns].numpy()
             rows = x[:, 1] if len(columns) == 2 else np.full(len(x), len(drawn))
             colour = _COLOURS[k % len(_COLOURS)]
             panel.scatter(x[:, 0], rows, s=3, linewidths=0, color=colour, label=name)
             drawn.append(name)
-        panel.set_title(f"points{near}", fontsize=_TEXT)
+        panel.set_title(f"{some_of}points{near}", fontsize=_TEXT)
         _label(panel, view)
         if len(columns) == 1:
             panel.set_yticks(range(len(drawn)), drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
@@ -33,6 +34,7 @@ OPTIMIZERS: dict[str, type[OptimizerSettings] | None] = {
     "ssbroyden": SSBroyden,
     "gauss_newton": GaussNewton,
 }
+_is_terminated = False  # whether SIGTERM has arrived while training
 
 
 @torch.enable_grad()
@@ -107,14 +109,20 @@ def solve(
 
     Returns:
         The trained field with its history and errors. Where training diverged, or was interrupted
-        by Ctrl-C or SIGTERM, a warning says so and the program goes on: `Solution.interrupted`
-        tells a loop of solutions to end.
+        by Ctrl-C or SIGTERM, a warning says so and the program goes on, so that it can save the
+        solution: `Solution.interrupted` tells a loop of solutions to end. After SIGTERM the next
+        call ends the program with the exit code 143 instead of training.
 
     Raises:
         ValueError: a setting is out of range or unknown, a condition cannot be evaluated, or an
             attribute of the problem cannot be copied.
         UntrainedError: no condition reads a coefficient, or no gradient reaches a parameter.
     """
+    global _is_terminated
+    if _is_terminated:
+        _is_terminated = False
+        print("terminated: no other training is started", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGTERM)
     check_problem(problem)
     if torch.is_inference_mode_enabled():
         raise ValueError(
@@ -179,6 +187,7 @@ def solve(
         else:
             n = len(training.field.fields)
             training.fit(lambda one, k: run(one, f"{name}, window {k} of {n}"))
+    _is_terminated = stop.is_terminated
     solution = solution_of(training)
     if solution.diverged_epoch is not None or solution.interrupted:
         warn(solution.title)
