@@ -109,11 +109,11 @@ class Rod(dh.Problem):
 
 def given(problem: dh.Problem, pattern: str, **settings: Any) -> list[str]:
     """The warnings of a solution that hold ``pattern``."""
-    settings = {"optimizer": "gauss_newton", "epochs": 60} | settings
+    task = Task(n_residual=4000, n_boundary=400)
+    settings = {"optimizer": "gauss_newton", "epochs": 60, "task": task} | settings
     with warnings.catch_warnings(record=True) as every:
         warnings.simplefilter("always")
-        task = Task(n_residual=4000, n_boundary=400)
-        dh.solve(problem, task=task, progress=False, evaluation_points=100, **settings)
+        dh.solve(problem, progress=False, evaluation_points=100, **settings)
     return [str(w.message) for w in every if pattern in str(w.message)]
 
 
@@ -190,7 +190,33 @@ def test_wrong_measurements(wrong: list[int], noise: float) -> None:
     told = given(Decay(wrong, noise), "times as far from the field")
     places = "; ".join(f"{row + 1} (t = {2 * row / 99:.4g})" for row in wrong)
     assert len(told) == bool(wrong)
-    assert all(f"as most are: {places}. If" in text for text in told)
+    assert all(f"as the others are: counted from 1, {places}. If" in text for text in told)
+
+
+class Inside(dh.Problem):
+    """A cooling rod with measurements inside, and perhaps nothing that holds the ends."""
+
+    domain = Box(x=(0, 1), t=(0, 1))
+
+    def __init__(self, has_ends: bool) -> None:
+        super().__init__()
+        self.k, self.has_ends = dh.Coefficient(0.3), has_ends
+        x = self.domain.sample(300, "uniform", seed=0)
+        noise = torch.randn(300, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+        u = (-0.1 * math.pi**2 * x[:, 1]).exp() * (math.pi * x[:, 0]).sin()
+        data = {"x": x[:, 0], "t": x[:, 1], "u": u + 0.01 * noise}
+        self.data = measured("data", data, axes=["x", "t"], values=["u"])
+
+    def conditions(self) -> list[dh.Condition]:
+        heat = dh.Condition("heat", self.domain, lambda x, d: d.u_t - self.k * d.u_xx)
+        ends = dh.Condition("ends", self.domain.boundary("x"), lambda x, d: d.u)
+        return [heat, self.data, *([ends] if self.has_ends else [])]
+
+
+def test_unknowns_that_are_large_where_nothing_is_measured() -> None:
+    settings = {"task": Task(), "epochs": 100}
+    assert len(given(Inside(has_ends=False), "where nothing is measured", **settings)) == 1
+    assert given(Inside(has_ends=True), "measured", **settings) == []
 
 
 @pytest.mark.parametrize(("epochs", "windows", "n"), [(4, 1, 1), (4, 2, 2), (60, 1, 0)])

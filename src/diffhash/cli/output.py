@@ -16,7 +16,7 @@ from rich.text import Text
 from diffhash.cli.comparison import COSTS, Ratio
 from diffhash.cli.selection import ABSENT, Entry, differing, text_of
 from diffhash.results.formats import format_decades, format_epochs, format_value, printable
-from diffhash.results.metrics import metric_names
+from diffhash.results.metrics import metric, metric_names
 from diffhash.results.record import FINISHED, RunRecord
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ _COLOURS = {
 
 def print_records(entries: Iterable[Entry]) -> None:
     """Print a line for each record, with the settings that differ and the metrics that any record
-    has. The path is last, where a narrow terminal may break it."""
+    has, except errors of derivatives. The path is last, where a narrow terminal may break it."""
     entries = list(entries)
     names = (*metric_names(entry.record.metrics for entry in entries), "estimate")
-    metrics = [n for n in names if any(entry.fields.get(n) is not None for entry in entries)]
+    shown = [n for n in names if not (metric(n).kind and "_" in metric(n).quantity)]
+    metrics = [n for n in shown if any(entry.fields.get(n) is not None for entry in entries)]
     settings = differing(entries)
     left = ("encoder", "problem", "task", *settings)
     head = (*left, "seed", "status", "epochs", *metrics, "train s", "run")

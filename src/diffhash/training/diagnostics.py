@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 
 from diffhash._warnings import warn
-from diffhash.geometry import Domain
+from diffhash.geometry import Domain, Periodic
 from diffhash.networks import Field
 from diffhash.optim.task import residual_unit
 from diffhash.problems import Coefficient, Problem
@@ -25,8 +25,9 @@ _TIMES_TOO_GOOD = 1e3  # a warning is given if an error is so many times its est
 _VIOLATED, _SHARE = 0.3, 0.01  # a warning is given of this violation at this share of the points
 _ZERO = 1e-13  # smaller residuals, in units of u, are round-off where u is 0
 # A warning is given if so small a fraction of measured values are so many times as far from the
-# field as their median is, which is 0.67 standard deviations of Gaussian noise.
-_FEW, _OUTLIER = 0.05, 8.0
+# field as the root mean square of the others, and farther than this part of their own.
+_FEW, _OUTLIER, _GROSS = 0.05, 8.0, 0.1
+_LARGER = 5.0  # a warning is given of an unknown that is so many times as large elsewhere
 _COUNTS = 1e-4  # the least share of a condition in the estimated error, for that warning
 
 
@@ -41,10 +42,11 @@ def diagnosed(
     """Warn of what makes results doubtful, and return the outcomes with these warnings.
 
     Warnings are of an exact solution that does not satisfy the conditions, of coefficients far from
-    their starts, of measured values that may be wrong, of too few epochs, and of the first of
-    these: residuals that are small only at the points of training, an equation that is not
-    satisfied in a part of the domain, and unknowns and coefficients that the conditions do not
-    determine. A warning in a window of time begins with its times.
+    their starts, of measured values that may be wrong, of unknowns that are much larger where
+    nothing is measured, of too few epochs, and of the first of these: residuals that are small only
+    at the points of training, an equation that is not satisfied in a part of the domain, and
+    unknowns and coefficients that the conditions do not determine. A warning in a window of time
+    begins with its times.
 
     Args:
         estimate: the estimate of the error.
@@ -61,7 +63,8 @@ def diagnosed(
     size = window.earlier_size if window else 0.0
     try:
         if field.n_replicas is None:
-            found += [_of_coefficients(estimate), _of_outliers(estimate, field, jet)]
+            found += [_of_coefficients(estimate), _of_outliers(estimate, jet)]
+            found.append(_of_extrapolation(estimate, field))
         if is_cut_short:
             found.append(_of_epochs(outcomes))
         found.append(
@@ -163,7 +166,7 @@ def _of_coefficients(estimate: ErrorEstimate) -> str:
     )
 
 
-def _of_outliers(estimate: ErrorEstimate, field: Field, jet: JetOf) -> str:
+def _of_outliers(estimate: ErrorEstimate, jet: JetOf) -> str:
     """A warning of measured values that are much farther from the field than most are. Least
     squares give such values a large influence."""
     for term in estimate.terms():
@@ -172,9 +175,10 @@ def _of_outliers(estimate: ErrorEstimate, field: Field, jet: JetOf) -> str:
         with torch.no_grad():
             errors = term.errors(jet(term.x, term.rows)).double().abs()
         sizes = term.target.double().square().mean(dim=0).sqrt()
-        least = torch.maximum(_OUTLIER * errors.median(dim=0).values, _NOTABLE * sizes)
-        # A wrong value moves the field away from those beside it as well.
-        is_far = errors > torch.maximum(least, errors.amax(dim=0) / 4)
+        is_far = errors > torch.maximum(_GROSS * sizes, errors.amax(dim=0) / 4)
+        n_others = (~is_far).sum(dim=0)
+        others = ((errors * ~is_far).square().sum(dim=0) / n_others).sqrt()
+        is_far &= errors > _OUTLIER * others
         rows = is_far.any(dim=1).nonzero()[:, 0].tolist()
         if 0 < len(rows) <= _FEW * len(term):
             axes = estimate.objective.problem.domain.axes
@@ -185,10 +189,36 @@ def _of_outliers(estimate: ErrorEstimate, field: Field, jet: JetOf) -> str:
             told = "; ".join(f"{n + 1} ({at})" for n, at in zip(rows, places, strict=False))
             return (
                 f"{term.name}: measurements are more than {_OUTLIER:g} times as far from the field "
-                f"as most are: {told}{'; …' * (len(rows) > 5)}. If they are wrong, or others "
-                "nearby that the field follows, leave those out and solve again, because "
-                "coefficients follow them"
+                f"as the others are: counted from 1, {told}{'; …' * (len(rows) > 5)}. If they are "
+                "wrong, or others nearby that the field follows, leave those out and solve again, "
+                "because coefficients follow them"
             )
+    return ""
+
+
+def _of_extrapolation(estimate: ErrorEstimate, field: Field) -> str:
+    """A warning of an unknown that is much larger elsewhere than at the points where it is
+    measured, as where no condition holds it in a part of the domain."""
+    terms = estimate.objective.terms
+    inside = [term.x for term in terms if isinstance(term.condition.where, Domain)]
+    for term in terms:
+        if not (isinstance(term.condition.where, Measured) and inside):
+            continue
+        if term.rows != ((0,) * term.x.shape[1],):  # slopes do not show the size of u
+            continue
+        with torch.no_grad():
+            here = field(term.x).double().abs().amax(dim=0)
+            there = field(torch.cat(inside)).double().abs().amax(dim=0)
+        ratios = there / here.clamp(min=1e-300)
+        names = estimate.objective.problem.unknowns
+        for name, ratio, largest in zip(names, ratios.tolist(), there.tolist(), strict=True):
+            if ratio > _LARGER:
+                return (
+                    f"{name} reaches {largest:.2g} where nothing is measured, {ratio:.2g} times "
+                    f"its largest value at the points of {term.name}: there neither the "
+                    "measurements nor other conditions may determine it; add an initial or "
+                    "boundary condition, or data"
+                )
     return ""
 
 
@@ -252,5 +282,12 @@ def _advice(estimate: ErrorEstimate) -> str:
 
 
 def _points(estimate: ErrorEstimate) -> str:
-    """The number of points of each term."""
-    return ", ".join(f"{term.name} {len(term)}" for term in estimate.objective.terms)
+    """The number of points of each condition, also of those that are left out."""
+    objective = estimate.objective
+    numbers = {
+        condition.name: 0
+        for condition in objective.problem.checked_conditions()
+        if not isinstance(condition.where, Periodic)
+    }
+    numbers |= {term.name: len(term) for term in objective.terms}
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
