@@ -224,6 +224,26 @@ def test_an_optimizer_that_has_not_ended(epochs: int, windows: int, n: int) -> N
     assert len(given(Predators(5), "had not ended after", epochs=epochs, windows=windows)) == n
 
 
+class Pair(dh.Problem):
+    """u' = v and v' = 1 from u = 1 and v = 0, of which u is measured near the start."""
+
+    unknowns = ("u", "v")
+    domain = Interval(t=(0, 1))
+
+    def conditions(self) -> list[dh.Condition]:
+        data = {"t": [0.0, 0.01], "u": [1.0, 1.00005]}
+        return [
+            dh.Condition("first", self.domain, lambda x, d: d.u_t - d.v),
+            dh.Condition("second", self.domain, lambda x, d: d.v_t, target=1.0),
+            dh.Condition("start", self.domain.initial(), lambda x, d: d.v),
+            measured("data", data, axes=["t"], values=["u"]),
+        ]
+
+
+def test_an_unknown_that_is_not_measured_may_be_larger_elsewhere() -> None:
+    assert given(Pair(), "where nothing is measured") == []
+
+
 def test_warnings_stay_with_the_solution(tmp_path: Path) -> None:
     task, path = Task(n_residual=4000, n_boundary=400), tmp_path / "solution.pt"
     with pytest.warns(UserWarning, match="predators is not satisfied at") as given:

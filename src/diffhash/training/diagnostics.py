@@ -14,6 +14,7 @@ from diffhash.networks import Field
 from diffhash.optim.task import residual_unit
 from diffhash.problems import Coefficient, Problem
 from diffhash.problems.condition import Measured
+from diffhash.problems.tracer import unknowns_read
 from diffhash.training.estimate import POINTS, WAVE_NUMBER, ErrorEstimate, JetOf
 from diffhash.training.replica import Outcome
 from diffhash.training.windows import TIME, Window
@@ -199,25 +200,29 @@ def _of_outliers(estimate: ErrorEstimate, jet: JetOf) -> str:
 def _of_extrapolation(estimate: ErrorEstimate, field: Field) -> str:
     """A warning of an unknown that is much larger elsewhere than at the points where it is
     measured, as where no condition holds it in a part of the domain."""
-    terms = estimate.objective.terms
+    terms, problem = estimate.objective.terms, estimate.objective.problem
     inside = [term.x for term in terms if isinstance(term.condition.where, Domain)]
-    for term in terms:
-        if not (isinstance(term.condition.where, Measured) and inside):
-            continue
-        if term.rows != ((0,) * term.x.shape[1],):  # slopes do not show the size of u
-            continue
+    # Slopes do not show the size of an unknown.
+    measured = [
+        term
+        for term in terms
+        if isinstance(term.condition.where, Measured) and term.rows == ((0,) * problem.n_dims,)
+    ]
+    if not (inside and measured):
+        return ""
+    with torch.no_grad():
+        everywhere = field(torch.cat(inside)).double().abs().amax(dim=0).tolist()
+    for term in measured:
         with torch.no_grad():
-            here = field(term.x).double().abs().amax(dim=0)
-            there = field(torch.cat(inside)).double().abs().amax(dim=0)
-        ratios = there / here.clamp(min=1e-300)
-        names = estimate.objective.problem.unknowns
-        for name, ratio, largest in zip(names, ratios.tolist(), there.tolist(), strict=True):
-            if ratio > _LARGER:
+            here = field(term.x).double().abs().amax(dim=0).tolist()
+        read = unknowns_read(term.condition, term.names, term.x, term.normal)
+        for name, largest, measured_one in zip(problem.unknowns, everywhere, here, strict=True):
+            if name in read and largest > _LARGER * measured_one:
                 return (
-                    f"{name} reaches {largest:.2g} where nothing is measured, {ratio:.2g} times "
-                    f"its largest value at the points of {term.name}: there neither the "
-                    "measurements nor other conditions may determine it; add an initial or "
-                    "boundary condition, or data"
+                    f"{name} reaches {largest:.2g} where nothing is measured, more than "
+                    f"{_LARGER:g} times its largest value at the points of {term.name}, "
+                    f"{measured_one:.2g}: there neither the measurements nor other conditions may "
+                    "determine it; add an initial or boundary condition, or data"
                 )
     return ""
 
