@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from typing import Any
@@ -25,6 +26,15 @@ torch.set_num_threads(1)
 
 # Shells start background jobs with SIGINT ignored, and child processes inherit that: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Tests and what they import stay until the end: the collector need not visit them again and again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -49,4 +49,6 @@ def pairwise(*axes: Sequence[Any], values: int = 2) -> list[Any]:
 
 
 def _is_between(value: Any) -> bool:
-    return any(part in BETWEEN for part in (value if isinstance(value, tuple) else (value,)))
+    parts = value if isinstance(value, tuple) else (value,)
+    many = "nonic" in parts and any(type(part) is int and part > 1 for part in parts)
+    return many or any(part in BETWEEN for part in parts)

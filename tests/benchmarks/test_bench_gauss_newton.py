@@ -13,7 +13,13 @@ SMALL = ("encoder.encoding.n_levels=2", "encoder.encoding.base_resolution=3",
          "trainer.num_threads=1")  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [gauss_newton.DenseSteps, gauss_newton.DenseStepsOfAll])
+@pytest.mark.parametrize(
+    "make",
+    [
+        gauss_newton.DenseSteps,
+        pytest.param(gauss_newton.DenseStepsOfAll, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("case", gauss_newton.CASES)
 def test_all_have_the_same_residuals_and_jacobian(
     case: str, make: type[gauss_newton.DenseSteps]

@@ -63,8 +63,7 @@ def assert_same(found: list[np.ndarray], expected: list[Tensor], eps: float) -> 
         np.testing.assert_allclose(np.asarray(one).ravel(), reference, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(("encoder", "task"), pairwise(ENCODERS, TASKS, values=1))
 def test_the_straightforward_way_computes_our_step(encoder: str, task: str) -> None:
     case, loss, gradients = make(encoder, task)
     training = StraightforwardTraining(case)
@@ -102,7 +101,8 @@ def test_jax_computes_our_step(encoder: str, task: str, jax_step: ModuleType) ->
 
 
 # sin and cos of its own; all variants
-@pytest.mark.parametrize("encoder", [pytest.param("siren", marks=pytest.mark.slow), "cubic"])
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["siren", "cubic"])
 def test_jax_computes_our_step_in_float32(encoder: str, jax_step: ModuleType) -> None:
     case, _, _ = make(encoder, "pinn")
     variants = jax_step.variants(case)
@@ -110,7 +110,9 @@ def test_jax_computes_our_step_in_float32(encoder: str, jax_step: ModuleType) ->
     assert_jax_computes_it(encoder, "pinn", "float32", jax_step, len(variants))
 
 
-@pytest.mark.parametrize("encoder", ["siren", "cubic"])  # a constant rate, and one that falls
+@pytest.mark.parametrize(  # a constant rate, and one that falls
+    "encoder", ["siren", pytest.param("cubic", marks=pytest.mark.slow)]
+)
 def test_all_train_alike(encoder: str, jax_step: ModuleType) -> None:
     n_steps = 5
     overrides = (f"encoder={encoder}", "task=pinn", f"trainer.epochs={n_steps}", *SMALL)

@@ -52,6 +52,7 @@ def test_every_problem_is_in_it_and_every_method_and_optimizer() -> None:
         suite.jobs([0], "heat2", 1.0)
 
 
+@pytest.mark.slow
 def test_what_is_finished_stays_and_a_failure_is_an_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hydra import compose, initialize_config_dir
 
 from diffhash.cli.app import app
 from diffhash.experiment.run import run
-from diffhash.experiment.schema import register
+from tests.composition import config
 
-ROOT = Path(__file__).parents[2]
 TINY = (
     "trainer.epochs=6", "trainer.chunk=2", "trainer.evaluation_points=33",
     "trainer.accelerator=cpu", "trainer.num_threads=1", "task.n_labels=8",
@@ -23,9 +21,7 @@ CUBIC = ("encoder=cubic", "encoder.encoding.n_levels=2", "encoder.network.width=
 
 
 def _train(directory: Path, *overrides: str) -> None:
-    register()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        run(compose("train", [*TINY, *overrides, f"run_dir={directory}"]), overrides)
+    run(config(*TINY, *overrides, f"run_dir={directory}"), overrides)
 
 
 @pytest.fixture(scope="session")

@@ -170,7 +170,11 @@ EXECUTIONS = pytest.mark.parametrize(("execution", "rtol"), [IN_FULL, GRAPH])
 
 
 @EXECUTIONS
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize(
+    "problem",
+    # The three that take longest are slow.
+    [pytest.param(p, marks=[slow] * (p in ("heat", "layers", "plate"))) for p in PROBLEMS],
+)
 def test_every_kind_of_condition(problem: str, execution: str, rtol: float) -> None:
     check(problem, execution=execution, rtol=rtol)
 
@@ -182,8 +186,8 @@ def test_every_kind_of_condition(problem: str, execution: str, rtol: float) -> N
         ("inverse", "cubic", "tanh"),
         pytest.param("inverse", "linear periodic", "linear", marks=slow),
         ("inverse", "ff", "silu"),
-        ("periodic", "linear", "tanh"),
-        ("inverse", "cubic", "skip"),
+        pytest.param("periodic", "linear", "tanh", marks=slow),
+        pytest.param("inverse", "cubic", "skip", marks=slow),
         pytest.param("inverse", "hermite", "siren", marks=slow),
         pytest.param("inverse", "quintic periodic", "linear", marks=slow),
         pytest.param("solitons", "cubic", "softplus", marks=slow),
@@ -200,7 +204,7 @@ def test_encodings_and_networks(
 
 
 @EXECUTIONS
-@pytest.mark.parametrize("interpolation", ["cubic", "s1_product"])
+@pytest.mark.parametrize("interpolation", ["cubic", pytest.param("s1_product", marks=slow)])
 def test_grids_without_triton(interpolation: str, execution: str, rtol: float) -> None:
     check("inverse", interpolation, backend="torch", execution=execution, rtol=rtol)
 
@@ -218,7 +222,11 @@ def test_replicas(encoding: str, execution: str, rtol: float) -> None:
 
 @pytest.mark.parametrize(
     ("problem", "encoding"),
-    [("ansatz", "identity"), ("periodic", "ff"), pytest.param("inverse", "cubic", marks=slow)],
+    [
+        pytest.param("ansatz", "identity", marks=slow),
+        ("periodic", "ff"),
+        pytest.param("inverse", "cubic", marks=slow),
+    ],
 )
 def test_minibatches(problem: str, encoding: str) -> None:
     check(problem, encoding, batch_size=4)
@@ -250,7 +258,7 @@ WEIGHTINGS: dict[str, Callable[[], Weighting]] = {
         ("periodic", "identity", "rad", "gradient"),
         pytest.param("solitons", "identity", "resample", None, marks=slow),
         ("ansatz", "ff", "resample", "attention"),
-        ("inverse", "linear", "resample", None),
+        pytest.param("inverse", "linear", "resample", None, marks=slow),
         pytest.param("inverse", "cubic", "rad", "attention", marks=slow),
         pytest.param("robin", "cubic", "rad", None, marks=slow),
     ],

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from diffhash.experiment.run import run
-from diffhash.experiment.schema import register
 from diffhash.results import RunRecord
 from diffhash.training.solution import Solution
+from tests import composition
+from tests.composition import ROOT
 
-ROOT = Path(__file__).parents[2]
 TINY = (
     "trainer.epochs=6",
     "trainer.chunk=2",
@@ -71,13 +70,7 @@ def tiny() -> tuple[str, ...]:
 @pytest.fixture
 def config() -> Callable[..., DictConfig]:
     """``config(*overrides)``: the config that ``train.py`` composes, at full size."""
-
-    def make(*overrides: str) -> DictConfig:
-        register()
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            return compose("train", list(overrides))
-
-    return make
+    return composition.config
 
 
 @pytest.fixture

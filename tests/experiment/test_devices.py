@@ -26,7 +26,7 @@ TASKS = {
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param(own, id=name, marks=[pytest.mark.slow] * (name == "new points"))
+        pytest.param(own, id=name, marks=[pytest.mark.slow] * (name != "full batch"))
         for name, own in TASKS.items()
     ],
 )

@@ -70,8 +70,9 @@ def same_results(one: RunRecord, other: RunRecord) -> bool:
 
 @pytest.mark.parametrize(
     "launcher",
-    ["joblib", *(pytest.param(name, marks=pytest.mark.slow) for name in ("submitit_local", "ray"))],
+    ["joblib", "submitit_local", "ray"],
 )
+@pytest.mark.slow
 def test_every_run_as_without_a_launcher_and_a_bad_one_spoils_no_other(
     start_sweep: Call, train: Call, tmp_path: Path, launcher: str
 ) -> None:

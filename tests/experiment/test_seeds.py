@@ -18,7 +18,14 @@ from diffhash.results.record import read_record
 MakeConfig = Callable[..., DictConfig]
 
 
-@pytest.mark.parametrize("encoder", ["mlp", "ff", "siren", "linear", "s2", "cubic"])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        "mlp",
+        "cubic",
+        *(pytest.param(e, marks=pytest.mark.slow) for e in ("ff", "siren", "linear", "s2")),
+    ],
+)
 def test_records_are_those_of_the_seeds_alone(
     tiny_config: MakeConfig, tmp_path: Path, encoder: str
 ) -> None:

@@ -24,17 +24,16 @@ import pandas as pd
 import pytest
 import wandb
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.loggers import run_loggers
 from diffhash.experiment.run import run
-from diffhash.experiment.schema import register
 from diffhash.results import RunRecord
+from tests import composition
+from tests.composition import ROOT
 
-ROOT = Path(__file__).parents[2]
 TINY = [
     "task=data",
     "task.n_labels=16",
@@ -48,9 +47,7 @@ BLOCK = 32768  # of the log format
 
 
 def config(*overrides: str) -> DictConfig:
-    register()
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose("train", ["logger=wandb", "encoder=mlp", *TINY, *overrides])
+    return composition.config("logger=wandb", "encoder=mlp", *TINY, *overrides)
 
 
 def logged_run(*overrides: str) -> tuple[Path, RunRecord, str]:
@@ -327,6 +324,7 @@ def test_exception_ends_the_run_as_failed(
     assert sent.epochs == [2]
 
 
+@pytest.mark.slow
 def test_multirun_without_account(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     environment |= {"HOME": str(tmp_path / "home"), "NETRC": str(tmp_path / "home" / ".netrc")}

@@ -140,21 +140,23 @@ def test_gradcheck_of_scatter(
 
 
 @pytest.mark.parametrize(
-    ("name", "d", "offset"),
-    [(name, d, offset) for name in NAMES for d, offset in ((1, False), (1, True), (2, True))]
-    + [("cubic", 2, False), ("linear", 2, False), ("cubic", 3, False), ("linear", 3, True)],
+    ("case", "hashed"),
+    pairwise(
+        [(name, d, offset) for name in NAMES for d, offset in ((1, False), (1, True), (2, True))]
+        + [("cubic", 2, False), ("linear", 2, False), ("cubic", 3, False), ("linear", 3, True)],
+        [False, True],
+        values=1,
+    ),
 )
-@DENSE_OR_HASHED
 def test_gather_equals_an_independent_evaluation(
-    name: str,
-    d: int,
-    offset: bool,
+    case: tuple[str, int, bool],
     hashed: bool,
     make_points: Make,
     normal: Make,
     independent_encode: Callable[..., NDArray[np.float64]],
     make_grid: Callable[..., tuple[GridLayout, dict[str, Any]]],
 ) -> None:
+    name, d, offset = case
     layout, settings = make_grid(name, d, hashed, offset)
     x, params = make_points(layout, 3 if d < 3 else 1), normal(layout.n_rows * 2)
     table = params.reshape(-1, 2).numpy()
@@ -165,16 +167,13 @@ def test_gather_equals_an_independent_evaluation(
         torch.testing.assert_close(got, torch.from_numpy(expected), **tolerance)
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    ("d", "periodic", "offset"), [(1, (0,), False), (1, (0,), True), (2, (1,), False)]
+    ("name", "case", "hashed"),
+    pairwise(NAMES, [(1, 0, False), (1, 0, True), (2, 1, False)], [False, True]),
 )
-@DENSE_OR_HASHED
 def test_periodic_grids_equal_the_reference_and_an_independent_evaluation(
     name: str,
-    d: int,
-    periodic: tuple[int, ...],
-    offset: bool,
+    case: tuple[int, int, bool],
     hashed: bool,
     make_points: Make,
     normal: Make,
@@ -182,9 +181,10 @@ def test_periodic_grids_equal_the_reference_and_an_independent_evaluation(
     make_grid: Callable[..., tuple[GridLayout, dict[str, Any]]],
     mixed_derivative: Callable[..., Tensor],
 ) -> None:
-    layout, settings = make_grid(name, d, hashed, offset, periodic)
+    d, axis, offset = case
+    layout, settings = make_grid(name, d, hashed, offset, (axis,))
     x, params = make_points(layout, 4 if d < 2 else 2), normal(layout.n_rows * 2)
-    x[::2, list(periodic)] -= 2.0
+    x[::2, axis] -= 2.0
     table = params.reshape(-1, 2).numpy()
     for alpha in SOME_INDICES[d][:3]:
         got = gather(x, params, layout, (alpha,))[0]

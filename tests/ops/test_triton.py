@@ -22,6 +22,7 @@ from diffhash.ops.layout import GridLayout, grid_layout
 from tests.thinned import pairwise
 
 NAMES = list(INTERPOLATIONS)
+DTYPES = [torch.float32, torch.float64]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BLOCK = triton_backend.BLOCK
 Indices = tuple[tuple[int, ...], ...]
@@ -116,7 +117,8 @@ _SPACES = [
     ("name", "case"),
     [
         *pairwise(NAMES, _LINES, values=1),
-        *pairwise(NAMES, _PLANES, values=1),
+        *pairwise([name for name in NAMES if name != "nonic"], _PLANES, values=1),
+        *(pytest.param("nonic", case, marks=pytest.mark.slow) for case in _PLANES),
         *(("linear", _SPACES[0]), ("cubic", _SPACES[0])),
         *(
             pytest.param(name, case, marks=pytest.mark.slow)
@@ -144,12 +146,11 @@ def test_values_equal_torchs_in_four_dimensions(name: str, kind: str) -> None:
 
 @pytest.mark.usefixtures("poison")
 @pytest.mark.parametrize(
-    ("n_replicas", "n_features"), [(1, 1), (1, 3), (3, 8), (1, 6), (2, 5), (1, 64)]
+    ("sizes", "dtype"),
+    pairwise([(1, 1), (1, 3), (3, 8), (1, 6), (2, 5), (1, 64)], DTYPES, values=1),
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_any_number_of_replicas_and_features(
-    n_replicas: int, n_features: int, dtype: torch.dtype
-) -> None:
+def test_any_number_of_replicas_and_features(sizes: tuple[int, int], dtype: torch.dtype) -> None:
+    n_replicas, n_features = sizes
     layout, alphas = _layout("cubic", 1), ((0,), (2,))
     x = _points(7, 1, dtype=torch.float32).double()
     table = _random(n_replicas, layout.n_rows, n_features, dtype=torch.float32).double()
@@ -200,11 +201,13 @@ def test_faces_of_the_unit_cube(name: str, d: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy's, interpreting
-@pytest.mark.parametrize(("name", "d"), [("linear", 1), ("cubic", 2), ("linear", 2)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("case", "dtype"), pairwise([("linear", 1), ("cubic", 2), ("linear", 2)], DTYPES, values=1)
+)
 def test_nan_spoils_its_own_point_and_infinity_stays_inside(
-    name: str, d: int, dtype: torch.dtype
+    case: tuple[str, int], dtype: torch.dtype
 ) -> None:
+    name, d = case
     layout = _layout(name, d, "offset")
     beyond = INTERPOLATIONS[name].degree + 1
     alphas = ((0,) * d, (*(0,) * (d - 1), beyond))
@@ -228,14 +231,23 @@ def test_nan_spoils_its_own_point_and_infinity_stays_inside(
     assert torch.equal(planned.isfinite(), expected.isfinite())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
-    ("name", "d", "kind"),
-    [("cubic", 1, "offset"), ("cubic", 2, "hashed"), ("linear", 2, "dense"), ("s2", 2, "hashed")],
+    ("case", "dtype"),
+    pairwise(
+        [
+            ("cubic", 1, "offset"),
+            ("cubic", 2, "hashed"),
+            ("linear", 2, "dense"),
+            ("s2", 2, "hashed"),
+        ],
+        DTYPES,
+        values=1,
+    ),
 )
 def test_gradients_of_both_orders_equal_torchs(
-    name: str, d: int, kind: str, dtype: torch.dtype
+    case: tuple[str, int, str], dtype: torch.dtype
 ) -> None:
+    name, d, kind = case
     layout, alphas = _layout(name, d, kind), ((0,) * d, (1,) + (0,) * (d - 1))
     x = (_points(4, d, dtype=torch.float32) * 0.9).double()
     params = _random(layout.n_rows * 2, dtype=torch.float32).double()

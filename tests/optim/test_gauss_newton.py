@@ -237,6 +237,7 @@ def test_conjugate_gradients_solve_the_damped_system() -> None:
     np.testing.assert_allclose(step, expected, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_conjugate_gradients_find_what_factors_find() -> None:
     found = []
     methods: Any = ("auto", "iterative")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from diffhash.experiment.checks import ConfigError
 from diffhash.experiment.run import run
-from diffhash.experiment.schema import register
 from diffhash.experiment.workers import Command
 from diffhash.paper import reproduce
+from tests import composition
 from tests.experiment.conftest import (  # noqa: F401
     blank_figure,
     command_line,
@@ -33,7 +31,7 @@ from tests.fake_runs import (  # noqa: F401
 
 
 @pytest.fixture
-def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:  # noqa: F811 (a fixture)
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The titles of the jobs that were started; they run in this process, one after another."""
     titles: list[str] = []
 
@@ -41,11 +39,8 @@ def ran(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:  # noqa: F811
         failed = []
         for command in commands:
             titles.append(command.title)
-            register()
-            with initialize_config_dir(str(root / "configs"), version_base="1.3"):
-                cfg = compose("train", list(command.arguments))
             with suppress(ConfigError):
-                run(cfg)
+                run(composition.config(*command.arguments))
             if not command.succeeded():
                 failed.append(command)
         return failed

@@ -99,6 +99,7 @@ def test_search_and_confirmation(search: Call, tmp_path: Path) -> None:
     assert kinds == {".csv", ".md", ".png", ".pdf"}
 
 
+@pytest.mark.slow
 def test_what_was_run_is_not_run_again(search: Call) -> None:
     before = search("best", 2)
     again = search("best", 2)
@@ -107,6 +108,7 @@ def test_what_was_run_is_not_run_again(search: Call) -> None:
     assert len(search("best", 3)["best"]) == 3
 
 
+@pytest.mark.slow
 def test_other_settings_are_another_search(search: Call) -> None:
     search("compact", 2)
     assert list(search("compact", 1, "trainer.epochs=4")["compact"]["number"]) == [0]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -112,19 +110,17 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path, paper_runs: Path) 
 
 
 def test_without_records_nothing_is_written_and_one_line_says_what_lacks(
-    tmp_path: Path,
+    run_script: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "figures"
-    command = [sys.executable, str(ROOT / "scripts" / "make_figures.py")]
-    command += ["--runs", str(tmp_path / "runs"), "--output", str(output)]
-    environment = os.environ | {"MPLBACKEND": "Agg"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert f"no records under {tmp_path / 'runs'}" in done.stderr
-    assert not output.exists() and done.stdout == ""
+    runs, output = tmp_path / "runs", tmp_path / "figures"
+    assert run_script("make_figures.py", "--runs", runs, "--output", output) == 1
+    out, err = capsys.readouterr()
+    [line] = err.splitlines()
+    assert f"no records under {runs}" in line
+    assert not output.exists() and out == ""
 
 
+@pytest.mark.slow
 def test_one_table_without_records_leaves_out_its_figures_only(
     tmp_path: Path, write_run: WriteRun
 ) -> None:
@@ -214,6 +210,7 @@ def test_records_without_history_or_predictions_are_said(
     assert "no predictions" in _texts(figure5(two))
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_at_once_is_drawn(tmp_path: Path, write_run: WriteRun) -> None:
     for table in ("table1", "table2"):
         changes = {"status": "diverged", "epochs": 1, "diverged_epoch": 1}

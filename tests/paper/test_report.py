@@ -63,6 +63,7 @@ def test_links_lead_somewhere_and_identities_are_unique(one_seed: Page) -> None:
             assert attributes["aria-label"].strip()
 
 
+@pytest.mark.slow
 def test_the_same_records_make_the_same_bytes(_paper_runs: Path, tmp_path) -> None:
     first, second = (
         write_report(load_tables(_paper_runs), tmp_path / name).read_bytes() for name in "ab"
@@ -188,6 +189,7 @@ def test_missing_diverged_and_interrupted_rows_are_shown_as_such(
     assert not re.search(r"\b(nan|NaN|None|undefined)\b", page.text)
 
 
+@pytest.mark.slow
 def test_a_run_without_curves_has_its_numbers_all_the_same(paper_runs: Path, tmp_path) -> None:
     for name in ("history.csv", "predictions.csv"):
         (paper_runs / "table1" / "cubic" / "seed0" / name).unlink()
@@ -222,6 +224,7 @@ def test_a_line_per_seed(paper_runs: Path, write_run, tmp_path: Path) -> None:
     np.testing.assert_allclose(errors[2][2], np.sqrt(scores[2]), rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_report_of_many_seeds_stays_small(paper_runs: Path, write_run, tmp_path: Path) -> None:
     x = np.linspace(0, 1, 10_001)
     frame = pd.DataFrame({n: np.sin(900 * x) for n in ("u", "u_x", "u_xx")}, index=x)

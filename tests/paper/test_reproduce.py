@@ -35,15 +35,13 @@ def jobs(root: Path, tiny: tuple[str, ...], tmp_path: Path) -> Callable[..., lis
 
 
 def test_plan_of_everything(root: Path, tmp_path: Path) -> None:
-    planned = plan(root, tmp_path, ROWS, [0, 1])
-    assert len(planned) == 2 * len(ROWS)
-    assert {job.directory for job in planned} == {
-        tmp_path / row / f"seed{seed}" for row in ROWS for seed in (0, 1)
-    }
+    planned = [*plan(root, tmp_path, ROWS, [0]), *plan(root, tmp_path, ROWS[-1:], [1])]
+    directories = {tmp_path / row / "seed0" for row in ROWS}
+    assert {job.directory for job in planned} == directories | {tmp_path / ROWS[-1] / "seed1"}
     assert len({job.config for job in planned}) == len(planned)
     assert not any(job.record() for job in planned)
     by_work = sorted(planned, key=lambda job: -job.work)
-    assert {job.row for job in by_work[:4]} == {"table1/mlp_100k", "table2/mlp_50k"}
+    assert {job.row for job in by_work[:2]} == {"table1/mlp_100k", "table2/mlp_50k"}
 
 
 def test_only_what_is_missing_is_run(
@@ -182,6 +180,7 @@ def test_bad_arguments_of_the_script(
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.slow
 def test_the_script_says_which_row_failed(
     command_line: Call, ran: list[str], tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -233,6 +232,7 @@ def descendants(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
+@pytest.mark.slow
 def test_killed_and_interrupted_no_finished_row_is_lost(
     start: Call, command_line: Call, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -127,7 +127,13 @@ def test_what_has_been_timed_is_not_timed_again(
     assert timed == ["timing of table1/ff", "timing of table2/cubic"]
 
 
-@pytest.mark.parametrize("reason", ["config", "run again", "processor", "torch", "interrupted"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *("config", "interrupted"),
+        *(pytest.param(r, marks=pytest.mark.slow) for r in ("run again", "processor", "torch")),
+    ],
+)
 def test_what_has_changed_is_timed_again(
     jobs: Call, time_jobs: Call, ran: list[str], runs: Path, reason: str
 ) -> None:

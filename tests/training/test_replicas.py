@@ -61,7 +61,7 @@ def test_initial_parameters_are_bit_for_bit_those_of_each_seed(
 
 @pytest.mark.parametrize(
     ("encoder", "task", "derivatives"),
-    pairwise(ENCODERS, ["data", "pinn"], ["taylor", "autograd"]),
+    pairwise(ENCODERS, ["data", "pinn"], ["taylor", "autograd"], values=1),
 )
 def test_each_replica_trains_as_it_does_alone(
     make_training: MakeTraining,

@@ -124,7 +124,10 @@ def test_an_equation_that_is_not_satisfied_everywhere(end: float, windows: int, 
     assert all(text.startswith("predators is not satisfied") for text in told)
 
 
-@pytest.mark.parametrize(("optimizer", "epochs"), [("gauss_newton", 20), ("adam", 500)])
+@pytest.mark.parametrize(
+    ("optimizer", "epochs"),
+    [("gauss_newton", 20), pytest.param("adam", 500, marks=pytest.mark.slow)],
+)
 def test_an_equation_whose_terms_are_all_small(optimizer: str, epochs: int) -> None:
     assert given(Plates(), "continuity is not", optimizer=optimizer, epochs=epochs) == []
     assert given(Beside(), "second is not", optimizer=optimizer, epochs=epochs) == []
