@@ -154,6 +154,7 @@ def test_calls_take_turns_until_their_time_is_up() -> None:
     assert all(len(times[name]) == 1 for name in "ab")
 
 
+@pytest.mark.slow
 def test_a_run_writes_table_and_figure_and_prints_the_ratios(
     bench_ops: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

@@ -100,6 +100,7 @@ def test_all_figures_are_written_at_print_width(tmp_path: Path, paper_runs: Path
         assert image.imread(path).shape[1] == 7 * 200, path
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, paper_runs: Path) -> None:
     contents = []
     for _ in range(2):

@@ -227,6 +227,32 @@ def test_an_optimizer_that_has_not_ended(epochs: int, windows: int, n: int) -> N
     assert len(given(Predators(5), "had not ended after", epochs=epochs, windows=windows)) == n
 
 
+class Oscillator(dh.Problem):
+    """u'' + ω² u = 0, from u = 1 and u' = 0."""
+
+    domain = Interval(t=(0, 40))
+
+    def __init__(self, omega: float) -> None:
+        super().__init__()
+        self.omega = omega
+
+    def conditions(self) -> list[dh.Condition]:
+        start = self.domain.initial()
+        return [
+            dh.Condition("equation", self.domain, lambda x, d: d.u_tt + self.omega**2 * d.u),
+            dh.Condition("place", start, lambda x, d: d.u, target=1.0),
+            dh.Condition("speed", start, lambda x, d: d.u_t),
+        ]
+
+    def solution(self, x: Tensor) -> Tensor:
+        return (self.omega * x).cos()
+
+
+@pytest.mark.parametrize(("omega", "windows", "n"), [(15.0, 1, 1), (3.0, 4, 0)])
+def test_residuals_that_add_up_over_time(omega: float, windows: int, n: int) -> None:
+    assert len(given(Oscillator(omega), "add up over time", windows=windows)) == n
+
+
 class Pair(dh.Problem):
     """u' = v and v' = 1 from u = 1 and v = 0, of which u is measured near the start."""
 

@@ -38,16 +38,16 @@ def diagnosed(
     jet: JetOf,
     outcomes: Sequence[Outcome],
     undetermined: Callable[[], Sequence[str]],
-    is_cut_short: bool,
+    has_ended: bool | None,
 ) -> list[Outcome]:
     """Warn of what makes results doubtful, and return the outcomes with these warnings.
 
     Warnings are of an exact solution that does not satisfy the conditions, of coefficients far from
     their starts, of measured values that may be wrong, of unknowns that are much larger where
     nothing is measured, of too few epochs, and of the first of these: residuals that are small only
-    at the points of training, an equation that is not satisfied in a part of the domain, and
-    unknowns and coefficients that the conditions do not determine. A warning in a window of time
-    begins with its times.
+    at the points of training, an equation that is not satisfied in a part of the domain, unknowns
+    and coefficients that the conditions do not determine, and residuals that add up over time. A
+    warning in a window of time begins with its times.
 
     Args:
         estimate: the estimate of the error.
@@ -55,7 +55,8 @@ def diagnosed(
         jet: a function that returns the field's jet at points.
         outcomes: the outcome of each replica.
         undetermined: a function that returns what an optimizer has found to be undetermined.
-        is_cut_short: whether the epochs were over before an optimizer had ended by itself.
+        has_ended: whether an optimizer that ends by itself did so before its epochs were over; None
+            for the others.
     """
     if not any(math.isfinite(outcome.loss) for outcome in outcomes):  # all have diverged
         return [*outcomes]
@@ -66,13 +67,14 @@ def diagnosed(
         if field.n_replicas is None:
             found += [_of_coefficients(estimate), _of_outliers(estimate, jet)]
             found.append(_of_extrapolation(estimate, field))
-        if is_cut_short:
+        if has_ended is False:
             found.append(_of_epochs(outcomes))
         found.append(
             _between(estimate, field, jet, [outcome.estimate for outcome in outcomes])
             or _of_equations(estimate, field, jet, size)
             # Later windows of time lack what the first one lacks.
             or ("" if window and not window.is_first else _of_undetermined(estimate, undetermined))
+            or (_of_time(estimate, outcomes) if has_ended else "")
         )
     except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
         found.append(f"whether the estimated error can be relied on could not be checked: {error}")
@@ -130,6 +132,19 @@ def _of_epochs(outcomes: Sequence[Outcome]) -> str:
     return (
         f"the optimizer had not ended after its epochs, with an estimated error of {error:.1e}: "
         "give more epochs"
+    )
+
+
+def _of_time(estimate: ErrorEstimate, outcomes: Sequence[Outcome]) -> str:
+    """A warning of residuals that do not become small in a problem in time: of an oscillation that
+    is damped a little in each period, nothing is left after many."""
+    error = max(outcome.estimate for outcome in outcomes)
+    if not (error > _NOTABLE / 10 and _is_in_time(estimate)) or _has_known_values(estimate):
+        return ""
+    return (
+        f"the optimizer has ended with an estimated error of {error:.1e}: residuals add up over "
+        f"time, so that the error may be many times larger; try {_windows(estimate)} or a finer "
+        "grid"
     )
 
 
@@ -251,11 +266,9 @@ def _of_equations(estimate: ErrorEstimate, field: Field, jet: JetOf, size: float
     """A warning of an equation that is far from satisfied in a part of the domain. Measured values
     violate equations by their noise, so that problems with known values are not checked. Where u is
     much smaller than ``size``, as after earlier windows of time, its residuals do not matter."""
-    terms = estimate.terms()
-    known = (isinstance(t.condition.where, Measured) or t.condition.kind == "labels" for t in terms)
-    if any(known):
+    if _has_known_values(estimate):
         return ""
-    for term, unit in zip(terms, estimate.units, strict=True):
+    for term, unit in zip(estimate.terms(), estimate.units, strict=True):
         if not isinstance(term.condition.where, Domain):
             continue
         term = term.shard(0, -(-len(term) // POINTS))
@@ -280,10 +293,24 @@ def _of_equations(estimate: ErrorEstimate, field: Field, jet: JetOf, size: float
 
 def _advice(estimate: ErrorEstimate) -> str:
     """What leads to another minimum of the loss."""
-    problem = estimate.objective.problem
-    in_time = TIME in problem.domain.axes and not any(True for _ in problem.parameters())
-    windows = f"{'shorter ' * isinstance(problem, Window)}windows of time (windows=), " * in_time
+    windows = f"{_windows(estimate)}, " * _is_in_time(estimate)
     return f"try {windows}a finer grid, more epochs, or another field to start from"
+
+
+def _windows(estimate: ErrorEstimate) -> str:
+    shorter = "shorter " * isinstance(estimate.objective.problem, Window)
+    return f"{shorter}windows of time (windows=)"
+
+
+def _is_in_time(estimate: ErrorEstimate) -> bool:
+    """Whether windows of time can be had: for an axis of time, and without coefficients."""
+    problem = estimate.objective.problem
+    return TIME in problem.domain.axes and not any(True for _ in problem.parameters())
+
+
+def _has_known_values(estimate: ErrorEstimate) -> bool:
+    conditions = (term.condition for term in estimate.objective.terms)
+    return any(isinstance(c.where, Measured) or c.kind == "labels" for c in conditions)
 
 
 def _points(estimate: ErrorEstimate) -> str:

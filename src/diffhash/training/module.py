@@ -391,7 +391,8 @@ class FieldTraining(L.LightningModule):
         )
         outcomes = diagnosed(
             *(self._estimate, self.field, self._jet),
-            *([Outcome(*values) for values in results], self._undetermined, self._is_cut_short),
+            *([Outcome(*values) for values in results], self._undetermined),
+            self._has_ended_by_itself,
         )
         for replica, outcome in zip(self.replicas, outcomes, strict=True):
             replica.finish(outcome)
@@ -406,10 +407,13 @@ class FieldTraining(L.LightningModule):
         return find(x, lambda: self._estimate.errors(self._jet))
 
     @property
-    def _is_cut_short(self) -> bool:
-        """Whether the epochs are done before an optimizer has ended that ends by itself."""
-        by_itself = self.solver is not None and self.solver.needs == "residuals"
-        return by_itself and self.ended_by is None and self.epochs_done >= self.epochs
+    def _has_ended_by_itself(self) -> bool | None:
+        """Whether the optimizer has ended by itself; None if it never does, or was stopped."""
+        if self.solver is None or self.solver.needs != "residuals":
+            return None
+        if self.ended_by is None:
+            return False if self.epochs_done >= self.epochs else None
+        return self.ended_by == "optimizer" or None
 
     def _has_ended(self) -> bool:
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)
