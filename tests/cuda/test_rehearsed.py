@@ -284,10 +284,10 @@ def test_points_and_weights_that_move(
         ({}, {}),
         ({"execution": "cudagraph"}, {}),
         pytest.param({"encoding": "linear"}, {}, marks=slow),
-        ({"replicas": 2}, {}),
+        pytest.param({"replicas": 2}, {}, marks=slow),
         ({"batch_size": 4}, {"upload": 3}),  # the order of each term's points
         ({"problem": "heat", "weighting": WEIGHTINGS["causal"]}, {}),
-        ({"problem": "heat", "weighting": WEIGHTINGS["attention"]}, {}),
+        pytest.param({"problem": "heat", "weighting": WEIGHTINGS["attention"]}, {}, marks=slow),
     ],
 )
 def test_steps_do_not_wait_for_the_host(
