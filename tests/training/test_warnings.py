@@ -7,12 +7,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import diffhash as dh
 from diffhash.geometry import Box, Interval
+from diffhash.networks import Linear
 from diffhash.optim import Task
 from diffhash.problems import measured
 
@@ -249,8 +251,43 @@ class Oscillator(dh.Problem):
 
 
 @pytest.mark.parametrize(("omega", "windows", "n"), [(15.0, 1, 1), (3.0, 4, 0)])
-def test_residuals_that_add_up_over_time(omega: float, windows: int, n: int) -> None:
-    assert len(given(Oscillator(omega), "add up over time", windows=windows)) == n
+def test_residuals_that_add_up(omega: float, windows: int, n: int) -> None:
+    assert len(given(Oscillator(omega), "add up over long times", windows=windows)) == n
+
+
+class NoisyRod(dh.Problem):
+    """u_t = k u_xx with u = 0 at the ends, of which u = exp(-k π² t) sin π x is measured."""
+
+    domain = Box(x=(0, 1), t=(0, 1))
+
+    def __init__(self, noise: float) -> None:
+        super().__init__()
+        self.k = dh.Coefficient(0.15)
+        random = np.random.default_rng(1000)
+        x, t = random.uniform(size=(2, 400))
+        u = np.exp(-0.1 * np.pi**2 * t) * np.sin(np.pi * x)
+        self.data = {"x": x, "t": t, "u": u + noise * random.normal(size=400)}
+
+    def conditions(self) -> list[dh.Condition]:
+        return [
+            dh.Condition("equation", self.domain, lambda x, d: d.u_t - self.k * d.u_xx),
+            dh.Condition("ends", self.domain.boundary("x"), lambda x, d: d.u),
+            measured("data", self.data, axes=["x", "t"], values=["u"]),
+        ]
+
+
+@pytest.mark.parametrize(("noise", "n"), [(0.1, 1), (1e-3, 0)])
+def test_noise_that_moves_a_coefficient(noise: float, n: int) -> None:
+    """With this noise k becomes 0.07 instead of 0.1."""
+    problem, double = NoisyRod(noise), torch.float64
+    encoding = dh.GridEncoding(
+        2, n_levels=1, n_features_per_level=1, base_resolution=6, interpolation="quintic",
+        init_scale=0.0, dtype=double,
+    )  # fmt: skip
+    linear = Linear(1, 1, dtype=double)
+    field = dh.Field(encoding, linear, problem.domain.bounds, problem.names)
+    settings = {"field": field, "task": Task(n_residual=1000, n_boundary=100)}
+    assert len(given(problem, "give way to errors", **settings)) == n
 
 
 class Pair(dh.Problem):

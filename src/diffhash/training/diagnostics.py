@@ -28,6 +28,7 @@ _ZERO = 1e-13  # smaller residuals, in units of u, are round-off where u is 0
 # A warning is given if so small a fraction of measured values are so many times as far from the
 # field as the root mean square of the others, and farther than this part of their own.
 _FEW, _OUTLIER, _GROSS = 0.05, 8.0, 0.1
+_BIASED = 0.05  # a warning of coefficients beside measured values is given above this error
 _LARGER = 5.0  # a warning is given of an unknown that is so many times as large elsewhere
 _COUNTS = 1e-4  # the least share of a condition in the estimated error, for that warning
 
@@ -46,8 +47,8 @@ def diagnosed(
     their starts, of measured values that may be wrong, of unknowns that are much larger where
     nothing is measured, of too few epochs, and of the first of these: residuals that are small only
     at the points of training, an equation that is not satisfied in a part of the domain, unknowns
-    and coefficients that the conditions do not determine, and residuals that add up over time. A
-    warning in a window of time begins with its times.
+    and coefficients that the conditions do not determine, and residuals that stay large. A warning
+    in a window of time begins with its times.
 
     Args:
         estimate: the estimate of the error.
@@ -55,8 +56,8 @@ def diagnosed(
         jet: a function that returns the field's jet at points.
         outcomes: the outcome of each replica.
         undetermined: a function that returns what an optimizer has found to be undetermined.
-        has_ended: whether an optimizer that ends by itself did so before its epochs were over; None
-            for the others.
+        has_ended: whether an optimizer that ends by itself did so before its epochs or seconds were
+            over; None for the others.
     """
     if not any(math.isfinite(outcome.loss) for outcome in outcomes):  # all have diverged
         return [*outcomes]
@@ -74,7 +75,7 @@ def diagnosed(
             or _of_equations(estimate, field, jet, size)
             # Later windows of time lack what the first one lacks.
             or ("" if window and not window.is_first else _of_undetermined(estimate, undetermined))
-            or (_of_time(estimate, outcomes) if has_ended else "")
+            or (_of_residuals(estimate, outcomes) if has_ended else "")
         )
     except (ArithmeticError, MemoryError, RuntimeError, ValueError) as error:
         found.append(f"whether the estimated error can be relied on could not be checked: {error}")
@@ -130,21 +131,33 @@ def _of_epochs(outcomes: Sequence[Outcome]) -> str:
     if not error > _NOTABLE / 10:
         return ""
     return (
-        f"the optimizer had not ended after its epochs, with an estimated error of {error:.1e}: "
-        "give more epochs"
+        "the optimizer had not ended after its epochs or max_seconds, with an estimated error of "
+        f"{error:.1e}: give it more"
     )
 
 
-def _of_time(estimate: ErrorEstimate, outcomes: Sequence[Outcome]) -> str:
-    """A warning of residuals that do not become small in a problem in time: of an oscillation that
-    is damped a little in each period, nothing is left after many."""
+def _of_residuals(estimate: ErrorEstimate, outcomes: Sequence[Outcome]) -> str:
+    """A warning of residuals that do not become small: of an oscillation that is damped a little in
+    each period, nothing is left after many; and noise that the equations give way to moves
+    coefficients."""
     error = max(outcome.estimate for outcome in outcomes)
-    if not (error > _NOTABLE / 10 and _is_in_time(estimate)) or _has_known_values(estimate):
+    ended = f"the optimizer has ended with an estimated error of {error:.1e}"
+    if not _has_known_values(estimate):
+        if not error > _NOTABLE / 10:
+            return ""
+        windows = f"{_windows(estimate)} or " * _is_in_time(estimate)
+        return (
+            f"{ended}, which is no bound: residuals add up over long times and many waves, so that "
+            f"the error may be many times larger; try {windows}a finer grid"
+        )
+    parameters = estimate.objective.problem.named_parameters()
+    names = [name for name, parameter in parameters if isinstance(parameter, Coefficient)]
+    if not (error > _BIASED and names):
         return ""
     return (
-        f"the optimizer has ended with an estimated error of {error:.1e}: residuals add up over "
-        f"time, so that the error may be many times larger; try {_windows(estimate)} or a finer "
-        "grid"
+        f"{ended}: the equations give way to errors of the measurements, which may move "
+        f"{', '.join(names)} by more than their noise does; solve again with a smaller wave_number "
+        "of the task, such as 3, and compare"
     )
 
 

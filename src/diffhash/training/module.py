@@ -408,12 +408,14 @@ class FieldTraining(L.LightningModule):
 
     @property
     def _has_ended_by_itself(self) -> bool | None:
-        """Whether the optimizer has ended by itself; None if it never does, or was stopped."""
+        """Whether the optimizer has ended by itself before its epochs or seconds were over; None if
+        it never does, or was stopped otherwise."""
         if self.solver is None or self.solver.needs != "residuals":
             return None
-        if self.ended_by is None:
-            return False if self.epochs_done >= self.epochs else None
-        return self.ended_by == "optimizer" or None
+        if self.ended_by == "optimizer":
+            return True
+        is_over = self.ended_by is None and self.epochs_done >= self.epochs
+        return False if is_over or self.ended_by == "max_seconds" else None
 
     def _has_ended(self) -> bool:
         everything_diverged = all(r.diverged_epoch is not None for r in self.replicas)
