@@ -113,6 +113,7 @@ def test_jax_computes_our_step_in_float32(encoder: str, jax_step: ModuleType) ->
 @pytest.mark.parametrize(  # a constant rate, and one that falls
     "encoder", ["siren", pytest.param("cubic", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_all_train_alike(encoder: str, jax_step: ModuleType) -> None:
     n_steps = 5
     overrides = (f"encoder={encoder}", "task=pinn", f"trainer.epochs={n_steps}", *SMALL)

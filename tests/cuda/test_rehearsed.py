@@ -254,7 +254,7 @@ WEIGHTINGS: dict[str, Callable[[], Weighting]] = {
     ("problem", "encoding", "sampler", "weighting"),
     [
         ("heat", "identity", "resample", "causal"),
-        ("heat", "identity", None, "windows"),
+        pytest.param("heat", "identity", None, "windows", marks=slow),
         ("periodic", "identity", "rad", "gradient"),
         pytest.param("solitons", "identity", "resample", None, marks=slow),
         ("ansatz", "ff", "resample", "attention"),

@@ -251,6 +251,7 @@ def test_a_sweep_that_cannot_be_composed_runs_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_multirun(start: Call, tiny: tuple[str, ...], tmp_path: Path) -> None:
     run = start(
         *("train.py", "-m", "encoder=mlp,ff", "task=data,pinn", *tiny),

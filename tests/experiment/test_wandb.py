@@ -345,6 +345,7 @@ def test_multirun_without_account(tmp_path: Path) -> None:
     assert all(s.epochs == [2, 4] and s.summary["status"] == "completed" for s in sent)
 
 
+@pytest.mark.slow
 def test_without_the_package(tmp_path: Path) -> None:
     program = "import runpy, sys; sys.modules['wandb'] = None; sys.argv = sys.argv[1:]; "
     program += "runpy.run_path(sys.argv[0], run_name='__main__')"

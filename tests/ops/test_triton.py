@@ -159,7 +159,10 @@ def test_any_number_of_replicas_and_features(sizes: tuple[int, int], dtype: torc
 
 
 @pytest.mark.usefixtures("poison")
-@pytest.mark.parametrize("n", [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 1, 9 * BLOCK + 3])
+@pytest.mark.parametrize(
+    "n",
+    [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 1, pytest.param(9 * BLOCK + 3, marks=pytest.mark.slow)],
+)
 def test_any_number_of_points(n: int) -> None:
     # Rows get from a few values to hundreds, so that sorted values are summed in every way.
     layout, alphas = _layout("linear", 1), ((0,), (1,))
@@ -167,6 +170,7 @@ def test_any_number_of_points(n: int) -> None:
     _check_all(x, table, g, layout, alphas, torch.float64)
 
 
+@pytest.mark.slow
 def test_many_indices_of_many_features_fit_by_parts() -> None:
     """If sums need more registers than a thread has, the features go to several programs."""
     layout, alphas = _layout("linear", 1), _up_to(1, 8)

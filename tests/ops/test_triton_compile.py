@@ -106,11 +106,13 @@ def test_an_unknown_architecture_is_refused(tmp_path: Path) -> None:
     assert "--arch hopper" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_cpu_is_refused_unless_triton_interprets(found: dict[str, Any]) -> None:
     refused = found["on a CPU"]
     assert re.search(r"device='cpu'.*backend='torch'.*TRITON_INTERPRET=1", refused), refused
 
 
+@pytest.mark.slow
 def test_a_launch_compiles_the_same_whatever_the_number_of_points(
     probed: list[dict[str, Any]],
 ) -> None:
@@ -120,6 +122,7 @@ def test_a_launch_compiles_the_same_whatever_the_number_of_points(
         assert fact["launched"] == [True] * 3, fact["kernel"]
 
 
+@pytest.mark.slow
 def test_offsets_are_64_bit(probed: list[dict[str, Any]]) -> None:
     """A table or a batch may have more than 2³¹ numbers."""
     for fact in probed:
@@ -129,6 +132,7 @@ def test_offsets_are_64_bit(probed: list[dict[str, Any]]) -> None:
         assert not fact["narrow"], fact
 
 
+@pytest.mark.slow
 def test_float64_is_never_rounded_to_float32(probed: list[dict[str, Any]]) -> None:
     doubles = [fact for fact in probed if fact["dtype"] == "torch.float64"]
     assert doubles
@@ -139,6 +143,7 @@ def test_float64_is_never_rounded_to_float32(probed: list[dict[str, Any]]) -> No
         assert any(abs(float(c) * 120) == 1 for c in fact["constants"])
 
 
+@pytest.mark.slow
 def test_weights_never_go_from_thread_to_thread(probed: list[dict[str, Any]]) -> None:
     """A thread evaluates the weights of its own point and needs no other thread."""
     for fact in probed:

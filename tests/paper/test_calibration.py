@@ -83,6 +83,7 @@ def test_error_is_that_of_the_geometric_mean(scores: Call, make_record: Make) ->
 # ---------------------------------------------------------------------------------------- search
 
 
+@pytest.mark.slow
 def test_search_and_confirmation(search: Call, tmp_path: Path) -> None:
     tables = search("paper", 2)
     trials, confirmed = tables["paper"], tables["paper-confirmed"]

@@ -111,6 +111,7 @@ def test_no_legend_is_wider_than_its_figure(n_long: int) -> None:
     assert extent.x1 <= figure.bbox.width
 
 
+@pytest.mark.slow
 def test_figures_over_seeds_say_what_their_bands_are(tmp_path: Path, write_run: WriteRun) -> None:
     for table in ("table1", "table2"):
         _write_seeds(write_run, tmp_path, table, "cubic", 10)

@@ -57,7 +57,10 @@ def test_each_alone_is_one_error(spoiled: tuple[Path, list[Path]]) -> None:
 
 @pytest.mark.parametrize(
     "script",
-    ["make_tables", pytest.param("make_figures", marks=pytest.mark.slow), "make_report"],
+    [
+        "make_tables",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ("make_figures", "make_report")),
+    ],
 )
 def test_scripts_go_on(
     spoiled: tuple[Path, list[Path]], run_script: Callable[..., int], tmp_path: Path,

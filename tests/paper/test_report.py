@@ -315,6 +315,7 @@ def test_a_name_out_of_a_record_loads_nothing(
 # --------------------------------------------------------------------------- the suite of problems
 
 
+@pytest.mark.slow
 def test_the_suites_errors_can_be_seen_by_problem_and_by_method(
     _paper_runs: Path, tmp_path: Path
 ) -> None:

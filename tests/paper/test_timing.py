@@ -117,6 +117,7 @@ def test_one_timing_a_row_of_its_first_completed_run(
     assert find_timing(runs, read_record(planned[0].directory)) is None
 
 
+@pytest.mark.slow
 def test_what_has_been_timed_is_not_timed_again(
     jobs: Call, time_jobs: Call, ran: list[str]
 ) -> None:
