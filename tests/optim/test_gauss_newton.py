@@ -224,7 +224,6 @@ def test_steps_solve_the_damped_system(method: Any, kind: str, scaled: str) -> N
     np.testing.assert_allclose(step, expected, atol=1e-7 * np.abs(expected).max())
 
 
-@pytest.mark.slow
 def test_conjugate_gradients_solve_the_damped_system() -> None:
     problem = zoo()["inverse_poisson"]()
     residuals = Residuals(objective_for(problem), field_for(problem, "grid"), of_entries=True)
