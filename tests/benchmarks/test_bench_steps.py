@@ -110,10 +110,8 @@ def test_jax_computes_our_step_in_float32(encoder: str, jax_step: ModuleType) ->
     assert_jax_computes_it(encoder, "pinn", "float32", jax_step, len(variants))
 
 
-@pytest.mark.parametrize(  # a constant rate, and one that falls
-    "encoder", ["siren", pytest.param("cubic", marks=pytest.mark.slow)]
-)
 @pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["siren", "cubic"])  # a constant rate, and one that falls
 def test_all_train_alike(encoder: str, jax_step: ModuleType) -> None:
     n_steps = 5
     overrides = (f"encoder={encoder}", "task=pinn", f"trainer.epochs={n_steps}", *SMALL)

@@ -22,10 +22,8 @@ def found() -> Iterator[Servers]:
         yield found
 
 
-@pytest.mark.parametrize(
-    ("kind", "most"), [("kill", 4), pytest.param("full", 10, marks=pytest.mark.slow)]
-)
 @pytest.mark.slow
+@pytest.mark.parametrize(("kind", "most"), [("kill", 4), ("full", 10)])
 def test_a_run_that_replaces_another(found: Servers, kind: str, most: int) -> None:
     operations = found.operations(REPLACE)
     # After the last checkpoint: before it there is nothing to lose.

@@ -68,11 +68,8 @@ def same_results(one: RunRecord, other: RunRecord) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    ["joblib", "submitit_local", "ray"],
-)
 @pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_every_run_as_without_a_launcher_and_a_bad_one_spoils_no_other(
     start_sweep: Call, train: Call, tmp_path: Path, launcher: str
 ) -> None:

@@ -37,12 +37,12 @@ def test_all_run_in_order_and_say_what_they_did(
 ) -> None:
     done = tmp_path / "done"
     code = "import sys; open({!r}, 'a').write('{}'); print('noise'); print('result {}')"
-    commands = [command(name, code.format(str(done), name, name)) for name in "abc"]
+    commands = [command(name, code.format(str(done), name, name)) for name in "abcde"]
     assert run_side_by_side(commands, workers=1) == []
-    assert done.read_text() == "abc"
+    assert done.read_text() == "abcde"
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if line.startswith("started")] == [
-        f"started  {name}" for name in "abc"
+        f"started  {name}" for name in "abcde"
     ]
     assert "finished a in 0 s: result a" in out
     assert "noise" not in out

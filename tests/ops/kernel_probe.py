@@ -93,7 +93,7 @@ def main() -> None:
         script.Variant("gather", "cubic", 2, "jet", 2, single),
         script.Variant("scatter", "linear", 3, "jet", 8, single),
         script.Variant("list", "quadratic", 2, "slope", 3, single),
-        script.Variant("gather", "quintic", 2, "value", 2, double),
+        script.Variant("gather", "quintic", 3, "value", 2, double),
         script.Variant("scatter", "quintic", 1, "jet", 1, double),
         script.Variant("rows", "cubic", 2, "", 0, single),
         script.Variant("segment", "", 0, "", 2, single, 32),

@@ -35,13 +35,15 @@ def jobs(root: Path, tiny: tuple[str, ...], tmp_path: Path) -> Callable[..., lis
 
 
 def test_plan_of_everything(root: Path, tmp_path: Path) -> None:
-    planned = [*plan(root, tmp_path, ROWS, [0]), *plan(root, tmp_path, ROWS[-1:], [1])]
-    directories = {tmp_path / row / "seed0" for row in ROWS}
-    assert {job.directory for job in planned} == directories | {tmp_path / ROWS[-1] / "seed1"}
+    planned = plan(root, tmp_path, ROWS, [0, 1])
+    assert len(planned) == 2 * len(ROWS)
+    assert {job.directory for job in planned} == {
+        tmp_path / row / f"seed{seed}" for row in ROWS for seed in (0, 1)
+    }
     assert len({job.config for job in planned}) == len(planned)
     assert not any(job.record() for job in planned)
     by_work = sorted(planned, key=lambda job: -job.work)
-    assert {job.row for job in by_work[:2]} == {"table1/mlp_100k", "table2/mlp_50k"}
+    assert {job.row for job in by_work[:4]} == {"table1/mlp_100k", "table2/mlp_50k"}
 
 
 def test_only_what_is_missing_is_run(

@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -203,13 +202,13 @@ class Inside(dh.Problem):
 
     domain = Box(x=(0, 1), t=(0, 1))
 
-    def __init__(self, has_ends: bool) -> None:
+    def __init__(self, has_ends: bool, noise: float = 0.01) -> None:
         super().__init__()
         self.k, self.has_ends = dh.Coefficient(0.3), has_ends
         x = self.domain.sample(300, "uniform", seed=0)
-        noise = torch.randn(300, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+        normal = torch.randn(300, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
         u = (-0.1 * math.pi**2 * x[:, 1]).exp() * (math.pi * x[:, 0]).sin()
-        data = {"x": x[:, 0], "t": x[:, 1], "u": u + 0.01 * noise}
+        data = {"x": x[:, 0], "t": x[:, 1], "u": u + noise * normal}
         self.data = measured("data", data, axes=["x", "t"], values=["u"])
 
     def conditions(self) -> list[dh.Condition]:
@@ -255,31 +254,9 @@ def test_residuals_that_add_up(omega: float, windows: int, n: int) -> None:
     assert len(given(Oscillator(omega), "add up over long times", windows=windows)) == n
 
 
-class NoisyRod(dh.Problem):
-    """u_t = k u_xx with u = 0 at the ends, of which u = exp(-k π² t) sin π x is measured."""
-
-    domain = Box(x=(0, 1), t=(0, 1))
-
-    def __init__(self, noise: float) -> None:
-        super().__init__()
-        self.k = dh.Coefficient(0.15)
-        random = np.random.default_rng(1000)
-        x, t = random.uniform(size=(2, 400))
-        u = np.exp(-0.1 * np.pi**2 * t) * np.sin(np.pi * x)
-        self.data = {"x": x, "t": t, "u": u + noise * random.normal(size=400)}
-
-    def conditions(self) -> list[dh.Condition]:
-        return [
-            dh.Condition("equation", self.domain, lambda x, d: d.u_t - self.k * d.u_xx),
-            dh.Condition("ends", self.domain.boundary("x"), lambda x, d: d.u),
-            measured("data", self.data, axes=["x", "t"], values=["u"]),
-        ]
-
-
 @pytest.mark.parametrize(("noise", "n"), [(0.1, 1), (1e-3, 0)])
 def test_noise_that_moves_a_coefficient(noise: float, n: int) -> None:
-    """With this noise k becomes 0.07 instead of 0.1."""
-    problem, double = NoisyRod(noise), torch.float64
+    problem, double = Inside(has_ends=True, noise=noise), torch.float64
     encoding = dh.GridEncoding(
         2, n_levels=1, n_features_per_level=1, base_resolution=6, interpolation="quintic",
         init_scale=0.0, dtype=double,
